@@ -1,0 +1,116 @@
+"""Time, as the local cloud sees it: real, or held still by a test and advanced by hand."""
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+SECOND = 1_000_000
+"""One second, in the microseconds that the local cloud counts in (Cloud Tasks truncates its times to microseconds)."""
+
+_LONGEST_SLEEP = 30.0
+"""Seconds after which a waiting timer looks at the wall clock again, so that a clock set forward is noticed."""
+
+
+class Timer(Protocol):
+    """A callback that waits for its time."""
+
+    def cancel(self) -> None:
+        """Forget the callback. Does nothing once it has run."""
+
+
+class Clock(Protocol):
+    """Tells the time and wakes callbacks, on the event loop that the local cloud runs in."""
+
+    def now(self) -> int:
+        """Return the time in microseconds since the Unix epoch (UTC)."""
+
+    def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
+        """Run a callback on the event loop once :meth:`now` has reached ``when`` (microseconds), never before."""
+
+
+class SystemClock:
+    """The machine's wall clock."""
+
+    def now(self) -> int:
+        return time.time_ns() // 1000
+
+    def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
+        return _SystemTimer(self, when, callback)
+
+
+class _SystemTimer:
+    def __init__(self, clock: SystemClock, when: int, callback: Callable[[], None]) -> None:
+        self._clock = clock
+        self._when = when
+        self._callback = callback
+        self._handle = self._sleep()
+
+    def _sleep(self) -> asyncio.TimerHandle:
+        seconds = (self._when - self._clock.now()) / SECOND
+        return asyncio.get_running_loop().call_later(min(max(seconds, 0.0), _LONGEST_SLEEP), self._wake)
+
+    def _wake(self) -> None:
+        if self._clock.now() < self._when:
+            self._handle = self._sleep()
+        else:
+            self._callback()
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+
+
+class HeldClock:
+    """A clock that stands still until a test advances it.
+
+    Parameters:
+        now: the time it shows at first, in microseconds since the epoch.
+    """
+
+    def __init__(self, now: int = 1_700_000_000 * SECOND) -> None:
+        self._now = now
+        self._order = itertools.count()
+        self._timers: list[tuple[int, int, _HeldTimer]] = []
+
+    def now(self) -> int:
+        return self._now
+
+    def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
+        timer = _HeldTimer(callback)
+        if when <= self._now:
+            asyncio.get_running_loop().call_soon(timer.wake)
+        else:
+            heapq.heappush(self._timers, (when, next(self._order), timer))
+        return timer
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward, waking each timer that comes due at its own time, in order.
+
+        Call it on the local cloud's event loop.
+
+        Raises:
+            ValueError: ``seconds`` is negative.
+        """
+        if seconds < 0:
+            raise ValueError(f"A clock cannot go back: {seconds} s")
+        target = self._now + round(seconds * SECOND)
+        while self._timers and self._timers[0][0] <= target:
+            when, _, timer = heapq.heappop(self._timers)
+            self._now = max(self._now, when)
+            timer.wake()
+        self._now = target
+
+
+class _HeldTimer:
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self._callback: Callable[[], None] | None = callback
+
+    def wake(self) -> None:
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+    def cancel(self) -> None:
+        self._callback = None

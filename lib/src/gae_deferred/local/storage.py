@@ -1,0 +1,112 @@
+"""Durable storage for the local cloud's servers: one SQLite file each, written once per turn of the event loop."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+IN_MEMORY = ":memory:"
+
+
+class StorageError(Exception):
+    """A database file cannot be used: it is damaged, locked, or made by a newer version."""
+
+
+class Database:
+    """A SQLite database that groups what is written in one turn of the event loop into one commit.
+
+    Reads see every write made so far, committed or not. A server acknowledges a request only after the future of its
+    :meth:`atomic` block is done, so what is acknowledged survives the death of the process at any instant (WAL with
+    ``synchronous=NORMAL``: a crash of the operating system itself may lose the last commits, never damage the file).
+
+    Use it from one event loop only.
+
+    Parameters:
+        path: the file, made if missing, or ``":memory:"``.
+        migrations: SQL scripts; the n-th brings a database of version n to version n + 1. Only ever append to them.
+
+    Raises:
+        StorageError: the file is not a database, is in use by another process, or has a newer version.
+    """
+
+    def __init__(self, path: Path | str, migrations: Sequence[str]) -> None:
+        self.path = str(path)
+        self._waiting: list[asyncio.Future[None]] = []
+        self._commit_handle: asyncio.Handle | None = None
+        try:
+            self._connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, cached_statements=512)
+            self._connection.executescript(
+                "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; "
+                "PRAGMA temp_store=MEMORY; PRAGMA foreign_keys=ON;"
+            )
+            self._migrate(migrations)
+        except sqlite3.DatabaseError as error:
+            raise StorageError(f"{self.path}: {error}") from error
+
+    def _migrate(self, migrations: Sequence[str]) -> None:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version > len(migrations):
+            raise StorageError(
+                f"{self.path} has version {version}, this program knows versions up to {len(migrations)}: "
+                "upgrade gae-deferred, or use another --data-dir"
+            )
+        for number, script in enumerate(migrations[version:], start=version + 1):
+            self._connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={number}; COMMIT;")
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement. A statement that writes belongs in an :meth:`atomic` block."""
+        return self._connection.execute(sql, parameters)
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> sqlite3.Cursor:
+        """Run one statement for each row, in an :meth:`atomic` block."""
+        return self._connection.executemany(sql, rows)
+
+    @contextmanager
+    def atomic(self) -> Iterator[asyncio.Future[None]]:
+        """Make the statements of a block happen all or not at all; do not await inside it.
+
+        Yields:
+            A future that is done when the block's writes are committed, or holds the :class:`sqlite3.Error` that
+            prevented it (then none of the group's writes has happened).
+        """
+        loop = asyncio.get_running_loop()
+        if not self._connection.in_transaction:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._commit_handle = loop.call_soon(self._commit)
+        self._connection.execute("SAVEPOINT block")
+        stored: asyncio.Future[None] = loop.create_future()
+        try:
+            yield stored
+        except BaseException:
+            self._connection.execute("ROLLBACK TO block")
+            self._connection.execute("RELEASE block")
+            raise
+        self._connection.execute("RELEASE block")
+        self._waiting.append(stored)
+
+    def _commit(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        failure: sqlite3.Error | None = None
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            failure = error
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        for stored in waiting:
+            if stored.done():  # its request was cancelled meanwhile
+                continue
+            if failure is None:
+                stored.set_result(None)
+            else:
+                stored.set_exception(failure)
+
+    def close(self) -> None:
+        """Commit what is pending and close the file."""
+        if self._connection.in_transaction:
+            if self._commit_handle is not None:
+                self._commit_handle.cancel()
+            self._commit()
+        self._connection.close()
