@@ -1,0 +1,320 @@
+"""The only module that talks to Cloud Tasks: it sends tasks, and asks a local queue about the ones that it delivers."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from gae_deferred import errors, settings
+from gae_deferred.per_process import PerProcess
+from gae_deferred.task import Task, TaskRetryOptions
+
+if TYPE_CHECKING:
+    from google.api_core.operation import Operation
+    from google.cloud import tasks_v2
+    from google.protobuf.duration_pb2 import Duration
+    from google.rpc.status_pb2 import Status
+
+RPC_TIMEOUT = 20.0
+"""Seconds to wait for an answer; Cloud Tasks refuses deadlines more than 30 seconds away."""
+
+MAX_BATCH_TASKS = 100
+"""Most tasks of one BatchCreateTasks call (docstring of ``BatchCreateTasksRequest.requests``)."""
+
+MAX_BATCH_BYTES = 8 * 2**20
+"""Most bytes of one BatchCreateTasks call. Google's APIs take requests of 10 MiB; the rest is for field tags."""
+
+_DROPPED_HEADERS = ("x-appengine-", "x-google-", "host")
+"""Headers that the service sets by itself and refuses or replaces (docstring of ``AppEngineHttpRequest.headers``)."""
+
+Failures: TypeAlias = dict[int, errors.TaskQueueError]
+
+
+def _make_client(emulator: str | None) -> "tasks_v2.CloudTasksClient":
+    from google.cloud import tasks_v2
+
+    if emulator is None:
+        return tasks_v2.CloudTasksClient()
+    import grpc
+    from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
+
+    return tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=grpc.insecure_channel(emulator)))
+
+
+_client = PerProcess(_make_client)
+os.register_at_fork(after_in_child=_client.reset_lock)
+
+
+def warm_up() -> None:
+    """Load the client library and make the client, so that the first ``defer`` need not.
+
+    Raises:
+        google.auth.exceptions.DefaultCredentialsError: the process has no Google credentials.
+    """
+    _client.get(settings.cloud_tasks_emulator())
+
+
+def create(task: Task) -> None:
+    """Put one task into its queue.
+
+    Raises:
+        BadTaskStateError: the task has been enqueued before.
+        ConfigurationError: the project or the location is not known.
+        TaskQueueError: the service refused the task or could not be reached; the subclass says why.
+    """
+    from google.api_core.exceptions import GoogleAPICallError, RetryError
+
+    _check_not_enqueued(task)
+    client = _client.get(settings.cloud_tasks_emulator())
+    request = _create_request(client, task)
+    try:
+        created = client.create_task(request=request, timeout=RPC_TIMEOUT)
+    except (GoogleAPICallError, RetryError) as error:
+        raise _translate(error, task.queue_name) from error
+    _mark_enqueued(task, created)
+
+
+def create_many(tasks: Sequence[Task]) -> None:
+    """Put tasks into their queues, with one call for up to :data:`MAX_BATCH_TASKS` tasks of a queue.
+
+    Each task stands for itself: when one is refused, the others are enqueued all the same.
+
+    Raises:
+        BadTaskStateError: a task has been enqueued before; none is sent.
+        DuplicateTaskNameError: two tasks of one queue have the same name; none is sent.
+        ConfigurationError: the project or the location is not known; none is sent.
+        BatchError: some tasks were not enqueued; it says which, and why.
+    """
+    _check_batch(tasks)
+    client = _client.get(settings.cloud_tasks_emulator())
+    failures: Failures = {}
+    for indices in _batches(tasks):
+        failed = _create_batch(client, [tasks[index] for index in indices])
+        failures.update((indices[position], error) for position, error in failed.items())
+    if failures:
+        raise errors.BatchError(failures, len(tasks))
+
+
+def in_flight_body(queue: str, name: str, url: str, retry_count: int) -> bytes | None:
+    """Ask a queue of the local cloud for the body of a task that it is delivering at this moment.
+
+    Parameters:
+        queue: short name of the queue.
+        name: short name of the task.
+        url: the URL that it is delivered to.
+        retry_count: how many attempts came before this one.
+
+    Returns:
+        The body, or None if the queue is not delivering such a task.
+
+    Raises:
+        TaskQueueError: the queue could not be asked.
+    """
+    from google.api_core.exceptions import GoogleAPICallError, InvalidArgument, NotFound, RetryError
+    from google.cloud import tasks_v2
+
+    client = _client.get(settings.cloud_tasks_emulator())
+    full_name = client.task_path(settings.project(), settings.location(), queue, name)
+    try:
+        task = client.get_task(
+            request=tasks_v2.GetTaskRequest(name=full_name, response_view=tasks_v2.Task.View.FULL),
+            timeout=RPC_TIMEOUT,
+        )
+    except (NotFound, InvalidArgument):
+        return None
+    except (GoogleAPICallError, RetryError) as error:
+        raise _translate(error, queue) from error
+    request = task.app_engine_http_request
+    if request.relative_uri != url or task.dispatch_count != retry_count + 1:
+        return None
+    return bytes(request.body)
+
+
+def _check_not_enqueued(task: Task) -> None:
+    if task.was_enqueued:
+        raise errors.BadTaskStateError(f"{task!r} has been enqueued before; make a new task")
+
+
+def _check_batch(tasks: Sequence[Task]) -> None:
+    names: set[tuple[str, str]] = set()
+    identities: set[int] = set()
+    for task in tasks:
+        _check_not_enqueued(task)
+        if id(task) in identities:
+            raise errors.BadTaskStateError(f"{task!r} is twice in one call; make two tasks")
+        identities.add(id(task))
+        if task.name:
+            if (task.queue_name, task.name) in names:
+                raise errors.DuplicateTaskNameError(
+                    f"Two tasks for the queue {task.queue_name!r} are named {task.name!r}"
+                )
+            names.add((task.queue_name, task.name))
+
+
+def _batches(tasks: Sequence[Task]) -> Iterator[list[int]]:
+    """Split tasks into calls: each the indices of tasks for one queue, not too many and not too large together."""
+    queues: dict[str, list[int]] = {}
+    for index, task in enumerate(tasks):
+        queues.setdefault(task.queue_name, []).append(index)
+    for indices in queues.values():
+        batch: list[int] = []
+        size = 0
+        for index in indices:
+            if batch and (len(batch) == MAX_BATCH_TASKS or size + tasks[index].size > MAX_BATCH_BYTES):
+                yield batch
+                batch, size = [], 0
+            batch.append(index)
+            size += tasks[index].size
+        yield batch
+
+
+def _create_batch(client: "tasks_v2.CloudTasksClient", tasks: Sequence[Task]) -> Failures:
+    """Send one BatchCreateTasks call, and return the errors of the tasks that it did not create, by position."""
+    from google.api_core.exceptions import GoogleAPICallError, RetryError, from_grpc_status
+    from google.cloud import tasks_v2
+
+    queue = tasks[0].queue_name
+    requests = [_create_request(client, task) for task in tasks]
+    batch = tasks_v2.BatchCreateTasksRequest(parent=requests[0].parent, requests=requests)
+    try:
+        operation: Operation = client.batch_create_tasks(request=batch, timeout=RPC_TIMEOUT)
+        created, failed = _batch_outcome(operation)
+    except (GoogleAPICallError, RetryError) as error:
+        return {position: _translate(error, queue) for position in range(len(tasks))}
+    failures = {
+        position: _translate(from_grpc_status(status.code, status.message), queue)
+        for position, status in failed.items()
+    }
+    answers = iter(created)
+    for position, task in enumerate(tasks):
+        if position in failures:
+            continue
+        answer = next(answers, None)
+        if answer is None:
+            failures[position] = errors.InternalError("Cloud Tasks answered neither with this task nor with its error")
+        else:
+            _mark_enqueued(task, answer)
+    return failures
+
+
+def _batch_outcome(operation: "Operation") -> tuple[Iterable["tasks_v2.Task"], dict[int, "Status"]]:
+    """Return the created tasks in the order of their requests, and the status of each request that failed."""
+    from google.api_core.exceptions import GoogleAPICallError
+
+    try:
+        created = operation.result(timeout=RPC_TIMEOUT).tasks
+    except GoogleAPICallError:
+        # An operation that failed as a whole still tells of each request, if there was no other reason.
+        failed = dict(operation.metadata.failed_requests) if operation.metadata else {}
+        if not failed:
+            raise
+        return (), failed
+    return created, dict(operation.metadata.failed_requests) if operation.metadata else {}
+
+
+def _create_request(client: "tasks_v2.CloudTasksClient", task: Task) -> "tasks_v2.CreateTaskRequest":
+    from google.cloud import tasks_v2
+
+    project, location = settings.project(), settings.location()
+    message = tasks_v2.Task(
+        app_engine_http_request=tasks_v2.AppEngineHttpRequest(
+            http_method=tasks_v2.HttpMethod.POST,
+            relative_uri=task.url,
+            headers={
+                name: value for name, value in task.headers.items() if not name.lower().startswith(_DROPPED_HEADERS)
+            },
+            body=task.payload,
+            app_engine_routing=_routing(task),
+        )
+    )
+    if task.name:
+        message.name = client.task_path(project, location, task.queue_name, task.name)
+    if task.is_scheduled:
+        tasks_v2.Task.pb(message).schedule_time.FromDatetime(task.eta)
+    if task.retry_options:
+        message.retry_config = _retry_config(task.retry_options)
+    return tasks_v2.CreateTaskRequest(parent=client.queue_path(project, location, task.queue_name), task=message)
+
+
+def _routing(task: Task) -> "tasks_v2.AppEngineRouting | None":
+    """Return where a task runs: what its target says, else the service and version of this process.
+
+    A target for this process's own service without a version means this version too, as with the bundled SDK.
+    """
+    from google.cloud import tasks_v2
+
+    service, version = settings.service(), settings.version()
+    if not task.target:
+        if service is None and version is None:
+            return None
+        return tasks_v2.AppEngineRouting(service=service or "", version=version or "")
+    parts = task.target.replace("-dot-", ".").split(".")
+    target_service, target_version, target_instance, *more = [*reversed(parts), "", ""]
+    if len(parts) > 3 or not all(parts) or any(more):
+        raise errors.InvalidTaskError(
+            f"The target {task.target!r} is none of 'service', 'version.service' and 'instance.version.service'"
+        )
+    if not target_version and target_service == service:
+        target_version = version or ""
+    return tasks_v2.AppEngineRouting(service=target_service, version=target_version, instance=target_instance)
+
+
+def _retry_config(options: TaskRetryOptions) -> "tasks_v2.RetryConfig":
+    from google.cloud import tasks_v2
+
+    config = tasks_v2.RetryConfig()
+    durations = tasks_v2.RetryConfig.pb(config)
+    if options.task_retry_limit is not None:
+        config.max_attempts = options.task_retry_limit + 1
+    if options.task_age_limit is not None:
+        _set_seconds(durations.max_retry_duration, options.task_age_limit)
+        if options.task_retry_limit is None:
+            # Retries stop when attempts and duration are both used up; one attempt leaves the age alone to decide.
+            config.max_attempts = 1
+    if options.min_backoff_seconds is not None:
+        _set_seconds(durations.min_backoff, options.min_backoff_seconds)
+    if options.max_backoff_seconds is not None:
+        _set_seconds(durations.max_backoff, options.max_backoff_seconds)
+    if options.max_doublings is not None:
+        config.max_doublings = options.max_doublings
+    return config
+
+
+def _set_seconds(duration: "Duration", seconds: float) -> None:
+    duration.FromNanoseconds(round(seconds * 1e9))  # not truncated: 2.3 s is 2299999999.9999998 ns
+
+
+def _mark_enqueued(task: Task, created: "tasks_v2.Task") -> None:
+    task.name = created.name.rpartition("/")[2]
+    task.was_enqueued = True
+
+
+def _translate(error: Exception, queue: str) -> errors.TaskQueueError:
+    """Return the error of ours that says what an error of the Cloud Tasks service or its client library means."""
+    from google.api_core import exceptions as google
+
+    text = getattr(error, "message", None) or str(error)
+    where = f"queue {queue!r} of {settings.project()} in {settings.location()}"
+    match error:
+        case google.AlreadyExists():
+            return errors.TaskAlreadyExistsError(f"{where} has, or had lately, a task of that name: {text}")
+        case google.NotFound():
+            return errors.UnknownQueueError(f"There is no {where}: {text}")
+        case google.FailedPrecondition() if "queue" in text.lower():
+            return errors.UnknownQueueError(f"There is no {where}: {text}")
+        case google.InvalidArgument() if "too large" in text.lower():
+            return errors.TaskTooLargeError(f"{where}: {text}")
+        case google.InvalidArgument() | google.OutOfRange():
+            return errors.InvalidTaskError(f"{where}: {text}")
+        case google.Forbidden() | google.Unauthorized():
+            return errors.PermissionDeniedError(f"{where}: {text}")
+        case (
+            google.RetryError()
+            | google.ServiceUnavailable()
+            | google.DeadlineExceeded()
+            | google.TooManyRequests()
+            | google.Aborted()
+        ):
+            return errors.TransientError(f"{where}: {text}")
+        case google.InternalServerError() | google.Unknown():
+            return errors.InternalError(f"{where}: {text}")
+    return errors.TaskQueueError(f"{where}: {text}")

@@ -1,0 +1,312 @@
+"""The Deferred API: call a function later, in another request.
+
+The names and their behaviour are those of ``google.appengine.ext.deferred``::
+
+    from gae_deferred import deferred
+
+    deferred.defer(send_invoice, customer_id, _countdown=60)
+
+:func:`defer` puts the call into a Cloud Tasks queue. The queue posts it to ``/_ah/queue/deferred`` (or to ``_url``),
+where a :class:`Handler` runs it: ``wrap_wsgi_app(app, use_deferred=True)`` routes the default URL there.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from gae_deferred import caller, cloud_tasks, datastore, payload, payload_store
+from gae_deferred.errors import (
+    BadTransactionStateError,
+    Error,
+    PermanentTaskFailure,
+    RequestRefusedError,
+    SingularTaskFailure,
+)
+from gae_deferred.payload import invoke_member
+from gae_deferred.task import DEFAULT_QUEUE, DEFAULT_URL, MAX_TASK_BYTES, Task
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+__all__ = [
+    "Error",
+    "Handler",
+    "PermanentTaskFailure",
+    "SingularTaskFailure",
+    "application",
+    "defer",
+    "defer_many",
+    "invoke_member",
+    "prepare",
+    "run",
+    "run_from_datastore",
+    "serialize",
+    "set_log_level",
+]
+
+Response = tuple[str, HTTPStatus, list[tuple[str, str]]]
+
+CALLABLE_HEADER = "X-Deferred-Callable"
+"""Names the callable of a task for people who look at a queue. Nothing decides anything by it."""
+
+_MAX_CALLABLE_LENGTH = 200
+
+_logger = logging.getLogger(__name__)
+_log_level = logging.INFO
+
+
+def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
+    """Call ``obj(*args, **kwargs)`` later, in another request.
+
+    Delivery is at least once: a task may run twice, and is run again when it raises. Write it so that this does no
+    harm.
+
+    Parameters:
+        obj: a function, class, bound method, built-in or other callable. What pickle finds by name travels by name;
+            lambdas, closures, and nested functions and classes travel by value (cloudpickle).
+        args: positional arguments of the callable, pickled now.
+        kwargs: keyword arguments of the callable, and, beginning with an underscore, options of the task:
+        _countdown: seconds from now to run it in.
+        _eta: ``datetime.datetime`` to run it at; a naive one is in local time, which is UTC on App Engine.
+        _name: name of the task, by which the queue refuses a second one for up to 24 hours.
+        _target: App Engine service or ``version.service`` to run it on; by default the version that calls ``defer``.
+        _queue: name of the queue; ``"default"`` by default.
+        _url: path of a handler of your own; see :class:`Handler`.
+        _headers: dict of further headers of the request.
+        _retry_options: a :class:`~gae_deferred.TaskRetryOptions`.
+        _transactional: enqueue only if the current NDB transaction commits. Not supported yet; see Raises.
+
+    Returns:
+        The task, as the queue has taken it.
+
+    Raises:
+        ValueError: ``obj`` is not callable.
+        SerializationError: the callable or an argument cannot be pickled.
+        InvalidTaskError: an option is not valid (its subclasses: name, URL, ETA, size).
+        InvalidQueueNameError: there can be no queue of that name.
+        BadTransactionStateError: ``_transactional`` is true.
+        ConfigurationError: the project or the location of the queue is not known.
+        UnknownQueueError: the queue does not exist.
+        TaskAlreadyExistsError: the name has been used in the last 24 hours.
+        TransientError: Cloud Tasks could not be reached; the task may have been enqueued nevertheless.
+        TaskQueueError: any other refusal of Cloud Tasks; all but ``ValueError``, ``SerializationError`` and
+            ``ConfigurationError`` are subclasses of it.
+    """
+    task = prepare(obj, *args, **kwargs)
+    cloud_tasks.create(task)
+    return task
+
+
+def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
+    """Make the task that :func:`defer` would enqueue, for :func:`defer_many`; arguments and errors are the same.
+
+    Example::
+
+        deferred.defer_many(deferred.prepare(send_invoice, customer) for customer in customers)
+    """
+    options = {name: kwargs.pop(f"_{name}", None) for name in ("countdown", "eta", "name", "target", "retry_options")}
+    url = kwargs.pop("_url", DEFAULT_URL)
+    queue = kwargs.pop("_queue", DEFAULT_QUEUE)
+    headers = {"Content-Type": "application/octet-stream", CALLABLE_HEADER: _name_for_header(obj)}
+    headers |= kwargs.pop("_headers", None) or {}
+    if kwargs.pop("_transactional", False):
+        _refuse_transactional()
+    return Task(serialize(obj, *args, **kwargs), queue=queue, url=url, headers=headers, **options)
+
+
+def defer_many(tasks: Iterable[Task]) -> list[Task]:
+    """Enqueue many prepared tasks with few calls, one for up to 100 of them.
+
+    Parameters:
+        tasks: what :func:`prepare` returned; they may go to different queues.
+
+    Returns:
+        The tasks in the same order, all enqueued.
+
+    Raises:
+        BatchError: some tasks were not enqueued; its ``failures`` holds the error of each by its index. The others
+            were.
+        BadTaskStateError: a task has been enqueued before, or is there twice; none is enqueued.
+        DuplicateTaskNameError: two tasks for one queue have the same name; none is enqueued.
+    """
+    prepared = list(tasks)
+    if prepared:
+        cloud_tasks.create_many(prepared)
+    return prepared
+
+
+def serialize(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> bytes:
+    """Return a call as the bytes that :func:`run` takes: a pickle of ``(callable, args, kwargs)``.
+
+    Raises:
+        ValueError: ``obj`` is not callable.
+        SerializationError: the callable or an argument cannot be pickled.
+    """
+    return payload.dump(obj, args, kwargs)
+
+
+def run(data: bytes) -> Any:
+    """Unpickle a call and make it. The pickle's writer decides what code runs: know who it is.
+
+    Returns:
+        What the callable returns.
+
+    Raises:
+        PermanentTaskFailure: the bytes cannot be unpickled, or are no call.
+        Exception: what the callable raises.
+    """
+    try:
+        function, args, kwargs = payload.load(data)
+    except Exception as error:
+        raise PermanentTaskFailure(f"The payload cannot be read: {error!r}") from error
+    return function(*args, **kwargs)
+
+
+def run_from_datastore(key: str) -> Any:
+    """Make a call that the bundled SDK stored in Datastore because it was too big for a task, and delete it.
+
+    Parameters:
+        key: the URL-safe key of a ``_DeferredTaskEntity``.
+
+    Returns:
+        What the callable returns.
+
+    Raises:
+        PermanentTaskFailure: there is no such entity, or it holds no call; or the callable raised it.
+        Exception: what the callable raises; the entity stays for the next attempt.
+    """
+    entity_key, (function, args, kwargs) = payload_store.fetch(key)
+    try:
+        result = function(*args, **kwargs)
+    except PermanentTaskFailure:
+        entity_key.delete()
+        raise
+    entity_key.delete()
+    return result
+
+
+def set_log_level(log_level: int) -> None:
+    """Set the level, such as ``logging.DEBUG``, of the line that is logged for each task that is run."""
+    global _log_level
+    _log_level = log_level
+
+
+class Handler:
+    """Runs the tasks that a queue posts to a URL.
+
+    To run tasks on a URL of your own, pass the WSGI environ of its POST requests to :meth:`post` and answer what it
+    returns, or mount an instance there, which is a WSGI app. Override :meth:`post` or :meth:`run_from_request` to do
+    more.
+    """
+
+    def run_from_request(self, environ: "WSGIEnvironment") -> Response:
+        """Prove who the caller is, then run the task in the request's body.
+
+        Parameters:
+            environ: the WSGI environ (PEP 3333) of a POST request.
+
+        Returns:
+            Body, status and headers of the answer: 200, or why the request is refused: 403 for a caller that is not the
+            task queue, 411 for a body of unknown length, 413 for one that is too long for a task, 400 for one that is
+            empty or cut short.
+
+        Raises:
+            PermanentTaskFailure: the body cannot be unpickled, or the task raised it.
+            Exception: what the task raises.
+        """
+        try:
+            caller.check_headers(environ)
+            body = _read_body(environ)
+            caller.check_body(environ, body)
+        except RequestRefusedError as refusal:
+            _logger.error("Refused a request to run a task (%d): %s", refusal.status, refusal)
+            return str(refusal), refusal.status, [_PLAIN_TEXT]
+        _logger.log(
+            _log_level,
+            "Running task %s of queue %s, retry %s",
+            environ["HTTP_X_APPENGINE_TASKNAME"],
+            environ.get("HTTP_X_APPENGINE_QUEUENAME", "?"),
+            environ.get("HTTP_X_APPENGINE_TASKRETRYCOUNT", "?"),
+        )
+        run(body)
+        return "Success", HTTPStatus.OK, [_PLAIN_TEXT]
+
+    def post(self, environ: "WSGIEnvironment") -> Response:
+        """Run the task of a POST request, and answer the queue.
+
+        Parameters:
+            environ: the WSGI environ (PEP 3333) of the request.
+
+        Returns:
+            Body, status and headers of the answer: those of :meth:`run_from_request`, or for a
+            :class:`SingularTaskFailure` 408 (the queue tries again), for a :class:`PermanentTaskFailure` 200 (it does
+            not).
+
+        Raises:
+            Exception: what the task raises otherwise. The framework then answers 500, and the queue tries again.
+        """
+        try:
+            return self.run_from_request(environ)
+        except SingularTaskFailure:
+            _logger.debug("The task asked to be tried again")
+            return "SingularTaskFailure", HTTPStatus.REQUEST_TIMEOUT, [_PLAIN_TEXT]
+        except PermanentTaskFailure:
+            _logger.exception("The task failed for good and will not be tried again")
+            return "PermanentTaskFailure", HTTPStatus.OK, [_PLAIN_TEXT]
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
+        """Answer a request as a WSGI app: run the task of a POST, refuse any other method with 405."""
+        if environ["REQUEST_METHOD"] == "POST":
+            with datastore.context():
+                text, status, headers = self.post(environ)
+        else:
+            status = HTTPStatus.METHOD_NOT_ALLOWED
+            text, headers = "Tasks are sent with POST", [("Allow", "POST"), _PLAIN_TEXT]
+        body = text.encode()
+        start_response(f"{status.value} {status.phrase}", [*headers, ("Content-Length", str(len(body)))])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+
+application = Handler()
+"""A handler as the WSGI app that ``wrap_wsgi_app(app, use_deferred=True)`` routes to."""
+
+_PLAIN_TEXT = ("Content-Type", "text/plain")
+
+
+def _read_body(environ: "WSGIEnvironment") -> bytes:
+    """Return the request's body.
+
+    Raises:
+        RequestRefusedError: it has no length, is empty, longer than any task, or shorter than it says.
+    """
+    declared = environ.get("CONTENT_LENGTH") or ""
+    if not (declared.isascii() and declared.isdecimal()):
+        raise RequestRefusedError(
+            HTTPStatus.LENGTH_REQUIRED, f"The request's Content-Length is {declared!r}, no number"
+        )
+    length = int(declared[:20])
+    if length > MAX_TASK_BYTES:
+        raise RequestRefusedError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body has {length} bytes, no task has more than {MAX_TASK_BYTES}"
+        )
+    body: bytes = environ["wsgi.input"].read(length)
+    if len(body) < length:
+        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, f"The body ends after {len(body)} of {length} bytes")
+    if not body:
+        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, "The body is empty; a task has a payload")
+    return body
+
+
+def _name_for_header(obj: Callable[..., Any]) -> str:
+    name = payload.describe(obj).encode("ascii", "backslashreplace").decode()
+    return "".join(char for char in name if char.isprintable())[:_MAX_CALLABLE_LENGTH]
+
+
+def _refuse_transactional() -> None:
+    if datastore.in_transaction():
+        raise BadTransactionStateError(
+            "Transactional tasks are not supported yet: call defer without _transactional after the transaction has "
+            "committed, for example from ndb.get_context().call_on_commit(...)"
+        )
+    raise BadTransactionStateError("_transactional=True is only allowed inside a transaction, and there is none")

@@ -1,0 +1,100 @@
+"""A call as bytes: ``(callable, args, kwargs)``, written by pickle, or by cloudpickle where pickle cannot."""
+
+import io
+import pickle
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gae_deferred import settings
+from gae_deferred.errors import SerializationError
+
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+_CROSS_COMPATIBLE_PROTOCOL = 0
+
+_BUNDLED_SDK_MODULE = "google.appengine.ext.deferred.deferred"
+"""Where pickles made by the bundled SDK look for ``invoke_member`` and ``run_from_datastore``."""
+
+
+def dump(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    """Write a call as a pickle of ``(callable, args, kwargs)``.
+
+    Plain pickle names functions and classes by module, so that the bytes are small and the code that runs is the code
+    deployed when the task runs. What cannot be found by name in the process that runs the task (lambdas, closures,
+    nested functions and classes, everything defined in ``__main__``) is written by value, with cloudpickle.
+
+    Raises:
+        ValueError: ``obj`` is not callable (the class that the bundled SDK raises).
+        SerializationError: the callable or an argument can be written by neither.
+    """
+    call = _curry(obj, args, dict(kwargs))
+    protocol = _CROSS_COMPATIBLE_PROTOCOL if settings.cross_compatible_pickle() else pickle.HIGHEST_PROTOCOL
+    try:
+        data = pickle.dumps(call, protocol)
+    except (pickle.PicklingError, AttributeError, TypeError):  # what pickle raises for what it cannot find by name
+        return _dump_by_value(call, protocol)
+    if b"__main__" in data:
+        return _dump_by_value(call, protocol)
+    return data
+
+
+def load(data: bytes) -> Call:
+    """Read a call back. Reading a pickle runs code of its writer's choice: prove first who wrote it.
+
+    Raises:
+        Exception: whatever unpickling raises; any class is possible.
+        ValueError: the pickle holds something else than ``(callable, args, kwargs)``.
+    """
+    call = _Unpickler(io.BytesIO(data)).load()
+    match call:
+        case (function, tuple() as args, dict() as kwargs) if callable(function):
+            return function, args, kwargs
+    raise ValueError(f"The payload holds a {type(call).__name__}, not (callable, args, kwargs)")
+
+
+def describe(obj: Callable[..., Any]) -> str:
+    """Return a name for people, such as ``main.do_something_later``, of a callable."""
+    if isinstance(obj, types.BuiltinMethodType) and obj.__self__ is not None:
+        owner = obj.__self__
+        if not isinstance(owner, types.ModuleType):
+            return f"{type(owner).__qualname__}.{obj.__name__}"
+    named = obj if hasattr(obj, "__qualname__") else type(obj)
+    return f"{getattr(named, '__module__', None) or 'builtins'}.{named.__qualname__}"
+
+
+def invoke_member(obj: Any, membername: str, *args: Any, **kwargs: Any) -> Any:
+    """Call a method by its name; bound methods travel as calls to this function."""
+    return getattr(obj, membername)(*args, **kwargs)
+
+
+# Pickles name functions by module: the public one, so that tasks in flight survive a move of this file.
+invoke_member.__module__ = "gae_deferred.deferred"
+
+
+def _curry(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    if isinstance(obj, types.MethodType):
+        return invoke_member, (obj.__self__, obj.__func__.__name__, *args), kwargs
+    if isinstance(obj, types.BuiltinMethodType) and not isinstance(obj.__self__, types.ModuleType | None):
+        return invoke_member, (obj.__self__, obj.__name__, *args), kwargs
+    if not callable(obj):
+        raise ValueError(f"Only a callable can be deferred, not {obj!r}")
+    return obj, args, kwargs
+
+
+def _dump_by_value(call: Call, protocol: int) -> bytes:
+    import cloudpickle  # most processes never need it
+
+    try:
+        return bytes(cloudpickle.dumps(call, protocol))
+    except Exception as error:
+        raise SerializationError(f"{describe(call[0])} or its arguments cannot be pickled: {error}") from error
+
+
+class _Unpickler(pickle.Unpickler):
+    """Finds the bundled SDK's helper functions here, so that tasks it enqueued before a migration still run."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == _BUNDLED_SDK_MODULE:
+            module = "gae_deferred.deferred"
+        return super().find_class(module, name)

@@ -1,0 +1,105 @@
+"""Every environment variable that gae_deferred reads, looked up at the moment of use."""
+
+import functools
+import os
+from http import HTTPStatus
+
+from gae_deferred.errors import ConfigurationError
+
+LOCAL_PROJECT = "local-dev"
+"""Project of the local cloud when ``GOOGLE_CLOUD_PROJECT`` is not set."""
+
+LOCAL_LOCATION = "us-central1"
+"""Location of the local cloud when none is set."""
+
+_METADATA_HOST = "metadata.google.internal"
+_METADATA_TIMEOUT = 2.0
+"""Seconds to wait for the metadata server, which answers in milliseconds where there is one."""
+
+_APP_ENGINE_REGIONS = {"us-central": "us-central1", "europe-west": "europe-west1"}
+"""The two App Engine locations whose Cloud Tasks location has another name (App Engine documentation, "Locations")."""
+
+
+def on_app_engine() -> bool:
+    """Tell whether this process runs on App Engine standard, where nobody outside can forge ``X-AppEngine-*``."""
+    return os.environ.get("GAE_ENV") == "standard"
+
+
+def service() -> str | None:
+    """Return the App Engine service that this process belongs to (``GAE_SERVICE``)."""
+    return os.environ.get("GAE_SERVICE") or None
+
+
+def version() -> str | None:
+    """Return the App Engine version that this process belongs to (``GAE_VERSION``)."""
+    return os.environ.get("GAE_VERSION") or None
+
+
+def cloud_tasks_emulator() -> str | None:
+    """Return ``host:port`` of a local Cloud Tasks server (``CLOUD_TASKS_EMULATOR_HOST``), or None for the real one."""
+    return os.environ.get("CLOUD_TASKS_EMULATOR_HOST") or None
+
+
+def datastore_emulator() -> str | None:
+    """Return ``host:port`` of a local Datastore server (``DATASTORE_EMULATOR_HOST``), or None for the real one."""
+    return os.environ.get("DATASTORE_EMULATOR_HOST") or None
+
+
+def cross_compatible_pickle() -> bool:
+    """Tell whether payloads are written in pickle protocol 0, which every Python can read."""
+    return bool(os.environ.get("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL"))
+
+
+def project() -> str:
+    """Return the project that queues and data belong to.
+
+    Raises:
+        ConfigurationError: ``GOOGLE_CLOUD_PROJECT`` is not set and no local cloud is used.
+    """
+    name = os.environ.get("GOOGLE_CLOUD_PROJECT")
+    if name:
+        return name
+    if cloud_tasks_emulator() or datastore_emulator():
+        return LOCAL_PROJECT
+    raise ConfigurationError(
+        "The project is not known: set GOOGLE_CLOUD_PROJECT (App Engine sets it by itself), "
+        "or run the app with `gae-deferred dev`"
+    )
+
+
+def location() -> str:
+    """Return the Cloud Tasks location of the queues, such as ``us-central1``.
+
+    It is ``DEFERRED_LOCATION``, or ``LOCATION_ID``, or with a local cloud :data:`LOCAL_LOCATION`, or the region that
+    the metadata server tells (asked once per process).
+
+    Raises:
+        ConfigurationError: none of these is there.
+    """
+    name = os.environ.get("DEFERRED_LOCATION") or os.environ.get("LOCATION_ID")
+    if not name:
+        name = LOCAL_LOCATION if cloud_tasks_emulator() else _metadata_region()
+    return _APP_ENGINE_REGIONS.get(name, name)
+
+
+@functools.cache
+def _metadata_region() -> str:
+    """Ask the metadata server, which answers ``projects/123/regions/us-central1``."""
+    import http.client
+
+    connection = http.client.HTTPConnection(_METADATA_HOST, timeout=_METADATA_TIMEOUT)
+    try:
+        connection.request("GET", "/computeMetadata/v1/instance/region", headers={"Metadata-Flavor": "Google"})
+        response = connection.getresponse()
+        answer = response.read(1024).decode("ascii", "replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        raise ConfigurationError(f"{_SET_LOCATION} (no metadata server: {error})") from error
+    finally:
+        connection.close()
+    region = answer.rpartition("/")[2]
+    if response.status != HTTPStatus.OK or not region:
+        raise ConfigurationError(f"{_SET_LOCATION} (the metadata server answered {response.status} {answer!r})")
+    return region
+
+
+_SET_LOCATION = "The location of the queues is not known: set DEFERRED_LOCATION, for example to us-central1"

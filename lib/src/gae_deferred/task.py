@@ -1,0 +1,234 @@
+"""A task: what is checked before anything is sent to a queue."""
+
+import datetime
+import math
+import re
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gae_deferred.errors import (
+    InvalidEtaError,
+    InvalidQueueNameError,
+    InvalidTaskError,
+    InvalidTaskNameError,
+    InvalidTaskRetryOptionsError,
+    InvalidUrlError,
+    TaskTooLargeError,
+)
+
+DEFAULT_QUEUE = "default"
+DEFAULT_URL = "/_ah/queue/deferred"
+
+MAX_TASK_BYTES = 2**20
+"""Largest task that Cloud Tasks takes (Cloud Tasks documentation, "Quotas and limits": maximum task size 1 MB)."""
+
+MAX_ETA_SECONDS = 30 * 24 * 3600
+"""How far ahead a task may be scheduled (the same page: maximum schedule time 30 days)."""
+
+MAX_URL_LENGTH = 2083
+MAX_TASK_NAME_LENGTH = 500
+MAX_QUEUE_NAME_LENGTH = 100
+
+_MAX_ATTEMPTS = 2**31 - 1
+_MAX_DURATION_SECONDS = 315_576_000_000  # the longest google.protobuf.Duration
+
+_TASK_NAME = re.compile(rf"[a-zA-Z0-9_-]{{1,{MAX_TASK_NAME_LENGTH}}}")
+_QUEUE_NAME = re.compile(rf"[a-zA-Z0-9-]{{1,{MAX_QUEUE_NAME_LENGTH}}}")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+_MESSAGE_OVERHEAD = 1024
+"""Bytes kept free for what the service adds to a task: its full name, times, routing and field tags."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRetryOptions:
+    """When a failed task is tried again. What is None is taken from the queue.
+
+    Parameters:
+        min_backoff_seconds: the shortest wait before a retry, in seconds.
+        max_backoff_seconds: the longest wait before a retry, in seconds.
+        task_age_limit: seconds since the first attempt after which the task is given up; rounded up.
+        max_doublings: how often the wait doubles before it grows evenly.
+        task_retry_limit: how many retries follow the first attempt. With ``task_age_limit`` as well, the task is
+            given up when both are reached.
+
+    Raises:
+        InvalidTaskRetryOptionsError: a value is negative, infinite or too large, or the longest wait is shorter than
+            the shortest.
+        TypeError: a value is not a number, or a count not an integer.
+    """
+
+    min_backoff_seconds: float | None = None
+    max_backoff_seconds: float | None = None
+    task_age_limit: float | None = None
+    max_doublings: int | None = None
+    task_retry_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("min_backoff_seconds", "max_backoff_seconds", "task_age_limit"):
+            self._check(name, float, _MAX_DURATION_SECONDS)
+        for name in ("max_doublings", "task_retry_limit"):
+            self._check(name, int, _MAX_ATTEMPTS - 1)
+        low, high = self.min_backoff_seconds, self.max_backoff_seconds
+        if low is not None and high is not None and high < low:
+            raise InvalidTaskRetryOptionsError(f"max_backoff_seconds is {high}, less than min_backoff_seconds, {low}")
+        if self.task_age_limit is not None:
+            object.__setattr__(self, "task_age_limit", math.ceil(self.task_age_limit))
+
+    def _check(self, name: str, number: type[int | float], maximum: int) -> None:
+        value = getattr(self, name)
+        if value is None:
+            return
+        if not isinstance(value, (int, number)) or isinstance(value, bool):
+            raise TypeError(f"{name} is {value!r}; it takes {number.__name__}")
+        if not 0 <= value <= maximum:  # also refuses NaN
+            raise InvalidTaskRetryOptionsError(f"{name} is {value}; it takes 0 to {maximum}")
+
+
+class Task:
+    """A request that a queue is to make later.
+
+    Parameters:
+        payload: the body of the request.
+        queue: short name of the queue.
+        name: the task's short name, unique in its queue; None lets the queue choose one.
+        url: the path that the request goes to. None stands for the queue's own, ``/_ah/queue/`` and its name.
+        headers: headers of the request.
+        countdown: seconds from now to run it in.
+        eta: the time to run it at; a naive one is in local time, which is UTC on App Engine.
+        target: the App Engine service, or ``version.service``, or ``instance.version.service``, to run it on; None
+            stands for the service and version of this process.
+        retry_options: when it is tried again; None stands for what the queue says.
+
+    Raises:
+        InvalidTaskError: the options contradict each other, or a value is none that a task can have; its subclasses
+            :class:`InvalidTaskNameError`, :class:`InvalidUrlError`, :class:`InvalidEtaError` and
+            :class:`TaskTooLargeError` say which.
+        InvalidQueueNameError: the queue cannot have that name.
+
+    Attributes:
+        was_enqueued: whether a queue has taken it.
+    """
+
+    method = "POST"
+
+    def __init__(
+        self,
+        payload: bytes,
+        *,
+        queue: str = DEFAULT_QUEUE,
+        name: str | None = None,
+        url: str | None = DEFAULT_URL,
+        headers: Mapping[str, str] | None = None,
+        countdown: float | None = None,
+        eta: datetime.datetime | None = None,
+        target: str | None = None,
+        retry_options: TaskRetryOptions | None = None,
+    ) -> None:
+        _check_name(queue, _QUEUE_NAME, InvalidQueueNameError, "queue")
+        if name:
+            _check_name(name, _TASK_NAME, InvalidTaskNameError, "task")
+        if target is not None and not isinstance(target, str):
+            raise InvalidTaskError(f"The target is {target!r}; it takes a string such as 'version.service'")
+        if retry_options is not None and not isinstance(retry_options, TaskRetryOptions):
+            raise InvalidTaskError(f"The retry options are {retry_options!r}; they take a TaskRetryOptions")
+        self.payload = payload
+        self.queue_name = queue
+        self.name = name or None
+        self.url = _check_url(url or f"/_ah/queue/{queue}")
+        self._headers = _check_headers(headers or {}, target)
+        self.target = target
+        self.retry_options = retry_options
+        self.is_scheduled = countdown is not None or eta is not None
+        self.eta = _determine_eta(countdown, eta)
+        self.was_enqueued = False
+        if self.size > MAX_TASK_BYTES:
+            raise TaskTooLargeError(
+                f"The task takes {self.size} bytes ({len(payload)} of them payload), more than the {MAX_TASK_BYTES} of "
+                "Cloud Tasks; pass a reference, such as a key, instead of the data"
+            )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """A copy of the request's headers."""
+        return dict(self._headers)
+
+    @property
+    def size(self) -> int:
+        """Bytes that the task takes of what Cloud Tasks allows, at most."""
+        separators = len(": \r\n")
+        headers = sum(len(name) + len(value) + separators for name, value in self._headers.items())
+        return len(self.payload) + len(self.url) + headers + len(self.name or "") + _MESSAGE_OVERHEAD
+
+    def __repr__(self) -> str:
+        state = "enqueued" if self.was_enqueued else "not enqueued"
+        return f"<Task {self.queue_name}/{self.name or '(unnamed)'} to {self.url} at {self.eta.isoformat()}, {state}>"
+
+
+def _check_name(name: object, pattern: re.Pattern[str], error: type[Exception], noun: str) -> None:
+    if not isinstance(name, str) or not pattern.fullmatch(name):
+        raise error(f"The {noun} name {_shorten(name)} does not match {pattern.pattern}")
+
+
+def _check_url(url: object) -> str:
+    if not isinstance(url, str) or not url.startswith("/") or url.startswith("//"):
+        raise InvalidUrlError(f"The task URL {_shorten(url)} is not relative: it has to begin with one '/'")
+    if len(url) > MAX_URL_LENGTH:
+        raise InvalidUrlError(f"The task URL has {len(url)} characters, more than {MAX_URL_LENGTH}: {_shorten(url)}")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise InvalidUrlError(f"The task URL {_shorten(url)} has characters that need percent-encoding")
+    parts = urllib.parse.urlsplit(url)
+    if parts.fragment:
+        raise InvalidUrlError(f"The task URL {_shorten(url)} has a fragment")
+    if parts.query:
+        raise InvalidTaskError(f"The task URL {_shorten(url)} has a query, which a POST task cannot have")
+    return url
+
+
+def _check_headers(headers: Mapping[str, str], target: str | None) -> dict[str, str]:
+    """Return the headers that a task may carry, once for each name in any case; the last one given counts."""
+    checked: dict[str, tuple[str, str]] = {}
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise InvalidTaskError(f"{_shorten(name)} is no name for an HTTP header")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise InvalidTaskError(f"The header {name} has {_shorten(value)}, no value for an HTTP header")
+        checked.pop(name.lower(), None)
+        checked[name.lower()] = (name, value)
+    if target is not None and "host" in checked:
+        raise InvalidTaskError(
+            f"A task takes a Host header ({checked['host'][1]!r}) or a target ({target!r}), not both"
+        )
+    return dict(checked.values())
+
+
+def _determine_eta(countdown: Any, eta: Any) -> datetime.datetime:
+    """Return the time to run a task at, in UTC."""
+    now = chosen = datetime.datetime.now(datetime.timezone.utc)
+    if countdown is not None and eta is not None:
+        raise InvalidTaskError(f"A task takes a countdown ({countdown!r}) or an ETA ({eta!r}), not both")
+    if countdown is not None:
+        try:
+            chosen = now + datetime.timedelta(seconds=float(countdown))
+        except OverflowError as error:
+            raise InvalidEtaError(f"The countdown {countdown!r} is out of range") from error
+        except (TypeError, ValueError) as error:
+            raise InvalidTaskError(f"The countdown {countdown!r} is not a number of seconds") from error
+    elif isinstance(eta, datetime.datetime):
+        try:
+            chosen = eta.astimezone(datetime.timezone.utc)
+        except (OverflowError, ValueError, OSError) as error:
+            raise InvalidEtaError(f"The ETA {eta!r} is out of range") from error
+    elif eta is not None:
+        raise InvalidTaskError(f"The ETA {eta!r} is not a datetime.datetime")
+    if (chosen - now).total_seconds() > MAX_ETA_SECONDS:
+        raise InvalidEtaError(f"The ETA {chosen.isoformat()} is more than {MAX_ETA_SECONDS // 86400} days from now")
+    return chosen
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."

@@ -1,0 +1,137 @@
+"""The WSGI wrapper of an app: routes the App Engine endpoints, and opens an NDB context for each request."""
+
+import contextvars
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from gae_deferred import cloud_tasks, datastore, deferred, settings
+from gae_deferred.task import DEFAULT_URL
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+WARMUP_URL = "/_ah/warmup"
+
+_logger = logging.getLogger(__name__)
+
+
+def wrap_wsgi_app(
+    app: "WSGIApplication", use_legacy_context_mode: bool = True, use_deferred: bool = False
+) -> "WSGIApplication":
+    """Return a WSGI app that gives each request of ``app`` an NDB context, and runs deferred tasks.
+
+    The context stays open until the response has been closed, also when it is streamed. Where one is open already (a
+    wrapped app inside a wrapped app, or inside NDB middleware), it is used. ``/_ah/warmup`` loads the Google clients,
+    so that no user waits for it, and is then passed on to the app.
+
+    Parameters:
+        app: the WSGI app, for example Flask's ``app.wsgi_app``.
+        use_legacy_context_mode: accepted because the bundled SDK has it. There it made ``os.environ`` differ from
+            request to request, for APIs that this library does not have; here it changes nothing.
+        use_deferred: route ``/_ah/queue/deferred`` to ``deferred.application``.
+    """
+    routes: dict[str, WSGIApplication] = {WARMUP_URL: _Warmup(app, use_deferred)}
+    if use_deferred:
+        routes[DEFAULT_URL] = deferred.application
+
+    def route(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if settings.on_app_engine():
+            _trust_front_end(environ)
+        return routes.get(environ.get("PATH_INFO", ""), app)(environ, start_response)
+
+    return _NdbContext(route)
+
+
+class _NdbContext:
+    """Middleware that opens an NDB context for each request and closes it with the response.
+
+    A request runs in a :class:`contextvars.Context` of its own, which holds the NDB context: whichever thread iterates
+    over or closes the response, no other request sees it.
+    """
+
+    def __init__(self, app: "WSGIApplication") -> None:
+        self._app = app
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        request = contextvars.copy_context()
+        ndb_context = datastore.context()
+        request.run(ndb_context.__enter__)
+        try:
+            chunks = request.run(self._app, environ, start_response)
+        except BaseException as error:
+            request.run(ndb_context.__exit__, type(error), error, error.__traceback__)
+            raise
+        response = _Response(request, ndb_context, chunks)
+        if isinstance(chunks, list | tuple):  # complete: nothing of the app runs any more
+            response.close()
+            return chunks
+        return response
+
+
+class _Response:
+    """A response in the making: every step of it runs in its request's context."""
+
+    def __init__(
+        self, request: contextvars.Context, ndb_context: AbstractContextManager[None], chunks: Iterable[bytes]
+    ) -> None:
+        self._request = request
+        self._ndb_context: AbstractContextManager[None] | None = ndb_context
+        self._chunks = chunks
+        self._iterator: Iterator[bytes] | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._iterator is None:
+            self._iterator = self._request.run(iter, self._chunks)
+        return self._request.run(next, self._iterator)
+
+    def close(self) -> None:
+        """Close the app's response, then the NDB context, once."""
+        ndb_context, self._ndb_context = self._ndb_context, None
+        if ndb_context is None:
+            return
+        try:
+            close: Any = getattr(self._chunks, "close", None)
+            if close is not None:
+                self._request.run(close)
+        finally:
+            self._request.run(ndb_context.__exit__, None, None, None)
+
+
+class _Warmup:
+    """Loads what the first request would have to wait for, then lets the app warm itself up.
+
+    App Engine takes any answer; where the app has no route of its own for it, 200 looks better in the log than 404.
+    """
+
+    def __init__(self, app: "WSGIApplication", use_deferred: bool) -> None:
+        self._app = app
+        self._use_deferred = use_deferred
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        try:
+            datastore.warm_up()
+            if self._use_deferred:
+                cloud_tasks.warm_up()
+        except Exception:
+            _logger.exception("Warming up failed; requests will show why")
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            return start_response("200 OK" if status.startswith("404") else status, headers, exc_info)
+
+        return self._app(environ, start)
+
+
+def _trust_front_end(environ: "WSGIEnvironment") -> None:
+    """Describe the user's request, not the front end's: App Engine tells of it in headers that only it can set."""
+    address = environ.get("HTTP_X_APPENGINE_USER_IP")
+    if address:
+        environ["REMOTE_ADDR"] = address
+    scheme = environ.get("HTTP_X_FORWARDED_PROTO")
+    if scheme in ("http", "https"):
+        environ["wsgi.url_scheme"] = scheme
+        environ["SERVER_PORT"] = "443" if scheme == "https" else "80"
