@@ -1,0 +1,141 @@
+"""The ``gae-deferred`` command."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gae_deferred import settings
+from gae_deferred.version import __version__
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DATA_DIR = ".local-cloud"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="gae-deferred")
+def main() -> None:
+    """Run apps that use App Engine's Deferred API on a local Cloud Tasks and Datastore."""
+
+
+def _service(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Mapping[str, str]:
+    services = {}
+    for value in values:
+        name, equals, url = value.partition("=")
+        if not (name and equals and url.startswith(("http://", "https://"))):
+            raise click.BadParameter(f"{value!r} is not NAME=URL, such as worker=http://127.0.0.1:8090")
+        services[name] = url.rstrip("/")
+    return services
+
+
+def _cloud_options(command: F) -> F:
+    """Add the options that both commands have."""
+    port = click.IntRange(0, 65535)
+    existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+    for option in reversed(
+        (
+            click.option("--tasks-port", type=port, default=8123, help="Port of Cloud Tasks over gRPC; 0: a free one."),
+            click.option("--tasks-rest-port", type=port, default=8124, help="Port of Cloud Tasks over HTTP."),
+            click.option("--datastore-port", type=port, default=8081, help="Port of Datastore over gRPC."),
+            click.option("--datastore-emulator", metavar="HOST:PORT", help="Use this Datastore, not the embedded one."),
+            click.option(
+                "--service",
+                "services",
+                metavar="NAME=URL",
+                multiple=True,
+                callback=_service,
+                help="Where tasks for this App Engine service go.",
+            ),
+            click.option(
+                "--queue",
+                "queues",
+                metavar="NAME",
+                multiple=True,
+                help="A queue that exists at start, besides 'default'.",
+            ),
+            click.option("--queue-yaml", type=existing_file, help="A queue.yaml with queues that exist at start."),
+            click.option("--no-rate-limits", is_flag=True, help="Dispatch as fast as the app takes tasks."),
+            click.option(
+                "--data-dir",
+                type=click.Path(file_okay=False, path_type=Path),
+                help=f"Folder that keeps tasks and entities.  [default: {_DATA_DIR}]",
+            ),
+            click.option("--ephemeral", is_flag=True, help="Keep tasks and entities in memory only."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@main.command(context_settings={"show_default": True})
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--app-url", default="http://127.0.0.1:8080", help="Where tasks for App Engine go.")
+@_cloud_options
+def emulators(**parameters: Any) -> None:
+    """Serve the local cloud alone.
+
+    Prints the variables that make Google's client libraries use it, as export lines for a shell, then 'ready'.
+    """
+    from gae_deferred.local import emulators
+
+    _run(emulators.serve, _make_options(Path(), parameters))
+
+
+@main.command(context_settings={"show_default": True})
+@click.argument("target", metavar="MODULE:APP")
+@click.option(
+    "--app-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path(),
+    help="The app's folder.",
+)
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port of the app; 0: a free one.")
+@_cloud_options
+def dev(target: str, app_dir: Path, host: str, port: int, **parameters: Any) -> None:
+    """Serve the WSGI app APP of MODULE together with the local cloud.
+
+    The app starts anew when one of its files changes. Each task is shown when it has run. A queue.yaml in the app's
+    folder is read. Tasks and entities are kept in .local-cloud in the app's folder, unless --data-dir or --ephemeral
+    says otherwise.
+    """
+    from gae_deferred.local import dev
+
+    if parameters["queue_yaml"] is None and (app_dir / "queue.yaml").is_file():
+        parameters["queue_yaml"] = app_dir / "queue.yaml"
+    options = _make_options(app_dir, {"host": host, **parameters})
+    _run(dev.serve, dev.App(target=target, folder=app_dir, host=host, port=port), options)
+
+
+def _make_options(folder: Path, parameters: dict[str, Any]) -> Any:
+    from gae_deferred.local.cloud import Options
+
+    ephemeral, data_dir = parameters.pop("ephemeral"), parameters.pop("data_dir")
+    no_rate_limits = parameters.pop("no_rate_limits")
+    if ephemeral and data_dir is not None:
+        raise click.UsageError("--data-dir keeps the data, --ephemeral does not: choose one")
+    return Options(
+        **parameters,
+        rate_limits=not no_rate_limits,
+        data_dir=None if ephemeral else data_dir or folder / _DATA_DIR,
+        project=os.environ.get("GOOGLE_CLOUD_PROJECT") or settings.LOCAL_PROJECT,
+        location=os.environ.get("DEFERRED_LOCATION") or settings.LOCAL_LOCATION,
+    )
+
+
+def _run(serve: Callable[..., Any], *arguments: Any) -> None:
+    """Run a server until it is stopped, or say in one message why it cannot."""
+    from gae_deferred.local.cloud import LocalCloudError
+    from gae_deferred.local.cloud_tasks import QueueYamlError
+    from gae_deferred.local.storage import StorageError
+
+    try:
+        asyncio.run(serve(*arguments))
+    except (LocalCloudError, QueueYamlError, StorageError) as error:
+        click.secho(f"Error: {error}", fg="red", err=True)
+        sys.exit(1)
