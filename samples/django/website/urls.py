@@ -1,0 +1,11 @@
+"""Which view answers which address."""
+
+from django.urls import path
+
+from website import views
+
+urlpatterns = [
+    path("counter/increment", views.increment, name="increment"),
+    path("counter/get", views.get, name="get"),
+    path("custom/path", views.custom_path, name="custom_path"),
+]
