@@ -1,0 +1,130 @@
+"""Every job of this project, for people and for CI alike. `nox -l` is the menu.
+
+Without nox: `python3 run.py` shows the same menu, `python3 run.py dev-flask` runs a job.
+"""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["tests"]
+nox.options.default_venv_backend = "uv|virtualenv"  # uv where it is installed, for its speed
+nox.options.reuse_venv = "yes"
+# tests-versions runs on the Pythons that a machine has, in CI as well: it fetches none and names those that it misses.
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+
+ROOT = Path(__file__).parent
+SAMPLES = ("flask", "django", "wsgi")
+
+TEST_TOOLS = ["hypothesis~=6.170", "pytest~=9.2", "pytest-asyncio~=1.5", "pytest-timeout~=2.4", "requests~=2.34"]
+LINT_TOOLS = ["mypy==2.4.1", "ruff==0.17.6", "grpc-stubs", "types-protobuf", "types-PyYAML"]
+
+
+@nox.session(name="dev-flask")
+def dev_flask(session: nox.Session) -> None:
+    """Serve the counter app in Flask, with the local cloud."""
+    dev(session, "flask")
+
+
+@nox.session(name="dev-django")
+def dev_django(session: nox.Session) -> None:
+    """Serve the counter app in Django, with the local cloud."""
+    dev(session, "django")
+
+
+@nox.session(name="dev-wsgi")
+def dev_wsgi(session: nox.Session) -> None:
+    """Serve the counter app without a framework, with the local cloud."""
+    dev(session, "wsgi")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests of the library, of the local cloud and of each sample. After --: pytest's arguments."""
+    run_tests(session)
+
+
+@nox.session(name="tests-versions", python=["3.10", "3.11", "3.12", "3.13"])
+def tests_versions(session: nox.Session) -> None:
+    """Run the same tests on each supported Python that this machine has."""
+    run_tests(session)
+
+
+@nox.session(name="e2e-local")
+def e2e_local(session: nox.Session) -> None:
+    """Serve each sample and test it from outside, as a whole. After --: pytest's arguments."""
+    install(session, *TEST_TOOLS, *requirements(*SAMPLES))
+    for sample in SAMPLES:
+        session.run("pytest", "tests/e2e", "--serve", f"samples/{sample}", *session.posargs)
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """Compare the local cloud with Google's own emulators. Needs gcloud."""
+    if not shutil.which("gcloud"):
+        session.error("Google's emulators come with gcloud, which is not installed: https://cloud.google.com/sdk")
+    install(session, *TEST_TOOLS)
+    session.run("pytest", "tests/conformance", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and types, and how Terraform files are formatted. Changes nothing."""
+    install(session, *LINT_TOOLS)
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy", "lib/src")
+    if any(ROOT.glob("infra/**/*.tf")):
+        if shutil.which("terraform"):
+            session.run("terraform", "fmt", "-check", "-diff", "-recursive", "infra", external=True)
+        else:
+            session.warn("Terraform is not installed: how infra/ is formatted was not checked.")
+
+
+def dev(session: nox.Session, sample: str) -> None:
+    """Serve one sample until Ctrl-C."""
+    install(session, *requirements(sample))
+    # Nox kills what has not stopped half a second after Ctrl-C. The local cloud may take longer: it lets a task that is
+    # running come to its end.
+    session.run(
+        *["gae-deferred", "dev", "main:app", "--app-dir", f"samples/{sample}", *session.posargs],
+        interrupt_timeout=15,
+        terminate_timeout=5,
+    )
+
+
+def run_tests(session: nox.Session) -> None:
+    """Run every test that needs nothing from outside, or what the arguments after ``--`` ask for."""
+    install(session, *TEST_TOOLS, *requirements(*SAMPLES))
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    session.run("pytest", "tests/unit", "tests/local")
+    for sample in SAMPLES:
+        # In a process of its own, and from its own folder: each sample has a module named main.
+        with session.chdir(f"samples/{sample}"):
+            session.run("pytest")
+
+
+def requirements(*samples: str) -> list[str]:
+    """Return pip's arguments for what samples need."""
+    return [argument for sample in samples for argument in ("-r", f"samples/{sample}/requirements.txt")]
+
+
+def install(session: nox.Session, *arguments: str) -> None:
+    """Install the library from this repository, with the local cloud, and what else the arguments of pip name.
+
+    Even to find out that nothing is missing takes pip several seconds. So an environment remembers what it was made
+    from, and as long as that stays the same it is taken as it is.
+    """
+    files = [Path("lib/pyproject.toml"), *(Path(argument) for argument in arguments if argument.endswith(".txt"))]
+    ingredients = "\n".join([*arguments, *(file.read_text() for file in files)])
+    fingerprint = hashlib.sha256(ingredients.encode()).hexdigest()
+    stamp = Path(session.virtualenv.location, "made-from")
+    if not stamp.exists() or stamp.read_text() != fingerprint:
+        session.install("-e", "lib[local]", *arguments)
+        stamp.write_text(fingerprint)
