@@ -1,6 +1,5 @@
 """Cloud NDB, loaded when it is first needed: the context of a request, and the state of its transaction."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ def _make_client(emulator: str | None) -> "ndb.Client":
 
 
 _client = PerProcess(_make_client)
-os.register_at_fork(after_in_child=_client.reset_lock)
 
 
 def warm_up() -> None:

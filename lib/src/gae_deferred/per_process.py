@@ -9,9 +9,10 @@ T = TypeVar("T")
 
 
 class PerProcess(Generic[T]):
-    """Makes an object on first use and keeps it, but never across a fork.
+    """Makes an object on first use and keeps it, but does not use it across a fork.
 
     A gRPC channel must not be used by two processes, and servers such as gunicorn fork after they have loaded an app.
+    Objects are never dropped, so an instance belongs in a module, not in a request.
 
     Parameters:
         make: makes the object for an address; None stands for the real service.
@@ -19,20 +20,22 @@ class PerProcess(Generic[T]):
 
     def __init__(self, make: Callable[[str | None], T]) -> None:
         self._make = make
+        self._made: dict[str | None, T] = {}
+        self._of_parents: list[dict[str | None, T]] = []
         self._lock = threading.Lock()
-        self._made: tuple[int, str | None, T] | None = None
+        os.register_at_fork(after_in_child=self._begin_child)
 
     def get(self, address: str | None) -> T:
-        """Return this process's object for an address, and make it if there is none or its address has changed."""
-        made = self._made
-        if made is not None and made[:2] == (os.getpid(), address):
-            return made[2]
-        with self._lock:
-            made = self._made
-            if made is None or made[:2] != (os.getpid(), address):
-                made = self._made = (os.getpid(), address, self._make(address))
-            return made[2]
+        """Return this process's object for an address, and make it if there is none yet."""
+        if address not in self._made:
+            with self._lock:
+                if address not in self._made:
+                    self._made[address] = self._make(address)
+        return self._made[address]
 
-    def reset_lock(self) -> None:
-        """Give a forked child a lock of its own; another thread of its parent may have held the inherited one."""
+    def _begin_child(self) -> None:
+        # Another thread may have held the lock when this process was forked. The parent's objects are kept: dropping
+        # them would close connections that the parent goes on using.
         self._lock = threading.Lock()
+        self._of_parents.append(self._made)
+        self._made = {}
