@@ -29,14 +29,14 @@ def check_headers(environ: dict[str, Any]) -> None:
     if settings.on_app_engine():
         address = environ.get("HTTP_X_APPENGINE_USER_IP") or environ.get("REMOTE_ADDR")
         if address != _TASK_QUEUE_IP:
-            raise _forbidden(f"The request comes from {address}, the task queue's come from {_TASK_QUEUE_IP}")
+            raise _forbidden(f"The request comes from {address!r}, the task queue's come from {_TASK_QUEUE_IP}")
 
 
 def check_body(environ: dict[str, Any], body: bytes) -> None:
     """Refuse a body that the task queue has not sent. To be called after :func:`check_headers`.
 
     On App Engine the headers have said enough. In the local cloud the queue itself is asked whether it is delivering
-    this task, with this body, to this URL, at this moment.
+    this task, with this body, to this URL, for this attempt.
 
     Raises:
         RequestRefusedError: 403, with the reason.
@@ -46,15 +46,16 @@ def check_body(environ: dict[str, Any], body: bytes) -> None:
     queue = environ.get("HTTP_X_APPENGINE_QUEUENAME", "")
     name = environ["HTTP_X_APPENGINE_TASKNAME"]
     retry_count = environ.get("HTTP_X_APPENGINE_TASKRETRYCOUNT", "")
-    if not retry_count.isdecimal():
-        raise _forbidden(f"The request's X-AppEngine-TaskRetryCount is {retry_count!r}, not a number")
-    url = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     try:
-        genuine = cloud_tasks.in_flight_body(queue, name, url, int(retry_count))
+        genuine = cloud_tasks.in_flight_body(queue, name, path, retry_count)
     except TaskQueueError as error:
         raise _forbidden(f"The local Cloud Tasks cannot be asked whether the request is its own: {error}") from error
     if genuine != body:
-        raise _forbidden(f"The local Cloud Tasks is not delivering this body as task {queue!r}/{name!r} to {url!r}")
+        raise _forbidden(
+            f"The local Cloud Tasks is not delivering this body to {path!r}, as retry {retry_count!r} of the task "
+            f"{name!r} of the queue {queue!r}"
+        )
 
 
 def _forbidden(reason: str) -> RequestRefusedError:

@@ -1,12 +1,13 @@
 """The only module that talks to Cloud Tasks: it sends tasks, and asks a local queue about the ones that it delivers."""
 
-import os
+import re
+import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from gae_deferred import errors, settings
 from gae_deferred.per_process import PerProcess
-from gae_deferred.task import Task, TaskRetryOptions
+from gae_deferred.task import Task, TaskRetryOptions, split_target
 
 if TYPE_CHECKING:
     from google.api_core.operation import Operation
@@ -23,32 +24,58 @@ MAX_BATCH_TASKS = 100
 MAX_BATCH_BYTES = 8 * 2**20
 """Most bytes of one BatchCreateTasks call. Google's APIs take requests of 10 MiB; the rest is for field tags."""
 
-_DROPPED_HEADERS = ("x-appengine-", "x-google-", "host")
+_DROPPED_HEADERS = re.compile(r"x-appengine-.*|x-google-.*|host|content-length", re.IGNORECASE)
 """Headers that the service sets by itself and refuses or replaces (docstring of ``AppEngineHttpRequest.headers``)."""
+
+_BACKEND_ERROR = re.compile(r"ExecutorServiceError::([A-Z_]+)")
+"""Names the error of the queue's own backend where the service's message has one; the bundled SDK goes by it too."""
+
+_BACKEND_ERRORS: dict[str, type[errors.TaskQueueError]] = {
+    "INTERNAL_ERROR": errors.InternalError,
+    "INVALID_ETA": errors.InvalidEtaError,
+    "INVALID_QUEUE_NAME": errors.InvalidQueueNameError,
+    "INVALID_TASK_NAME": errors.InvalidTaskNameError,
+    "INVALID_URL": errors.InvalidUrlError,
+    "PERMISSION_DENIED": errors.PermissionDeniedError,
+    "TASK_ALREADY_EXISTS": errors.TaskAlreadyExistsError,
+    "TASK_TOO_LARGE": errors.TaskTooLargeError,
+    "TOMBSTONED_TASK": errors.TombstonedTaskError,
+    "TRANSIENT_ERROR": errors.TransientError,
+    "UNKNOWN_QUEUE": errors.UnknownQueueError,
+}
 
 Failures: TypeAlias = dict[int, errors.TaskQueueError]
 
 
 def _make_client(emulator: str | None) -> "tasks_v2.CloudTasksClient":
+    from google.auth.exceptions import DefaultCredentialsError
     from google.cloud import tasks_v2
 
     if emulator is None:
-        return tasks_v2.CloudTasksClient()
+        try:
+            return tasks_v2.CloudTasksClient()
+        except DefaultCredentialsError as error:
+            raise errors.ConfigurationError(
+                "There are no Google credentials for Cloud Tasks: run the app with `gae-deferred dev`, or set "
+                f"CLOUD_TASKS_EMULATOR_HOST or GOOGLE_APPLICATION_CREDENTIALS ({error})"
+            ) from error
     import grpc
     from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
-    return tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=grpc.insecure_channel(emulator)))
+    # Messages may be as long as on the channels that the library makes by itself.
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    channel = grpc.insecure_channel(emulator, options=options)
+    return tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
 
 
 _client = PerProcess(_make_client)
-os.register_at_fork(after_in_child=_client.reset_lock)
 
 
 def warm_up() -> None:
     """Load the client library and make the client, so that the first ``defer`` need not.
 
     Raises:
-        google.auth.exceptions.DefaultCredentialsError: the process has no Google credentials.
+        ConfigurationError: the process has no Google credentials.
     """
     _client.get(settings.cloud_tasks_emulator())
 
@@ -58,7 +85,7 @@ def create(task: Task) -> None:
 
     Raises:
         BadTaskStateError: the task has been enqueued before.
-        ConfigurationError: the project or the location is not known.
+        ConfigurationError: the project, the location or the credentials are not there.
         TaskQueueError: the service refused the task or could not be reached; the subclass says why.
     """
     from google.api_core.exceptions import GoogleAPICallError, RetryError
@@ -81,7 +108,7 @@ def create_many(tasks: Sequence[Task]) -> None:
     Raises:
         BadTaskStateError: a task has been enqueued before; none is sent.
         DuplicateTaskNameError: two tasks of one queue have the same name; none is sent.
-        ConfigurationError: the project or the location is not known; none is sent.
+        ConfigurationError: the project, the location or the credentials are not there; none is sent.
         BatchError: some tasks were not enqueued; it says which, and why.
     """
     _check_batch(tasks)
@@ -94,14 +121,14 @@ def create_many(tasks: Sequence[Task]) -> None:
         raise errors.BatchError(failures, len(tasks))
 
 
-def in_flight_body(queue: str, name: str, url: str, retry_count: int) -> bytes | None:
-    """Ask a queue of the local cloud for the body of a task that it is delivering at this moment.
+def in_flight_body(queue: str, name: str, path: str, retry_count: str) -> bytes | None:
+    """Ask a queue of the local cloud for the body of a task that it has sent and waits to be answered.
 
     Parameters:
         queue: short name of the queue.
         name: short name of the task.
-        url: the URL that it is delivered to.
-        retry_count: how many attempts came before this one.
+        path: the path that it has been sent to, decoded as WSGI does it (percent-decoded, as Latin-1).
+        retry_count: the number of attempts before this one, as the request's header tells it.
 
     Returns:
         The body, or None if the queue is not delivering such a task.
@@ -118,13 +145,16 @@ def in_flight_body(queue: str, name: str, url: str, retry_count: int) -> bytes |
         task = client.get_task(
             request=tasks_v2.GetTaskRequest(name=full_name, response_view=tasks_v2.Task.View.FULL),
             timeout=RPC_TIMEOUT,
+            retry=None,  # the queue that has just sent a request is there, or the request is forged
         )
     except (NotFound, InvalidArgument):
         return None
     except (GoogleAPICallError, RetryError) as error:
         raise _translate(error, queue) from error
     request = task.app_engine_http_request
-    if request.relative_uri != url or task.dispatch_count != retry_count + 1:
+    task_path = urllib.parse.unquote(request.relative_uri.partition("?")[0], "latin-1")
+    unanswered = task.response_count < task.dispatch_count
+    if task_path != path or str(task.dispatch_count - 1) != retry_count or not unanswered:
         return None
     return bytes(request.body)
 
@@ -169,6 +199,8 @@ def _batches(tasks: Sequence[Task]) -> Iterator[list[int]]:
 
 def _create_batch(client: "tasks_v2.CloudTasksClient", tasks: Sequence[Task]) -> Failures:
     """Send one BatchCreateTasks call, and return the errors of the tasks that it did not create, by position."""
+    from concurrent.futures import TimeoutError as OperationTimeoutError
+
     from google.api_core.exceptions import GoogleAPICallError, RetryError, from_grpc_status
     from google.cloud import tasks_v2
 
@@ -178,7 +210,7 @@ def _create_batch(client: "tasks_v2.CloudTasksClient", tasks: Sequence[Task]) ->
     try:
         operation: Operation = client.batch_create_tasks(request=batch, timeout=RPC_TIMEOUT)
         created, failed = _batch_outcome(operation)
-    except (GoogleAPICallError, RetryError) as error:
+    except (GoogleAPICallError, RetryError, OperationTimeoutError) as error:
         return {position: _translate(error, queue) for position in range(len(tasks))}
     failures = {
         position: _translate(from_grpc_status(status.code, status.message), queue)
@@ -219,9 +251,7 @@ def _create_request(client: "tasks_v2.CloudTasksClient", task: Task) -> "tasks_v
         app_engine_http_request=tasks_v2.AppEngineHttpRequest(
             http_method=tasks_v2.HttpMethod.POST,
             relative_uri=task.url,
-            headers={
-                name: value for name, value in task.headers.items() if not name.lower().startswith(_DROPPED_HEADERS)
-            },
+            headers={name: value for name, value in task.headers.items() if not _DROPPED_HEADERS.fullmatch(name)},
             body=task.payload,
             app_engine_routing=_routing(task),
         )
@@ -230,8 +260,8 @@ def _create_request(client: "tasks_v2.CloudTasksClient", task: Task) -> "tasks_v
         message.name = client.task_path(project, location, task.queue_name, task.name)
     if task.is_scheduled:
         tasks_v2.Task.pb(message).schedule_time.FromDatetime(task.eta)
-    if task.retry_options:
-        message.retry_config = _retry_config(task.retry_options)
+    if task.retry_options is not None and task.retry_options != TaskRetryOptions():
+        message.retry_config = _retry_config(task.retry_options)  # even an empty one would hide the queue's
     return tasks_v2.CreateTaskRequest(parent=client.queue_path(project, location, task.queue_name), task=message)
 
 
@@ -247,12 +277,7 @@ def _routing(task: Task) -> "tasks_v2.AppEngineRouting | None":
         if service is None and version is None:
             return None
         return tasks_v2.AppEngineRouting(service=service or "", version=version or "")
-    parts = task.target.replace("-dot-", ".").split(".")
-    target_service, target_version, target_instance, *more = [*reversed(parts), "", ""]
-    if len(parts) > 3 or not all(parts) or any(more):
-        raise errors.InvalidTaskError(
-            f"The target {task.target!r} is none of 'service', 'version.service' and 'instance.version.service'"
-        )
+    target_service, target_version, target_instance = split_target(task.target)
     if not target_version and target_service == service:
         target_version = version or ""
     return tasks_v2.AppEngineRouting(service=target_service, version=target_version, instance=target_instance)
@@ -290,16 +315,21 @@ def _mark_enqueued(task: Task, created: "tasks_v2.Task") -> None:
 
 def _translate(error: Exception, queue: str) -> errors.TaskQueueError:
     """Return the error of ours that says what an error of the Cloud Tasks service or its client library means."""
+    from concurrent.futures import TimeoutError as OperationTimeoutError
+
     from google.api_core import exceptions as google
 
     text = getattr(error, "message", None) or str(error)
     where = f"queue {queue!r} of {settings.project()} in {settings.location()}"
+    backend_error = _BACKEND_ERROR.search(text)
+    if backend_error is not None and backend_error[1] in _BACKEND_ERRORS:
+        return _BACKEND_ERRORS[backend_error[1]](f"{where}: {text}")
     match error:
         case google.AlreadyExists():
             return errors.TaskAlreadyExistsError(f"{where} has, or had lately, a task of that name: {text}")
         case google.NotFound():
             return errors.UnknownQueueError(f"There is no {where}: {text}")
-        case google.FailedPrecondition() if "queue" in text.lower():
+        case google.FailedPrecondition() if "queue does not exist" in text.lower():
             return errors.UnknownQueueError(f"There is no {where}: {text}")
         case google.InvalidArgument() if "too large" in text.lower():
             return errors.TaskTooLargeError(f"{where}: {text}")
@@ -309,6 +339,7 @@ def _translate(error: Exception, queue: str) -> errors.TaskQueueError:
             return errors.PermissionDeniedError(f"{where}: {text}")
         case (
             google.RetryError()
+            | OperationTimeoutError()
             | google.ServiceUnavailable()
             | google.DeadlineExceeded()
             | google.TooManyRequests()

@@ -34,11 +34,16 @@ class RequestRefusedError(Error):
 
     Attributes:
         status: the HTTP status to answer with.
+        reason: why, in a sentence.
     """
 
     def __init__(self, status: http.HTTPStatus, reason: str) -> None:
-        super().__init__(reason)
+        super().__init__(status, reason)
         self.status = status
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class TaskQueueError(Error):
@@ -66,14 +71,14 @@ class TaskTooLargeError(InvalidTaskError):
 
 
 class TaskAlreadyExistsError(InvalidTaskError):
-    """A task of that name is in the queue, or was until up to 24 hours ago."""
+    """A task of that name is in the queue, or was until up to 24 hours ago.
+
+    Where Cloud Tasks tells that it has run or was deleted, a :class:`TombstonedTaskError` is raised instead.
+    """
 
 
 class TombstonedTaskError(InvalidTaskError):
-    """Never raised; there for the ``except`` clauses of migrated apps.
-
-    Cloud Tasks does not tell a waiting task of the same name from a finished one: see :class:`TaskAlreadyExistsError`.
-    """
+    """A task of that name has run or was deleted lately, and Cloud Tasks said so."""
 
 
 class DuplicateTaskNameError(TaskQueueError):
@@ -126,10 +131,13 @@ class BatchError(TaskQueueError):
     """
 
     def __init__(self, failures: Mapping[int, TaskQueueError], total: int) -> None:
-        self.failures = dict(failures)
+        super().__init__(failures, total)
+        self.failures = dict(sorted(failures.items()))
         self.total = total
+
+    def __str__(self) -> str:
         index, first = next(iter(self.failures.items()))
-        super().__init__(
-            f"{len(self.failures)} of {total} tasks were not enqueued; the first is number {index}: "
+        return (
+            f"{len(self.failures)} of {self.total} tasks were not enqueued; the first has index {index}: "
             f"{type(first).__name__}: {first}"
         )

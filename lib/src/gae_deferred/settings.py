@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 from http import HTTPStatus
 
 from gae_deferred.errors import ConfigurationError
@@ -15,6 +16,8 @@ LOCAL_LOCATION = "us-central1"
 _METADATA_HOST = "metadata.google.internal"
 _METADATA_TIMEOUT = 2.0
 """Seconds to wait for the metadata server, which answers in milliseconds where there is one."""
+
+_METADATA_REGION = re.compile(r"projects/[^/\s]+/regions/([a-z0-9-]+)")
 
 _APP_ENGINE_REGIONS = {"us-central": "us-central1", "europe-west": "europe-west1"}
 """The two App Engine locations whose Cloud Tasks location has another name (App Engine documentation, "Locations")."""
@@ -85,7 +88,7 @@ def location() -> str:
 @functools.cache
 def _metadata_region() -> str:
     """Ask the metadata server, which answers ``projects/123/regions/us-central1``."""
-    import http.client
+    import http.client  # only a process on Google Cloud without DEFERRED_LOCATION needs it
 
     connection = http.client.HTTPConnection(_METADATA_HOST, timeout=_METADATA_TIMEOUT)
     try:
@@ -96,10 +99,10 @@ def _metadata_region() -> str:
         raise ConfigurationError(f"{_SET_LOCATION} (no metadata server: {error})") from error
     finally:
         connection.close()
-    region = answer.rpartition("/")[2]
-    if response.status != HTTPStatus.OK or not region:
-        raise ConfigurationError(f"{_SET_LOCATION} (the metadata server answered {response.status} {answer!r})")
-    return region
+    region = _METADATA_REGION.fullmatch(answer)
+    if response.status != HTTPStatus.OK or region is None:
+        raise ConfigurationError(f"{_SET_LOCATION} (the metadata server answered {response.status} {answer[:100]!r})")
+    return region[1]
 
 
 _SET_LOCATION = "The location of the queues is not known: set DEFERRED_LOCATION, for example to us-central1"

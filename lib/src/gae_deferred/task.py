@@ -36,11 +36,15 @@ _MAX_DURATION_SECONDS = 315_576_000_000  # the longest google.protobuf.Duration
 
 _TASK_NAME = re.compile(rf"[a-zA-Z0-9_-]{{1,{MAX_TASK_NAME_LENGTH}}}")
 _QUEUE_NAME = re.compile(rf"[a-zA-Z0-9-]{{1,{MAX_QUEUE_NAME_LENGTH}}}")
+_TARGET_PART = re.compile(r"[a-zA-Z0-9_-]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 _MESSAGE_OVERHEAD = 1024
 """Bytes kept free for what the service adds to a task: its full name, times, routing and field tags."""
+
+_HEADER_OVERHEAD = 12
+"""Bytes that a header takes besides its name and value, at most: as many as six field tags and lengths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +132,13 @@ class Task:
         target: str | None = None,
         retry_options: TaskRetryOptions | None = None,
     ) -> None:
+        if not isinstance(payload, bytes):
+            raise InvalidTaskError(f"The payload is of type {type(payload).__name__}; it takes bytes")
         _check_name(queue, _QUEUE_NAME, InvalidQueueNameError, "queue")
         if name:
             _check_name(name, _TASK_NAME, InvalidTaskNameError, "task")
-        if target is not None and not isinstance(target, str):
-            raise InvalidTaskError(f"The target is {target!r}; it takes a string such as 'version.service'")
+        if target:
+            split_target(target)
         if retry_options is not None and not isinstance(retry_options, TaskRetryOptions):
             raise InvalidTaskError(f"The retry options are {retry_options!r}; they take a TaskRetryOptions")
         self.payload = payload
@@ -159,8 +165,7 @@ class Task:
     @property
     def size(self) -> int:
         """Bytes that the task takes of what Cloud Tasks allows, at most."""
-        separators = len(": \r\n")
-        headers = sum(len(name) + len(value) + separators for name, value in self._headers.items())
+        headers = sum(len(name) + len(value.encode()) + _HEADER_OVERHEAD for name, value in self._headers.items())
         return len(self.payload) + len(self.url) + headers + len(self.name or "") + _MESSAGE_OVERHEAD
 
     def __repr__(self) -> str:
@@ -171,6 +176,22 @@ class Task:
 def _check_name(name: object, pattern: re.Pattern[str], error: type[Exception], noun: str) -> None:
     if not isinstance(name, str) or not pattern.fullmatch(name):
         raise error(f"The {noun} name {_shorten(name)} does not match {pattern.pattern}")
+
+
+def split_target(target: object) -> tuple[str, str, str]:
+    """Return service, version and instance, ``""`` where it names none, of a target such as ``version.service``.
+
+    Raises:
+        InvalidTaskError: it is none of ``service``, ``version.service`` and ``instance.version.service``. The
+            ``-dot-`` of App Engine's host names may stand for a dot.
+    """
+    parts = target.replace("-dot-", ".").split(".") if isinstance(target, str) else []
+    if not 1 <= len(parts) <= 3 or not all(_TARGET_PART.fullmatch(part) for part in parts):
+        raise InvalidTaskError(
+            f"The target {_shorten(target)} is none of 'service', 'version.service' and 'instance.version.service'"
+        )
+    service, version, instance, *_ = (*reversed(parts), "", "")
+    return service, version, instance
 
 
 def _check_url(url: object) -> str:
@@ -185,7 +206,7 @@ def _check_url(url: object) -> str:
         raise InvalidUrlError(f"The task URL {_shorten(url)} has a fragment")
     if parts.query:
         raise InvalidTaskError(f"The task URL {_shorten(url)} has a query, which a POST task cannot have")
-    return url
+    return parts.path
 
 
 def _check_headers(headers: Mapping[str, str], target: str | None) -> dict[str, str]:
@@ -200,7 +221,7 @@ def _check_headers(headers: Mapping[str, str], target: str | None) -> dict[str, 
         checked[name.lower()] = (name, value)
     if target is not None and "host" in checked:
         raise InvalidTaskError(
-            f"A task takes a Host header ({checked['host'][1]!r}) or a target ({target!r}), not both"
+            f"A task takes a Host header ({_shorten(checked['host'][1])}) or a target ({target!r}), not both"
         )
     return dict(checked.values())
 
@@ -212,11 +233,15 @@ def _determine_eta(countdown: Any, eta: Any) -> datetime.datetime:
         raise InvalidTaskError(f"A task takes a countdown ({countdown!r}) or an ETA ({eta!r}), not both")
     if countdown is not None:
         try:
-            chosen = now + datetime.timedelta(seconds=float(countdown))
+            seconds = float(countdown)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidTaskError(f"The countdown {_shorten(countdown)} is not a number of seconds") from error
+        if math.isnan(seconds):
+            raise InvalidTaskError("The countdown is not a number (NaN)")
+        try:
+            chosen = now + datetime.timedelta(seconds=seconds)
         except OverflowError as error:
             raise InvalidEtaError(f"The countdown {countdown!r} is out of range") from error
-        except (TypeError, ValueError) as error:
-            raise InvalidTaskError(f"The countdown {countdown!r} is not a number of seconds") from error
     elif isinstance(eta, datetime.datetime):
         try:
             chosen = eta.astimezone(datetime.timezone.utc)
