@@ -1,5 +1,7 @@
 """A call as bytes: ``(callable, args, kwargs)``, written by pickle, or by cloudpickle where pickle cannot."""
 
+import contextlib
+import functools
 import io
 import pickle
 import types
@@ -22,7 +24,8 @@ def dump(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, An
 
     Plain pickle names functions and classes by module, so that the bytes are small and the code that runs is the code
     deployed when the task runs. What cannot be found by name in the process that runs the task (lambdas, closures,
-    nested functions and classes, everything defined in ``__main__``) is written by value, with cloudpickle.
+    nested functions and classes, everything defined in ``__main__``) is written by value, with cloudpickle; only the
+    Python version that wrote it (such as 3.12) can read that.
 
     Raises:
         ValueError: ``obj`` is not callable (the class that the bundled SDK raises).
@@ -30,13 +33,11 @@ def dump(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, An
     """
     call = _curry(obj, args, dict(kwargs))
     protocol = _CROSS_COMPATIBLE_PROTOCOL if settings.cross_compatible_pickle() else pickle.HIGHEST_PROTOCOL
-    try:
+    with contextlib.suppress(Exception):  # pickle raises many classes; what is really wrong, cloudpickle says again
         data = pickle.dumps(call, protocol)
-    except (pickle.PicklingError, AttributeError, TypeError):  # what pickle raises for what it cannot find by name
-        return _dump_by_value(call, protocol)
-    if b"__main__" in data:
-        return _dump_by_value(call, protocol)
-    return data
+        if b"__main__" not in data:
+            return data
+    return _dump_by_value(call, protocol)
 
 
 def load(data: bytes) -> Call:
@@ -55,10 +56,10 @@ def load(data: bytes) -> Call:
 
 def describe(obj: Callable[..., Any]) -> str:
     """Return a name for people, such as ``main.do_something_later``, of a callable."""
-    if isinstance(obj, types.BuiltinMethodType) and obj.__self__ is not None:
-        owner = obj.__self__
-        if not isinstance(owner, types.ModuleType):
-            return f"{type(owner).__qualname__}.{obj.__name__}"
+    while isinstance(obj, functools.partial):
+        obj = obj.func
+    if isinstance(obj, types.BuiltinMethodType) and not isinstance(obj.__self__, types.ModuleType | None):
+        return f"{type(obj.__self__).__qualname__}.{obj.__name__}"
     named = obj if hasattr(obj, "__qualname__") else type(obj)
     return f"{getattr(named, '__module__', None) or 'builtins'}.{named.__qualname__}"
 
@@ -74,12 +75,23 @@ invoke_member.__module__ = "gae_deferred.deferred"
 
 def _curry(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
     if isinstance(obj, types.MethodType):
-        return invoke_member, (obj.__self__, obj.__func__.__name__, *args), kwargs
+        name = _member_name(obj)
+        if name is None:
+            return obj.__func__, (obj.__self__, *args), kwargs
+        return invoke_member, (obj.__self__, name, *args), kwargs
     if isinstance(obj, types.BuiltinMethodType) and not isinstance(obj.__self__, types.ModuleType | None):
         return invoke_member, (obj.__self__, obj.__name__, *args), kwargs
     if not callable(obj):
         raise ValueError(f"Only a callable can be deferred, not {obj!r}")
     return obj, args, kwargs
+
+
+def _member_name(method: types.MethodType) -> str | None:
+    """Return the name by which a method's object knows it, or None if it knows another by that name (super().save)."""
+    name = getattr(method.__func__, "__name__", "")
+    class_name = getattr(method.__func__, "__qualname__", "").rpartition(".")[0].rpartition(".")[2]
+    mangled = f"_{class_name.lstrip('_')}{name}"  # of self.__private
+    return next((known for known in (name, mangled) if getattr(method.__self__, known, None) == method), None)
 
 
 def _dump_by_value(call: Call, protocol: int) -> bytes:
