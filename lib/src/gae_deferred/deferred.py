@@ -73,7 +73,8 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         _target: App Engine service or ``version.service`` to run it on; by default the version that calls ``defer``.
         _queue: name of the queue; ``"default"`` by default.
         _url: path of a handler of your own; see :class:`Handler`.
-        _headers: dict of further headers of the request.
+        _headers: dict of further headers of the request. Cloud Tasks sets ``Host``, ``Content-Length``,
+            ``X-AppEngine-*`` and ``X-Google-*`` by itself; these are left out.
         _retry_options: a :class:`~gae_deferred.TaskRetryOptions`.
         _transactional: enqueue only if the current NDB transaction commits. Not supported yet; see Raises.
 
@@ -86,7 +87,7 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         InvalidTaskError: an option is not valid (its subclasses: name, URL, ETA, size).
         InvalidQueueNameError: there can be no queue of that name.
         BadTransactionStateError: ``_transactional`` is true.
-        ConfigurationError: the project or the location of the queue is not known.
+        ConfigurationError: the project or the location of the queue is not known, or there are no credentials.
         UnknownQueueError: the queue does not exist.
         TaskAlreadyExistsError: the name has been used in the last 24 hours.
         TransientError: Cloud Tasks could not be reached; the task may have been enqueued nevertheless.
@@ -197,7 +198,7 @@ class Handler:
 
     To run tasks on a URL of your own, pass the WSGI environ of its POST requests to :meth:`post` and answer what it
     returns, or mount an instance there, which is a WSGI app. Override :meth:`post` or :meth:`run_from_request` to do
-    more.
+    more. The task runs in the NDB context that is open, or else in one of its own.
     """
 
     def run_from_request(self, environ: "WSGIEnvironment") -> Response:
@@ -209,7 +210,7 @@ class Handler:
         Returns:
             Body, status and headers of the answer: 200, or why the request is refused: 403 for a caller that is not the
             task queue, 411 for a body of unknown length, 413 for one that is too long for a task, 400 for one that is
-            empty or cut short.
+            empty, cut short, or has a length that is no number.
 
         Raises:
             PermanentTaskFailure: the body cannot be unpickled, or the task raised it.
@@ -229,7 +230,8 @@ class Handler:
             environ.get("HTTP_X_APPENGINE_QUEUENAME", "?"),
             environ.get("HTTP_X_APPENGINE_TASKRETRYCOUNT", "?"),
         )
-        run(body)
+        with datastore.context():
+            run(body)
         return "Success", HTTPStatus.OK, [_PLAIN_TEXT]
 
     def post(self, environ: "WSGIEnvironment") -> Response:
@@ -258,14 +260,12 @@ class Handler:
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
         """Answer a request as a WSGI app: run the task of a POST, refuse any other method with 405."""
         if environ["REQUEST_METHOD"] == "POST":
-            with datastore.context():
-                text, status, headers = self.post(environ)
+            text, status, headers = self.post(environ)
         else:
             status = HTTPStatus.METHOD_NOT_ALLOWED
             text, headers = "Tasks are sent with POST", [("Allow", "POST"), _PLAIN_TEXT]
-        body = text.encode()
-        start_response(f"{status.value} {status.phrase}", [*headers, ("Content-Length", str(len(body)))])
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+        start_response(f"{status.value} {status.phrase}", headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [text.encode()]
 
 
 application = Handler()
@@ -278,23 +278,27 @@ def _read_body(environ: "WSGIEnvironment") -> bytes:
     """Return the request's body.
 
     Raises:
-        RequestRefusedError: it has no length, is empty, longer than any task, or shorter than it says.
+        RequestRefusedError: it has no length or none that is a number, is empty, longer than any task, or shorter than
+            it says.
     """
-    declared = environ.get("CONTENT_LENGTH") or ""
+    declared = (environ.get("CONTENT_LENGTH") or "").strip()
+    if not declared:
+        raise RequestRefusedError(HTTPStatus.LENGTH_REQUIRED, "The request has no Content-Length")
     if not (declared.isascii() and declared.isdecimal()):
-        raise RequestRefusedError(
-            HTTPStatus.LENGTH_REQUIRED, f"The request's Content-Length is {declared!r}, no number"
-        )
-    length = int(declared[:20])
+        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, f"The Content-Length {declared!r} is no number")
+    length = int(declared[:20])  # Python refuses to read thousands of digits
     if length > MAX_TASK_BYTES:
         raise RequestRefusedError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body has {length} bytes, no task has more than {MAX_TASK_BYTES}"
         )
+    if length == 0:
+        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, "The body is empty; a task has a payload")
     body: bytes = environ["wsgi.input"].read(length)
     if len(body) < length:
-        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, f"The body ends after {len(body)} of {length} bytes")
-    if not body:
-        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, "The body is empty; a task has a payload")
+        raise RequestRefusedError(
+            HTTPStatus.BAD_REQUEST,
+            f"The body ends after {len(body)} of {length} bytes; it was cut short, or the app has read it before",
+        )
     return body
 
 

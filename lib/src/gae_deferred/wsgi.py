@@ -32,16 +32,22 @@ def wrap_wsgi_app(
             request to request, for APIs that this library does not have; here it changes nothing.
         use_deferred: route ``/_ah/queue/deferred`` to ``deferred.application``.
     """
+    app = _NdbContext(app)
     routes: dict[str, WSGIApplication] = {WARMUP_URL: _Warmup(app, use_deferred)}
     if use_deferred:
-        routes[DEFAULT_URL] = deferred.application
+        routes[DEFAULT_URL] = _run_task
 
     def route(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if settings.on_app_engine():
             _trust_front_end(environ)
         return routes.get(environ.get("PATH_INFO", ""), app)(environ, start_response)
 
-    return _NdbContext(route)
+    return route
+
+
+def _run_task(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    """Let the handler open the NDB context, after it has proven the caller: others cost nothing."""
+    return contextvars.copy_context().run(deferred.application, environ, start_response)
 
 
 class _NdbContext:
@@ -64,7 +70,7 @@ class _NdbContext:
             request.run(ndb_context.__exit__, type(error), error, error.__traceback__)
             raise
         response = _Response(request, ndb_context, chunks)
-        if isinstance(chunks, list | tuple):  # complete: nothing of the app runs any more
+        if type(chunks) in (list, tuple):  # complete: nothing of the app runs any more
             response.close()
             return chunks
         return response
