@@ -1,0 +1,294 @@
+"""Options and fixtures of the end-to-end tests: where the app is, and how to reach its queue.
+
+The same tests run against an app that they serve themselves, and against one that is running somewhere::
+
+    pytest tests/e2e --serve samples/flask
+    pytest tests/e2e --base-url https://my-project.appspot.com --project my-project --location us-central1
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+import requests
+from google.api_core.exceptions import NotFound
+from google.cloud import tasks_v2
+from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
+
+REQUEST_TIMEOUT = 60
+"""Seconds that one request may take. A new instance on App Engine needs some of them to start."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("e2e", "end-to-end tests: the app, and its queue")
+    app = group.addoption
+    app("--serve", metavar="FOLDER", help="serve the app of this folder with `gae-deferred dev` while the tests run")
+    app("--base-url", metavar="URL", default=os.environ.get("E2E_BASE_URL"), help="test the app that runs at this URL")
+    app("--project", default=os.environ.get("GOOGLE_CLOUD_PROJECT", "local-dev"), help="project of the queue")
+    app("--location", default=os.environ.get("DEFERRED_LOCATION", "us-central1"), help="location of the queue")
+    app("--queue", default="default", help="name of the queue")
+    app("--app-version", metavar="NAME", help="see only the tasks of this App Engine version; others share the queue")
+    app(
+        *["--tasks-host"],
+        metavar="HOST:PORT",
+        default=os.environ.get("CLOUD_TASKS_EMULATOR_HOST"),
+        help="a local Cloud Tasks; without it the tests of a --base-url use Google's, and wait for its delayed tasks",
+    )
+    app("--threads", type=int, default=8, help="how many threads increment at the same time")
+    app("--increments", type=int, default=50, help="how often each of them increments")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave these tests out of a run that is not about them: `pytest` alone does not know the options above."""
+    if not hasattr(config.option, "base_url"):
+        return True
+    if collection_path.name == "test_restart.py" and not config.option.serve:
+        return True  # only who serves an app can kill it
+    return None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config.option, "base_url") and not (config.option.base_url or config.option.serve):
+        raise pytest.UsageError("Which app is to be tested? Add --serve samples/flask, or --base-url and its --project")
+
+
+def eventually(condition: Callable[[], bool], within: float, hope: str) -> None:
+    """Wait until a condition holds.
+
+    Parameters:
+        condition: looked at until it is true.
+        within: seconds after which the test fails.
+        hope: what was waited for, for the message of the failure.
+    """
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"Not within {within:g} s: {hope}")
+        time.sleep(0.05)
+
+
+class Queue:
+    """The app's queue, through Google's own client.
+
+    Parameters:
+        client: of Cloud Tasks, the local one or Google's.
+        name: full name of the queue.
+        version: whose tasks to see; None for all.
+        hurry: run delayed tasks at once where a test needs them done. Otherwise their real time is waited for.
+    """
+
+    def __init__(self, client: tasks_v2.CloudTasksClient, name: str, version: str | None, hurry: bool) -> None:
+        self._client = client
+        self._name = name
+        self._version = version
+        self._hurry = hurry
+
+    def waiting(self) -> list[tasks_v2.Task]:
+        """Return the tasks that are not done, the next one first."""
+        tasks = self._client.list_tasks(request={"parent": self._name, "page_size": 1000})
+        ours = (
+            task for task in tasks if self._version in (None, task.app_engine_http_request.app_engine_routing.version)
+        )
+        return sorted(ours, key=lambda task: task.schedule_time)
+
+    def bring_forward(self, tasks: Iterable[tasks_v2.Task]) -> None:
+        """Have tasks run now, unless this is a queue where they are to be waited for."""
+        if self._hurry:
+            with ThreadPoolExecutor(8) as threads:
+                list(threads.map(self._run, tasks))
+
+    def _run(self, task: tasks_v2.Task) -> None:
+        with contextlib.suppress(NotFound):  # its time had come, and it is done
+            self._client.run_task(name=task.name)
+
+    def runs_empty(self, within: float) -> None:
+        """Wait until every task is done."""
+        eventually(lambda: not self.waiting(), within, "no task is left")
+
+    def patience(self, tasks: Iterable[tasks_v2.Task]) -> float:
+        """Return how many seconds it may take until tasks are done, after :meth:`bring_forward`."""
+        tasks = list(tasks)
+        slowness = 60 + 0.2 * len(tasks)  # tasks that add to one counter have to queue up for it
+        if self._hurry or not tasks:
+            return slowness
+        return slowness + max(task.schedule_time.timestamp() for task in tasks) - time.time()
+
+
+@dataclass
+class App:
+    """The counter app, as its users see it, and its queue."""
+
+    url: str
+    queue: Queue
+
+    def get(self, path: str) -> requests.Response:
+        return requests.get(self.url + path, timeout=REQUEST_TIMEOUT)
+
+    def post(self, path: str, body: bytes, headers: dict[str, str]) -> requests.Response:
+        return requests.post(self.url + path, body, headers=headers, timeout=REQUEST_TIMEOUT)
+
+    def count(self) -> int:
+        """Return what the counter shows."""
+        response = self.get("/counter/get")
+        assert response.status_code == 200, response.text
+        return int(response.text)
+
+    def increment(self) -> None:
+        """Have the app defer its three tasks."""
+        response = self.get("/counter/increment")
+        assert response.status_code == 200, response.text
+
+    def increment_together(self, threads: int, times: int) -> None:
+        """Increment from several threads at the same time, each of them so many times."""
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda _: [self.increment() for _ in range(times)], range(threads)))
+
+    def reaches(self, count: int, within: float) -> None:
+        """Wait until the counter shows a count, and no more."""
+        self.passes(count - 1, within)
+        assert self.count() == count
+
+    def passes(self, count: int, within: float) -> None:
+        """Wait until the counter shows more than a count."""
+        eventually(lambda: self.count() > count, within, f"the counter reads more than {count}")
+
+
+class ServedApp(App):
+    """An app that runs with `gae-deferred dev`, in a process group of its own.
+
+    Parameters:
+        folder: of the sample.
+        data: folder in which the local cloud keeps what must outlive it.
+        config: has the options above.
+    """
+
+    def __init__(self, folder: Path, data: Path, config: pytest.Config) -> None:
+        port, tasks_port, tasks_rest_port, datastore_port = free_ports(4)
+        self._config = config
+        self._log = data / "dev.log"
+        self._command = [
+            *[str(Path(sys.executable).with_name("gae-deferred")), "dev", "main:app", "--app-dir", str(folder)],
+            *["--port", str(port), "--tasks-port", str(tasks_port), "--tasks-rest-port", str(tasks_rest_port)],
+            *["--datastore-port", str(datastore_port), "--data-dir", str(data / "cloud")],
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(f"http://127.0.0.1:{port}", make_queue(config, f"127.0.0.1:{tasks_port}"))
+
+    def start(self) -> None:
+        """Start it, and wait until it answers. Also after :meth:`kill`: the command is the same."""
+        environment = os.environ | {
+            "GOOGLE_CLOUD_PROJECT": self._config.option.project,
+            "DEFERRED_LOCATION": self._config.option.location,
+        }
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        eventually(self._answers, 60, f"{self.url} answers")
+
+    def _answers(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            pytest.fail(f"`gae-deferred dev` has ended by itself:\n{self._log.read_text()}")
+        try:
+            return self.get("/counter/get").status_code == 200
+        except requests.ConnectionError:
+            return False
+
+    def kill(self) -> None:
+        """End every process of it at once, with no time to tidy up."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def stop(self) -> None:
+        """Do what Ctrl-C does, and make sure that no process is left behind."""
+        if self._process is None:
+            return
+        os.killpg(self._process.pid, signal.SIGINT)
+        try:
+            self._process.wait(30)
+            eventually(lambda: not is_running(self._process.pid), 5, "its last process ends")
+        except BaseException:
+            self.kill()
+            raise
+
+    def report(self) -> str:
+        """Return what `gae-deferred dev` has printed."""
+        return self._log.read_text()
+
+
+def is_running(group: int) -> bool:
+    """Tell whether a process group has a process left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def free_ports(number: int) -> list[int]:
+    """Return ports of this machine that nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def make_queue(config: pytest.Config, local_host: str | None) -> Queue:
+    """Return the queue that the options name, of a local Cloud Tasks or, without one, of Google's."""
+    if local_host:
+        transport = CloudTasksGrpcTransport(channel=grpc.insecure_channel(local_host))
+        client = tasks_v2.CloudTasksClient(transport=transport)
+    else:
+        client = tasks_v2.CloudTasksClient()
+    option = config.option
+    name = client.queue_path(option.project, option.location, option.queue)
+    return Queue(client, name, option.app_version, hurry=local_host is not None)
+
+
+@pytest.fixture
+def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], ServedApp]]:
+    """Return a function that serves the sample of --serve, with nothing in its cloud. It stops after the test."""
+    served: list[ServedApp] = []
+
+    def start() -> ServedApp:
+        data = tmp_path / str(len(served))
+        data.mkdir()
+        served.append(ServedApp(Path(request.config.option.serve), data, request.config))
+        served[-1].start()
+        return served[-1]
+
+    yield start
+    for app in served:
+        app.stop()
+
+
+@pytest.fixture(scope="session")
+def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """Return the app under test: the one of --serve, which runs until the last test is over, or of --base-url."""
+    option = request.config.option
+    if option.base_url:
+        yield App(option.base_url.rstrip("/"), make_queue(request.config, option.tasks_host))
+        return
+    served = ServedApp(Path(option.serve), tmp_path_factory.mktemp("served"), request.config)
+    try:
+        served.start()
+        yield served
+    finally:
+        served.stop()

@@ -1,0 +1,118 @@
+"""The counter app from outside: over HTTP, and through the Cloud Tasks API. It may run here or on App Engine."""
+
+import os
+import pickle
+import time
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+
+DELAYS = [(60, "/_ah/queue/deferred"), (120, "/custom/path")]
+"""The delayed tasks of one increment: seconds until they are due, and where they are posted."""
+
+AMOUNT = 10
+"""What one task adds."""
+
+
+def test_an_increment_counts_at_once_and_again_with_each_of_its_delayed_tasks(app):
+    start = app.count()
+    known = {task.name for task in app.queue.waiting()}
+    before = time.time()
+
+    app.increment()
+    after = time.time()
+
+    app.reaches(start + AMOUNT, within=10)
+    delayed = [task for task in app.queue.waiting() if task.name not in known]
+    assert [task.app_engine_http_request.relative_uri for task in delayed] == [path for _, path in DELAYS]
+    for task, (delay, _) in zip(delayed, DELAYS, strict=True):
+        assert before + delay - 1 <= task.schedule_time.timestamp() <= after + delay + 1
+    for number, task in enumerate(delayed, start=2):
+        app.queue.bring_forward([task])
+        app.reaches(start + AMOUNT * number, app.queue.patience([task]))
+
+
+def test_increments_from_many_threads_all_count_exactly_once(app, pytestconfig):
+    threads, times = pytestconfig.option.threads, pytestconfig.option.increments
+    start = app.count()
+    known = {task.name for task in app.queue.waiting()}
+
+    app.increment_together(threads, times)
+
+    tasks = [task for task in app.queue.waiting() if task.name not in known]
+    app.queue.bring_forward(tasks)
+    app.reaches(start + threads * times * 3 * AMOUNT, app.queue.patience(tasks))
+    assert not {task.name for task in app.queue.waiting()} - known, "Something is left that will count further."
+
+
+class MakesFolder:
+    """An object whose pickle makes a folder when it is read: code that an attacker would like to have run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+FORGED = {
+    "X-AppEngine-QueueName": "default",
+    "X-AppEngine-TaskName": "1234567890",
+    "X-AppEngine-TaskRetryCount": "0",
+    "X-AppEngine-TaskExecutionCount": "0",
+    "X-AppEngine-TaskETA": "0",
+    "X-Appengine-User-Ip": "0.1.0.2",
+    "X-Forwarded-For": "0.1.0.2",
+    "User-Agent": "AppEngine-Google; (+http://code.google.com/appengine)",
+    "Content-Type": "application/octet-stream",
+}
+"""What Cloud Tasks sends with a task, sent by somebody else."""
+
+COUNTS_WHEN_READ = b"ccounter\nadd\n(ccounter\nKEY\nI1000\ntR."
+"""A pickle that adds 1000 to the app's own counter when it is read: it would show also where the app is far away."""
+
+
+@pytest.mark.parametrize("path", ["/_ah/queue/deferred", "/custom/path"])
+@pytest.mark.parametrize("headers", [FORGED, {}], ids=["forged headers", "no headers"])
+def test_a_task_from_somebody_else_is_refused_and_not_even_read(app, path, headers, tmp_path):
+    mark = tmp_path / "mark"
+    makes_folder = pickle.dumps((MakesFolder(mark), (), {}))
+    pickle.loads(makes_folder)
+    mark.rmdir()  # so it does what it says, to whoever reads it
+    start = app.count()
+
+    for body in (makes_folder, COUNTS_WHEN_READ):
+        response = app.post(path, body, headers)
+        assert response.status_code == HTTPStatus.FORBIDDEN, response.text
+
+    assert not mark.exists()
+    assert app.count() == start
+
+
+def test_a_task_under_the_name_of_one_that_waits_is_refused(app, tmp_path):
+    mark = tmp_path / "mark"
+    app.increment()
+    delayed = app.queue.waiting()[-1]
+    name = delayed.name.rpartition("/")[2]
+
+    response = app.post(
+        delayed.app_engine_http_request.relative_uri,
+        pickle.dumps((MakesFolder(mark), (), {})),
+        FORGED | {"X-AppEngine-TaskName": name},
+    )
+
+    assert response.status_code == HTTPStatus.FORBIDDEN
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("path", ["/_ah/queue/deferred", "/custom/path"])
+def test_tasks_are_posted_and_nothing_else(app, path):
+    response = app.get(path)
+
+    assert response.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+    assert "POST" in response.headers["Allow"]
+
+
+def test_warming_up_is_answered(app):
+    assert app.get("/_ah/warmup").status_code == HTTPStatus.OK
