@@ -75,6 +75,7 @@ def conformance(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Check style and types, and how Terraform files are formatted. Changes nothing."""
     install(session, *LINT_TOOLS)
+    check_samples_alike(session)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy", "lib/src")
@@ -105,9 +106,17 @@ def run_tests(session: nox.Session) -> None:
         return
     session.run("pytest", "tests/unit", "tests/local")
     for sample in SAMPLES:
-        # In a process of its own, and from its own folder: each sample has a module named main.
+        # In a process of its own, and from its own folder: each sample has a module named main. Without the plugin that
+        # only our own tests need.
         with session.chdir(f"samples/{sample}"):
-            session.run("pytest")
+            session.run("pytest", "-p", "no:asyncio")
+
+
+def check_samples_alike(session: nox.Session) -> None:
+    """Make sure that the samples differ only where their frameworks do."""
+    for name in ("app.yaml", "conftest.py", "counter.py", "pytest.ini", "requirements-dev.txt"):
+        if len({(ROOT / "samples" / sample / name).read_text() for sample in SAMPLES}) > 1:
+            session.error(f"samples/*/{name} must be the same file in each sample")
 
 
 def requirements(*samples: str) -> list[str]:
