@@ -1,0 +1,128 @@
+"""The protobuf messages of Cloud Tasks, without the client library around them.
+
+``google.cloud.tasks_v2`` imports its clients, and with them google-auth and requests, from its ``__init__``: ten times
+the work of importing the messages, which is all that a server needs. So this module imports ``...tasks_v2.types`` under
+an empty stand-in for its parent package. The classes are the very ones that the client library uses when it is imported
+later in the same process: the plain protobuf classes (fast, in C) beneath the proto-plus ones.
+
+A type checker sees one distinct class for each message, with fields of any type.
+"""
+
+import importlib
+import sys
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import google.cloud
+from google.protobuf.message import Message
+
+
+def _types_without_clients(package: str) -> ModuleType:
+    """Import ``<package>.types`` without running ``<package>/__init__.py``, unless that has run already."""
+    if package in sys.modules:
+        return importlib.import_module(f"{package}.types")
+    spec = PathFinder.find_spec(package, google.cloud.__path__)
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+    sys.modules[package] = module_from_spec(spec)
+    try:
+        return importlib.import_module(f"{package}.types")
+    finally:
+        del sys.modules[package]  # whoever imports the client library later gets the real package
+
+
+if TYPE_CHECKING:
+
+    class PbMessage(Message):
+        """What every message below has: keyword arguments, and fields by name."""
+
+        def __init__(self, **fields: Any) -> None: ...
+        def __getattr__(self, field: str) -> Any: ...
+        def __setattr__(self, field: str, value: Any) -> None: ...
+
+    class AppEngineHttpRequest(PbMessage): ...
+
+    class AppEngineRouting(PbMessage): ...
+
+    class Attempt(PbMessage): ...
+
+    class BatchCreateTasksMetadata(PbMessage): ...
+
+    class BatchCreateTasksRequest(PbMessage): ...
+
+    class BatchCreateTasksResponse(PbMessage): ...
+
+    class CreateQueueRequest(PbMessage): ...
+
+    class CreateTaskRequest(PbMessage): ...
+
+    class DeleteQueueRequest(PbMessage): ...
+
+    class DeleteTaskRequest(PbMessage): ...
+
+    class GetQueueRequest(PbMessage): ...
+
+    class GetTaskRequest(PbMessage): ...
+
+    class HttpRequest(PbMessage): ...
+
+    class ListQueuesRequest(PbMessage): ...
+
+    class ListQueuesResponse(PbMessage): ...
+
+    class ListTasksRequest(PbMessage): ...
+
+    class ListTasksResponse(PbMessage): ...
+
+    class PauseQueueRequest(PbMessage): ...
+
+    class PurgeQueueRequest(PbMessage): ...
+
+    class Queue(PbMessage): ...
+
+    class RateLimits(PbMessage): ...
+
+    class ResumeQueueRequest(PbMessage): ...
+
+    class RetryConfig(PbMessage): ...
+
+    class RunTaskRequest(PbMessage): ...
+
+    class Task(PbMessage): ...
+
+    HttpMethod: Any
+    QueueState: Any
+    TaskView: Any
+
+else:
+    _v2 = _types_without_clients("google.cloud.tasks_v2")
+    AppEngineHttpRequest = _v2.AppEngineHttpRequest.pb()
+    AppEngineRouting = _v2.AppEngineRouting.pb()
+    Attempt = _v2.Attempt.pb()
+    BatchCreateTasksMetadata = _v2.BatchCreateTasksMetadata.pb()
+    BatchCreateTasksRequest = _v2.BatchCreateTasksRequest.pb()
+    BatchCreateTasksResponse = _v2.BatchCreateTasksResponse.pb()
+    CreateQueueRequest = _v2.CreateQueueRequest.pb()
+    CreateTaskRequest = _v2.CreateTaskRequest.pb()
+    DeleteQueueRequest = _v2.DeleteQueueRequest.pb()
+    DeleteTaskRequest = _v2.DeleteTaskRequest.pb()
+    GetQueueRequest = _v2.GetQueueRequest.pb()
+    GetTaskRequest = _v2.GetTaskRequest.pb()
+    HttpRequest = _v2.HttpRequest.pb()
+    ListQueuesRequest = _v2.ListQueuesRequest.pb()
+    ListQueuesResponse = _v2.ListQueuesResponse.pb()
+    ListTasksRequest = _v2.ListTasksRequest.pb()
+    ListTasksResponse = _v2.ListTasksResponse.pb()
+    PauseQueueRequest = _v2.PauseQueueRequest.pb()
+    PurgeQueueRequest = _v2.PurgeQueueRequest.pb()
+    Queue = _v2.Queue.pb()
+    RateLimits = _v2.RateLimits.pb()
+    ResumeQueueRequest = _v2.ResumeQueueRequest.pb()
+    RetryConfig = _v2.RetryConfig.pb()
+    RunTaskRequest = _v2.RunTaskRequest.pb()
+    Task = _v2.Task.pb()
+    HttpMethod = _v2.HttpMethod
+    QueueState = _v2.Queue.State
+    TaskView = _v2.Task.View

@@ -1,0 +1,70 @@
+"""Long-running operations: what the batch calls return, done from the start."""
+
+import uuid
+from collections.abc import Mapping
+
+from google.longrunning import operations_pb2  # type: ignore[import-untyped]
+from google.rpc.status_pb2 import Status
+
+from gae_deferred.local.clock import SECOND, Clock
+from gae_deferred.local.cloud_tasks.errors import Code, invalid
+from gae_deferred.local.cloud_tasks.messages import BatchCreateTasksMetadata, BatchCreateTasksResponse
+from gae_deferred.local.cloud_tasks.names import location_of
+from gae_deferred.local.cloud_tasks.store import Store
+from gae_deferred.local.cloud_tasks.times import timestamp
+
+_LIFETIME = 7 * 86400 * SECOND
+_MAX_REQUEST_ID = 500
+
+
+class Operations:
+    """Keeps operations for a week, so that a batch call repeated with its ``request_id`` is not done twice."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    @staticmethod
+    def name(queue: str, request_id: str) -> str:
+        """Return the name of the operation for a call, new unless the caller identifies the call."""
+        if len(request_id) > _MAX_REQUEST_ID or "/" in request_id:
+            raise invalid(f"request_id must be at most {_MAX_REQUEST_ID} characters without slashes")
+        return f"{location_of(queue)}/operations/{request_id or uuid.uuid4()}"
+
+    def find(self, name: str) -> operations_pb2.Operation | None:
+        serialized = self._store.operation(name)
+        return None if serialized is None else operations_pb2.Operation.FromString(serialized)
+
+    def store(self, operation: operations_pb2.Operation) -> None:
+        """Keep an operation. Call it inside an atomic block."""
+        expires = self._clock.now() + _LIFETIME
+        self._store.insert_operation(operation.name, operation.SerializeToString(), expires)
+
+
+def batch_create_operation(
+    name: str, response: BatchCreateTasksResponse, failures: Mapping[int, Status], started: int, ended: int
+) -> operations_pb2.Operation:
+    """Return the finished operation of a BatchCreateTasks call.
+
+    Parameters:
+        failures: the errors of requests that failed, by their index.
+        started: microseconds since the epoch, as ``ended``.
+    """
+    metadata = BatchCreateTasksMetadata(
+        start_time=timestamp(started),
+        end_time=timestamp(ended),
+        state="PARTIALLY_SUCCEEDED" if failures else "SUCCEEDED",
+    )
+    for index, failure in failures.items():
+        metadata.failed_requests[index].CopyFrom(failure)
+    operation = operations_pb2.Operation(name=name, done=True)
+    operation.metadata.Pack(metadata)
+    if failures and not response.tasks:
+        operation.error.code = Code.ABORTED
+        operation.error.message = (
+            "None of the requests succeeded, refer to BatchCreateTasksMetadata.failed_requests for individual error "
+            "details"
+        )
+    else:
+        operation.response.Pack(response)
+    return operation

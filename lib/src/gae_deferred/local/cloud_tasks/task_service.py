@@ -1,0 +1,201 @@
+"""What the service does with tasks, whatever the wire."""
+
+import secrets
+
+from google.longrunning import operations_pb2  # type: ignore[import-untyped]
+from google.rpc.status_pb2 import Status
+
+from gae_deferred.local.clock import SECOND, Clock
+from gae_deferred.local.cloud_tasks.dispatch import Dispatcher
+from gae_deferred.local.cloud_tasks.errors import ServiceError, already_exists, invalid, not_found
+from gae_deferred.local.cloud_tasks.messages import (
+    BatchCreateTasksRequest,
+    BatchCreateTasksResponse,
+    CreateTaskRequest,
+    DeleteTaskRequest,
+    GetTaskRequest,
+    ListTasksRequest,
+    ListTasksResponse,
+    RunTaskRequest,
+    Task,
+)
+from gae_deferred.local.cloud_tasks.names import queue_name, task_name
+from gae_deferred.local.cloud_tasks.operations import Operations, batch_create_operation
+from gae_deferred.local.cloud_tasks.paging import last_item, page_size, page_token
+from gae_deferred.local.cloud_tasks.registry import QueueRegistry
+from gae_deferred.local.cloud_tasks.store import Store, StoredTask
+from gae_deferred.local.cloud_tasks.task_view import show, task_message, wants_body
+from gae_deferred.local.cloud_tasks.times import from_timestamp, timestamp
+from gae_deferred.local.cloud_tasks.validation import prepare_task
+
+_MAX_PAGE = 1000
+_MAX_CREATED_AT_ONCE = 100
+
+
+class TaskService:
+    """The task methods of ``google.cloud.tasks.v2.CloudTasks``: a request message in, a response message out.
+
+    All raise :class:`ServiceError <gae_deferred.local.cloud_tasks.errors.ServiceError>`, and answer when what they did
+    is committed.
+    """
+
+    def __init__(self, store: Store, registry: QueueRegistry, clock: Clock) -> None:
+        self._store = store
+        self._registry = registry
+        self._clock = clock
+        self._operations = Operations(store, clock)
+        self._last_generated = 0
+
+    async def list_tasks(self, request: ListTasksRequest) -> ListTasksResponse:
+        parent = queue_name(request.parent, "parent")
+        size = page_size(request.page_size, _MAX_PAGE)
+        with_body = wants_body(request.response_view)
+        now = self._clock.now()
+        last = last_item(request.page_token, parent, now)
+        queue = self._registry.queue(parent).queue
+        # One more than asked for tells whether there is another page.
+        rows = self._store.tasks_after(queue.id, last, size + 1, with_body=with_body)
+        response = ListTasksResponse(tasks=[task_message(row, queue.name, with_body=with_body) for row in rows[:size]])
+        if len(rows) > size:
+            response.next_page_token = page_token(parent, rows[size - 1].name, now)
+        return response
+
+    async def get_task(self, request: GetTaskRequest) -> Task:
+        with_body = wants_body(request.response_view)
+        dispatcher, row = self._find(request.name, with_body=with_body)
+        return task_message(row, dispatcher.queue.name, with_body=with_body)
+
+    async def create_task(self, request: CreateTaskRequest) -> Task:
+        parent = queue_name(request.parent, "parent")
+        dispatcher = self._registry.queue_for_tasks(parent)
+        with self._store.database.atomic() as stored:
+            task = self._create(dispatcher, request)
+        dispatcher.task_created(from_timestamp(task.schedule_time))
+        await stored
+        return task
+
+    async def batch_create_tasks(self, request: BatchCreateTasksRequest) -> operations_pb2.Operation:
+        parent = queue_name(request.parent, "parent")
+        if not 1 <= len(request.requests) <= _MAX_CREATED_AT_ONCE:
+            raise invalid(f"requests must be 1 to {_MAX_CREATED_AT_ONCE}, got {len(request.requests)}")
+        for index, one in enumerate(request.requests):
+            if one.parent not in ("", parent):
+                raise invalid(f'requests[{index}].parent, "{one.parent}", must be the same as parent, "{parent}"')
+        name = self._operations.name(parent, request.request_id)
+        if (earlier := self._operations.find(name)) is not None:
+            return earlier
+        dispatcher = self._registry.queue_for_tasks(parent)
+        started = self._clock.now()
+        created: list[Task] = []
+        failures: dict[int, Status] = {}
+        with self._store.database.atomic() as stored:
+            for index, one in enumerate(request.requests):
+                outcome = self._try_to_create(dispatcher, one)
+                if isinstance(outcome, Status):
+                    failures[index] = outcome
+                else:
+                    created.append(outcome)
+            operation = batch_create_operation(
+                name, BatchCreateTasksResponse(tasks=created), failures, started, self._clock.now()
+            )
+            self._operations.store(operation)
+        if created:
+            dispatcher.task_created(min(from_timestamp(task.schedule_time) for task in created))
+        await stored
+        return operation
+
+    def _try_to_create(self, dispatcher: Dispatcher, request: CreateTaskRequest) -> Task | Status:
+        try:
+            return self._create(dispatcher, request)
+        except ServiceError as error:
+            return Status(code=error.code, message=error.message)
+
+    def _create(self, dispatcher: Dispatcher, request: CreateTaskRequest) -> Task:
+        """Store one task, and return it as its request's view shows it."""
+        queue = dispatcher.queue
+        task: Task = request.task
+        with_body = wants_body(request.response_view)
+        now = self._clock.now()
+        given_name = self._given_name(task.name, queue.name)
+        prepare_task(task, queue.name, now)
+        task.ClearField("name")
+        schedule_time = from_timestamp(task.schedule_time)
+        body = getattr(task, task.WhichOneof("message_type")).body
+        if given_name is None:
+            name = self._generate_name()
+            while self._store.insert_task(queue.id, name, schedule_time, now, task) is None:
+                name = self._generate_name()
+        else:
+            name = given_name
+            self._insert_named(dispatcher, name, schedule_time, now, task)
+        task.name = f"{queue.name}/tasks/{name}"
+        task.create_time.CopyFrom(timestamp(now - now % SECOND))
+        show(task, body, with_body=with_body)
+        return task
+
+    def _insert_named(self, dispatcher: Dispatcher, name: str, schedule_time: int, now: int, task: Task) -> None:
+        queue = dispatcher.queue
+        if self._store.has_tombstone(queue.id, name, now):
+            raise already_exists(
+                "The task cannot be created because a task with this name existed too recently. For more information "
+                "about task de-duplication see the documentation of CreateTaskRequest.task."
+            )
+        if self._store.insert_task(queue.id, name, schedule_time, now, task) is None:
+            raise already_exists("Requested entity already exists")
+
+    @staticmethod
+    def _given_name(full_name: str, queue: str) -> str | None:
+        if not full_name:
+            return None
+        name = task_name(full_name, "Task.name")
+        if name.queue != queue:
+            raise invalid(
+                f'The queue name from request ("{queue}") must be the same as the queue name in the named task '
+                f'("{name.queue}"), Task.name'
+            )
+        return name.task
+
+    def _generate_name(self) -> str:
+        """Return a task name like the service's, a long number.
+
+        It grows, because names in the order of creation keep the index over a million of them fast.
+        """
+        time_of_day = self._clock.now() * 1000
+        self._last_generated = max(self._last_generated + 1 + secrets.randbelow(1000), time_of_day)
+        return str(self._last_generated)
+
+    async def delete_task(self, request: DeleteTaskRequest) -> None:
+        dispatcher, row = self._find(request.name, with_body=False)
+        with self._store.database.atomic() as stored:
+            self._delete(dispatcher, row)
+        await stored
+
+    def _delete(self, dispatcher: Dispatcher, row: StoredTask) -> None:
+        until = self._clock.now() + dispatcher.queue.tombstone_lifetime
+        self._store.delete_task(row.queue, row.id, row.name, until)
+
+    async def run_task(self, request: RunTaskRequest) -> Task:
+        with_body = wants_body(request.response_view)
+        dispatcher, row = self._find(request.name, with_body=True)
+        await dispatcher.run_now(row)
+        row = self._store.task(row.queue, row.name, with_body=with_body) or row
+        return task_message(row, dispatcher.queue.name, with_body=with_body)
+
+    def _find(self, full_name: str, *, with_body: bool) -> tuple[Dispatcher, StoredTask]:
+        name = task_name(full_name, "Task name")
+        dispatcher = self._registry.queue(name.queue)
+        row = self._store.task(dispatcher.queue.id, name.task, with_body=with_body)
+        if row is None and self._store.has_tombstone(dispatcher.queue.id, name.task, self._clock.now()):
+            raise not_found(
+                "The task no longer exists, though a task with this name existed recently. "
+                "The task either successfully completed or was deleted."
+            )
+        if row is None:
+            raise not_found("Task does not exist.")
+        return dispatcher, row
+
+    async def get_operation(self, request: operations_pb2.GetOperationRequest) -> operations_pb2.Operation:
+        operation = self._operations.find(request.name)
+        if operation is None:
+            raise not_found(f'Operation does not exist: "{request.name}"')
+        return operation
