@@ -17,14 +17,14 @@ AMOUNT = 10
 
 def test_an_increment_counts_at_once_and_again_with_each_of_its_delayed_tasks(app):
     start = app.count()
-    known = {task.name for task in app.queue.waiting()}
+    earlier = app.queue.waiting()
     before = time.time()
 
     app.increment()
     after = time.time()
 
     app.reaches(start + AMOUNT, within=10)
-    delayed = [task for task in app.queue.waiting() if task.name not in known]
+    delayed = app.queue.waiting(besides=earlier)
     assert [task.app_engine_http_request.relative_uri for task in delayed] == [path for _, path in DELAYS]
     for task, (delay, _) in zip(delayed, DELAYS, strict=True):
         assert before + delay - 1 <= task.schedule_time.timestamp() <= after + delay + 1
@@ -36,14 +36,14 @@ def test_an_increment_counts_at_once_and_again_with_each_of_its_delayed_tasks(ap
 def test_increments_from_many_threads_all_count_exactly_once(app, pytestconfig):
     threads, times = pytestconfig.option.threads, pytestconfig.option.increments
     start = app.count()
-    known = {task.name for task in app.queue.waiting()}
+    earlier = app.queue.waiting()
 
     app.increment_together(threads, times)
 
-    tasks = [task for task in app.queue.waiting() if task.name not in known]
+    tasks = app.queue.waiting(besides=earlier)
     app.queue.bring_forward(tasks)
-    app.reaches(start + threads * times * 3 * AMOUNT, app.queue.patience(tasks))
-    assert not {task.name for task in app.queue.waiting()} - known, "Something is left that will count further."
+    app.queue.runs_empty(app.queue.patience(tasks), besides=earlier)
+    assert app.count() == start + threads * times * 3 * AMOUNT
 
 
 class MakesFolder:
