@@ -140,7 +140,7 @@ class Task:
         if target:
             split_target(target)
         if retry_options is not None and not isinstance(retry_options, TaskRetryOptions):
-            raise InvalidTaskError(f"The retry options are {retry_options!r}; they take a TaskRetryOptions")
+            raise InvalidTaskError(f"The retry options are {_shorten(retry_options)}; they take a TaskRetryOptions")
         self.payload = payload
         self.queue_name = queue
         self.name = name or None
