@@ -1,0 +1,92 @@
+"""A Cloud Tasks client that keeps what it is sent in lists, and fails where a test tells it to."""
+
+from typing import Any
+
+from google.api_core import operation
+from google.cloud import tasks_v2
+from google.longrunning import operations_pb2
+from google.protobuf import any_pb2
+from google.rpc import status_pb2
+
+QUEUE = "projects/my-project/locations/us-east1/queues/default"
+
+
+class FakeCloudTasks:
+    """Answers like ``tasks_v2.CloudTasksClient``.
+
+    Attributes:
+        created: the tasks of all calls, as sent.
+        batches: the requests of each ``batch_create_tasks``.
+        error: what every call raises, if not None.
+        batch_errors: by task name, the status with which a batch refuses a task.
+        operation_error: the status with which a batch's operation fails as a whole.
+        existing: by full name, the tasks that ``get_task`` finds.
+    """
+
+    queue_path = staticmethod(tasks_v2.CloudTasksClient.queue_path)
+    task_path = staticmethod(tasks_v2.CloudTasksClient.task_path)
+
+    def __init__(self) -> None:
+        self.created: list[tasks_v2.Task] = []
+        self.parents: list[str] = []
+        self.batches: list[tasks_v2.BatchCreateTasksRequest] = []
+        self.error: Exception | None = None
+        self.batch_errors: dict[str, status_pb2.Status] = {}
+        self.operation_error: status_pb2.Status | None = None
+        self.operation_done = True
+        self.existing: dict[str, tasks_v2.Task] = {}
+        self.asked: list[str] = []
+
+    def create_task(self, request: tasks_v2.CreateTaskRequest, timeout: float) -> tasks_v2.Task:
+        if self.error is not None:
+            raise self.error
+        return self._create(request)
+
+    def batch_create_tasks(self, request: tasks_v2.BatchCreateTasksRequest, timeout: float) -> operation.Operation:
+        self.batches.append(request)
+        if self.error is not None:
+            raise self.error
+        response = tasks_v2.BatchCreateTasksResponse()
+        metadata = tasks_v2.BatchCreateTasksMetadata()
+        for index, each in enumerate(request.requests):
+            refusal = self.batch_errors.get(each.task.name.rpartition("/")[2])
+            if refusal is not None:
+                metadata.failed_requests[index] = refusal
+            else:
+                response.tasks.append(self._create(each))
+        answer = operations_pb2.Operation(name="operations/1", done=self.operation_done, metadata=_pack(metadata))
+        if self.operation_error is not None:
+            answer.error.CopyFrom(self.operation_error)
+        elif self.operation_done:
+            answer.response.CopyFrom(_pack(response))
+        return operation.Operation(
+            answer,
+            refresh=lambda **kwargs: answer,
+            cancel=lambda **kwargs: None,
+            result_type=tasks_v2.BatchCreateTasksResponse,
+            metadata_type=tasks_v2.BatchCreateTasksMetadata,
+        )
+
+    def get_task(self, request: tasks_v2.GetTaskRequest, timeout: float, retry: Any) -> tasks_v2.Task:
+        from google.api_core.exceptions import NotFound
+
+        self.asked.append(request.name)
+        if self.error is not None:
+            raise self.error
+        if request.name not in self.existing:
+            raise NotFound("The task does not exist.")
+        return self.existing[request.name]
+
+    def _create(self, request: tasks_v2.CreateTaskRequest) -> tasks_v2.Task:
+        self.parents.append(request.parent)
+        self.created.append(request.task)
+        created = tasks_v2.Task(request.task)
+        if not created.name:
+            created.name = f"{request.parent}/tasks/{len(self.created)}"
+        return created
+
+
+def _pack(message: Any) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(type(message).pb(message))
+    return packed

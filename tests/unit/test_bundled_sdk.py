@@ -1,0 +1,74 @@
+"""Tasks cross over: what the bundled SDK has enqueued runs here, and what is enqueued here is what it would enqueue.
+
+``bundled_sdk_pickles.json`` holds what ``google.appengine.ext.deferred.serialize`` of appengine-python-standard 3.1.0
+made, on Python 3.11, of calls in ``deferred_callables.cases()``; bytes as Latin-1 text.
+"""
+
+import json
+import pickletools
+from pathlib import Path
+
+import deferred_callables
+import pytest
+from deferred_callables import cases
+
+from gae_deferred import deferred, payload
+
+PICKLES: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("bundled_sdk_pickles.json").read_text())
+THEIR_MODULE = "google.appengine.ext.deferred.deferred"
+STORED_CALL = PICKLES.pop("call stored in Datastore")
+CURRIED_ONLY_HERE = {"built-in method of an empty object"}  # the bundled SDK takes it for a function
+PROTOCOLS = {"highest protocol": "", "protocol 0": "1"}
+
+both_protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
+
+
+def operations(data: bytes) -> list[tuple[str, object]]:
+    """Return what a pickle says, with the bundled SDK's name for the module of the helpers written as ours."""
+    return [
+        (code.name, arg.replace(THEIR_MODULE, "gae_deferred.deferred") if isinstance(arg, str) else arg)
+        for code, arg, _ in pickletools.genops(data)
+        if code.name != "FRAME"
+    ]
+
+
+@both_protocols
+@pytest.mark.parametrize("kind", PICKLES)
+def test_a_task_of_the_bundled_sdk_runs(kind: str, protocol: str):
+    data = PICKLES[kind][protocol].encode("latin-1")
+    assert repr(deferred.run(data)) == repr(deferred_callables.run(kind))
+
+
+@both_protocols
+@pytest.mark.parametrize("kind", sorted(PICKLES.keys() - CURRIED_ONLY_HERE))
+def test_the_pickle_says_what_the_bundled_sdk_says(kind: str, protocol: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL", PROTOCOLS[protocol])
+    function, args, kwargs = cases()[kind]
+    theirs = PICKLES[kind][protocol].encode("latin-1")
+    assert operations(deferred.serialize(function, *args, **kwargs)) == operations(theirs)
+
+
+@both_protocols
+def test_a_call_that_the_bundled_sdk_stored_in_datastore_is_fetched_by_our_function(protocol: str):
+    function, args, kwargs = payload.load(STORED_CALL[protocol].encode("latin-1"))
+    assert function is deferred.run_from_datastore
+    assert args == ("agVzfmFwcHIaCxITX0RlZmVycmVkVGFza0VudGl0eRgFDA",)
+    assert kwargs == {}
+
+
+def test_the_surface_is_that_of_the_bundled_sdk():
+    names = {
+        "Error",
+        "Handler",
+        "PermanentTaskFailure",
+        "SingularTaskFailure",
+        "application",
+        "defer",
+        "invoke_member",
+        "run",
+        "run_from_datastore",
+        "serialize",
+        "set_log_level",
+    }
+    assert names <= set(deferred.__all__)
+    assert all(hasattr(deferred, name) for name in names)

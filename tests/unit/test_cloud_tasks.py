@@ -1,0 +1,306 @@
+"""What Cloud Tasks is sent, and what its errors are here."""
+
+import concurrent.futures
+import datetime
+import pickle
+
+import pytest
+from deferred_callables import greet
+from fake_cloud_tasks import QUEUE, FakeCloudTasks
+from google.api_core import exceptions as google
+from google.auth.exceptions import DefaultCredentialsError
+from google.cloud import tasks_v2
+from google.rpc import code_pb2, status_pb2
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gae_deferred import TaskRetryOptions, cloud_tasks, deferred, errors
+from gae_deferred.per_process import PerProcess
+
+UTC = datetime.timezone.utc
+
+
+def sent_by_defer(queue: FakeCloudTasks, **options) -> tasks_v2.Task:
+    deferred.defer(greet, "Ada", **options)
+    return queue.created[-1]
+
+
+def routing(queue: FakeCloudTasks, target: str | None = None) -> tuple[str, str, str]:
+    route = sent_by_defer(queue, _target=target).app_engine_http_request.app_engine_routing
+    return route.service, route.version, route.instance
+
+
+def test_a_plain_task_leaves_name_time_routing_and_retries_to_the_queue(queue: FakeCloudTasks):
+    task = sent_by_defer(queue)
+    assert task.name == ""
+    assert task.app_engine_http_request.http_method == tasks_v2.HttpMethod.POST
+    for field in ("schedule_time", "retry_config", "dispatch_deadline"):
+        assert field not in task
+    assert "app_engine_routing" not in task.app_engine_http_request
+
+
+def test_a_named_task_is_sent_with_its_full_name(queue: FakeCloudTasks):
+    assert sent_by_defer(queue, _name="n").name == f"{QUEUE}/tasks/n"
+
+
+def test_a_task_runs_on_the_version_that_made_it(queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GAE_SERVICE", "web")
+    monkeypatch.setenv("GAE_VERSION", "v7")
+    assert routing(queue) == ("web", "v7", "")
+
+
+@pytest.mark.parametrize(
+    ("target", "route"),
+    [
+        ("worker", ("worker", "", "")),
+        ("v1.worker", ("worker", "v1", "")),
+        ("v1-dot-worker", ("worker", "v1", "")),
+        ("2.v1.worker", ("worker", "v1", "2")),
+        ("web", ("web", "v7", "")),
+        ("v6.web", ("web", "v6", "")),
+        ("", ("web", "v7", "")),
+    ],
+)
+def test_a_target_says_where_a_task_runs(target: str, route, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GAE_SERVICE", "web")
+    monkeypatch.setenv("GAE_VERSION", "v7")
+    assert routing(queue, target) == route
+
+
+def test_a_time_is_sent_exact_to_the_microsecond(queue: FakeCloudTasks):
+    eta = datetime.datetime.now(UTC).replace(microsecond=999_999) + datetime.timedelta(days=1)
+    stamp = tasks_v2.Task.pb(sent_by_defer(queue, _eta=eta)).schedule_time
+    assert (stamp.seconds, stamp.nanos) == (int(eta.replace(microsecond=0).timestamp()), 999_999_000)
+
+
+@given(st.datetimes(datetime.datetime(1970, 1, 2), datetime.datetime(2026, 1, 1), timezones=st.timezones()))
+def test_any_time_in_any_zone_is_sent_exactly(eta: datetime.datetime):
+    request = cloud_tasks._create_request
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOOGLE_CLOUD_PROJECT", "p")
+        patch.setenv("DEFERRED_LOCATION", "l")
+        task = request(FakeCloudTasks(), deferred.prepare(greet, "Ada", _eta=eta)).task  # type: ignore[arg-type]
+    stamp = tasks_v2.Task.pb(task).schedule_time
+    exact = (eta.astimezone(UTC) - datetime.datetime(1970, 1, 1, tzinfo=UTC)) // datetime.timedelta(microseconds=1)
+    assert stamp.ToMicroseconds() == exact
+
+
+def test_retry_options_become_a_retry_config(queue: FakeCloudTasks):
+    options = TaskRetryOptions(
+        min_backoff_seconds=2.3, max_backoff_seconds=100, task_age_limit=3600.5, max_doublings=4, task_retry_limit=5
+    )
+    config = tasks_v2.RetryConfig.pb(sent_by_defer(queue, _retry_options=options).retry_config)
+    assert config.max_attempts == 6  # the first attempt is no retry
+    assert config.max_doublings == 4
+    assert (config.min_backoff.seconds, config.min_backoff.nanos) == (2, 300_000_000)
+    assert config.max_backoff.ToSeconds() == 100
+    assert config.max_retry_duration.ToSeconds() == 3601
+
+
+def test_a_limit_of_no_retries_is_one_attempt(queue: FakeCloudTasks):
+    config = sent_by_defer(queue, _retry_options=TaskRetryOptions(task_retry_limit=0)).retry_config
+    assert config.max_attempts == 1
+    assert "max_retry_duration" not in config
+
+
+def test_an_age_limit_alone_is_not_held_up_by_a_number_of_attempts(queue: FakeCloudTasks):
+    config = sent_by_defer(queue, _retry_options=TaskRetryOptions(task_age_limit=60)).retry_config
+    assert config.max_attempts == 1  # Cloud Tasks goes on until both limits are reached
+    assert config.max_retry_duration == datetime.timedelta(seconds=60)
+
+
+def test_retry_options_that_say_nothing_leave_the_queues(queue: FakeCloudTasks):
+    assert "retry_config" not in sent_by_defer(queue, _retry_options=TaskRetryOptions())
+
+
+def test_headers_that_the_service_sets_are_left_out_and_all_others_sent(queue: FakeCloudTasks):
+    kept = {"Hostile": "1", "X-AppEngineer": "2", "Content-Type": "text/x"}
+    dropped = {"HOST": "a", "x-appengine-taskname": "b", "X-Google-Internal": "c", "Content-Length": "1"}
+    sent = dict(sent_by_defer(queue, _headers=kept | dropped).app_engine_http_request.headers)
+    assert sent == {"X-Deferred-Callable": "deferred_callables.greet", **kept}
+
+
+SERVICE_ERRORS: list[tuple[Exception, type[errors.TaskQueueError]]] = [
+    (google.AlreadyExists("Requested entity already exists"), errors.TaskAlreadyExistsError),
+    (google.NotFound("Requested entity was not found."), errors.UnknownQueueError),
+    (google.FailedPrecondition("Queue does not exist. If you just created the queue, wait"), errors.UnknownQueueError),
+    (google.FailedPrecondition("The queue needs an App Engine app"), errors.TaskQueueError),
+    (google.InvalidArgument("Task size too large"), errors.TaskTooLargeError),
+    (google.InvalidArgument("whatever"), errors.InvalidTaskError),
+    (google.PermissionDenied("no"), errors.PermissionDeniedError),
+    (google.Unauthenticated("who?"), errors.PermissionDeniedError),
+    (google.ServiceUnavailable("away"), errors.TransientError),
+    (google.DeadlineExceeded("late"), errors.TransientError),
+    (google.ResourceExhausted("busy"), errors.TransientError),
+    (google.Aborted("again"), errors.TransientError),
+    (google.RetryError("gave up", cause=None), errors.TransientError),
+    (google.InternalServerError("oh"), errors.InternalError),
+    (google.Unknown("oh"), errors.InternalError),
+    (google.MethodNotImplemented("what?"), errors.TaskQueueError),
+    (google.AlreadyExists("apphosting::ExecutorServiceError::TOMBSTONED_TASK"), errors.TombstonedTaskError),
+    (google.InvalidArgument("apphosting::ExecutorServiceError::UNKNOWN_QUEUE"), errors.UnknownQueueError),
+    (google.NotFound("apphosting::ExecutorServiceError::NEVER_HEARD_OF"), errors.UnknownQueueError),
+]
+
+
+@pytest.mark.parametrize(("raised", "expected"), SERVICE_ERRORS, ids=[f"{error!r}"[:50] for error, _ in SERVICE_ERRORS])
+def test_an_error_of_the_service_is_one_of_ours_that_says_which_queue(raised, expected, queue: FakeCloudTasks):
+    queue.error = raised
+    task = deferred.prepare(greet, "Ada", _queue="emails")
+    with pytest.raises(errors.TaskQueueError) as caught:
+        cloud_tasks.create(task)
+    assert caught.type is expected
+    assert caught.value.__cause__ is raised
+    assert "'emails' of my-project in us-east1" in str(caught.value)
+    assert str(raised.args[0])[:20] in str(caught.value)
+    assert not task.was_enqueued
+
+
+def test_without_credentials_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPatch):
+    def no_credentials(*args, **kwargs):
+        raise DefaultCredentialsError("none found")
+
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "p")
+    monkeypatch.setattr(tasks_v2, "CloudTasksClient", no_credentials)
+    monkeypatch.setattr(cloud_tasks, "_client", PerProcess(cloud_tasks._make_client))
+    with pytest.raises(errors.ConfigurationError, match="GOOGLE_APPLICATION_CREDENTIALS"):
+        deferred.defer(greet, "Ada")
+
+
+def test_a_task_is_enqueued_once_only(queue: FakeCloudTasks):
+    task = deferred.defer(greet, "Ada")
+    with pytest.raises(errors.BadTaskStateError, match="before"):
+        deferred.defer_many([deferred.prepare(greet, "Bob"), task])
+    assert len(queue.created) == 1
+
+
+def prepare(number: int, **options):
+    return [deferred.prepare(greet, str(index), _name=f"n{index}", **options) for index in range(number)]
+
+
+def test_defer_many_of_nothing_calls_nobody(queue: FakeCloudTasks):
+    assert deferred.defer_many([]) == []
+    assert queue.batches == []
+
+
+def test_defer_many_sends_at_most_100_tasks_of_one_queue_in_a_call(queue: FakeCloudTasks):
+    tasks = prepare(150)
+    tasks[10:10] = prepare(2, _queue="emails")
+    assert deferred.defer_many(iter(tasks)) == tasks
+    assert all(task.was_enqueued for task in tasks)
+    assert [(batch.parent.rpartition("/")[2], len(batch.requests)) for batch in queue.batches] == [
+        ("default", 100),
+        ("default", 50),
+        ("emails", 2),
+    ]
+    for batch in queue.batches:
+        assert {request.parent for request in batch.requests} == {batch.parent}
+    names = [request.task.name.rpartition("/")[2] for batch in queue.batches[:2] for request in batch.requests]
+    assert names == [f"n{index}" for index in range(150)]
+
+
+def test_defer_many_sends_no_call_that_is_too_large(queue: FakeCloudTasks):
+    deferred.defer_many(deferred.prepare(greet, "x" * 900_000) for _ in range(25))
+    assert [len(batch.requests) for batch in queue.batches] == [9, 9, 7]
+    assert all(len(type(batch).serialize(batch)) < 10 * 2**20 for batch in queue.batches)
+
+
+def test_defer_many_tells_which_tasks_failed_and_enqueues_the_others(queue: FakeCloudTasks):
+    queue.batch_errors = {
+        "n3": status_pb2.Status(code=code_pb2.ALREADY_EXISTS, message="there"),
+        "n120": status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message="bad"),
+    }
+    tasks = prepare(130)
+    with pytest.raises(errors.BatchError, match=r"2 of 130 tasks .* index 3: TaskAlreadyExistsError") as caught:
+        deferred.defer_many(tasks)
+    failures = caught.value.failures
+    assert {index: type(error) for index, error in failures.items()} == {
+        3: errors.TaskAlreadyExistsError,
+        120: errors.InvalidTaskError,
+    }
+    assert [index for index, task in enumerate(tasks) if not task.was_enqueued] == [3, 120]
+    assert [task.name for task in tasks] == [f"n{index}" for index in range(130)]
+
+
+def test_names_that_the_queue_chose_reach_their_tasks_also_behind_a_failed_one(queue: FakeCloudTasks):
+    queue.batch_errors = {"bad": status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message="bad")}
+    tasks = [deferred.prepare(greet, "a"), deferred.prepare(greet, "b", _name="bad"), deferred.prepare(greet, "c")]
+    with pytest.raises(errors.BatchError):
+        deferred.defer_many(tasks)
+    assert [task.name for task in tasks] == ["1", "bad", "2"]
+
+
+def test_a_call_that_fails_does_not_keep_the_other_queues_tasks_back(queue: FakeCloudTasks):
+    send = queue.batch_create_tasks
+
+    def fail_for_emails(request, timeout):
+        if request.parent.endswith("emails"):
+            raise google.ServiceUnavailable("away")
+        return send(request, timeout)
+
+    queue.batch_create_tasks = fail_for_emails  # type: ignore[method-assign]
+    tasks = [*prepare(1, _queue="emails"), *prepare(1)]
+    with pytest.raises(errors.BatchError) as caught:
+        deferred.defer_many(tasks)
+    assert {index: type(error) for index, error in caught.value.failures.items()} == {0: errors.TransientError}
+    assert tasks[1].was_enqueued
+
+
+def test_an_operation_that_failed_as_a_whole_still_tells_of_each_task(queue: FakeCloudTasks):
+    queue.operation_error = status_pb2.Status(code=code_pb2.INTERNAL, message="oh")
+    queue.batch_errors = {
+        name: status_pb2.Status(code=code_pb2.ALREADY_EXISTS, message="there") for name in ("n0", "n1")
+    }
+    with pytest.raises(errors.BatchError) as caught:
+        deferred.defer_many(prepare(2))
+    assert {type(error) for error in caught.value.failures.values()} == {errors.TaskAlreadyExistsError}
+
+
+def test_an_operation_that_failed_without_a_word_fails_every_task(queue: FakeCloudTasks):
+    queue.operation_error = status_pb2.Status(code=code_pb2.INTERNAL, message="oh")
+    with pytest.raises(errors.BatchError) as caught:
+        deferred.defer_many(prepare(2))
+    assert {index: type(error) for index, error in caught.value.failures.items()} == {
+        0: errors.InternalError,
+        1: errors.InternalError,
+    }
+
+
+def test_an_operation_that_does_not_finish_in_time_is_a_transient_error(
+    queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cloud_tasks, "RPC_TIMEOUT", 0.001)
+    queue.operation_done = False
+    with pytest.raises(errors.BatchError) as caught:
+        deferred.defer_many(prepare(1))
+    assert type(caught.value.failures[0]) is errors.TransientError
+
+
+def test_a_name_twice_in_a_queue_sends_nothing(queue: FakeCloudTasks):
+    with pytest.raises(errors.DuplicateTaskNameError, match="'n0'"):
+        deferred.defer_many([*prepare(2), *prepare(1)])
+    assert queue.batches == []
+    deferred.defer_many([*prepare(1), *prepare(1, _queue="emails")])  # two queues, two names
+    assert len(queue.created) == 2
+
+
+def test_a_task_twice_in_a_call_sends_nothing(queue: FakeCloudTasks):
+    task = deferred.prepare(greet, "Ada")
+    with pytest.raises(errors.BadTaskStateError, match="twice"):
+        deferred.defer_many([task, task])
+    assert queue.batches == []
+
+
+def test_a_batch_error_survives_a_pickle():
+    error = pickle.loads(
+        pickle.dumps(errors.BatchError({4: errors.InternalError("a"), 1: errors.TransientError("b")}, 9))
+    )
+    assert list(error.failures) == [1, 4]
+    assert str(error) == "2 of 9 tasks were not enqueued; the first has index 1: TransientError: b"
+
+
+def test_every_task_of_many_threads_is_enqueued(queue: FakeCloudTasks):
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        tasks = list(threads.map(lambda n: deferred.defer(greet, str(n)), range(200)))
+    assert all(task.was_enqueued for task in tasks)
+    assert len(queue.created) == 200
