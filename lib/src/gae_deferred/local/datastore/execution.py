@@ -1,0 +1,329 @@
+"""Running a query: walking its index ranges, in bounded batches."""
+
+import heapq
+import operator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gae_deferred.local.datastore import keys, ordered, values
+from gae_deferred.local.datastore.indexes import KindIndexes
+from gae_deferred.local.datastore.interval import Bound, ByteRange
+from gae_deferred.local.datastore.messages import Entity
+from gae_deferred.local.datastore.plan import IndexRange, Needed, Planner, Scan
+from gae_deferred.local.datastore.query import Query
+from gae_deferred.local.datastore.store import EntityStore, Snapshot, StoredEntity
+
+MOST_SORTED = 1000
+"""Entities that are sorted in memory rather than that a composite index is made for a query."""
+
+_SEEKS_PER_STEP = 64
+"""Seeks of a merge between two signs of life."""
+
+
+class Hit(NamedTuple):
+    """A place where a result may be.
+
+    Parameters:
+        position: where it is in the query's order.
+        row: the row id of the entity; None for an entity that is not stored any more, or where there is none.
+        sure: whether it certainly is a result and has no earlier position.
+        stored: the entity, if it has been read already.
+    """
+
+    position: bytes
+    row: int | None
+    sure: bool
+    stored: StoredEntity | None = None
+
+
+# The rows of an index range, by: whether it is the entities by path, has no end, is walked backwards.
+_ROWS = {
+    (False, False, False): 'SELECT key, entity, many FROM entries WHERE "index" = ? AND key >= ? AND key < ? '
+    "ORDER BY key LIMIT ?",
+    (False, False, True): 'SELECT key, entity, many FROM entries WHERE "index" = ? AND key >= ? AND key < ? '
+    "ORDER BY key DESC LIMIT ?",
+    (False, True, False): 'SELECT key, entity, many FROM entries WHERE "index" = ? AND key >= ? ORDER BY key LIMIT ?',
+    (False, True, True): 'SELECT key, entity, many FROM entries WHERE "index" = ? AND key >= ? '
+    "ORDER BY key DESC LIMIT ?",
+    (True, False, False): "SELECT path, id, 0 FROM entities WHERE partition = ? AND path >= ? AND path < ? "
+    "ORDER BY path LIMIT ?",
+    (True, False, True): "SELECT path, id, 0 FROM entities WHERE partition = ? AND path >= ? AND path < ? "
+    "ORDER BY path DESC LIMIT ?",
+    (True, True, False): "SELECT path, id, 0 FROM entities WHERE partition = ? AND path >= ? ORDER BY path LIMIT ?",
+    (True, True, True): "SELECT path, id, 0 FROM entities WHERE partition = ? AND path >= ? ORDER BY path DESC LIMIT ?",
+}
+
+_by_position = operator.attrgetter("position")
+
+
+class Result(NamedTuple):
+    """A result of a query."""
+
+    position: bytes
+    path: bytes
+    stored: StoredEntity | None
+
+
+@dataclass
+class Batch:
+    """Some of a query's results.
+
+    Parameters:
+        results: the results, with the entities unless the query asks only for what is in the index.
+        skipped: how many results the query's offset left out.
+        skipped_to: the position of the last one left out.
+        reached: up to where the query has been answered; None if it was at once clear that there is nothing.
+        finished: whether the query's bounds or its limit have been reached.
+        cut: whether it was the limit.
+        limited: whether it was the limit, and there may be more results after it.
+        examined: how many places have been looked at.
+    """
+
+    results: list[Result] = field(default_factory=list)
+    skipped: int = 0
+    skipped_to: bytes | None = None
+    reached: Bound | None = None
+    finished: bool = True
+    cut: bool = False
+    limited: bool = False
+    examined: int = 0
+
+
+class IndexNeeded(Exception):
+    """A query has too many candidates to sort them: a composite index has to be made first."""
+
+    def __init__(self, needed: Needed) -> None:
+        super().__init__(needed)
+        self.needed = needed
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a batch is full.
+
+    Parameters:
+        results: how many results it may have.
+        size: how many bytes of entities, after which it takes no more.
+        examined: how many places may be looked at for it, which bounds how long the event loop waits.
+    """
+
+    results: int = 300
+    size: int = 1 << 20
+    examined: int = 5000
+
+
+class Execution:
+    """A query being run on a state of the store.
+
+    Parameters:
+        entities: the store.
+        query: the query.
+        snapshot: what to undo to see the state that is asked for.
+    """
+
+    def __init__(self, entities: EntityStore, query: Query, snapshot: Snapshot) -> None:
+        self._entities = entities
+        self._query = query
+        self._snapshot = snapshot
+        self._partition = entities.find_partition(query.partition)
+
+    def batch(self, budget: Budget) -> Batch:
+        """Return the next results.
+
+        Raises:
+            IndexNeeded: a composite index has to be made first.
+        """
+        query, batch = self._query, Batch()
+        if query.limit == 0 and not query.offset:
+            batch.cut = batch.limited = True
+            return batch
+        low = query.bounds.low
+        group = query.group(low.encoded) if query.distinct and low is not None and low.encoded and low.after else None
+        last: bytes | None = None
+        size = 0
+        hits = self._hits()
+        for hit in hits:
+            if batch.examined >= budget.examined or len(batch.results) >= budget.results or size >= budget.size:
+                batch.finished = False
+                return batch
+            batch.examined += 1
+            batch.reached = Bound(hit.position, True)
+            stored = self._stored(hit)
+            if stored is None or hit.position == last:
+                continue
+            last = hit.position
+            if query.distinct:
+                previous, group = group, query.group(hit.position)
+                if group == previous:
+                    continue
+            if batch.skipped < query.offset:
+                batch.skipped += 1
+                batch.skipped_to = hit.position
+            elif query.limit != 0:
+                batch.results.append(Result(hit.position, query.path(hit.position), stored))
+                size += len(stored.data)
+            if batch.skipped >= query.offset and query.limit is not None and len(batch.results) >= query.limit:
+                batch.limited = next(hits, None) is not None
+                batch.cut = True
+                return batch
+        if query.bounds.high is not None:
+            batch.reached = query.bounds.high
+        return batch
+
+    def _stored(self, hit: Hit) -> StoredEntity | None:
+        """Return the entity of a hit, or None if it is no result."""
+        if hit.stored is not None:
+            return hit.stored
+        if hit.row is None or hit.row in self._snapshot.hidden:
+            return None
+        if hit.sure and (self._query.keys_only or self._query.projection):
+            return _NOT_READ
+        stored = self._entities.get_row(hit.row)
+        if hit.sure:
+            return stored
+        indexed = values.indexed(Entity.FromString(stored.data))
+        return stored if hit.position in self._query.positions(self._query.path(hit.position), indexed) else None
+
+    def _hits(self) -> Iterator[Hit]:
+        streams = self._streams()
+        if self._snapshot.restored:
+            streams.append(self._restored())
+        return iter(streams[0]) if len(streams) == 1 else heapq.merge(*streams, key=_by_position)
+
+    def _restored(self) -> list[Hit]:
+        """Return the results among the entities as they were before later commits."""
+        restored = (self._snapshot.restored or {}).items()
+        hits = [
+            Hit(position, None, True, stored)
+            for path, stored in restored
+            if self._query.kind in (None, keys.kind_of(path))
+            for position in self._positions(path, stored)
+        ]
+        return sorted(hits, key=_by_position)
+
+    def _positions(self, path: bytes, stored: StoredEntity) -> list[bytes]:
+        """Return where an entity stands between the query's bounds."""
+        positions = self._query.positions(path, values.indexed(Entity.FromString(stored.data)))
+        return [position for position in positions if self._query.bounds.contains(position)]
+
+    def _streams(self) -> list[Iterable[Hit]]:
+        if self._partition is None:
+            return [()]
+        indexes: KindIndexes | None = None
+        if self._query.kind is not None:
+            indexes = self._entities.indexes.of_kind(self._partition, self._query.kind)
+            if indexes is None:
+                return [()]
+        planner = Planner(self._query, indexes)
+        scans = [planner.scan(conjunction) for conjunction in self._query.conjunctions]
+        usable = [scan for scan in scans if isinstance(scan, Scan)]
+        if len(usable) == len(scans):
+            return [self._walk(scan) for scan in usable]
+        needed = next((scan for scan in scans if isinstance(scan, Needed)), None)
+        return [self._sorted(planner, needed)]
+
+    def _walk(self, scan: Scan) -> Iterator[Hit]:
+        if any(part.keys.empty for part in scan.ranges):
+            return iter(())
+        if len(scan.ranges) == 1:
+            return self._walk_range(scan, scan.ranges[0])
+        return self._merge(scan)
+
+    def _walk_range(self, scan: Scan, part: IndexRange) -> Iterator[Hit]:
+        start = len(part.prefix)
+        for key, row, many in self._rows(part, backwards=scan.backwards):
+            yield Hit(self._position(scan, key[start:]), row, scan.exact and not many)
+
+    def _rows(self, part: IndexRange, *, backwards: bool = False, limit: int = -1) -> Iterator[tuple[bytes, int, int]]:
+        start, end = part.keys
+        sql = _ROWS[part.index_id is None, end is None, backwards]
+        number = self._partition if part.index_id is None else part.index_id
+        bounds = (start,) if end is None else (start, end)
+        return self._entities.database.execute(sql, (number, *bounds, limit))
+
+    def _merge(self, scan: Scan) -> Iterator[Hit]:
+        """Yield what is in all ranges: seek each to the furthest that another has reached, until they agree."""
+        # In a backward walk everything below is mirrored: "at least" means "at most" in the index.
+        reached: bytes | None = None
+        agreeing = seeks = 0
+        many = False
+        while True:
+            for part in scan.ranges:
+                seeks += 1
+                found = self._seek(part, reached, backwards=scan.backwards, beyond=agreeing == len(scan.ranges))
+                if found is None:
+                    return
+                suffix, row, has_others = found
+                if agreeing == len(scan.ranges) or suffix != reached:
+                    agreeing, many = 0, False
+                reached = suffix
+                agreeing += 1
+                many = many or has_others
+                if agreeing == len(scan.ranges):
+                    yield Hit(self._position(scan, reached), row, scan.exact and not many)
+                elif seeks % _SEEKS_PER_STEP == 0:
+                    yield Hit(self._position(scan, reached), None, False)
+
+    def _seek(
+        self, part: IndexRange, suffix: bytes | None, *, backwards: bool, beyond: bool
+    ) -> tuple[bytes, int, bool] | None:
+        """Return the first key of a range that is not before ``prefix + suffix``, or that is ``beyond`` it."""
+        left = part.keys
+        if suffix is not None:
+            reached = part.prefix + suffix
+            just_after = reached + b"\x00"
+            if backwards:
+                left = left.intersect(ByteRange(b"", reached if beyond else just_after))
+            else:
+                left = left.intersect(ByteRange(just_after if beyond else reached, None))
+        for key, row, many in self._rows(part._replace(keys=left), backwards=backwards, limit=1):
+            return key[len(part.prefix) :], row, bool(many)
+        return None
+
+    def _position(self, scan: Scan, suffix: bytes) -> bytes:
+        """Return the position that the end of an index key, after its prefix, stands for."""
+        if scan.backwards:
+            suffix = ordered.invert(suffix)
+        if not scan.constants:
+            return suffix
+        parts = []
+        start = 0
+        flipped = ordered.invert(suffix)
+        for place, (_, descending) in enumerate(self._query.order[:-1]):
+            constant = scan.constants.get(place)
+            if constant is None:
+                end = values.end_of(flipped if descending else suffix, start)
+                parts.append(suffix[start:end])
+                start = end
+            else:
+                parts.append(constant)
+        return b"".join((*parts, suffix[start:]))
+
+    def _sorted(self, planner: Planner, needed: Needed | None) -> list[Hit]:
+        """Return the query's results by looking at all candidates.
+
+        Raises:
+            IndexNeeded: they are too many, and an index would help.
+        """
+        rows: dict[int, None] = {}
+        for conjunction in self._query.conjunctions:
+            counted = [(self._count(part), part) for part in planner.candidates(conjunction)]
+            count, part = min(counted, key=lambda pair: pair[0])
+            if count > MOST_SORTED and needed is not None:
+                raise IndexNeeded(needed)
+            rows.update(dict.fromkeys(row for _, row, _ in self._rows(part)))
+        hits: list[Hit] = []
+        for row in rows:
+            if row not in self._snapshot.hidden:
+                stored, path = self._entities.get_row(row), self._entities.path_of(row)
+                hits.extend(Hit(position, row, True, stored) for position in self._positions(path, stored))
+        return sorted(hits, key=_by_position)
+
+    def _count(self, part: IndexRange) -> int:
+        """Return how many keys a range has, but stop counting at one more than may be sorted."""
+        return 0 if part.keys.empty else sum(1 for _ in self._rows(part, limit=MOST_SORTED + 1))
+
+
+_NOT_READ = StoredEntity(0, 0, b"")
+"""Stands for the entity of a result that its index entry tells enough about."""

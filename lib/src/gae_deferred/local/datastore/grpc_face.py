@@ -1,0 +1,52 @@
+"""The gRPC face of the Datastore service."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from gae_deferred.local.datastore import messages
+from gae_deferred.local.datastore.errors import DatastoreError
+from gae_deferred.local.datastore.messages import Message
+from gae_deferred.local.datastore.service import DatastoreService
+
+_logger = logging.getLogger(__name__)
+
+SERVICE = "google.datastore.v1.Datastore"
+
+
+def handler(service: DatastoreService) -> "grpc.GenericRpcHandler[bytes, Message]":
+    """Return the handler of every method of ``google.datastore.v1.Datastore``, for a :func:`grpc.aio.server`."""
+    methods = {
+        "Lookup": (service.lookup, messages.LookupRequest),
+        "RunQuery": (service.run_query, messages.RunQueryRequest),
+        "BeginTransaction": (service.begin_transaction, messages.BeginTransactionRequest),
+        "Commit": (service.commit, messages.CommitRequest),
+        "Rollback": (service.rollback, messages.RollbackRequest),
+        "AllocateIds": (service.allocate_ids, messages.AllocateIdsRequest),
+        "ReserveIds": (service.reserve_ids, messages.ReserveIdsRequest),
+    }
+    handlers = {name: _method(name, method, request) for name, (method, request) in methods.items()}
+    return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+
+def _method(
+    name: str, method: Callable[[Message], Awaitable[Message]], request_class: Any
+) -> "grpc.RpcMethodHandler[bytes, Message]":
+    async def answer(data: bytes, context: "grpc.aio.ServicerContext[bytes, Message]") -> Message:
+        try:
+            request = request_class.FromString(data)
+        except Exception as error:  # noqa: BLE001 - whatever protobuf raises, the bytes are at fault
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"The request is not a {name}Request: {error}")
+        try:
+            return await method(request)
+        except DatastoreError as error:
+            await context.abort(error.code, str(error))
+        except Exception:
+            _logger.exception("%s failed", name)
+            await context.abort(grpc.StatusCode.INTERNAL, f"{name} failed: see the local cloud's log")
+
+    return grpc.unary_unary_rpc_method_handler(
+        answer, request_deserializer=None, response_serializer=lambda message: message.SerializeToString()
+    )

@@ -1,0 +1,181 @@
+"""Commits: what a list of mutations does to the entities it names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gae_deferred.local.datastore import validation
+from gae_deferred.local.datastore.errors import Aborted, AlreadyExists, InvalidArgument, NotFound
+from gae_deferred.local.datastore.ids import IdAllocator
+from gae_deferred.local.datastore.keys import EntityKey, Partition, describe
+from gae_deferred.local.datastore.messages import (
+    Entity,
+    EntityMessage,
+    KeyMessage,
+    Message,
+    Mutation,
+    MutationResult,
+    set_timestamp,
+    timestamp_micros,
+)
+from gae_deferred.local.datastore.store import Change, EntityStore, StoredEntity, entity_key
+
+MOST_MUTATIONS = 500
+"""Mutations that a commit may have."""
+
+_FORBIDDEN = {("insert", "insert"), ("update", "insert"), ("upsert", "insert"), ("delete", "update")}
+"""Operations that may not follow each other on one entity in one commit (CommitRequest.mutations)."""
+
+
+@dataclass
+class _Working:
+    """An entity while the mutations of a commit are applied to it."""
+
+    key: KeyMessage
+    stored: StoredEntity | None
+    entity: EntityMessage | None
+    operation: str | None = None
+    written: bool = False
+
+
+@dataclass
+class Commit:
+    """The mutations of one commit, applied in order, nothing stored yet.
+
+    Parameters:
+        entities: the store they apply to.
+        ids: completes the keys of new entities.
+        scope: the request's project and database.
+        transactional: whether a commit may mutate an entity more than once.
+        version: the version that what they write will have.
+    """
+
+    entities: EntityStore
+    ids: IdAllocator
+    scope: Partition
+    transactional: bool
+    version: int
+    _working: dict[EntityKey, _Working] = field(default_factory=dict)
+
+    def apply(self, mutations: Sequence[Message]) -> list[Message]:
+        """Apply mutations and return their results. Call it in an atomic block of the database.
+
+        Raises:
+            InvalidArgument: a mutation, or the whole of them, breaks a rule.
+            AlreadyExists: an insert names an entity that exists.
+            NotFound: an update names one that does not.
+            Aborted: a mutation asked to fail on a conflict, and there is one.
+        """
+        if len(mutations) > MOST_MUTATIONS:
+            raise InvalidArgument(f"cannot write more than {MOST_MUTATIONS} entities in a single call")
+        return [self._apply(mutation) for mutation in mutations]
+
+    def changes(self) -> dict[EntityKey, Change]:
+        """Return what there is to store."""
+        return {
+            key: Change(working.key.path[-1].kind, working.entity)
+            for key, working in self._working.items()
+            if working.written
+        }
+
+    def _apply(self, mutation: Message) -> Message:
+        operation = mutation.WhichOneof("operation")
+        if operation is None:
+            raise InvalidArgument("Mutation is missing operation.")
+        result = MutationResult()
+        if operation == "delete":
+            key = mutation.delete
+        else:
+            if not mutation_entity(mutation).HasField("key"):
+                raise InvalidArgument("Entity is missing key.")
+            key = mutation_entity(mutation).key
+            validation.check_properties(mutation_entity(mutation), self.scope)
+        self._check_key(key, operation, result)
+        working = self._load(key)
+        self._check_sequence(working, operation)
+        if self._conflicts(mutation, working):
+            self._report(result, working)
+            result.conflict_detected = True
+            return result
+        self._check_existence(working, operation)
+        working.operation, working.written = operation, True
+        working.entity = None if operation == "delete" else self._written(mutation, working)
+        if working.entity is not None:
+            validation.check_size(working.entity)
+        self._report(result, working)
+        return result
+
+    def _check_key(self, key: KeyMessage, operation: str, result: Message) -> None:
+        validation.check_partition(key, self.scope)
+        if validation.is_complete(key) or operation not in ("insert", "upsert"):
+            validation.check_key(key)
+        else:
+            validation.check_key(key, incomplete=True)
+            self.ids.complete(key)
+            result.key.CopyFrom(key)
+
+    def _load(self, key: KeyMessage) -> _Working:
+        name = entity_key(key)
+        working = self._working.get(name)
+        if working is None:
+            stored = self.entities.get(name)
+            entity = stored.message(key) if stored is not None else None
+            working = self._working[name] = _Working(key, stored, entity)
+        return working
+
+    def _check_sequence(self, working: _Working, operation: str) -> None:
+        previous = working.operation
+        if previous is None:
+            return
+        if not self.transactional:
+            raise InvalidArgument(
+                "A non-transactional commit may not contain multiple mutations affecting the same entity."
+            )
+        if (previous, operation) in _FORBIDDEN:
+            raise InvalidArgument(f"Cannot {previous} then {operation} an entity in the same request.")
+
+    def _check_existence(self, working: _Working, operation: str) -> None:
+        if operation == "insert" and working.entity is not None:
+            raise AlreadyExists(f"entity already exists: {describe(working.key)}")
+        if operation == "update" and working.entity is None:
+            raise NotFound(f"no entity to update: {describe(working.key)}")
+
+    def _conflicts(self, mutation: Message, working: _Working) -> bool:
+        """Return whether the entity is not the one that a mutation was made for.
+
+        Raises:
+            Aborted: it is not, and the mutation asks to fail then.
+        """
+        strategy = mutation.WhichOneof("conflict_detection_strategy")
+        if strategy is None:
+            return False
+        current = self._version(working)
+        expected = mutation.base_version if strategy == "base_version" else timestamp_micros(mutation.update_time)
+        if current == expected:
+            return False
+        if mutation.conflict_resolution_strategy == Mutation.FAIL:
+            raise Aborted(
+                f"Conflict on {describe(working.key)}: the mutation is for version {expected}, it has {current}."
+            )
+        return True
+
+    def _version(self, working: _Working) -> int:
+        if working.written:
+            return self.version
+        return working.stored.version if working.stored is not None else 0
+
+    def _written(self, mutation: Message, working: _Working) -> EntityMessage:
+        entity = Entity()
+        entity.CopyFrom(mutation_entity(mutation))
+        return entity
+
+    def _report(self, result: Message, working: _Working) -> None:
+        result.version = self._version(working) or self.version
+        if working.entity is not None:
+            stored = working.stored
+            set_timestamp(result.update_time, result.version)
+            set_timestamp(result.create_time, stored.created if stored is not None else self.version)
+
+
+def mutation_entity(mutation: Message) -> EntityMessage:
+    """Return the entity of a mutation that is not a delete."""
+    return getattr(mutation, mutation.WhichOneof("operation"))

@@ -1,0 +1,206 @@
+"""Queries: what an entity must be like, and the order in which results come."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from gae_deferred.local.datastore import cursor, filters, keys, ordered, validation, values
+from gae_deferred.local.datastore.errors import InvalidArgument
+from gae_deferred.local.datastore.filters import KEY, Conjunction
+from gae_deferred.local.datastore.indexes import Component
+from gae_deferred.local.datastore.interval import EVERYTHING, Interval
+from gae_deferred.local.datastore.keys import Partition
+from gae_deferred.local.datastore.messages import Filter, Message, PropertyOrder
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query that has been checked.
+
+    A result's *position* is the concatenation of the encoded values that ``order`` names, those of descending
+    components inverted: positions sort as results do, and a cursor is a position.
+
+    Parameters:
+        partition: what is queried.
+        kind: the kind, or None for all.
+        conjunctions: what meets any of them is a result.
+        order: the components of a position. The key is among them, so that no two results share a position: last,
+            unless a projection sorts by it.
+        projection: properties of which results have values, from the index; empty for whole entities.
+        keys_only: whether results have only keys.
+        distinct: how many components at the front of ``order`` no two results may have the same values of.
+        bounds: the positions between which results lie, from the cursors.
+        offset: results to skip.
+        limit: the most results to return, or None.
+    """
+
+    partition: Partition
+    kind: str | None
+    conjunctions: tuple[Conjunction, ...] = (filters.EVERYTHING,)
+    order: tuple[Component, ...] = (Component(KEY),)
+    projection: tuple[str, ...] = ()
+    keys_only: bool = False
+    distinct: int = 0
+    bounds: Interval = EVERYTHING
+    offset: int = 0
+    limit: int | None = None
+
+    @property
+    def backwards(self) -> bool:
+        """Whether results with equal values come with their keys descending."""
+        return self.order[-1].descending
+
+    def positions(self, path: bytes, indexed: Mapping[str, Sequence[bytes]]) -> list[bytes]:
+        """Return where an entity stands among the results, regardless of cursors: nowhere if it does not match.
+
+        An entity of which a sorted property has several values stands at the first of them; a projection has a
+        result for each combination of the values it names.
+
+        Parameters:
+            path: the entity's encoded path.
+            indexed: its indexed values.
+        """
+        found = {position for conjunction in self.conjunctions for position in self._of(conjunction, path, indexed)}
+        if self.projection or len(found) < 2:
+            return sorted(found)
+        return [min(found)]
+
+    def _of(self, conjunction: Conjunction, path: bytes, indexed: Mapping[str, Sequence[bytes]]) -> Iterator[bytes]:
+        candidates = conjunction.candidates(path, indexed)
+        if candidates is None:
+            return
+        columns: list[list[bytes]] = []
+        for name, descending in self.order:
+            column = candidates.get(name) or ((path,) if name == KEY else indexed.get(name, ()))
+            columns.append(sorted(map(ordered.invert, column) if descending else column))
+        if not all(columns):
+            return
+        if not self.projection:
+            columns = [column[:1] for column in columns]
+        for row in itertools.product(*columns):
+            yield b"".join(row)
+
+    def split(self, position: bytes) -> list[bytes]:
+        """Return the components of a position, as encoded values: the inverted ones set right."""
+        parts = []
+        rest = position
+        flipped = ordered.invert(position)
+        start = 0
+        for name, descending in self.order:
+            data = flipped if descending else rest
+            end = keys.path_end(data, start) if name == KEY else values.end_of(data, start)
+            parts.append(data[start:end])
+            start = end
+        return parts
+
+    def path(self, position: bytes) -> bytes:
+        """Return the encoded path of the result at a position."""
+        return self.split(position)[[name for name, _ in self.order].index(KEY)]
+
+    def group(self, position: bytes) -> bytes:
+        """Return the part of a position that a distinct query has only one result of."""
+        return b"".join(
+            ordered.invert(part) if component.descending else part
+            for part, component in zip(self.split(position)[: self.distinct], self.order, strict=False)
+        )
+
+
+def parse(message: Message, partition: Partition) -> Query:
+    """Check a query message and return its meaning.
+
+    Raises:
+        InvalidArgument: it breaks a rule of the query language.
+    """
+    if len(message.kind) > 1:
+        raise InvalidArgument("Only one kind is allowed per query.")
+    kind = message.kind[0].name if message.kind else None
+    if kind is not None:
+        validation.check_name(kind, "kind", reserved=True)
+    validation.check_dimension(partition.namespace, "namespace id", reserved=True)
+    if message.offset < 0:
+        raise InvalidArgument("The query offset must not be negative.")
+    limit = message.limit.value if message.HasField("limit") else None
+    if limit is not None and limit < 0:
+        raise InvalidArgument("The query limit must not be negative.")
+
+    conjunctions, inequalities = filters.parse(message.filter if message.HasField("filter") else Filter(), partition)
+    explicit = _explicit_order(message)
+    projection = tuple(item.property.name for item in message.projection)
+    keys_only = projection == (KEY,)
+    if keys_only:
+        projection = ()
+    distinct = tuple(item.name for item in message.distinct_on)
+    _check_projection(projection, distinct, conjunctions)
+    if kind is None:
+        _check_kindless(conjunctions, explicit, projection)
+    order = _complete_order(explicit, inequalities, projection, distinct)
+    bounds = Interval(
+        cursor.decode(message.start_cursor, order) if message.start_cursor else None,
+        cursor.decode(message.end_cursor, order) if message.end_cursor else None,
+    )
+    return Query(
+        partition, kind, conjunctions, order, projection, keys_only, len(distinct), bounds, message.offset, limit
+    )
+
+
+def _explicit_order(message: Message) -> list[Component]:
+    """Return the order that a query asks for, without what cannot make a difference."""
+    components: list[Component] = []
+    for item in message.order:
+        name = item.property.name
+        validation.check_name(name, "property.name", reserved=name == KEY)
+        if all(component.property != name for component in components):
+            components.append(Component(name, item.direction == PropertyOrder.DESCENDING))
+        if name == KEY:  # no two results have the same
+            break
+    return components
+
+
+def _check_projection(projection: Sequence[str], distinct: Sequence[str], conjunctions: Sequence[Conjunction]) -> None:
+    if len(set(projection)) < len(projection):
+        raise InvalidArgument("Cannot project the same property more than once.")
+    for name in projection:
+        validation.check_name(name, "property.name", reserved=name == KEY)
+        if any(name in conjunction.equal for conjunction in conjunctions):
+            raise InvalidArgument(f"Cannot use projection on a property with an equality filter: {name}")
+    for name in distinct:
+        if projection and name not in projection:
+            raise InvalidArgument(f"A distinct-on property must be in the projection: {name}")
+
+
+def _check_kindless(
+    conjunctions: Sequence[Conjunction], explicit: Sequence[Component], projection: Sequence[str]
+) -> None:
+    for conjunction in conjunctions:
+        for name in (*conjunction.equal, *conjunction.ranges):
+            if name != KEY:
+                raise InvalidArgument(f"kind is required for filter: {name}")
+    for component in explicit:
+        if component != (KEY, False):
+            raise InvalidArgument(f"kind is required for all orders except {KEY} ascending")
+    if projection:
+        raise InvalidArgument("kind is required for a projection")
+
+
+def _complete_order(
+    explicit: list[Component], inequalities: Sequence[str], projection: Sequence[str], distinct: Sequence[str]
+) -> tuple[Component, ...]:
+    """Return the components of a position: what the query asks for, then what makes results unique.
+
+    Properties with inequality filters follow in the order of their names, then likewise projected properties, then
+    the key, all in the direction of the last order asked for: so Firestore in Datastore mode completes an order.
+    """
+    order = list(explicit)
+    if distinct:
+        leading = {component.property for component in order[: len(distinct)]}
+        if order and not leading <= set(distinct):
+            raise InvalidArgument("The distinct-on properties must come first in the order.")
+        order[len(leading) : len(leading)] = [Component(name) for name in distinct if name not in leading]
+    direction = order[-1].descending if order else False
+    sorted_already = {component.property for component in order}
+    by_key = KEY in sorted_already
+    missing = dict.fromkeys([*([] if by_key else inequalities), *sorted(projection)])
+    order.extend(Component(name, direction) for name in missing if name not in sorted_already and name != KEY)
+    if not by_key:
+        order.append(Component(KEY, direction))
+    return tuple(order)

@@ -1,0 +1,41 @@
+"""The Datastore server: the service and its faces, started and stopped together."""
+
+from collections.abc import Sequence
+
+import grpc
+
+from gae_deferred.local.clock import Clock
+from gae_deferred.local.datastore import grpc_face
+from gae_deferred.local.datastore.messages import Message
+from gae_deferred.local.datastore.service import DatastoreService
+from gae_deferred.local.storage import Database
+
+
+class DatastoreServer:
+    """Serves ``google.datastore.v1.Datastore`` from a database.
+
+    Any project id is accepted; what each project, database and namespace holds is kept apart.
+
+    Parameters:
+        database: a database made with this package's ``MIGRATIONS``. It stays open when the server stops.
+        clock: tells the times of commits, and ends transactions that are left open.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self.service = DatastoreService(database, clock)
+
+    def grpc_handlers(self) -> "Sequence[grpc.GenericRpcHandler[bytes, Message]]":
+        """Return the handlers to add to a :func:`grpc.aio.server` that runs on the database's event loop.
+
+        Give that server the option ``grpc.max_receive_message_length`` of at least 10 MiB, the largest request of the
+        API; gRPC's own default is 4 MiB.
+        """
+        return (grpc_face.handler(self.service),)
+
+    async def start(self) -> None:
+        """Begin the work that no request asks for."""
+        self.service.start()
+
+    async def stop(self) -> None:
+        """End open transactions and stop working."""
+        await self.service.stop()

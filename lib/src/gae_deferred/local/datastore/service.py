@@ -1,0 +1,308 @@
+"""The operations of the Datastore API, apart from how they travel."""
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from gae_deferred.local.clock import SECOND, Clock, Timer
+from gae_deferred.local.datastore import cursor, messages, query, validation, values
+from gae_deferred.local.datastore.composites import CompositeBuilder
+from gae_deferred.local.datastore.errors import FailedPrecondition, InvalidArgument
+from gae_deferred.local.datastore.execution import Batch, Budget, Execution, IndexNeeded
+from gae_deferred.local.datastore.filters import KEY
+from gae_deferred.local.datastore.ids import IdAllocator
+from gae_deferred.local.datastore.interval import Bound, Interval
+from gae_deferred.local.datastore.keys import Partition, make_key
+from gae_deferred.local.datastore.messages import EntityResult, Message, QueryResultBatch, set_timestamp
+from gae_deferred.local.datastore.mutations import Commit
+from gae_deferred.local.datastore.query import Query
+from gae_deferred.local.datastore.store import REMEMBERED, EntityStore, StoredEntity, entity_key
+from gae_deferred.local.datastore.transactions import Transaction, TransactionTable
+from gae_deferred.local.storage import Database
+
+MOST_KEYS = 1000
+"""Keys that a lookup may have."""
+
+_LOOKUP_SIZE = 3 << 20
+"""Bytes of entities after which a lookup defers the rest: clients accept messages of 4 MiB."""
+
+_FORGET_EVERY = 60 * SECOND
+
+_Written = TypeVar("_Written")
+
+
+class DatastoreService:
+    """What the methods of ``google.datastore.v1.Datastore`` do: request message in, response message out.
+
+    Each method raises :class:`gae_deferred.local.datastore.errors.DatastoreError` when it cannot do what it is asked.
+
+    Parameters:
+        database: where the entities are kept.
+        clock: tells the times of commits and ends transactions that are left open.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self.entities = EntityStore(database, clock)
+        self._ids = IdAllocator(self.entities)
+        self._transactions = TransactionTable(clock)
+        self._composites = CompositeBuilder(self.entities)
+        self._forgetting: Timer | None = None
+
+    def start(self) -> None:
+        """Begin to forget what no read can ask for any more. Call it on the event loop."""
+        self._forgetting = self._clock.call_at(self._clock.now() + _FORGET_EVERY, self._forget)
+
+    def _forget(self) -> None:
+        horizon = self._clock.now() - REMEMBERED
+        oldest = self._transactions.oldest_version()
+        with self._database.atomic():
+            self.entities.forget(horizon if oldest is None else min(horizon, oldest))
+        self.start()
+
+    async def stop(self) -> None:
+        """End the open transactions and what else is under way."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        self._transactions.close()
+        await self._composites.stop()
+
+    # Reads
+
+    async def lookup(self, request: Message) -> Message:
+        """Return the entities with given keys; those that do not exist are listed as missing."""
+        scope = _scope(request)
+        if len(request.keys) > MOST_KEYS:
+            raise InvalidArgument(f"cannot get more than {MOST_KEYS} keys in a single call")
+        for key in request.keys:
+            validation.check_partition(key, scope)
+            validation.check_key(key, reserved=True)
+        response = messages.LookupResponse()
+        transaction, version = self._begin_read(request.read_options, scope, response)
+        size = 0
+        for key in request.keys:
+            name = entity_key(key)
+            if size > _LOOKUP_SIZE:
+                response.deferred.add().CopyFrom(key)
+                continue
+            stored = self.entities.get(name, version)
+            if transaction is not None:
+                transaction.saw_key(name)
+            if stored is None:
+                missing = response.missing.add(version=version or self.entities.read_time())
+                missing.entity.key.CopyFrom(key)
+            else:
+                size += len(stored.data)
+                _fill_result(response.found.add(), stored, key)
+        set_timestamp(response.read_time, version or self.entities.read_time())
+        return response
+
+    async def run_query(self, request: Message) -> Message:
+        """Return a batch of a query's results."""
+        scope = _scope(request)
+        partition = Partition(scope.project, scope.database, request.partition_id.namespace_id)
+        if request.WhichOneof("query_type") != "query":
+            raise InvalidArgument("A query is required.")
+        parsed = query.parse(request.query, partition)
+        response = messages.RunQueryResponse()
+        transaction, version = self._begin_read(request.read_options, scope, response)
+        batch = await self._run(parsed, version)
+        if transaction is not None:
+            transaction.saw_query(
+                parsed, Interval(parsed.bounds.low, batch.reached if _cut(batch) else parsed.bounds.high)
+            )
+        self._fill_batch(response.batch, parsed, batch)
+        set_timestamp(response.batch.read_time, version or self.entities.read_time())
+        return response
+
+    async def _run(self, parsed: Query, version: int | None) -> Batch:
+        while True:
+            partition = self.entities.find_partition(parsed.partition)
+            if partition is None:
+                return Batch()
+            snapshot = self.entities.snapshot(partition, version or self.entities.last_version())
+            try:
+                return Execution(self.entities, parsed, snapshot).batch(Budget())
+            except IndexNeeded as signal:
+                assert parsed.kind is not None  # noqa: S101 - only a query of a kind can need an index
+                await self._composites.build(partition, parsed.kind, signal.needed)
+
+    def _fill_batch(self, message: Message, parsed: Query, batch: Batch) -> None:
+        message.entity_result_type = (
+            EntityResult.KEY_ONLY
+            if parsed.keys_only
+            else EntityResult.PROJECTION
+            if parsed.projection
+            else EntityResult.FULL
+        )
+        for found in batch.results:
+            result = message.entity_results.add(cursor=cursor.encode(Bound(found.position, True), parsed.order))
+            key = make_key(parsed.partition, found.path)
+            if parsed.keys_only:
+                result.entity.key.CopyFrom(key)
+            elif parsed.projection:
+                result.entity.key.CopyFrom(key)
+                for component, encoded in zip(parsed.order, parsed.split(found.position), strict=True):
+                    if component.property in parsed.projection and component.property != KEY:
+                        result.entity.properties[component.property].CopyFrom(values.decode(encoded))
+            elif found.stored is not None:
+                _fill_result(result, found.stored, key)
+        message.skipped_results = batch.skipped
+        if batch.skipped_to is not None:
+            message.skipped_cursor = cursor.encode(Bound(batch.skipped_to, True), parsed.order)
+        end = batch.reached or parsed.bounds.low or Bound(b"", False)
+        message.end_cursor = cursor.encode(end, parsed.order)
+        if not batch.finished:
+            message.more_results = QueryResultBatch.NOT_FINISHED
+        elif batch.limited:
+            message.more_results = QueryResultBatch.MORE_RESULTS_AFTER_LIMIT
+        elif parsed.bounds.high is not None:
+            message.more_results = QueryResultBatch.MORE_RESULTS_AFTER_CURSOR
+        else:
+            message.more_results = QueryResultBatch.NO_MORE_RESULTS
+
+    def _begin_read(
+        self, options: Message, scope: Partition, response: Message
+    ) -> tuple[Transaction | None, int | None]:
+        """Return the transaction of a read, if any, and the version that it sees; None is the present."""
+        which = options.WhichOneof("consistency_type")
+        if which == "read_time":
+            return None, self._check_read_time(messages.timestamp_micros(options.read_time))
+        if which == "new_transaction":
+            number = self._begin(options.new_transaction, scope)
+            response.transaction = number
+        elif which == "transaction":
+            number = options.transaction
+        else:
+            return None, None
+        transaction = self._transactions.get(number, scope[:2])
+        if transaction.version is None:
+            transaction.version = self.entities.last_version()
+        return transaction, transaction.version
+
+    def _check_read_time(self, micros: int) -> int:
+        now = self.entities.read_time()
+        if micros > now:
+            raise InvalidArgument("The read_time cannot be in the future.")
+        if micros < now - REMEMBERED:
+            raise FailedPrecondition("The read_time is too old: it must be within the past hour.")
+        return micros
+
+    # Transactions and writes
+
+    async def begin_transaction(self, request: Message) -> Message:
+        """Open a transaction."""
+        number = self._begin(request.transaction_options, _scope(request))
+        return messages.BeginTransactionResponse(transaction=number)
+
+    def _begin(self, options: Message, scope: Partition) -> bytes:
+        version: int | None = None
+        if options.WhichOneof("mode") == "read_only" and options.read_only.HasField("read_time"):
+            version = self._check_read_time(messages.timestamp_micros(options.read_only.read_time))
+        return self._transactions.begin(scope[:2], read_only=options.WhichOneof("mode") == "read_only", version=version)
+
+    async def rollback(self, request: Message) -> Message:
+        """End a transaction without storing anything."""
+        self._transactions.get(request.transaction, _scope(request)[:2])
+        self._transactions.end(request.transaction)
+        return messages.RollbackResponse()
+
+    async def commit(self, request: Message) -> Message:
+        """Store mutations, all or none, if nothing that their transaction read has changed."""
+        scope = _scope(request)
+        transactional = request.mode != messages.CommitRequest.NON_TRANSACTIONAL
+        selector = request.WhichOneof("transaction_selector")
+        if transactional and selector is None:
+            raise InvalidArgument("A transactional commit needs a transaction.")
+        if not transactional and selector is not None:
+            raise InvalidArgument("A non-transactional commit cannot have a transaction.")
+        transaction: Transaction | None = None
+        if selector == "transaction":
+            transaction = self._transactions.get(request.transaction, scope[:2])
+            self._transactions.end(request.transaction)
+            if transaction.read_only and request.mutations:
+                raise InvalidArgument("Cannot modify entities in a read-only transaction.")
+
+        def write() -> Message:
+            if transaction is not None:
+                transaction.check(self.entities)
+            commit = Commit(self.entities, self._ids, scope, transactional, self.entities.next_version())
+            response = messages.CommitResponse(mutation_results=commit.apply(request.mutations))
+            response.index_updates = self.entities.write(commit.version, commit.changes())
+            set_timestamp(response.commit_time, commit.version)
+            return response
+
+        return await self._write(write)
+
+    async def allocate_ids(self, request: Message) -> Message:
+        """Complete keys with ids that no one else gets."""
+        scope = _scope(request)
+
+        def write() -> Message:
+            response = messages.AllocateIdsResponse()
+            for key in request.keys:
+                validation.check_partition(key, scope)
+                validation.check_key(key, incomplete=True)
+                self._ids.complete(key)
+                response.keys.add().CopyFrom(key)
+            return response
+
+        return await self._write(write)
+
+    async def reserve_ids(self, request: Message) -> Message:
+        """Keep ids from being given automatically."""
+        scope = _scope(request)
+
+        def write() -> Message:
+            for key in request.keys:
+                validation.check_partition(key, scope)
+                validation.check_key(key)
+                self.entities.reserve(entity_key(key))
+            return messages.ReserveIdsResponse()
+
+        return await self._write(write)
+
+    async def _write(self, write: Callable[[], _Written]) -> _Written:
+        """Run a function that writes, all or nothing, and wait until what it wrote is durable."""
+        stored: Awaitable[None]
+        try:
+            with self._database.atomic() as stored:
+                written = write()
+        except BaseException:
+            self._reload()
+            raise
+        try:
+            await stored
+        except sqlite3.Error:
+            self._reload()
+            raise
+        return written
+
+    def _reload(self) -> None:
+        """Forget what memory holds of a write that did not happen."""
+        self.entities.reload()
+        self._ids.reload()
+
+
+def _scope(request: Message) -> Partition:
+    """Return the project and database of a request.
+
+    Raises:
+        InvalidArgument: it has no project.
+    """
+    if not request.project_id:
+        raise InvalidArgument("The project_id is required.")
+    return Partition(request.project_id, request.database_id, "")
+
+
+def _cut(batch: Batch) -> bool:
+    return not batch.finished or batch.cut
+
+
+def _fill_result(result: Message, stored: StoredEntity, key: Message) -> None:
+    result.entity.MergeFromString(stored.data)
+    result.entity.key.CopyFrom(key)
+    result.version = stored.version
+    set_timestamp(result.create_time, stored.created)
+    set_timestamp(result.update_time, stored.version)

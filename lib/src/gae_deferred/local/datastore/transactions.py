@@ -1,0 +1,142 @@
+"""Open transactions: what each has read, and whether that still holds when it commits."""
+
+import secrets
+from dataclasses import dataclass, field
+
+from gae_deferred.local.clock import SECOND, Clock, Timer
+from gae_deferred.local.datastore import keys, values
+from gae_deferred.local.datastore.errors import Aborted, InvalidArgument
+from gae_deferred.local.datastore.interval import Interval
+from gae_deferred.local.datastore.keys import EntityKey
+from gae_deferred.local.datastore.messages import Entity
+from gae_deferred.local.datastore.query import Query
+from gae_deferred.local.datastore.store import EntityStore
+
+LONGEST = 270 * SECOND
+"""How long a transaction may be open, in microseconds (from the documentation of Datastore)."""
+
+LONGEST_IDLE = 60 * SECOND
+"""How long it may go without a request, likewise."""
+
+
+@dataclass
+class Transaction:
+    """A transaction that has begun.
+
+    Reads see the store as of ``version``, which the first of them sets.
+
+    Parameters:
+        scope: the project and database it is in.
+        read_only: whether it may not write.
+        version: what its reads see; None before the first.
+    """
+
+    scope: tuple[str, str]
+    read_only: bool
+    version: int | None = None
+    keys: set[EntityKey] = field(default_factory=set)
+    queries: list[tuple[Query, Interval]] = field(default_factory=list)
+
+    def saw_key(self, key: EntityKey) -> None:
+        """Remember that a lookup depends on an entity, or on its absence."""
+        if not self.read_only:
+            self.keys.add(key)
+
+    def saw_query(self, query: Query, answered: Interval) -> None:
+        """Remember that the answer to a query depends on what matches it, as far as it was answered."""
+        if not self.read_only:
+            self.queries.append((query, answered))
+
+    def check(self, entities: EntityStore) -> None:
+        """Check that no commit since the transaction's reads would have changed their results.
+
+        Raises:
+            Aborted: one would have.
+        """
+        if self.version is None or self.version == entities.last_version():
+            return
+        for key in self.keys:
+            if entities.changed_since(key, self.version):
+                raise _conflict(key, "which the transaction read")
+        for query, answered in self.queries:
+            self._check_query(entities, query, answered)
+
+    def _check_query(self, entities: EntityStore, query: Query, answered: Interval) -> None:
+        partition = entities.find_partition(query.partition)
+        assert self.version is not None  # noqa: S101 - check() returned otherwise
+        if partition is None:
+            return
+        for path, *states in entities.changes(partition, self.version):
+            if query.kind not in (None, keys.kind_of(path)):
+                continue
+            for data in states:
+                if data is None:
+                    continue
+                positions = query.positions(path, values.indexed(Entity.FromString(data)))
+                if any(answered.contains(position) for position in positions):
+                    raise _conflict(EntityKey(query.partition, path), "a result of a query in the transaction")
+
+
+def _conflict(key: EntityKey, what: str) -> Aborted:
+    name = keys.describe(keys.make_key(*key))
+    return Aborted(f"Aborted due to a conflict: another commit changed {name}, {what}. Please try again.")
+
+
+class TransactionTable:
+    """The open transactions, by id. They live in memory: a restart ends them all.
+
+    Parameters:
+        clock: ends the ones that are left open.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._open: dict[bytes, tuple[Transaction, int]] = {}
+        self._timers: dict[bytes, Timer] = {}
+
+    def begin(self, scope: tuple[str, str], *, read_only: bool, version: int | None = None) -> bytes:
+        """Open a transaction and return its id.
+
+        Parameters:
+            scope: the project and database it is in.
+            version: what its reads see; None for the state at its first read.
+        """
+        number = secrets.token_bytes(16)
+        self._open[number] = Transaction(scope, read_only, version), self._clock.now() + LONGEST
+        self._touch(number)
+        return number
+
+    def _touch(self, number: bytes) -> None:
+        _, deadline = self._open[number]
+        when = min(self._clock.now() + LONGEST_IDLE, deadline)
+        if number in self._timers:
+            self._timers[number].cancel()
+        self._timers[number] = self._clock.call_at(when, lambda: self.end(number))
+
+    def get(self, number: bytes, scope: tuple[str, str]) -> Transaction:
+        """Return an open transaction.
+
+        Raises:
+            InvalidArgument: there is none of this id in this project and database, or not any more.
+        """
+        found = self._open.get(number)
+        if found is None or found[0].scope != scope:
+            raise InvalidArgument("The referenced transaction has expired or is no longer valid.")
+        self._touch(number)
+        return found[0]
+
+    def end(self, number: bytes) -> None:
+        """Forget a transaction."""
+        self._open.pop(number, None)
+        timer = self._timers.pop(number, None)
+        if timer is not None:
+            timer.cancel()
+
+    def oldest_version(self) -> int | None:
+        """Return the earliest version that a transaction still reads at, or None."""
+        return min((found.version for found, _ in self._open.values() if found.version is not None), default=None)
+
+    def close(self) -> None:
+        """Forget all transactions."""
+        for number in list(self._open):
+            self.end(number)

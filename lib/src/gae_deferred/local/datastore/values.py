@@ -1,0 +1,142 @@
+"""Property values as ordered bytes, and which values of an entity are indexed.
+
+The order between types is the one Datastore documents: null < integer and timestamp < boolean < bytes and
+string < double < geo point < key. Types that share a place are equal where their bytes are: a timestamp is its
+microseconds since the epoch, a string its UTF-8.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from gae_deferred.local.datastore import keys, ordered
+from gae_deferred.local.datastore.messages import EntityMessage, Value, ValueMessage, timestamp_micros
+
+NULL = b"\x08"
+INTEGER = b"\x10"
+BOOLEAN = b"\x18"
+TEXT = b"\x20"
+DOUBLE = b"\x28"
+GEO_POINT = b"\x30"
+KEY = b"\x38"
+
+INDEX_VALUE = 18
+"""The meaning (a legacy annotation of values) that marks a value as read from an index, as in projections."""
+
+
+def _encode_key(value: Any) -> bytes:
+    partition = value.partition_id
+    return b"".join(
+        (
+            KEY,
+            ordered.text(partition.project_id.encode()),
+            ordered.text(partition.namespace_id.encode()),
+            keys.encode_path(value),
+        )
+    )
+
+
+_ENCODERS: dict[str, Callable[[Any], bytes]] = {
+    "null_value": lambda _: NULL,
+    "integer_value": lambda number: INTEGER + ordered.integer(number),
+    "timestamp_value": lambda timestamp: INTEGER + ordered.integer(timestamp_micros(timestamp)),
+    "boolean_value": lambda truth: BOOLEAN + (b"\x01" if truth else b"\x00"),
+    "blob_value": lambda data: TEXT + ordered.text(data),
+    "string_value": lambda string: TEXT + ordered.text(string.encode()),
+    "double_value": lambda number: DOUBLE + ordered.double(number),
+    "geo_point_value": lambda point: GEO_POINT + ordered.double(point.latitude) + ordered.double(point.longitude),
+    "key_value": _encode_key,
+}
+
+
+def encode(value: ValueMessage) -> bytes:
+    """Encode a value for an index.
+
+    Raises:
+        KeyError: the value is an array, an entity or unset, none of which is indexed itself.
+    """
+    kind = value.WhichOneof("value_type")
+    return _ENCODERS[kind](getattr(value, kind))
+
+
+def decode(encoded: bytes) -> ValueMessage:
+    """Return the value that an index holds: the first of the types that share an encoding, marked as an index's.
+
+    A timestamp comes back as an integer and bytes that are UTF-8 as a string, as from the service's indexes.
+    """
+    value = Value(meaning=INDEX_VALUE)
+    tag = encoded[:1]
+    if tag == NULL:
+        value.null_value = 0
+    elif tag == INTEGER:
+        value.integer_value = ordered.uninteger(encoded, 1)
+    elif tag == BOOLEAN:
+        value.boolean_value = encoded[1] == 1
+    elif tag == TEXT:
+        data, _ = ordered.untext(encoded, 1)
+        try:
+            value.string_value = data.decode()
+        except UnicodeDecodeError:
+            value.blob_value = data
+    elif tag == DOUBLE:
+        value.double_value = ordered.undouble(encoded, 1)
+    elif tag == GEO_POINT:
+        value.geo_point_value.latitude = ordered.undouble(encoded, 1)
+        value.geo_point_value.longitude = ordered.undouble(encoded, 9)
+    elif tag == KEY:
+        project, end = ordered.untext(encoded, 1)
+        namespace, end = ordered.untext(encoded, end)
+        value.key_value.partition_id.project_id = project.decode()
+        value.key_value.partition_id.namespace_id = namespace.decode()
+        keys.decode_path(encoded, value.key_value, end)
+    else:
+        raise ValueError(f"Not an encoded value: {encoded!r}")
+    return value
+
+
+def end_of(encoded: bytes, start: int) -> int:
+    """Return the offset after the encoded value that starts at ``start``."""
+    tag = encoded[start : start + 1]
+    start += 1
+    if tag == NULL:
+        return start
+    if tag == BOOLEAN:
+        return start + 1
+    if tag in (INTEGER, DOUBLE):
+        return start + 8
+    if tag == GEO_POINT:
+        return start + 16
+    start = encoded.index(ordered.TERMINATOR, start) + 2
+    if tag == TEXT:
+        return start
+    return keys.path_end(encoded, encoded.index(ordered.TERMINATOR, start) + 2)
+
+
+def indexed(entity: EntityMessage) -> dict[str, list[bytes]]:
+    """Return the indexed values of each property of an entity, encoded, sorted, each once.
+
+    The properties of an embedded entity appear under dotted names (``address.city``). A property that is excluded
+    from indexes, or whose array is empty, does not appear: no filter or order finds it.
+    """
+    found: dict[str, set[bytes]] = {}
+    for name, encoded in _walk("", entity.properties):
+        found.setdefault(name, set()).add(encoded)
+    return {name: sorted(encodings) for name, encodings in found.items()}
+
+
+def _walk(prefix: str, properties: Any) -> Iterator[tuple[str, bytes]]:
+    for name, value in properties.items():
+        if value.WhichOneof("value_type") == "array_value":
+            for element in value.array_value.values:
+                yield from _walk_value(prefix + name, element)
+        else:
+            yield from _walk_value(prefix + name, value)
+
+
+def _walk_value(name: str, value: ValueMessage) -> Iterator[tuple[str, bytes]]:
+    if value.exclude_from_indexes:
+        return
+    kind = value.WhichOneof("value_type")
+    if kind == "entity_value":
+        yield from _walk(f"{name}.", value.entity_value.properties)
+    elif kind is not None:
+        yield name, _ENCODERS[kind](getattr(value, kind))

@@ -1,0 +1,191 @@
+"""Lookups and commits, over a raw stub."""
+
+import pytest
+
+from .wire import CommitRequest, Mutation, Stub, plain, refused, unindexed, value
+
+
+def test_an_entity_comes_back_as_it_was_put(stub):
+    entity = stub.entity("K", "n", number=5, text="x", tags=["a", 1], inner={"x": None}, big=unindexed("y" * 2000))
+    stub.put(entity)
+    (found,) = stub.lookup(stub.key("K", "n")).found
+    assert found.entity == entity
+    assert found.version == found.update_time.ToMicroseconds() == found.create_time.ToMicroseconds()
+
+
+def test_what_does_not_exist_is_missing(stub):
+    response = stub.lookup(stub.key("K", 1), stub.key("K", 2))
+    assert [plain_key.entity.key.path[0].id for plain_key in response.missing] == [1, 2]
+    assert not response.found
+
+
+def test_versions_grow_with_each_change_and_the_create_time_stays(stub):
+    first = stub.put(stub.entity("K", 1, v=1)).mutation_results[0]
+    second = stub.put(stub.entity("K", 1, v=2)).mutation_results[0]
+    assert second.version > first.version
+    (found,) = stub.lookup(stub.key("K", 1)).found
+    assert found.version == second.version
+    assert found.create_time == first.create_time
+
+
+def test_an_incomplete_key_is_completed_and_reported(stub):
+    results = stub.put(stub.entity("K", v=1), stub.entity("P", 1, "K", v=2)).mutation_results
+    one, two = (result.key for result in results)
+    assert one.path[0].id > 2**52
+    assert [element.kind for element in two.path] == ["P", "K"]
+    assert stub.get("K", one.path[0].id) == {"v": 1}
+
+
+def test_insert_refuses_what_exists_and_update_what_does_not(stub):
+    stub.put(stub.entity("K", 1, v=1))
+    with refused("ALREADY_EXISTS", "K:1"):
+        stub.commit(Mutation(insert=stub.entity("K", 1, v=2)))
+    with refused("NOT_FOUND", "K:2"):
+        stub.commit(Mutation(update=stub.entity("K", 2, v=2)))
+    stub.commit(Mutation(insert=stub.entity("K", 2, v=2)), Mutation(update=stub.entity("K", 1, v=3)))
+    assert (stub.get("K", 1), stub.get("K", 2)) == ({"v": 3}, {"v": 2})
+
+
+def test_deleting_twice_is_no_error(stub):
+    stub.put(stub.entity("K", 1, v=1))
+    stub.delete(stub.key("K", 1))
+    stub.delete(stub.key("K", 1))
+    assert stub.get("K", 1) is None
+    assert stub.names("K") == []
+
+
+def test_one_bad_mutation_leaves_nothing_of_its_commit(stub):
+    good = [Mutation(upsert=stub.entity("Fresh", name, v=name)) for name in range(1, 5)]
+    with refused("INVALID_ARGUMENT"):
+        stub.commit(*good, Mutation(upsert=stub.entity("Fresh", 9, v="x" * 1501)))
+    with refused("NOT_FOUND"):
+        stub.commit(*good, Mutation(update=stub.entity("Fresh", 9, v=1)))
+    assert stub.names("Fresh") == []
+    stub.commit(*good)  # nothing that memory kept of the failed commits is in the way
+    assert stub.names("Fresh") == [1, 2, 3, 4]
+
+
+def test_mutations_of_one_entity_apply_in_order_in_a_transaction(stub):
+    stub.put(stub.entity("K", 1, v=1))
+    stub.commit(
+        Mutation(delete=stub.key("K", 1)),
+        Mutation(insert=stub.entity("K", 1, v=2)),
+        Mutation(upsert=stub.entity("K", 1, v=3)),
+        transaction=stub.begin(),
+    )
+    assert stub.get("K", 1) == {"v": 3}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("insert", "insert"), ("update", "insert"), ("upsert", "insert"), ("delete", "update")]
+)
+def test_sequences_that_cannot_make_sense_are_refused(stub, first, second):
+    if first != "insert":
+        stub.put(stub.entity("K", 1, v=1))
+    mutations = [
+        Mutation(delete=stub.key("K", 1))
+        if operation == "delete"
+        else Mutation(**{operation: stub.entity("K", 1, v=2)})
+        for operation in (first, second)
+    ]
+    with refused("INVALID_ARGUMENT", f"Cannot {first} then {second} an entity in the same request."):
+        stub.commit(*mutations, transaction=stub.begin())
+
+
+def test_outside_a_transaction_an_entity_is_mutated_once(stub):
+    with refused("INVALID_ARGUMENT", "multiple mutations"):
+        stub.put(stub.entity("K", 1, v=1), stub.entity("K", 1, v=2))
+
+
+_BAD = {
+    "Entity is missing key.": lambda stub: Mutation(upsert={"properties": {"v": value(1)}}),
+    "Key path is empty.": lambda stub: Mutation(delete=stub.key()),
+    "must not be incomplete: [C: ]": lambda stub: Mutation(delete=stub.key("C")),
+    "must not be incomplete: [A: , B: 1]": lambda stub: Mutation(upsert=stub.entity("A", None, "B", 1)),
+    "Must not be zero.": lambda stub: Mutation(upsert=stub.entity("C", 0)),
+    "The kind is the empty string.": lambda stub: Mutation(upsert=stub.entity("", 1)),
+    "The key path element name is the empty string.": lambda stub: Mutation(upsert=stub.entity("C", "")),
+    "longer than 1500 bytes": lambda stub: Mutation(upsert=stub.entity("C", "é" * 751)),
+    'The kind "__C__" is reserved.': lambda stub: Mutation(upsert=stub.entity("__C__", 1)),
+    'name "__a__" is reserved.': lambda stub: Mutation(upsert=stub.entity("C", "__a__")),
+    'The property.name "__p__" is reserved.': lambda stub: Mutation(upsert=stub.entity("C", 1, __p__=1)),
+    'namespace id "__n__" is reserved.': lambda stub: Mutation(upsert=stub.entity("C", 1, namespace="__n__")),
+    'Illegal string "a/b" in namespace id.': lambda stub: Mutation(upsert=stub.entity("C", 1, namespace="a/b")),
+    "Cannot exceed 100 elements": lambda stub: Mutation(upsert=stub.entity(*["A", 1] * 101)),
+    'property "v" is longer than 1500 bytes': lambda stub: Mutation(upsert=stub.entity("C", 1, v=["x" * 1501])),
+    'property "z" is longer than 1500 bytes': lambda stub: Mutation(upsert=stub.entity("C", 1, v={"z": b"x" * 1501})),
+    "maximum entity size is 1048576 bytes": lambda stub: Mutation(
+        upsert=stub.entity("C", 1, a=unindexed("x" * 600_000), b=unindexed("x" * 600_000))
+    ),
+    "cannot contain a Value containing another list_value": lambda stub: Mutation(upsert=stub.entity("C", 1, v=[[1]])),
+    "does not contain a value": lambda stub: Mutation(upsert=stub.entity("C", 1, v=type(value(1))())),
+    "latitude outside permitted range": lambda stub: Mutation(upsert=stub.entity("C", 1, v=(91.0, 0.0))),
+    "latitude is not a number": lambda stub: Mutation(upsert=stub.entity("C", 1, v=(float("nan"), 0.0))),
+    "Timestamp seconds exceeds limit": lambda stub: Mutation(
+        upsert=stub.entity("C", 1, v=type(value(1))(timestamp_value={"seconds": 253402300800}))
+    ),
+    "mismatched databases within request": lambda stub: Mutation(upsert=Stub(stub.address, "other").entity("C", 1)),
+    "Mutation is missing operation.": lambda stub: Mutation(),
+}
+
+
+@pytest.mark.parametrize("message", _BAD)
+def test_what_breaks_a_rule_is_refused_with_the_reason(stub, message):
+    with refused("INVALID_ARGUMENT", message):
+        stub.commit(_BAD[message](stub))
+
+
+def test_a_commit_has_at_most_500_mutations(stub):
+    entities = [stub.entity("Many", number, v=1) for number in range(1, 502)]
+    with refused("INVALID_ARGUMENT", "500"):
+        stub.put(*entities)
+    stub.put(*entities[:500])
+    assert len(stub.names("Many")) == 500
+
+
+def test_timestamps_are_stored_to_the_microsecond(stub):
+    entity = stub.entity("K", 1)
+    entity.properties["t"].timestamp_value.nanos = 123_456_789
+    stub.put(entity)
+    (found,) = stub.lookup(stub.key("K", 1)).found
+    assert found.entity.properties["t"].timestamp_value.nanos == 123_456_000
+
+
+def test_projects_databases_and_namespaces_are_kept_apart(stub):
+    stubs = [stub, Stub(stub.address, stub.project + "-b"), Stub(stub.address, stub.project, "second")]
+    for number, one in enumerate(stubs):
+        one.put(one.entity("K", 1, v=number), one.entity("K", 1, namespace="ns", v=number + 10))
+    for number, one in enumerate(stubs):
+        assert one.get("K", 1) == {"v": number}
+        (result,) = one.results("K", namespace="ns")
+        assert plain(result.entity.properties["v"]) == number + 10
+
+
+def test_allocated_ids_are_new_and_reserved_ids_are_not_given(stub):
+    keys = stub.call("AllocateIds", keys=[stub.key("K")] * 20).keys
+    ids = [key.path[0].id for key in keys]
+    assert len(set(ids)) == 20
+    stub.call("ReserveIds", keys=[stub.key("K", ids[0])])
+    with refused("INVALID_ARGUMENT", "must be incomplete"):
+        stub.call("AllocateIds", keys=[stub.key("K", 1)])
+    with refused("INVALID_ARGUMENT", "must not be incomplete"):
+        stub.call("ReserveIds", keys=[stub.key("K")])
+
+
+def test_a_commit_must_say_how_transactional_it_is(stub):
+    mutation = Mutation(upsert=stub.entity("K", 1))
+    with refused("INVALID_ARGUMENT", "transaction"):
+        stub.call("Commit", mode=CommitRequest.TRANSACTIONAL, mutations=[mutation])
+    stub.call(
+        "Commit", mode=CommitRequest.TRANSACTIONAL, mutations=[mutation], single_use_transaction={"read_write": {}}
+    )
+    assert stub.get("K", 1) == {}
+
+
+def test_malformed_bytes_are_an_error_and_the_server_goes_on(stub):
+    call = stub.channel.unary_unary("/google.datastore.v1.Datastore/Commit")
+    with refused("INVALID_ARGUMENT", "not a CommitRequest"):
+        call(b"\xff\xff\xff", timeout=10)
+    with refused("INVALID_ARGUMENT", "project_id"):
+        call(b"", timeout=10)
+    stub.put(stub.entity("K", 1))

@@ -1,0 +1,30 @@
+"""Several processes on one counter: no update is lost."""
+
+import subprocess
+import sys
+
+_INCREMENT = """
+import sys
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import ndb
+
+class Counter(ndb.Model):
+    count = ndb.IntegerProperty(default=0)
+
+@ndb.transactional(retries=1000)
+def increment():
+    counter = Counter.get_by_id("c") or Counter(id="c")
+    counter.count += 1
+    counter.put()
+
+with ndb.Client(project=sys.argv[1], credentials=AnonymousCredentials()).context():
+    for _ in range(int(sys.argv[2])):
+        increment()
+"""
+
+
+def test_transactions_of_eight_processes_on_one_counter_lose_no_update(stub, project, emulated):
+    times = 10
+    processes = [subprocess.Popen([sys.executable, "-c", _INCREMENT, project, str(times)]) for _ in range(8)]
+    assert [process.wait(120) for process in processes] == [0] * 8
+    assert stub.get("Counter", "c") == {"count": 8 * times}

@@ -1,0 +1,261 @@
+"""Queries: filters, orders, paging."""
+
+import pytest
+
+from .wire import QueryResultBatch, all_of, any_of, name_of, refused, rows, unindexed, where
+
+
+@pytest.fixture
+def people(stub):
+    """Some entities with single values."""
+    things = [
+        ("ann", 30, "oslo"),
+        ("bob", 20, "rome"),
+        ("cid", 30, "rome"),
+        ("dan", 40, "oslo"),
+        ("eve", 20, "rome"),
+    ]
+    stub.put(*(stub.entity("Person", name, age=age, city=city) for name, age, city in things))
+    return stub
+
+
+def test_a_kind_comes_in_the_order_of_keys(people):
+    assert people.names("Person") == ["ann", "bob", "cid", "dan", "eve"]
+    assert people.names("Person", order=["-__key__"]) == ["eve", "dan", "cid", "bob", "ann"]
+    assert people.names("Nobody") == []
+
+
+@pytest.mark.parametrize(
+    ("operator", "expected"),
+    [
+        ("=", ["ann", "cid"]),
+        ("<", ["bob", "eve"]),
+        ("<=", ["bob", "eve", "ann", "cid"]),
+        (">", ["dan"]),
+        (">=", ["ann", "cid", "dan"]),
+        ("!=", ["bob", "eve", "dan"]),
+    ],
+)
+def test_filters_compare(people, operator, expected):
+    assert people.names("Person", where("age", operator, 30)) == expected
+
+
+def test_equal_values_come_with_their_keys_in_the_direction_of_the_last_order(people):
+    assert people.names("Person", order=["age"]) == ["bob", "eve", "ann", "cid", "dan"]
+    assert people.names("Person", order=["-age"]) == ["dan", "cid", "ann", "eve", "bob"]
+    assert people.names("Person", order=["-age", "__key__"]) == ["dan", "ann", "cid", "bob", "eve"]
+
+
+def test_several_orders(people):
+    assert people.names("Person", order=["city", "-age"]) == ["dan", "ann", "cid", "eve", "bob"]
+    assert people.names("Person", order=["-city", "age"]) == ["bob", "eve", "cid", "ann", "dan"]
+
+
+def test_filters_combine(people):
+    assert people.names("Person", all_of(where("age", "=", 20), where("city", "=", "rome"))) == ["bob", "eve"]
+    assert people.names("Person", all_of(where("age", "=", 30), where("city", "=", "paris"))) == []
+    assert people.names("Person", all_of(where("age", ">", 20), where("age", "<", 40))) == ["ann", "cid"]
+    assert people.names("Person", where("city", "=", "rome"), order=["-age"]) == ["cid", "eve", "bob"]
+    assert people.names("Person", all_of(where("city", "=", "rome"), where("age", ">=", 30))) == ["cid"]
+    assert people.names("Person", any_of(where("age", "=", 40), where("city", "=", "rome"))) == [
+        *["bob", "cid", "dan", "eve"]
+    ]
+    assert people.names("Person", where("age", "in", [20, 40])) == ["bob", "dan", "eve"]
+    assert people.names("Person", where("age", "not in", [20, 40])) == ["ann", "cid"]
+
+
+def test_filters_on_keys(people):
+    key = people.key("Person", "cid")
+    assert people.names("Person", where("__key__", ">", key)) == ["dan", "eve"]
+    assert people.names("Person", where("__key__", "=", key)) == ["cid"]
+    assert people.names("Person", all_of(where("age", "=", 20), where("__key__", "<", key))) == ["bob"]
+    assert people.names(None, where("__key__", ">=", key)) == ["cid", "dan", "eve"]
+    with refused("INVALID_ARGUMENT", "must be a Key"):
+        people.names("Person", where("__key__", "=", "cid"))
+
+
+def test_an_entity_without_the_property_or_with_it_unindexed_is_not_found_by_it(stub):
+    stub.put(
+        stub.entity("K", 1, v=1), stub.entity("K", 2), stub.entity("K", 3, v=unindexed(1)), stub.entity("K", 4, v=[])
+    )
+    assert stub.names("K", where("v", "=", 1)) == [1]
+    assert stub.names("K", order=["v"]) == [1]
+    assert stub.names("K") == [1, 2, 3, 4]
+
+
+def test_null_is_a_value(stub):
+    stub.put(stub.entity("K", 1, v=None), stub.entity("K", 2, v=0))
+    assert stub.names("K", where("v", "=", None)) == [1]
+    assert stub.names("K", order=["v"]) == [1, 2]
+
+
+def test_ancestors(stub):
+    stub.put(
+        stub.entity("P", 1),
+        stub.entity("P", 1, "K", 1, v=2),
+        stub.entity("P", 1, "K", 2, "K", 3, v=1),
+        stub.entity("P", 2, "K", 4, v=1),
+        stub.entity("P", 12, "K", 5, v=1),
+    )
+    under = where("__key__", "ancestor", stub.key("P", 1))
+    assert stub.names(None, under) == [1, 1, 3]
+    assert stub.names("K", under) == [1, 3]
+    assert stub.names("P", under) == [1]
+    assert stub.names("K", all_of(under, where("v", "=", 1))) == [3]
+    assert stub.names("K", under, order=["v"]) == [3, 1]
+    assert stub.names("K", all_of(under, where("v", ">", 1))) == [1]
+
+
+def test_several_values_of_a_property(stub):
+    stub.put(stub.entity("K", 1, v=[1, 5]), stub.entity("K", 2, v=[2, 3]), stub.entity("K", 3, v=4))
+    assert stub.names("K", where("v", "=", 5)) == [1]
+    assert stub.names("K", all_of(where("v", "=", 1), where("v", "=", 5))) == [1]
+    # one value has to lie in the range, not one value for each of its ends
+    assert stub.names("K", all_of(where("v", ">", 1), where("v", "<", 5))) == [2, 3]
+    assert stub.names("K", order=["v"]) == [1, 2, 3]
+    assert stub.names("K", order=["-v"]) == [1, 3, 2]
+    assert stub.names("K", where("v", "!=", 1)) == [2, 3, 1]
+
+
+def test_properties_of_embedded_entities_have_dotted_names(stub):
+    stub.put(stub.entity("K", 1, a={"b": 1, "c": [{"d": 1}, {"d": 2}]}), stub.entity("K", 2, a={"b": 2}))
+    assert stub.names("K", where("a.b", "=", 2)) == [2]
+    assert stub.names("K", where("a.c.d", "=", 2)) == [1]
+
+
+def test_keys_only_results_have_no_properties(people):
+    batch = people.batch("Person", where("age", "=", 20), select=["__key__"])
+    assert [name_of(result) for result in batch.entity_results] == ["bob", "eve"]
+    assert not any(result.entity.properties for result in batch.entity_results)
+
+
+def test_projections_come_from_the_index(stub):
+    stub.put(stub.entity("K", 1, a=[1, 2], b="x"), stub.entity("K", 2, a=3, b="y"), stub.entity("K", 3, a=4))
+    assert rows(stub.results("K", select=["a"])) == [{"a": 1}, {"a": 2}, {"a": 3}, {"a": 4}]
+    assert rows(stub.results("K", select=["b", "a"])) == [
+        {"b": "x", "a": 1},
+        {"b": "x", "a": 2},
+        {"b": "y", "a": 3},
+    ]
+    with refused("INVALID_ARGUMENT", "projection"):
+        stub.names("K", where("a", "=", 1), select=["a"])
+
+
+def test_distinct_on_keeps_the_first_of_each_group(people):
+    assert rows(people.results("Person", select=["city"], distinct=["city"])) == [{"city": "oslo"}, {"city": "rome"}]
+    assert people.names("Person", select=["city", "age"], distinct=["city"], order=["city", "age"]) == ["ann", "bob"]
+
+
+def test_limit_and_offset(people):
+    batch = people.batch("Person", limit=2, offset=1)
+    assert [name_of(result) for result in batch.entity_results] == ["bob", "cid"]
+    assert batch.skipped_results == 1
+    assert batch.more_results == QueryResultBatch.MORE_RESULTS_AFTER_LIMIT
+    assert people.batch("Person", limit=5).more_results == QueryResultBatch.NO_MORE_RESULTS
+    batch = people.batch("Person", offset=10)
+    assert (batch.skipped_results, batch.more_results) == (5, QueryResultBatch.NO_MORE_RESULTS)
+    assert people.names("Person", limit=0) == []
+    with refused("INVALID_ARGUMENT", "limit"):
+        people.names("Person", limit=-1)
+
+
+@pytest.mark.parametrize(
+    ("filters", "order"),
+    [
+        (None, []),
+        (None, ["-age"]),
+        (None, ["city", "-age"]),
+        (where("city", "=", "rome"), []),
+        (where("age", "in", [20, 30]), ["age"]),
+        (any_of(where("age", "=", 40), where("city", "=", "rome")), ["-age"]),
+    ],
+)
+def test_cursors_continue_a_query_and_walk_back(people, filters, order):
+    whole = people.names("Person", filters, order=order)
+    found, cursors = [], []
+    cursor = b""
+    while len(found) < len(whole):
+        batch = people.batch("Person", filters, order=order, limit=1, start_cursor=cursor)
+        (result,) = batch.entity_results
+        found.append(name_of(result))
+        assert result.cursor == batch.end_cursor
+        cursor = batch.end_cursor
+        cursors.append(cursor)
+    assert found == whole
+    assert people.names("Person", filters, order=order, start_cursor=cursor) == []
+    assert people.names("Person", filters, order=order, end_cursor=cursors[1]) == whole[:2]
+
+    mirrored = [name.removeprefix("-") if name.startswith("-") else f"-{name}" for name in order] or ["-__key__"]
+    assert people.names("Person", filters, order=mirrored, start_cursor=cursors[1]) == whole[1::-1]
+
+
+def test_cursors_survive_inserts_and_deletes(people):
+    batch = people.batch("Person", order=["age"], limit=2)  # bob and eve, both 20
+    people.delete(people.key("Person", "eve"), people.key("Person", "ann"))
+    people.put(people.entity("Person", "abe", age=10), people.entity("Person", "fay", age=25))
+    assert people.names("Person", order=["age"], start_cursor=batch.end_cursor) == ["fay", "cid", "dan"]
+
+
+def test_a_cursor_of_another_query_is_refused(people):
+    cursor = people.batch("Person", order=["age"], limit=1).end_cursor
+    with refused("INVALID_ARGUMENT", "cursor"):
+        people.names("Person", order=["city"], start_cursor=cursor)
+    with refused("INVALID_ARGUMENT", "cursor"):
+        people.names("Person", start_cursor=b"nonsense")
+
+
+def test_paging_through_10000_results_visits_each_once_while_others_write(stub):
+    for start in range(1, 10_001, 500):
+        stub.put(*(stub.entity("Big", number, v=number % 7) for number in range(start, start + 500)))
+    found, cursor = [], b""
+    while True:
+        batch = stub.batch("Big", order=["v"], select=["__key__"], start_cursor=cursor)
+        found.extend(name_of(result) for result in batch.entity_results)
+        if batch.more_results != QueryResultBatch.NOT_FINISHED:
+            break
+        cursor = batch.end_cursor
+        stub.put(stub.entity("Big", 20_000 + len(found), v=-1))  # before everything that is still to come
+        stub.delete(stub.key("Big", found[-1]))
+    assert len(found) == len(set(found)) == 10_000
+
+
+@pytest.mark.parametrize("count", [50, 1500])
+def test_composite_queries_agree_however_many_candidates_there_are(stub, count):
+    """More candidates than are sorted in memory get a composite index, which writes keep up to date."""
+    entities = [stub.entity("C", number, a=number % 3, b=[number % 7, 100 + number % 5]) for number in range(1, count)]
+    for start in range(0, len(entities), 500):
+        stub.put(*entities[start : start + 500])
+
+    def expected(skip: int = 0) -> list[int]:
+        matching = [number for number in range(1, count) if number % 3 == 1 and number != skip]
+        return sorted(matching, key=lambda number: (100 + number % 5, number), reverse=True)
+
+    assert stub.names("C", where("a", "=", 1), order=["-b"]) == expected()
+    stub.delete(stub.key("C", 4))
+    assert stub.names("C", where("a", "=", 1), order=["-b"]) == expected(skip=4)
+
+
+@pytest.mark.parametrize(
+    ("filters", "fields", "message"),
+    [
+        (where("v", "=", [1]), {}, "A list value is not allowed"),
+        (where("v", "=", {"a": 1}), {}, "An entity value is not allowed"),
+        (where("v", "in", []), {}, "not empty"),
+        (where("v", "ancestor", 1), {}, "has ancestor"),
+        (all_of(), {}, "at least one sub-filter"),
+        (all_of(where("a", "!=", 1), where("b", "!=", 1)), {}, "only one NOT_EQUAL"),
+        (where("v", "in", list(range(31))), {}, "at most 30 disjunctions"),
+        (None, {"offset": -1}, "offset"),
+        (None, {"select": ["a", "a"]}, "more than once"),
+    ],
+)
+def test_queries_that_break_a_rule_are_refused(stub, filters, fields, message):
+    with refused("INVALID_ARGUMENT", message):
+        stub.names("K", filters, **fields)
+
+
+def test_without_a_kind_only_keys_are_filtered_and_sorted(stub):
+    with refused("INVALID_ARGUMENT", "kind is required"):
+        stub.names(None, where("v", "=", 1))
+    with refused("INVALID_ARGUMENT", "kind is required"):
+        stub.names(None, order=["v"])
