@@ -11,6 +11,7 @@ sys.path.insert(
     0, str(Path(__file__).parent)
 )  # the helpers beside the tests are modules that other processes import too
 
+from deferred_callables import MARKS
 from fake_cloud_tasks import FakeCloudTasks
 
 from gae_deferred import cloud_tasks, settings
@@ -41,8 +42,17 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> FakeCloudTasks:
 
 
 @pytest.fixture
+def marks() -> list[str]:
+    """What tasks, and the unpickling of traps, have left."""
+    MARKS.clear()
+    return MARKS
+
+
+@pytest.fixture
 def app_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GAE_ENV", "standard")
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")  # contexts are opened without credentials
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
 
 
 @pytest.fixture

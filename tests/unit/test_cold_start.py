@@ -1,0 +1,52 @@
+"""Google's client libraries are loaded when first needed, not before: App Engine starts instances on demand."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("grpc", "google", "cloudpickle", "proto", "requests", "asyncio", "http.client", "ssl")
+
+
+def heavy_modules(code: str, **environment: str) -> list[str]:
+    """Return those of the heavy modules that a new process has loaded after it has run some code."""
+    report = f"import json, sys; print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+WRAP = "from gae_deferred import wrap_wsgi_app; app = wrap_wsgi_app(lambda environ, start: [], use_deferred=True)"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import gae_deferred",
+        "from gae_deferred import Task, TaskRetryOptions, deferred, errors, wrap_wsgi_app",
+        WRAP,
+        f"{WRAP}; app(dict(REQUEST_METHOD='GET', PATH_INFO='/_ah/queue/deferred'), lambda *a: None)",
+        f"{WRAP}; app(dict(REQUEST_METHOD='POST', PATH_INFO='/_ah/queue/deferred'), lambda *a: None)",
+        "from gae_deferred import deferred; deferred.run(deferred.serialize(len, 'ab'))",
+        "from gae_deferred import deferred; deferred.prepare(len, 'ab', _countdown=5, _target='v1.worker')",
+    ],
+    ids=["import", "names", "wrap", "405", "403", "serialize", "prepare"],
+)
+def test_no_google_library_is_loaded_before_it_is_needed(code: str):
+    assert heavy_modules(code) == []
+
+
+def test_what_counts_as_loaded_is_seen():
+    assert "google" in heavy_modules("import google.cloud.tasks_v2")
+
+
+def test_the_runtime_does_not_import_the_local_cloud():
+    code = """
+import pkgutil, gae_deferred, importlib, sys
+for module in pkgutil.iter_modules(gae_deferred.__path__):
+    if module.name != "local":
+        importlib.import_module(f"gae_deferred.{module.name}")
+assert not [name for name in sys.modules if name.startswith("gae_deferred.local")]
+"""
+    heavy_modules(code)
