@@ -1,9 +1,12 @@
 """Queues are created, read, listed, changed and deleted as the client library expects."""
 
+from typing import Any
+
 import pytest
 from google.api_core import exceptions
 from google.cloud import tasks_v2
 from google.protobuf import duration_pb2
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from .harness import PARENT, QUEUE, Cloud
 
@@ -94,3 +97,123 @@ async def test_settings_and_state_of_a_queue_survive_a_restart(held: Cloud, tmp_
     await held.restart()
     assert await held.client.get_queue(name=name) == paused
     assert paused.rate_limits.max_concurrent_dispatches == 7
+
+
+def retry_config(**fields: Any) -> dict[str, Any]:
+    return {"retry_config": fields}
+
+
+async def test_update_changes_what_the_mask_names(held: Cloud) -> None:
+    name = f"{PARENT}/queues/mine"
+    await held.client.create_queue(
+        parent=PARENT,
+        queue=tasks_v2.Queue(name=name, rate_limits={"max_dispatches_per_second": 5}, **retry_config(max_attempts=7)),
+    )
+    paused = await held.client.pause_queue(name=name)
+    updated = await held.client.update_queue(
+        queue=tasks_v2.Queue(name=name, state="RUNNING", **retry_config(max_attempts=3, max_doublings=0)),
+        update_mask=FieldMask(paths=["retry_config.max_doublings", "retry_config.max_attempts", "state"]),
+    )
+    paused.retry_config.max_attempts = 3
+    paused.retry_config.max_doublings = 0
+    assert updated == paused
+    assert await held.client.get_queue(name=name) == updated
+
+    # A field that the mask names and the queue lacks returns to its default, even if all around it is missing.
+    updated = await held.client.update_queue(
+        queue=tasks_v2.Queue(name=name), update_mask=FieldMask(paths=["rate_limits.max_dispatches_per_second"])
+    )
+    assert updated.rate_limits.max_dispatches_per_second == 500
+    assert (updated.retry_config.max_attempts, updated.retry_config.max_doublings) == (3, 0)
+
+
+async def test_update_without_a_mask_replaces_all_but_what_is_output_only(held: Cloud) -> None:
+    await held.client.pause_queue(name=QUEUE)
+    purged = await held.client.purge_queue(name=QUEUE)
+    updated = await held.client.update_queue(queue=tasks_v2.Queue(name=QUEUE, **retry_config(max_attempts=3)))
+    assert updated.state == tasks_v2.Queue.State.PAUSED
+    assert updated.purge_time == purged.purge_time
+    assert updated.retry_config.max_attempts == 3
+    assert updated.retry_config.max_doublings == 16
+
+
+async def test_update_creates_a_queue_that_is_not_there(held: Cloud) -> None:
+    name = f"{PARENT}/queues/new"
+    created = await held.client.update_queue(queue=tasks_v2.Queue(name=name, **retry_config(max_attempts=3)))
+    assert created.state == tasks_v2.Queue.State.RUNNING
+    assert await held.client.get_queue(name=name) == created
+
+
+async def test_update_takes_effect_on_waiting_tasks(held: Cloud) -> None:
+    name = f"{PARENT}/queues/slow"
+    await held.client.create_queue(
+        parent=PARENT, queue=tasks_v2.Queue(name=name, rate_limits={"max_dispatches_per_second": 0.001})
+    )
+    for _ in range(30):
+        await held.create(name)
+    await held.server.quiet()
+    assert len(held.app.received) == 10
+    await held.client.update_queue(
+        queue=tasks_v2.Queue(name=name, rate_limits={"max_dispatches_per_second": 100}),
+        update_mask=FieldMask(paths=["rate_limits"]),
+    )
+    held.held.advance(1)
+    await held.server.quiet()
+    assert len(held.app.received) == 30
+
+
+async def test_update_refuses_unknown_fields_and_bad_values(held: Cloud) -> None:
+    with pytest.raises(exceptions.InvalidArgument, match="update_mask"):
+        await held.client.update_queue(queue=tasks_v2.Queue(name=QUEUE), update_mask=FieldMask(paths=["speed"]))
+    with pytest.raises(exceptions.InvalidArgument, match=r"Queue\.retry_config\.max_attempts"):
+        await held.client.update_queue(queue=tasks_v2.Queue(name=QUEUE, **retry_config(max_attempts=-2)))
+    assert (await held.client.get_queue(name=QUEUE)).retry_config.max_attempts == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", "default fast paused"),
+        ("state: PAUSED", "paused"),
+        ("state=PAUSED", "paused"),
+        ("state != paused", "default fast"),
+        ("NOT state:PAUSED", "default fast"),
+        ("-state:PAUSED name:fast", "fast"),
+        ("rate_limits.max_dispatches_per_second >= 450", "default paused"),
+        ("rateLimits.maxDispatchesPerSecond < 450 AND state = RUNNING", "fast"),
+        ("(name:fast OR name:DEFAULT) AND NOT name:x", "default fast"),
+        ("name:fast OR name:default AND state:PAUSED", "fast"),
+        ("retry_config.min_backoff > 0.5s", "fast"),
+        (f'name = "{QUEUE}"', "default"),
+        ('purge_time > "2000-01-01T00:00:00Z"', "paused"),
+        ("purge_time:*", "paused"),
+        ("retry_config.max_attempts = -1", "fast"),
+    ],
+)
+async def test_filter_picks_queues(held: Cloud, text: str, names: str) -> None:
+    await held.client.create_queue(
+        parent=PARENT,
+        queue=tasks_v2.Queue(
+            name=f"{PARENT}/queues/fast",
+            rate_limits={"max_dispatches_per_second": 400},
+            **retry_config(max_attempts=-1, min_backoff=duration_pb2.Duration(seconds=1)),
+        ),
+    )
+    held.server.ensure_queue(f"{PARENT}/queues/paused")
+    await held.client.pause_queue(name=f"{PARENT}/queues/paused")
+    await held.client.purge_queue(name=f"{PARENT}/queues/paused")
+    pager = await held.client.list_queues(request={"parent": PARENT, "filter": text, "page_size": 1})
+    assert " ".join([queue.name.rpartition("/")[2] async for queue in pager]) == names
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("state", "state:", "= 3", "state PAUSED", "(state:PAUSED", "state:PAUSED)", 'name:"', "speed = 3"),
+        *("state = FAST", "retry_config = 1", "retry_config.max_attempts > many", "name = =", "AND", "NOT"),
+        *("(" * 100, "x" * 2001),
+    ],
+)
+async def test_filter_that_makes_no_sense_is_refused(held: Cloud, text: str) -> None:
+    with pytest.raises(exceptions.InvalidArgument, match="filter"):
+        await held.client.list_queues(request={"parent": PARENT, "filter": text})

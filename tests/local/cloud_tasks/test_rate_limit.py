@@ -28,6 +28,19 @@ def test_slow_rates_are_exact(seconds: int) -> None:
     assert bucket.next_token(NOW) == NOW + seconds * SECOND
 
 
+def test_changed_bucket_keeps_its_tokens_and_gains_at_the_new_rate() -> None:
+    bucket = TokenBucket(0.001, 10)
+    bucket.take(7, NOW)
+    bucket.configure(100, 20, NOW)
+    assert bucket.available(NOW) == 3
+    assert bucket.available(NOW + SECOND // 100) == 4
+    bucket.configure(1, 2, NOW)
+    assert bucket.available(NOW) == 2
+    bucket.take(2, NOW)
+    bucket.configure(10, 2, NOW)
+    assert bucket.next_token(NOW) == NOW + SECOND // 10
+
+
 @given(
     rate=st.floats(min_value=0.01, max_value=500),
     burst=st.integers(min_value=1, max_value=500),

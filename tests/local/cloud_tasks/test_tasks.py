@@ -12,7 +12,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 
 from gae_deferred.local.clock import SECOND
 
-from .harness import QUEUE, Cloud, until
+from .harness import PARENT, QUEUE, Cloud, until
 
 FULL = tasks_v2.Task.View.FULL
 
@@ -169,6 +169,35 @@ async def test_batch_has_1_to_100_requests(held: Cloud, count: int) -> None:
     with pytest.raises(exceptions.InvalidArgument, match="requests"):
         await held.client.batch_create_tasks(request={"parent": QUEUE, "requests": [request] * count})
     assert await held.empty()
+
+
+async def test_batch_deletes_what_is_there_and_reports_the_rest(held: Cloud) -> None:
+    names = [(await held.create(schedule_time=later(held))).name for _ in range(5)]
+    other = f"{PARENT}/queues/other/tasks/x"
+    request = {"parent": QUEUE, "names": [*names[:3], f"{QUEUE}/tasks/none", other], "request_id": "once"}
+    operation = await held.client.batch_delete_tasks(request=request)
+    await operation.result()
+    metadata = operation.metadata
+    assert metadata.state == tasks_v2.BatchDeleteTasksMetadata.State.PARTIALLY_SUCCEEDED
+    assert {index: status.code for index, status in metadata.failed_requests.items()} == {3: 5, 4: 3}
+    assert sorted(await held.names()) == sorted(name.rpartition("/")[2] for name in names[3:])
+    again = await held.client.batch_delete_tasks(request=request)
+    assert again.metadata == metadata
+    for count in (0, 1001):
+        with pytest.raises(exceptions.InvalidArgument, match="names must be 1 to 1000"):
+            await held.client.batch_delete_tasks(request={"parent": QUEUE, "names": names[:1] * count})
+
+
+async def test_operation_is_found_by_its_name(held: Cloud) -> None:
+    task = {"app_engine_http_request": {"relative_uri": "/task"}, "schedule_time": later(held)}
+    operation = await held.client.batch_create_tasks(
+        request={"parent": QUEUE, "requests": [{"parent": QUEUE, "task": task}]}
+    )
+    name = operation.operation.name
+    assert name.startswith(f"{PARENT}/operations/")
+    assert await held.client.get_operation({"name": name}) == operation.operation
+    with pytest.raises(exceptions.NotFound, match="Operation does not exist"):
+        await held.client.get_operation({"name": f"{PARENT}/operations/none"})
 
 
 async def test_synchronous_client_works_too(live: Cloud) -> None:

@@ -206,7 +206,7 @@ class Dispatcher:
 
     def _configure_bucket(self) -> None:
         burst = self.settings.rate_limits.max_burst_size if self._throttle.factor == 1.0 else 1
-        self._bucket.configure(self.effective_rate, max(1, burst))
+        self._bucket.configure(self.effective_rate, max(1, burst), self._clock.now())
 
     def _update_quiet(self) -> None:
         if not self._attempts and self._wake_handle is None:

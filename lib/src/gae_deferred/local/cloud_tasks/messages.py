@@ -54,6 +54,12 @@ if TYPE_CHECKING:
 
     class BatchCreateTasksResponse(PbMessage): ...
 
+    class BatchDeleteTasksMetadata(PbMessage): ...
+
+    class BatchDeleteTasksRequest(PbMessage): ...
+
+    class CmekConfig(PbMessage): ...
+
     class CreateQueueRequest(PbMessage): ...
 
     class CreateTaskRequest(PbMessage): ...
@@ -62,11 +68,15 @@ if TYPE_CHECKING:
 
     class DeleteTaskRequest(PbMessage): ...
 
+    class GetCmekConfigRequest(PbMessage): ...
+
     class GetQueueRequest(PbMessage): ...
 
     class GetTaskRequest(PbMessage): ...
 
     class HttpRequest(PbMessage): ...
+
+    class HttpTarget(PbMessage): ...
 
     class ListQueuesRequest(PbMessage): ...
 
@@ -92,6 +102,12 @@ if TYPE_CHECKING:
 
     class Task(PbMessage): ...
 
+    class UpdateCmekConfigRequest(PbMessage): ...
+
+    class UpdateQueueRequest(PbMessage): ...
+
+    class UriOverride(PbMessage): ...
+
     HttpMethod: Any
     QueueState: Any
     TaskView: Any
@@ -104,13 +120,18 @@ else:
     BatchCreateTasksMetadata = _v2.BatchCreateTasksMetadata.pb()
     BatchCreateTasksRequest = _v2.BatchCreateTasksRequest.pb()
     BatchCreateTasksResponse = _v2.BatchCreateTasksResponse.pb()
+    BatchDeleteTasksMetadata = _v2.BatchDeleteTasksMetadata.pb()
+    BatchDeleteTasksRequest = _v2.BatchDeleteTasksRequest.pb()
+    CmekConfig = _v2.CmekConfig.pb()
     CreateQueueRequest = _v2.CreateQueueRequest.pb()
     CreateTaskRequest = _v2.CreateTaskRequest.pb()
     DeleteQueueRequest = _v2.DeleteQueueRequest.pb()
     DeleteTaskRequest = _v2.DeleteTaskRequest.pb()
+    GetCmekConfigRequest = _v2.GetCmekConfigRequest.pb()
     GetQueueRequest = _v2.GetQueueRequest.pb()
     GetTaskRequest = _v2.GetTaskRequest.pb()
     HttpRequest = _v2.HttpRequest.pb()
+    HttpTarget = _v2.HttpTarget.pb()
     ListQueuesRequest = _v2.ListQueuesRequest.pb()
     ListQueuesResponse = _v2.ListQueuesResponse.pb()
     ListTasksRequest = _v2.ListTasksRequest.pb()
@@ -123,6 +144,9 @@ else:
     RetryConfig = _v2.RetryConfig.pb()
     RunTaskRequest = _v2.RunTaskRequest.pb()
     Task = _v2.Task.pb()
+    UpdateCmekConfigRequest = _v2.UpdateCmekConfigRequest.pb()
+    UpdateQueueRequest = _v2.UpdateQueueRequest.pb()
+    UriOverride = _v2.UriOverride.pb()
     HttpMethod = _v2.HttpMethod
     QueueState = _v2.Queue.State
     TaskView = _v2.Task.View

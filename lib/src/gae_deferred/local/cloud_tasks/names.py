@@ -6,10 +6,12 @@ from typing import NamedTuple
 from gae_deferred.local.cloud_tasks.errors import invalid
 
 # The formats are those of the Queue and Task messages' documentation.
-_LOCATION = r"projects/(?P<project>[A-Za-z0-9:.-]+)/locations/(?P<location>[A-Za-z0-9-]+)"
+_PROJECT = r"projects/(?P<project>[A-Za-z0-9:.-]+)"
+_LOCATION = _PROJECT + r"/locations/(?P<location>[A-Za-z0-9-]+)"
 _QUEUE = _LOCATION + r"/queues/(?P<queue>[A-Za-z0-9-]{1,100})"
 _TASK = _QUEUE + r"/tasks/(?P<task>[A-Za-z0-9_-]{1,500})"
 
+_PROJECT_FORMAT = re.compile(_PROJECT)
 _LOCATION_FORMAT = re.compile(_LOCATION)
 _QUEUE_FORMAT = re.compile(_QUEUE)
 _TASK_FORMAT = re.compile(_TASK)
@@ -25,6 +27,17 @@ class TaskName(NamedTuple):
 
     queue: str
     task: str
+
+
+def project_name(name: str, field: str) -> str:
+    """Return a project's name as given.
+
+    Raises:
+        ServiceError: INVALID_ARGUMENT: it is not ``projects/P``.
+    """
+    if not _PROJECT_FORMAT.fullmatch(name):
+        raise invalid(f'{field} must be formatted: "projects/<PROJECT_ID>", got "{name}"')
+    return name
 
 
 def location_name(name: str, field: str) -> str:

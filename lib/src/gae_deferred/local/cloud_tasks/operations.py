@@ -4,11 +4,12 @@ import uuid
 from collections.abc import Mapping
 
 from google.longrunning import operations_pb2  # type: ignore[import-untyped]
+from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
 from gae_deferred.local.clock import SECOND, Clock
 from gae_deferred.local.cloud_tasks.errors import Code, invalid
-from gae_deferred.local.cloud_tasks.messages import BatchCreateTasksMetadata, BatchCreateTasksResponse
+from gae_deferred.local.cloud_tasks.messages import BatchCreateTasksMetadata, BatchDeleteTasksMetadata
 from gae_deferred.local.cloud_tasks.names import location_of
 from gae_deferred.local.cloud_tasks.store import Store
 from gae_deferred.local.cloud_tasks.times import timestamp
@@ -41,16 +42,24 @@ class Operations:
         self._store.insert_operation(operation.name, operation.SerializeToString(), expires)
 
 
-def batch_create_operation(
-    name: str, response: BatchCreateTasksResponse, failures: Mapping[int, Status], started: int, ended: int
+def finished_operation(
+    name: str,
+    metadata_type: type[BatchCreateTasksMetadata] | type[BatchDeleteTasksMetadata],
+    response: Message,
+    failures: Mapping[int, Status],
+    *,
+    succeeded: int,
+    started: int,
+    ended: int,
 ) -> operations_pb2.Operation:
-    """Return the finished operation of a BatchCreateTasks call.
+    """Return the finished operation of a batch call.
 
     Parameters:
         failures: the errors of requests that failed, by their index.
+        succeeded: how many requests did not.
         started: microseconds since the epoch, as ``ended``.
     """
-    metadata = BatchCreateTasksMetadata(
+    metadata = metadata_type(
         start_time=timestamp(started),
         end_time=timestamp(ended),
         state="PARTIALLY_SUCCEEDED" if failures else "SUCCEEDED",
@@ -59,10 +68,10 @@ def batch_create_operation(
         metadata.failed_requests[index].CopyFrom(failure)
     operation = operations_pb2.Operation(name=name, done=True)
     operation.metadata.Pack(metadata)
-    if failures and not response.tasks:
+    if failures and not succeeded:
         operation.error.code = Code.ABORTED
         operation.error.message = (
-            "None of the requests succeeded, refer to BatchCreateTasksMetadata.failed_requests for individual error "
+            f"None of the requests succeeded, refer to {metadata.DESCRIPTOR.name}.failed_requests for individual error "
             "details"
         )
     else:

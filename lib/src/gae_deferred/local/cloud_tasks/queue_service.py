@@ -7,6 +7,7 @@ from typing import Any
 from gae_deferred.local.clock import Clock
 from gae_deferred.local.cloud_tasks.dispatch import Dispatcher
 from gae_deferred.local.cloud_tasks.errors import already_exists, invalid
+from gae_deferred.local.cloud_tasks.field_mask import merge_masked
 from gae_deferred.local.cloud_tasks.messages import (
     CreateQueueRequest,
     DeleteQueueRequest,
@@ -18,9 +19,11 @@ from gae_deferred.local.cloud_tasks.messages import (
     Queue,
     QueueState,
     ResumeQueueRequest,
+    UpdateQueueRequest,
 )
 from gae_deferred.local.cloud_tasks.names import location_name, location_of, queue_name
 from gae_deferred.local.cloud_tasks.paging import last_item, page_size, page_token
+from gae_deferred.local.cloud_tasks.queue_filter import queue_filter
 from gae_deferred.local.cloud_tasks.registry import QueueRegistry
 from gae_deferred.local.cloud_tasks.store import Store
 from gae_deferred.local.cloud_tasks.times import timestamp
@@ -50,7 +53,12 @@ class QueueService:
         listed = f"{parent}?{request.filter}"
         now = self._clock.now()
         last = last_item(request.page_token, listed, now)
-        names = [name for name in self._registry.names(parent) if name > last]
+        matches = queue_filter(request.filter)
+        names = [
+            name
+            for name in self._registry.names(parent)
+            if name > last and matches(self._registry.queue(name).settings)
+        ]
         response = ListQueuesResponse(queues=[self._registry.queue(name).settings for name in names[:size]])
         if len(names) > size:
             response.next_page_token = page_token(listed, names[size - 1], now)
@@ -71,6 +79,30 @@ class QueueService:
             raise already_exists("Queue already exists")
         with self._store.database.atomic() as stored:
             self._registry.add(settings)
+        await stored
+        return settings
+
+    async def update_queue(self, request: UpdateQueueRequest) -> Queue:
+        name = queue_name(request.queue.name, "Queue.name")
+        exists = name in self._registry
+        current = self._registry.queue(name).settings if exists else Queue(name=name)
+        settings = _copy(current)
+        explicit = merge_masked(request.queue, settings, request.update_mask, "update_mask")
+        _clear_output_only(settings)
+        if exists:
+            settings.state = current.state
+            if current.HasField("purge_time"):
+                settings.purge_time.CopyFrom(current.purge_time)
+        zero_doublings = "retry_config.max_doublings" in explicit or (
+            # An earlier explicit 0 stays, unless this call is about the retry settings as a whole.
+            exists and bool(explicit) and "retry_config" not in explicit and current.retry_config.max_doublings == 0
+        )
+        prepare_queue(settings, zero_doublings=zero_doublings)
+        with self._store.database.atomic() as stored:
+            if exists:
+                self._registry.change(self._registry.queue(name), settings)
+            else:
+                self._registry.add(settings)
         await stored
         return settings
 

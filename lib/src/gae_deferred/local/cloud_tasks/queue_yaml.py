@@ -105,9 +105,7 @@ class _Reader:
             # App Engine's way to stop a queue: what is not dispatched has no rate.
             queue.state = int(QueueState.PAUSED)
         queue.rate_limits.max_dispatches_per_second = rate
-        prepare_queue(queue)
-        if zero_doublings:
-            queue.retry_config.max_doublings = 0
+        prepare_queue(queue, zero_doublings=zero_doublings)
         queue.rate_limits.max_burst_size = _DEFAULT_BUCKET_SIZE
         if "bucket_size" in fields:
             queue.rate_limits.max_burst_size = self._value(

@@ -18,12 +18,16 @@ class TokenBucket:
 
     def __init__(self, rate: float, burst: int) -> None:
         self._full_at = 0
-        self.configure(rate, burst)
+        self._interval = _interval(rate)
+        self._burst = burst
 
-    def configure(self, rate: float, burst: int) -> None:
-        """Change rate and size; tokens taken so far stay taken."""
-        # Rounded up, so never too fast; less a hair, so that a rate of 1/60 means 60 s and not a nanosecond more.
-        self._interval = ceil(_NANOSECONDS / rate * (1 - 1e-15))
+    def configure(self, rate: float, burst: int, now: int) -> None:
+        """Change rate and size; it keeps the tokens it has, as far as it can still hold them."""
+        interval = _interval(rate)
+        tokens = self._burst * self._interval - max(0, self._full_at - now * 1000)
+        missing = burst * interval - max(0, tokens) * interval // self._interval
+        self._full_at = now * 1000 + max(0, missing)
+        self._interval = interval
         self._burst = burst
 
     def available(self, now: int) -> int:
@@ -39,3 +43,9 @@ class TokenBucket:
         """Return the time at which at least one token can be taken: now, or later."""
         ready = self._full_at - (self._burst - 1) * self._interval
         return max(now, -(-ready // 1000))
+
+
+def _interval(rate: float) -> int:
+    """Return the nanoseconds between two tokens."""
+    # Rounded up, so never too fast; less a hair, so that a rate of 1/60 means 60 s and not a nanosecond more.
+    return ceil(_NANOSECONDS / rate * (1 - 1e-15))

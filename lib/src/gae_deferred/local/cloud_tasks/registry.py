@@ -52,6 +52,11 @@ class QueueRegistry:
         """Return the names of a location's queues, in lexicographical order."""
         return sorted(name for name in self._dispatchers if name.startswith(f"{location}/queues/"))
 
+    def locations(self, project: str) -> frozenset[str]:
+        """Return the ids of the locations that a project (``projects/P``) has queues in."""
+        prefix = f"{project}/locations/"
+        return frozenset(name.split("/", 4)[3] for name in self._dispatchers if name.startswith(prefix))
+
     def queue(self, name: str) -> Dispatcher:
         """Return a queue.
 

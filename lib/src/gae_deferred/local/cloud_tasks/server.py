@@ -8,6 +8,7 @@ import grpc
 from aiohttp import web
 
 from gae_deferred.local.clock import SECOND, Clock, Timer
+from gae_deferred.local.cloud_tasks.admin_service import AdminService
 from gae_deferred.local.cloud_tasks.dispatch import AttemptReport, Surroundings
 from gae_deferred.local.cloud_tasks.grpc_face import grpc_handlers
 from gae_deferred.local.cloud_tasks.messages import Queue, QueueState
@@ -62,6 +63,7 @@ class CloudTasksServer:
         )
         self._queues = QueueService(self._store, self._registry, clock)
         self._tasks = TaskService(self._store, self._registry, clock)
+        self._admin = AdminService(self._store, self._registry, clock)
         self._sweeper: Timer | None = None
         self._release_tasks_in_flight()
 
@@ -76,7 +78,7 @@ class CloudTasksServer:
 
     def grpc_handlers(self) -> "Sequence[grpc.GenericRpcHandler[Any, Any]]":
         """Return the handlers to add to a ``grpc.aio`` server."""
-        return grpc_handlers(self._queues, self._tasks)
+        return grpc_handlers(self._queues, self._tasks, self._admin)
 
     def rest_app(self) -> web.Application:
         """Return the web application to serve on the REST port."""

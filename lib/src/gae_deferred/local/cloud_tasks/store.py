@@ -56,6 +56,9 @@ MIGRATIONS = (
     CREATE TABLE operations (name TEXT PRIMARY KEY, operation BLOB NOT NULL, expires INTEGER NOT NULL) WITHOUT ROWID;
     CREATE INDEX operations_by_expiry ON operations (expires)
     """,
+    """
+    CREATE TABLE documents (name TEXT PRIMARY KEY, document BLOB NOT NULL) WITHOUT ROWID
+    """,
 )
 
 
@@ -136,6 +139,7 @@ class Store:
         """Delete a queue without tasks, with its tasks' tombstones."""
         self.database.execute("DELETE FROM tombstones WHERE queue = ?", (id_,))
         self.database.execute("DELETE FROM queues WHERE id = ?", (id_,))
+        self.database.execute("DELETE FROM documents WHERE name = ?", (f"{name}/iamPolicy",))
         self.database.execute("INSERT OR REPLACE INTO deleted_queues VALUES (?, ?)", (name, remembered_until))
 
     def queue_existed(self, name: str, now: int) -> bool:
@@ -298,4 +302,14 @@ class Store:
     def operation(self, name: str) -> bytes | None:
         """Return a long-running operation, serialized."""
         row = self.database.execute("SELECT operation FROM operations WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    # Documents: what is kept and returned as it is
+
+    def set_document(self, name: str, document: bytes) -> None:
+        """Keep a message under a name, in place of the one before."""
+        self.database.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (name, document))
+
+    def document(self, name: str) -> bytes | None:
+        row = self.database.execute("SELECT document FROM documents WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None

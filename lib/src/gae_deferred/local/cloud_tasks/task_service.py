@@ -3,14 +3,18 @@
 import secrets
 
 from google.longrunning import operations_pb2  # type: ignore[import-untyped]
+from google.protobuf.empty_pb2 import Empty
 from google.rpc.status_pb2 import Status
 
 from gae_deferred.local.clock import SECOND, Clock
 from gae_deferred.local.cloud_tasks.dispatch import Dispatcher
 from gae_deferred.local.cloud_tasks.errors import ServiceError, already_exists, invalid, not_found
 from gae_deferred.local.cloud_tasks.messages import (
+    BatchCreateTasksMetadata,
     BatchCreateTasksRequest,
     BatchCreateTasksResponse,
+    BatchDeleteTasksMetadata,
+    BatchDeleteTasksRequest,
     CreateTaskRequest,
     DeleteTaskRequest,
     GetTaskRequest,
@@ -20,7 +24,7 @@ from gae_deferred.local.cloud_tasks.messages import (
     Task,
 )
 from gae_deferred.local.cloud_tasks.names import queue_name, task_name
-from gae_deferred.local.cloud_tasks.operations import Operations, batch_create_operation
+from gae_deferred.local.cloud_tasks.operations import Operations, finished_operation
 from gae_deferred.local.cloud_tasks.paging import last_item, page_size, page_token
 from gae_deferred.local.cloud_tasks.registry import QueueRegistry
 from gae_deferred.local.cloud_tasks.store import Store, StoredTask
@@ -30,6 +34,7 @@ from gae_deferred.local.cloud_tasks.validation import prepare_task
 
 _MAX_PAGE = 1000
 _MAX_CREATED_AT_ONCE = 100
+_MAX_DELETED_AT_ONCE = 1000
 
 
 class TaskService:
@@ -95,8 +100,14 @@ class TaskService:
                     failures[index] = outcome
                 else:
                     created.append(outcome)
-            operation = batch_create_operation(
-                name, BatchCreateTasksResponse(tasks=created), failures, started, self._clock.now()
+            operation = finished_operation(
+                name,
+                BatchCreateTasksMetadata,
+                BatchCreateTasksResponse(tasks=created),
+                failures,
+                succeeded=len(created),
+                started=started,
+                ended=self._clock.now(),
             )
             self._operations.store(operation)
         if created:
@@ -169,6 +180,43 @@ class TaskService:
         with self._store.database.atomic() as stored:
             self._delete(dispatcher, row)
         await stored
+
+    async def batch_delete_tasks(self, request: BatchDeleteTasksRequest) -> operations_pb2.Operation:
+        parent = queue_name(request.parent, "parent")
+        if not 1 <= len(request.names) <= _MAX_DELETED_AT_ONCE:
+            raise invalid(f"names must be 1 to {_MAX_DELETED_AT_ONCE}, got {len(request.names)}")
+        name = self._operations.name(parent, request.request_id)
+        if (earlier := self._operations.find(name)) is not None:
+            return earlier
+        self._registry.queue(parent)
+        started = self._clock.now()
+        failures: dict[int, Status] = {}
+        with self._store.database.atomic() as stored:
+            for index, task in enumerate(request.names):
+                failure = self._try_to_delete(parent, task)
+                if failure is not None:
+                    failures[index] = failure
+            operation = finished_operation(
+                name,
+                BatchDeleteTasksMetadata,
+                Empty(),
+                failures,
+                succeeded=len(request.names) - len(failures),
+                started=started,
+                ended=self._clock.now(),
+            )
+            self._operations.store(operation)
+        await stored
+        return operation
+
+    def _try_to_delete(self, parent: str, name: str) -> Status | None:
+        try:
+            if task_name(name, "names").queue != parent:
+                raise invalid(f'names must be of tasks in the queue that parent names, "{parent}", got "{name}"')
+            self._delete(*self._find(name, with_body=False))
+        except ServiceError as error:
+            return Status(code=error.code, message=error.message)
+        return None
 
     def _delete(self, dispatcher: Dispatcher, row: StoredTask) -> None:
         until = self._clock.now() + dispatcher.queue.tombstone_lifetime

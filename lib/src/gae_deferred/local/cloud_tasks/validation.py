@@ -49,11 +49,16 @@ _METHODS = frozenset(int(method) for method in HttpMethod)
 _URL = re.compile(r"https?://[^\x00-\x20\x7f]+", re.IGNORECASE)
 
 
-def prepare_queue(queue: Queue) -> None:
-    """Check a queue's settings and fill in the defaults. Output-only fields are left to the caller."""
+def prepare_queue(queue: Queue, *, zero_doublings: bool = False) -> None:
+    """Check a queue's settings and fill in the defaults. Output-only fields are left to the caller.
+
+    Parameters:
+        queue: is changed.
+        zero_doublings: ``retry_config.max_doublings`` is 0 on purpose, not for want of a value.
+    """
     _prepare_rate_limits(queue)
     check_retry_config(queue.retry_config, "Queue.retry_config")
-    retry.complete(queue.retry_config)
+    retry.complete(queue.retry_config, zero_doublings=zero_doublings)
     if queue.HasField("app_engine_routing_override"):
         _prepare_routing(queue.app_engine_routing_override, queue.name)
     ratio = queue.stackdriver_logging_config.sampling_ratio
