@@ -325,6 +325,8 @@ async def test_too_many_requests_slows_down_for_http_targets_only(held: Cloud) -
         await held.server.quiet()
         held.held.advance(1)
         await held.server.quiet()
+        held.held.advance(0.01)  # half the rate and no bursts, after a refusal
+        await held.server.quiet()
         assert await held.empty(name)
 
 
