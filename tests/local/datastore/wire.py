@@ -24,6 +24,7 @@ Key, Value, Entity, Mutation, Filter = (
     types.Mutation.pb(),
     types.Filter.pb(),
 )
+Aggregation = types.AggregationQuery.pb().Aggregation
 PropertyFilter, Query, ReadOptions = types.PropertyFilter.pb(), types.Query.pb(), types.ReadOptions.pb()
 CommitRequest, QueryResultBatch = types.CommitRequest.pb(), types.QueryResultBatch.pb()
 EntityResult, TransactionOptions = types.EntityResult.pb(), types.TransactionOptions.pb()
@@ -162,6 +163,19 @@ class Stub:
 
     # Queries
 
+    def aggregate(self, kind: str, *aggregations: Any, where: Any = None, **query: Any) -> dict[str, Any]:
+        """Return the results of an aggregation query by their aliases."""
+        nested = Query(kind=[{"name": kind}], **query)
+        if where is not None:
+            nested.filter.CopyFrom(where)
+        response = self.call(
+            "RunAggregationQuery",
+            partition_id={"project_id": self.project, "database_id": self.database},
+            aggregation_query={"nested_query": nested, "aggregations": aggregations},
+        )
+        (result,) = response.batch.aggregation_results
+        return {alias: plain(found) for alias, found in result.aggregate_properties.items()}
+
     def batch(
         self,
         kind: str | None = None,
@@ -227,6 +241,19 @@ def all_of(*filters: Any) -> Any:
 
 def any_of(*filters: Any) -> Any:
     return Filter(composite_filter={"op": 2, "filters": filters})
+
+
+def count(alias: str = "", up_to: int | None = None) -> Any:
+    """Return an aggregation that counts."""
+    return Aggregation(alias=alias, count={} if up_to is None else {"up_to": {"value": up_to}})
+
+
+def sum_of(name: str, alias: str = "") -> Any:
+    return Aggregation(alias=alias, sum={"property": {"name": name}})
+
+
+def avg_of(name: str, alias: str = "") -> Any:
+    return Aggregation(alias=alias, avg={"property": {"name": name}})
 
 
 def value(thing: Any, **settings: Any) -> Any:

@@ -58,11 +58,17 @@ _by_position = operator.attrgetter("position")
 
 
 class Result(NamedTuple):
-    """A result of a query."""
+    """A result of a query.
+
+    Parameters:
+        position: where it is in the query's order.
+        path: the encoded path of its key.
+        stored: the entity; without data if the query asks only for what the position tells.
+    """
 
     position: bytes
     path: bytes
-    stored: StoredEntity | None
+    stored: StoredEntity
 
 
 @dataclass

@@ -21,6 +21,7 @@ def handler(service: DatastoreService) -> "grpc.GenericRpcHandler[bytes, Message
     methods = {
         "Lookup": (service.lookup, messages.LookupRequest),
         "RunQuery": (service.run_query, messages.RunQueryRequest),
+        "RunAggregationQuery": (service.run_aggregation_query, messages.RunAggregationQueryRequest),
         "BeginTransaction": (service.begin_transaction, messages.BeginTransactionRequest),
         "Commit": (service.commit, messages.CommitRequest),
         "Rollback": (service.rollback, messages.RollbackRequest),

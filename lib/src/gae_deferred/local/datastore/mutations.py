@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gae_deferred.local.datastore import validation
+from gae_deferred.local.datastore import property_paths, transforms, validation
 from gae_deferred.local.datastore.errors import Aborted, AlreadyExists, InvalidArgument, NotFound
 from gae_deferred.local.datastore.ids import IdAllocator
 from gae_deferred.local.datastore.keys import EntityKey, Partition, describe
@@ -100,7 +100,12 @@ class Commit:
         working.operation, working.written = operation, True
         working.entity = None if operation == "delete" else self._written(mutation, working)
         if working.entity is not None:
+            result.transform_results.extend(
+                transforms.apply(working.entity, mutation.property_transforms, self.scope, self.version)
+            )
             validation.check_size(working.entity)
+        elif mutation.property_transforms:
+            raise InvalidArgument("A delete cannot have property transforms.")
         self._report(result, working)
         return result
 
@@ -166,7 +171,13 @@ class Commit:
     def _written(self, mutation: Message, working: _Working) -> EntityMessage:
         entity = Entity()
         entity.CopyFrom(mutation_entity(mutation))
-        return entity
+        if not mutation.HasField("property_mask"):
+            return entity
+        masked = Entity(key=entity.key)
+        if working.entity is not None:
+            masked.CopyFrom(working.entity)
+        property_paths.copy(entity, masked, property_paths.parse_mask(mutation.property_mask))
+        return masked
 
     def _report(self, result: Message, working: _Working) -> None:
         result.version = self._version(working) or self.version

@@ -1,5 +1,6 @@
 """Queries: what an entity must be like, and the order in which results come."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -140,6 +141,20 @@ def parse(message: Message, partition: Partition) -> Query:
     )
     return Query(
         partition, kind, conjunctions, order, projection, keys_only, len(distinct), bounds, message.offset, limit
+    )
+
+
+def reading(query: Query, names: Sequence[str]) -> Query:
+    """Return a query for the index entries of some properties among another's results.
+
+    Unlike a projection that a client asks for, it may name a property that an equality filter fixes.
+    """
+    present = {component.property for component in query.order}
+    direction = query.backwards
+    added = [Component(name, direction) for name in names if name not in present]
+    order = (*query.order[:-1], *added, query.order[-1])
+    return dataclasses.replace(
+        query, order=order, projection=tuple(dict.fromkeys((*query.projection, *names))), keys_only=False
     )
 
 

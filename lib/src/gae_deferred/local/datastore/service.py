@@ -5,18 +5,15 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from gae_deferred.local.clock import SECOND, Clock, Timer
-from gae_deferred.local.datastore import cursor, messages, query, validation, values
-from gae_deferred.local.datastore.composites import CompositeBuilder
+from gae_deferred.local.datastore import aggregation, messages, property_paths, query, results, validation
 from gae_deferred.local.datastore.errors import FailedPrecondition, InvalidArgument
-from gae_deferred.local.datastore.execution import Batch, Budget, Execution, IndexNeeded
-from gae_deferred.local.datastore.filters import KEY
 from gae_deferred.local.datastore.ids import IdAllocator
-from gae_deferred.local.datastore.interval import Bound, Interval
-from gae_deferred.local.datastore.keys import Partition, make_key
-from gae_deferred.local.datastore.messages import EntityResult, Message, QueryResultBatch, set_timestamp
+from gae_deferred.local.datastore.interval import Interval
+from gae_deferred.local.datastore.keys import Partition
+from gae_deferred.local.datastore.messages import Message, set_timestamp
 from gae_deferred.local.datastore.mutations import Commit
-from gae_deferred.local.datastore.query import Query
-from gae_deferred.local.datastore.store import REMEMBERED, EntityStore, StoredEntity, entity_key
+from gae_deferred.local.datastore.runner import QueryRunner
+from gae_deferred.local.datastore.store import REMEMBERED, EntityStore, entity_key
 from gae_deferred.local.datastore.transactions import Transaction, TransactionTable
 from gae_deferred.local.storage import Database
 
@@ -47,7 +44,7 @@ class DatastoreService:
         self.entities = EntityStore(database, clock)
         self._ids = IdAllocator(self.entities)
         self._transactions = TransactionTable(clock)
-        self._composites = CompositeBuilder(self.entities)
+        self._runner = QueryRunner(self.entities)
         self._forgetting: Timer | None = None
 
     def start(self) -> None:
@@ -66,7 +63,7 @@ class DatastoreService:
         if self._forgetting is not None:
             self._forgetting.cancel()
         self._transactions.close()
-        await self._composites.stop()
+        await self._runner.stop()
 
     # Reads
 
@@ -78,6 +75,7 @@ class DatastoreService:
         for key in request.keys:
             validation.check_partition(key, scope)
             validation.check_key(key, reserved=True)
+        mask = property_paths.parse_mask(request.property_mask) if request.HasField("property_mask") else None
         response = messages.LookupResponse()
         transaction, version = self._begin_read(request.read_options, scope, response)
         size = 0
@@ -94,73 +92,47 @@ class DatastoreService:
                 missing.entity.key.CopyFrom(key)
             else:
                 size += len(stored.data)
-                _fill_result(response.found.add(), stored, key)
+                results.fill_entity(response.found.add(), stored, key, mask)
         set_timestamp(response.read_time, version or self.entities.read_time())
         return response
 
     async def run_query(self, request: Message) -> Message:
         """Return a batch of a query's results."""
         scope = _scope(request)
-        partition = Partition(scope.project, scope.database, request.partition_id.namespace_id)
         if request.WhichOneof("query_type") != "query":
             raise InvalidArgument("A query is required.")
-        parsed = query.parse(request.query, partition)
+        parsed = query.parse(request.query, _partition(request, scope))
+        mask = property_paths.parse_mask(request.property_mask) if request.HasField("property_mask") else None
+        if mask is not None and (parsed.projection or parsed.keys_only):
+            raise InvalidArgument("property masks are not allowed on projection queries")
         response = messages.RunQueryResponse()
         transaction, version = self._begin_read(request.read_options, scope, response)
-        batch = await self._run(parsed, version)
+        batch = await self._runner.batch(parsed, version)
         if transaction is not None:
-            transaction.saw_query(
-                parsed, Interval(parsed.bounds.low, batch.reached if _cut(batch) else parsed.bounds.high)
-            )
-        self._fill_batch(response.batch, parsed, batch)
-        set_timestamp(response.batch.read_time, version or self.entities.read_time())
+            reached = batch.reached if batch.cut or not batch.finished else parsed.bounds.high
+            transaction.saw_query(parsed, Interval(parsed.bounds.low, reached))
+        results.fill_batch(response.batch, parsed, batch, version or self.entities.read_time(), mask)
         return response
 
-    async def _run(self, parsed: Query, version: int | None) -> Batch:
-        while True:
-            partition = self.entities.find_partition(parsed.partition)
-            if partition is None:
-                return Batch()
-            snapshot = self.entities.snapshot(partition, version or self.entities.last_version())
-            try:
-                return Execution(self.entities, parsed, snapshot).batch(Budget())
-            except IndexNeeded as signal:
-                assert parsed.kind is not None  # noqa: S101 - only a query of a kind can need an index
-                await self._composites.build(partition, parsed.kind, signal.needed)
-
-    def _fill_batch(self, message: Message, parsed: Query, batch: Batch) -> None:
-        message.entity_result_type = (
-            EntityResult.KEY_ONLY
-            if parsed.keys_only
-            else EntityResult.PROJECTION
-            if parsed.projection
-            else EntityResult.FULL
-        )
-        for found in batch.results:
-            result = message.entity_results.add(cursor=cursor.encode(Bound(found.position, True), parsed.order))
-            key = make_key(parsed.partition, found.path)
-            if parsed.keys_only:
-                result.entity.key.CopyFrom(key)
-            elif parsed.projection:
-                result.entity.key.CopyFrom(key)
-                for component, encoded in zip(parsed.order, parsed.split(found.position), strict=True):
-                    if component.property in parsed.projection and component.property != KEY:
-                        result.entity.properties[component.property].CopyFrom(values.decode(encoded))
-            elif found.stored is not None:
-                _fill_result(result, found.stored, key)
-        message.skipped_results = batch.skipped
-        if batch.skipped_to is not None:
-            message.skipped_cursor = cursor.encode(Bound(batch.skipped_to, True), parsed.order)
-        end = batch.reached or parsed.bounds.low or Bound(b"", False)
-        message.end_cursor = cursor.encode(end, parsed.order)
-        if not batch.finished:
-            message.more_results = QueryResultBatch.NOT_FINISHED
-        elif batch.limited:
-            message.more_results = QueryResultBatch.MORE_RESULTS_AFTER_LIMIT
-        elif parsed.bounds.high is not None:
-            message.more_results = QueryResultBatch.MORE_RESULTS_AFTER_CURSOR
-        else:
-            message.more_results = QueryResultBatch.NO_MORE_RESULTS
+    async def run_aggregation_query(self, request: Message) -> Message:
+        """Return the aggregations of a query's results."""
+        scope = _scope(request)
+        if request.WhichOneof("query_type") != "aggregation_query":
+            raise InvalidArgument("An aggregation query is required.")
+        parsed = aggregation.parse(request.aggregation_query, _partition(request, scope))
+        response = messages.RunAggregationQueryResponse()
+        transaction, version = self._begin_read(request.read_options, scope, response)
+        as_of = self.entities.last_version() if version is None else version
+        async for batch in self._runner.batches(parsed.query, as_of):
+            parsed.feed(result.position for result in batch.results)
+        if transaction is not None:
+            transaction.saw_query(parsed.query, parsed.query.bounds)
+        result = response.batch.aggregation_results.add()
+        for aggregator in parsed.aggregators:
+            result.aggregate_properties[aggregator.alias].CopyFrom(aggregator.result())
+        response.batch.more_results = messages.QueryResultBatch.NO_MORE_RESULTS
+        set_timestamp(response.batch.read_time, version or self.entities.read_time())
+        return response
 
     def _begin_read(
         self, options: Message, scope: Partition, response: Message
@@ -296,13 +268,13 @@ def _scope(request: Message) -> Partition:
     return Partition(request.project_id, request.database_id, "")
 
 
-def _cut(batch: Batch) -> bool:
-    return not batch.finished or batch.cut
+def _partition(request: Message, scope: Partition) -> Partition:
+    """Return the partition that a query is of.
 
-
-def _fill_result(result: Message, stored: StoredEntity, key: Message) -> None:
-    result.entity.MergeFromString(stored.data)
-    result.entity.key.CopyFrom(key)
-    result.version = stored.version
-    set_timestamp(result.create_time, stored.created)
-    set_timestamp(result.update_time, stored.version)
+    Raises:
+        InvalidArgument: it is in another project or database than the request.
+    """
+    asked = request.partition_id
+    if (asked.project_id or scope.project, asked.database_id or scope.database) != scope[:2]:
+        raise InvalidArgument(f"mismatched databases within request: {scope.project} vs. {asked.project_id}")
+    return Partition(scope.project, scope.database, asked.namespace_id)

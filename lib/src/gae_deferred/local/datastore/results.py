@@ -1,0 +1,81 @@
+"""What queries and lookups find, as the messages that answer them."""
+
+from collections.abc import Sequence
+
+from gae_deferred.local.datastore import cursor, property_paths, values
+from gae_deferred.local.datastore.execution import Batch, Result
+from gae_deferred.local.datastore.filters import KEY
+from gae_deferred.local.datastore.interval import Bound
+from gae_deferred.local.datastore.keys import make_key
+from gae_deferred.local.datastore.messages import EntityResult, KeyMessage, Message, QueryResultBatch, set_timestamp
+from gae_deferred.local.datastore.property_paths import PropertyPath
+from gae_deferred.local.datastore.query import Query
+from gae_deferred.local.datastore.store import StoredEntity
+
+
+def fill_entity(
+    message: Message, stored: StoredEntity, key: KeyMessage, mask: Sequence[PropertyPath] | None = None
+) -> None:
+    """Write an entity into an EntityResult.
+
+    Parameters:
+        mask: the properties to keep; None for all.
+    """
+    message.entity.MergeFromString(stored.data)
+    message.entity.key.CopyFrom(key)
+    if mask is not None:
+        message.entity.CopyFrom(property_paths.select(message.entity, mask))
+    message.version = stored.version
+    set_timestamp(message.create_time, stored.created)
+    set_timestamp(message.update_time, stored.version)
+
+
+def fill_batch(
+    message: Message, query: Query, batch: Batch, read_time: int, mask: Sequence[PropertyPath] | None = None
+) -> None:
+    """Write a batch of results into a QueryResultBatch.
+
+    Parameters:
+        read_time: what the results are as of, in microseconds since the epoch.
+        mask: the properties to keep; None for all.
+    """
+    message.entity_result_type = _result_type(query)
+    for result in batch.results:
+        _fill_result(message.entity_results.add(), query, result, mask)
+    message.skipped_results = batch.skipped
+    if batch.skipped_to is not None:
+        message.skipped_cursor = cursor.encode(Bound(batch.skipped_to, True), query.order)
+    end = batch.reached or query.bounds.low or Bound(b"", False)
+    message.end_cursor = cursor.encode(end, query.order)
+    message.more_results = _more_results(query, batch)
+    set_timestamp(message.read_time, read_time)
+
+
+def _result_type(query: Query) -> int:
+    if query.keys_only:
+        return int(EntityResult.KEY_ONLY)
+    return int(EntityResult.PROJECTION if query.projection else EntityResult.FULL)
+
+
+def _more_results(query: Query, batch: Batch) -> int:
+    if not batch.finished:
+        return int(QueryResultBatch.NOT_FINISHED)
+    if batch.limited:
+        return int(QueryResultBatch.MORE_RESULTS_AFTER_LIMIT)
+    if query.bounds.high is not None and not batch.cut:
+        return int(QueryResultBatch.MORE_RESULTS_AFTER_CURSOR)
+    return int(QueryResultBatch.NO_MORE_RESULTS)
+
+
+def _fill_result(message: Message, query: Query, result: Result, mask: Sequence[PropertyPath] | None) -> None:
+    message.cursor = cursor.encode(Bound(result.position, True), query.order)
+    key = make_key(query.partition, result.path)
+    if query.keys_only:
+        message.entity.key.CopyFrom(key)
+    elif query.projection:
+        message.entity.key.CopyFrom(key)
+        for (name, _), encoded in zip(query.order, query.split(result.position), strict=True):
+            if name in query.projection and name != KEY:
+                message.entity.properties[name].CopyFrom(values.decode(encoded))
+    else:
+        fill_entity(message, result.stored, key, mask)

@@ -1,0 +1,63 @@
+"""Running queries on the event loop, in turns with everything else."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+
+from gae_deferred.local.datastore.composites import CompositeBuilder
+from gae_deferred.local.datastore.execution import Batch, Budget, Execution, IndexNeeded
+from gae_deferred.local.datastore.interval import Interval
+from gae_deferred.local.datastore.query import Query
+from gae_deferred.local.datastore.store import EntityStore
+
+
+class QueryRunner:
+    """Runs queries, making the composite indexes that they need.
+
+    Parameters:
+        entities: what is queried.
+    """
+
+    def __init__(self, entities: EntityStore) -> None:
+        self._entities = entities
+        self._composites = CompositeBuilder(entities)
+
+    async def batch(self, query: Query, version: int | None) -> Batch:
+        """Return a batch of a query's results.
+
+        Parameters:
+            version: the version to read at; None for the present.
+        """
+        while True:
+            partition = self._entities.find_partition(query.partition)
+            if partition is None:
+                return Batch()
+            as_of = self._entities.last_version() if version is None else version
+            try:
+                return Execution(self._entities, query, self._entities.snapshot(partition, as_of)).batch(Budget())
+            except IndexNeeded as signal:
+                assert query.kind is not None  # noqa: S101 - only a query of a kind can need an index
+                await self._composites.build(partition, query.kind, signal.needed)
+
+    async def batches(self, query: Query, version: int) -> AsyncIterator[Batch]:
+        """Yield all results of a query in batches, letting others run between them.
+
+        Parameters:
+            version: the version to read at, so that all batches see the same.
+        """
+        while True:
+            batch = await self.batch(query, version)
+            yield batch
+            if batch.finished:
+                return
+            query = dataclasses.replace(
+                query,
+                bounds=Interval(batch.reached, query.bounds.high),
+                offset=query.offset - batch.skipped,
+                limit=None if query.limit is None else query.limit - len(batch.results),
+            )
+            await asyncio.sleep(0)
+
+    async def stop(self) -> None:
+        """Stop making indexes."""
+        await self._composites.stop()

@@ -1,0 +1,130 @@
+"""Property transforms: changes that the server makes to what is stored."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from gae_deferred.local.datastore import property_paths, validation
+from gae_deferred.local.datastore.errors import InvalidArgument
+from gae_deferred.local.datastore.keys import Partition
+from gae_deferred.local.datastore.messages import EntityMessage, Message, PropertyTransform, Value, ValueMessage
+
+_LARGEST, _SMALLEST = 2**63 - 1, -(2**63)
+_NUMBERS = ("integer_value", "double_value")
+_MILLISECOND = 1000
+
+
+def apply(entity: EntityMessage, transforms: Iterable[Message], scope: Partition, now: int) -> list[ValueMessage]:
+    """Apply transforms to an entity, in order, and return the result of each.
+
+    Parameters:
+        scope: the project and database of the entity.
+        now: the time that ``REQUEST_TIME`` becomes, in microseconds since the epoch, to the millisecond.
+
+    Raises:
+        InvalidArgument: a transform breaks a rule.
+    """
+    return [_apply(entity, transform, scope, now) for transform in transforms]
+
+
+def _apply(entity: EntityMessage, transform: Message, scope: Partition, now: int) -> ValueMessage:
+    path = property_paths.parse(transform.property)
+    if path == property_paths.KEY_PATH:
+        raise InvalidArgument('Invalid property path member name "__key__".')
+    kind = transform.WhichOneof("transform_type")
+    if kind is None:
+        raise InvalidArgument(f'The transform of "{transform.property}" has no type.')
+    value = _at(entity, path)
+    if kind == "set_to_server_value":
+        if transform.set_to_server_value != PropertyTransform.REQUEST_TIME:
+            raise InvalidArgument(f'The transform of "{transform.property}" has an unknown server value.')
+        value.Clear()
+        value.timestamp_value.FromMicroseconds(now - now % _MILLISECOND)
+    elif kind in _ARITHMETIC:
+        operand = getattr(transform, kind)
+        if operand.WhichOneof("value_type") not in _NUMBERS:
+            raise InvalidArgument("Input must be int64 or double.")
+        _set_number(value, _ARITHMETIC[kind](_number(value), _number(operand)))
+    else:
+        elements = getattr(transform, kind).values
+        for element in elements:
+            validation.check_value(transform.property, element, scope, in_array=True)
+        _change_array(value, elements, append=kind == "append_missing_elements")
+        return Value(null_value=0)
+    return Value.FromString(value.SerializeToString())
+
+
+def _at(entity: EntityMessage, path: property_paths.PropertyPath) -> ValueMessage:
+    """Return the value at a path, made if it is not there; what is in the way gives way to an entity."""
+    for name in path[:-1]:
+        value = entity.properties[name]
+        if value.WhichOneof("value_type") != "entity_value":
+            value.Clear()
+            value.entity_value.SetInParent()
+        entity = value.entity_value
+    return entity.properties[path[-1]]
+
+
+def _number(value: ValueMessage) -> int | float | None:
+    kind = value.WhichOneof("value_type")
+    return getattr(value, kind) if kind in _NUMBERS else None
+
+
+def _set_number(value: ValueMessage, number: int | float) -> None:
+    if isinstance(number, int):
+        value.integer_value = number
+    else:
+        value.double_value = number
+
+
+def _add(stored: int | float | None, given: int | float) -> int | float:
+    if stored is None:
+        return given
+    if isinstance(stored, int) and isinstance(given, int):
+        return min(max(stored + given, _SMALLEST), _LARGEST)
+    return float(stored) + float(given)
+
+
+def _extreme(larger: bool) -> Callable[[int | float | None, int | float], int | float]:
+    def choose(stored: int | float | None, given: int | float) -> int | float:
+        if stored is None:
+            return given
+        if math.isnan(stored) or math.isnan(given):
+            return math.nan
+        return given if (given > stored if larger else given < stored) else stored
+
+    return choose
+
+
+_ARITHMETIC: dict[str, Callable[[Any, Any], int | float]] = {
+    "increment": _add,
+    "maximum": _extreme(True),
+    "minimum": _extreme(False),
+}
+
+
+def _change_array(value: ValueMessage, elements: Iterable[ValueMessage], *, append: bool) -> None:
+    current = list(value.array_value.values) if value.WhichOneof("value_type") == "array_value" else []
+    if append:
+        for element in elements:
+            if not any(_equivalent(element, other) for other in current):
+                current.append(element)
+    else:
+        unwanted = list(elements)
+        current = [element for element in current if not any(_equivalent(element, other) for other in unwanted)]
+    kept = Value()
+    kept.array_value.SetInParent()
+    kept.array_value.values.extend(current)
+    value.CopyFrom(kept)
+
+
+def _equivalent(one: ValueMessage, other: ValueMessage) -> bool:
+    """Return whether two elements of arrays count as the same: numbers by size, NaN as itself."""
+    left, right = _number(one), _number(other)
+    if left is not None and right is not None:
+        return left == right or (math.isnan(left) and math.isnan(right))
+    bare = [Value.FromString(value.SerializeToString()) for value in (one, other)]
+    for value in bare:
+        value.ClearField("exclude_from_indexes")
+        value.ClearField("meaning")
+    return bool(bare[0] == bare[1])
