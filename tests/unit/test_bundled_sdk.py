@@ -18,6 +18,7 @@ PICKLES: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("bundle
 THEIR_MODULE = "google.appengine.ext.deferred.deferred"
 STORED_CALL = PICKLES.pop("call stored in Datastore")
 CURRIED_ONLY_HERE = {"built-in method of an empty object"}  # the bundled SDK takes it for a function
+DOTTED_NAMES = {"class in a class", "static method"}  # in protocol 0, each Python version writes them in its own way
 PROTOCOLS = {"highest protocol": "", "protocol 0": "1"}
 
 both_protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -45,6 +46,9 @@ def test_the_pickle_says_what_the_bundled_sdk_says(kind: str, protocol: str, mon
     monkeypatch.setenv("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL", PROTOCOLS[protocol])
     function, args, kwargs = cases()[kind]
     theirs = PICKLES[kind][protocol].encode("latin-1")
+    if protocol == "protocol 0" and kind in DOTTED_NAMES:
+        assert repr(payload.load(deferred.serialize(function, *args, **kwargs))) == repr(payload.load(theirs))
+        return
     assert operations(deferred.serialize(function, *args, **kwargs)) == operations(theirs)
 
 
