@@ -20,7 +20,7 @@ nox.options.error_on_missing_interpreters = False
 ROOT = Path(__file__).parent
 SAMPLES = ("flask", "django", "wsgi")
 
-TEST_TOOLS = ["hypothesis~=6.170", "pytest~=9.2", "pytest-asyncio~=1.5", "pytest-timeout~=2.4", "requests~=2.34"]
+TEST_TOOLS = ["hypothesis~=6.168", "pytest~=9.2", "pytest-asyncio~=1.5", "pytest-timeout~=2.4", "requests~=2.34"]
 LINT_TOOLS = ["mypy==2.4.1", "ruff==0.17.6", "grpc-stubs", "types-protobuf", "types-PyYAML"]
 
 
