@@ -304,3 +304,11 @@ def test_every_task_of_many_threads_is_enqueued(queue: FakeCloudTasks):
         tasks = list(threads.map(lambda n: deferred.defer(greet, str(n)), range(200)))
     assert all(task.was_enqueued for task in tasks)
     assert len(queue.created) == 200
+
+
+def test_an_error_names_the_task_if_it_has_a_name(queue: FakeCloudTasks):
+    queue.error = google.AlreadyExists("there")
+    with pytest.raises(errors.TaskAlreadyExistsError, match="a task 'n0', queue 'default'"):
+        cloud_tasks.create(*prepare(1))
+    with pytest.raises(errors.BatchError, match="a task 'n0', queue 'default'"):
+        deferred.defer_many(prepare(1))

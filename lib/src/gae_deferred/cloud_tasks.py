@@ -96,7 +96,7 @@ def create(task: Task) -> None:
     try:
         created = client.create_task(request=request, timeout=RPC_TIMEOUT)
     except (GoogleAPICallError, RetryError) as error:
-        raise _translate(error, task.queue_name) from error
+        raise _translate(error, task.queue_name, task.name) from error
     _mark_enqueued(task, created)
 
 
@@ -150,7 +150,7 @@ def in_flight_body(queue: str, name: str, path: str, retry_count: str) -> bytes 
     except (NotFound, InvalidArgument):
         return None
     except (GoogleAPICallError, RetryError) as error:
-        raise _translate(error, queue) from error
+        raise _translate(error, queue, name) from error
     request = task.app_engine_http_request
     task_path = urllib.parse.unquote(request.relative_uri.partition("?")[0], "latin-1")
     unanswered = task.response_count < task.dispatch_count
@@ -211,9 +211,9 @@ def _create_batch(client: "tasks_v2.CloudTasksClient", tasks: Sequence[Task]) ->
         operation: Operation = client.batch_create_tasks(request=batch, timeout=RPC_TIMEOUT)
         created, failed = _batch_outcome(operation)
     except (GoogleAPICallError, RetryError, OperationTimeoutError) as error:
-        return {position: _translate(error, queue) for position in range(len(tasks))}
+        return {position: _translate(error, queue, task.name) for position, task in enumerate(tasks)}
     failures = {
-        position: _translate(from_grpc_status(status.code, status.message), queue)
+        position: _translate(from_grpc_status(status.code, status.message), queue, tasks[position].name)
         for position, status in failed.items()
     }
     answers = iter(created)
@@ -313,7 +313,7 @@ def _mark_enqueued(task: Task, created: "tasks_v2.Task") -> None:
     task.was_enqueued = True
 
 
-def _translate(error: Exception, queue: str) -> errors.TaskQueueError:
+def _translate(error: Exception, queue: str, name: str | None) -> errors.TaskQueueError:
     """Return the error of ours that says what an error of the Cloud Tasks service or its client library means."""
     from concurrent.futures import TimeoutError as OperationTimeoutError
 
@@ -321,22 +321,23 @@ def _translate(error: Exception, queue: str) -> errors.TaskQueueError:
 
     text = getattr(error, "message", None) or str(error)
     where = f"queue {queue!r} of {settings.project()} in {settings.location()}"
+    what = f"task {name!r}, {where}" if name else where
     backend_error = _BACKEND_ERROR.search(text)
     if backend_error is not None and backend_error[1] in _BACKEND_ERRORS:
-        return _BACKEND_ERRORS[backend_error[1]](f"{where}: {text}")
+        return _BACKEND_ERRORS[backend_error[1]](f"{what}: {text}")
     match error:
         case google.AlreadyExists():
-            return errors.TaskAlreadyExistsError(f"{where} has, or had lately, a task of that name: {text}")
+            return errors.TaskAlreadyExistsError(f"There is, or was lately, a {what}: {text}")
         case google.NotFound():
             return errors.UnknownQueueError(f"There is no {where}: {text}")
         case google.FailedPrecondition() if "queue does not exist" in text.lower():
             return errors.UnknownQueueError(f"There is no {where}: {text}")
         case google.InvalidArgument() if "too large" in text.lower():
-            return errors.TaskTooLargeError(f"{where}: {text}")
+            return errors.TaskTooLargeError(f"{what}: {text}")
         case google.InvalidArgument() | google.OutOfRange():
-            return errors.InvalidTaskError(f"{where}: {text}")
+            return errors.InvalidTaskError(f"{what}: {text}")
         case google.Forbidden() | google.Unauthorized():
-            return errors.PermissionDeniedError(f"{where}: {text}")
+            return errors.PermissionDeniedError(f"{what}: {text}")
         case (
             google.RetryError()
             | OperationTimeoutError()
@@ -345,7 +346,7 @@ def _translate(error: Exception, queue: str) -> errors.TaskQueueError:
             | google.TooManyRequests()
             | google.Aborted()
         ):
-            return errors.TransientError(f"{where}: {text}")
+            return errors.TransientError(f"{what}: {text}")
         case google.InternalServerError() | google.Unknown():
-            return errors.InternalError(f"{where}: {text}")
-    return errors.TaskQueueError(f"{where}: {text}")
+            return errors.InternalError(f"{what}: {text}")
+    return errors.TaskQueueError(f"{what}: {text}")

@@ -101,7 +101,7 @@ def _dump_by_value(call: Call, protocol: int) -> bytes:
         return bytes(cloudpickle.dumps(call, protocol))
     except Exception as error:
         if protocol < pickle.HIGHEST_PROTOCOL:
-            # Protocol 0 knows no __slots__, which dataclasses have. What is by value, no other Python could read anyway.
+            # Protocol 0 knows no __slots__, which dataclasses have; and by value, no other Python could read it anyway.
             return _dump_by_value(call, pickle.HIGHEST_PROTOCOL)
         raise SerializationError(f"{describe(call[0])} or its arguments cannot be pickled: {error}") from error
 
