@@ -124,6 +124,7 @@ class Cloud:
         self.server: CloudTasksServer
         self.client: tasks_v2.CloudTasksAsyncClient
         self.address = ""
+        self.rest_url = ""
 
     @property
     def held(self) -> HeldClock:
@@ -144,11 +145,16 @@ class Cloud:
         await self._grpc.start()
         self._channel = grpc.aio.insecure_channel(self.address)
         self.client = tasks_v2.CloudTasksAsyncClient(transport=CloudTasksGrpcAsyncIOTransport(channel=self._channel))
+        self._rest = web.AppRunner(self.server.rest_app(), access_log=None, shutdown_timeout=0.1)
+        await self._rest.setup()
+        await web.TCPSite(self._rest, "127.0.0.1", 0).start()
+        self.rest_url = f"http://127.0.0.1:{self._rest.addresses[0][1]}"
         if dispatching:
             await self.server.start()
 
     async def close(self) -> None:
         await self.server.stop()
+        await self._rest.cleanup()
         await self._channel.close()
         await self._grpc.stop(0)
         self.database.close()

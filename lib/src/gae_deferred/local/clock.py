@@ -85,6 +85,12 @@ class HeldClock:
             heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
 
+    def next_wake(self) -> int | None:
+        """Return the time of the earliest timer that still waits, None if there is none."""
+        while self._timers and self._timers[0][2].cancelled:
+            heapq.heappop(self._timers)
+        return self._timers[0][0] if self._timers else None
+
     def advance(self, seconds: float) -> None:
         """Move the clock forward, waking each timer that comes due at its own time, in order.
 
@@ -114,3 +120,7 @@ class _HeldTimer:
 
     def cancel(self) -> None:
         self._callback = None
+
+    @property
+    def cancelled(self) -> bool:
+        return self._callback is None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gae_deferred.local.clock import SECOND, Clock, Timer
+from gae_deferred.local.cloud_tasks.last_minute import LastMinute
 from gae_deferred.local.cloud_tasks.messages import Queue, QueueState, Task
 from gae_deferred.local.cloud_tasks.names import short_name
 from gae_deferred.local.cloud_tasks.outcome import Outcome
@@ -89,6 +90,7 @@ class Dispatcher:
         limits = queue.settings.rate_limits
         self._bucket = TokenBucket(limits.max_dispatches_per_second, max(1, limits.max_burst_size))
         self._throttle = Throttle()
+        self._executed = LastMinute()
         self._attempts: dict[int, asyncio.Task[None]] = {}
         self._timer: Timer | None = None
         self._timer_time = 0
@@ -106,6 +108,10 @@ class Dispatcher:
     def in_flight(self) -> int:
         """How many attempts wait for their answer."""
         return len(self._attempts)
+
+    def executed_last_minute(self) -> int:
+        """Return how many attempts ended during the last minute."""
+        return self._executed.count(self._clock.now())
 
     @property
     def effective_rate(self) -> float:
@@ -152,8 +158,13 @@ class Dispatcher:
             self._quiet.clear()
             self._wake_handle = asyncio.get_running_loop().call_soon(self._look)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no attempt is in flight and none can begin before the clock moves on."""
+        return self._quiet.is_set()
+
     async def quiet(self) -> None:
-        """Wait until no attempt is in flight and none can begin before the clock moves on."""
+        """Wait until it :attr:`is_quiet`."""
         await self._quiet.wait()
 
     # When
@@ -264,6 +275,7 @@ class Dispatcher:
         request = outgoing_request(task, row, self.settings, self._around.targets)
         outcome = await self._around.sender.send(request)
         now = self._clock.now()
+        self._executed.add(now)
         self._heed(outcome, request, now)
         next_attempt = None if outcome.success else self._next_attempt(task, row, outcome, dispatched, forced=forced)
         await self._record(row, outcome, next_attempt, now)

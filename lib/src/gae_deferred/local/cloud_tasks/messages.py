@@ -19,7 +19,7 @@ import google.cloud
 from google.protobuf.message import Message
 
 
-def _types_without_clients(package: str) -> ModuleType:
+def types_without_clients(package: str) -> ModuleType:
     """Import ``<package>.types`` without running ``<package>/__init__.py``, unless that has run already."""
     if package in sys.modules:
         return importlib.import_module(f"{package}.types")
@@ -113,7 +113,7 @@ if TYPE_CHECKING:
     TaskView: Any
 
 else:
-    _v2 = _types_without_clients("google.cloud.tasks_v2")
+    _v2 = types_without_clients("google.cloud.tasks_v2")
     AppEngineHttpRequest = _v2.AppEngineHttpRequest.pb()
     AppEngineRouting = _v2.AppEngineRouting.pb()
     Attempt = _v2.Attempt.pb()

@@ -39,8 +39,9 @@ class QueueRegistry:
 
     async def quiet(self) -> None:
         """Wait until every queue is :meth:`quiet <gae_deferred.local.cloud_tasks.dispatch.Dispatcher.quiet>`."""
-        for dispatcher in self:
-            await dispatcher.quiet()
+        # Again from the start after each wait: an attempt may have created a task in any queue.
+        while (busy := next((dispatcher for dispatcher in self if not dispatcher.is_quiet), None)) is not None:
+            await busy.quiet()
 
     def __iter__(self) -> Iterator[Dispatcher]:
         return iter(list(self._dispatchers.values()))

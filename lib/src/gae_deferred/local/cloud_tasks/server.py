@@ -7,21 +7,24 @@ from typing import Any
 import grpc
 from aiohttp import web
 
-from gae_deferred.local.clock import SECOND, Clock, Timer
+from gae_deferred.local.clock import SECOND, Clock, HeldClock, Timer
 from gae_deferred.local.cloud_tasks.admin_service import AdminService
+from gae_deferred.local.cloud_tasks.beta import BetaApi
 from gae_deferred.local.cloud_tasks.dispatch import AttemptReport, Surroundings
 from gae_deferred.local.cloud_tasks.grpc_face import grpc_handlers
 from gae_deferred.local.cloud_tasks.messages import Queue, QueueState
+from gae_deferred.local.cloud_tasks.methods import api
 from gae_deferred.local.cloud_tasks.names import queue_name
 from gae_deferred.local.cloud_tasks.queue_service import QueueService
 from gae_deferred.local.cloud_tasks.queue_yaml import read_queue_yaml
 from gae_deferred.local.cloud_tasks.registry import YAML_TOMBSTONE_LIFETIME, QueueRegistry
 from gae_deferred.local.cloud_tasks.request import Targets
-from gae_deferred.local.cloud_tasks.rest_face import rest_app
+from gae_deferred.local.cloud_tasks.rest_face import RestFace
 from gae_deferred.local.cloud_tasks.sender import Sender
 from gae_deferred.local.cloud_tasks.store import Store
 from gae_deferred.local.cloud_tasks.task_service import TaskService
 from gae_deferred.local.cloud_tasks.validation import prepare_queue
+from gae_deferred.local.cloud_tasks.web_app import LocalRoutes, web_app
 from gae_deferred.local.storage import Database
 
 _RETENTION = 31 * 86400 * SECOND
@@ -61,9 +64,10 @@ class CloudTasksServer:
         self._registry = QueueRegistry(
             Surroundings(self._store, clock, self._sender, self._targets, rate_limits, on_attempt)
         )
-        self._queues = QueueService(self._store, self._registry, clock)
-        self._tasks = TaskService(self._store, self._registry, clock)
-        self._admin = AdminService(self._store, self._registry, clock)
+        tasks = TaskService(self._store, self._registry, clock)
+        admin = AdminService(self._store, self._registry, clock)
+        self._api = api(QueueService(self._store, self._registry, clock), tasks, admin)
+        self._beta = BetaApi(self._api, self._store, self._registry, clock)
         self._sweeper: Timer | None = None
         self._release_tasks_in_flight()
 
@@ -78,11 +82,11 @@ class CloudTasksServer:
 
     def grpc_handlers(self) -> "Sequence[grpc.GenericRpcHandler[Any, Any]]":
         """Return the handlers to add to a ``grpc.aio`` server."""
-        return grpc_handlers(self._queues, self._tasks, self._admin)
+        return grpc_handlers(self._api, self._beta)
 
     def rest_app(self) -> web.Application:
         """Return the web application to serve on the REST port."""
-        return rest_app()
+        return web_app(RestFace(self._api, self._beta), LocalRoutes(self._clock, self.advance))
 
     async def start(self) -> None:
         """Begin dispatching, what is left from the last time included."""
@@ -96,6 +100,21 @@ class CloudTasksServer:
         await self._registry.stop()
         self._release_tasks_in_flight()
         await self._sender.close()
+
+    async def advance(self, seconds: float) -> None:
+        """Move a held clock forward, stopping at each time that something is due until it has been attempted.
+
+        Raises:
+            TypeError: the clock is not a :class:`HeldClock <gae_deferred.local.clock.HeldClock>`.
+        """
+        if not isinstance(self._clock, HeldClock):
+            raise TypeError("Only a held clock can be advanced")
+        target = self._clock.now() + round(seconds * SECOND)
+        await self.quiet()
+        while (wake := self._clock.next_wake()) is not None and wake <= target:
+            self._clock.advance((wake - self._clock.now()) / SECOND)
+            await self.quiet()
+        self._clock.advance((target - self._clock.now()) / SECOND)
 
     async def quiet(self) -> None:
         """Wait until no attempt is in flight and none can begin before the clock moves on; for tests."""
