@@ -21,7 +21,14 @@ ROOT = Path(__file__).parent
 SAMPLES = ("flask", "django", "wsgi")
 
 TEST_TOOLS = ["hypothesis~=6.168", "pytest~=9.2", "pytest-asyncio~=1.5", "pytest-timeout~=2.4", "requests~=2.34"]
-LINT_TOOLS = ["mypy==2.4.1", "ruff==0.17.6", "grpc-stubs", "types-protobuf", "types-PyYAML"]
+LINT_TOOLS = ["mypy==2.4.1", "ruff==0.17.6"]
+TYPE_STUBS = [
+    "grpc-stubs==1.53.*",
+    "types-PyYAML==6.0.*",
+    "types-google-cloud-ndb==2.4.*",
+    "types-gunicorn==26.2.*",
+    "types-protobuf==7.35.*",
+]
 
 
 @nox.session(name="dev-flask")
@@ -74,7 +81,7 @@ def conformance(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and types, and how Terraform files are formatted. Changes nothing."""
-    install(session, *LINT_TOOLS)
+    install(session, *LINT_TOOLS, *TYPE_STUBS)
     check_samples_alike(session)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
