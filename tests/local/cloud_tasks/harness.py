@@ -149,6 +149,7 @@ class Cloud:
         await self._rest.setup()
         await web.TCPSite(self._rest, "127.0.0.1", 0).start()
         self.rest_url = f"http://127.0.0.1:{self._rest.addresses[0][1]}"
+        self.server.issuer = self.rest_url
         if dispatching:
             await self.server.start()
 

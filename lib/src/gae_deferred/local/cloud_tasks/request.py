@@ -5,6 +5,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from gae_deferred.local.clock import SECOND
+from gae_deferred.local.cloud_tasks.http_target import effective_request, may_have_body
 from gae_deferred.local.cloud_tasks.messages import AppEngineHttpRequest, HttpMethod, HttpRequest, Queue, Task
 from gae_deferred.local.cloud_tasks.names import short_name
 from gae_deferred.local.cloud_tasks.store import StoredTask
@@ -22,6 +23,18 @@ _RESERVED = frozenset({"host", "content-length", "user-agent"})
 _RESERVED_PREFIXES = ("x-google-", "x-appengine-", "x-cloudtasks-")
 
 
+class WantedToken(NamedTuple):
+    """A token to be issued for a request.
+
+    Parameters:
+        email: the service account's.
+        audience: of an ID token; None for an access token.
+    """
+
+    email: str
+    audience: str | None
+
+
 class OutgoingRequest(NamedTuple):
     """A request, ready to send.
 
@@ -30,6 +43,7 @@ class OutgoingRequest(NamedTuple):
         follow_redirects: only HTTP tasks follow them.
         deadline: the longest time to an answer, in microseconds.
         throttles: the statuses by which the target asks for fewer requests.
+        token: what the header ``Authorization`` is to carry.
     """
 
     method: str
@@ -40,6 +54,7 @@ class OutgoingRequest(NamedTuple):
     follow_redirects: bool
     deadline: int
     throttles: frozenset[int]
+    token: WantedToken | None = None
 
     @property
     def path(self) -> str:
@@ -98,18 +113,30 @@ def _app_engine_request(task: Task, row: StoredTask, queue: Queue, targets: Targ
 
 
 def _http_request(task: Task, row: StoredTask, queue: Queue) -> OutgoingRequest:
-    request: HttpRequest = task.http_request
+    request = effective_request(task.http_request, queue)
     headers = [(name, value) for name, value in request.headers.items() if not _is_reserved(name)]
+    token = _token(request)
+    if token is not None:
+        headers = [(name, value) for name, value in headers if name.lower() != "authorization"]
     return OutgoingRequest(
         method=HttpMethod(request.http_method).name,
         url=request.url,
         headers=[*headers, ("User-Agent", HTTP_USER_AGENT), *_task_headers(_HTTP_PREFIX, row, queue)],
-        body=row.body,
+        body=row.body if may_have_body(request) else b"",
         encoded=False,
         follow_redirects=True,
         deadline=from_duration(task.dispatch_deadline),
         throttles=frozenset({429, 503}),
+        token=token,
     )
+
+
+def _token(request: HttpRequest) -> WantedToken | None:
+    if request.HasField("oidc_token"):
+        return WantedToken(request.oidc_token.service_account_email, request.oidc_token.audience or request.url)
+    if request.HasField("oauth_token"):
+        return WantedToken(request.oauth_token.service_account_email, None)
+    return None
 
 
 def _is_reserved(name: str) -> bool:

@@ -12,6 +12,7 @@ from gae_deferred.local.clock import SECOND, Clock
 from gae_deferred.local.cloud_tasks.errors import Code
 from gae_deferred.local.cloud_tasks.outcome import Outcome, answered, unanswered
 from gae_deferred.local.cloud_tasks.request import OutgoingRequest
+from gae_deferred.local.cloud_tasks.tokens import TokenIssuer
 
 # Shorter than the 2 s for which gunicorn keeps an idle connection: a request sent while the app closes the connection
 # would fail for no fault of the app's.
@@ -25,10 +26,12 @@ class Sender:
 
     Parameters:
         clock: measures the deadlines.
+        tokens: issues the tokens that requests carry.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, tokens: TokenIssuer) -> None:
         self._clock = clock
+        self._tokens = tokens
         self._session: aiohttp.ClientSession | None = None
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -77,7 +80,7 @@ class Sender:
         async with self._open_session().request(
             request.method,
             URL(request.url, encoded=request.encoded),
-            headers=request.headers,
+            headers=[*request.headers, *await self._authorization(request)],
             data=request.body or None,
             allow_redirects=request.follow_redirects,
             max_redirects=_MAX_REDIRECTS,
@@ -85,6 +88,13 @@ class Sender:
             async for _ in response.content.iter_any():
                 pass
             return answered(response.status, self._retry_after(response.headers.get("Retry-After")))
+
+    async def _authorization(self, request: OutgoingRequest) -> list[tuple[str, str]]:
+        if request.token is None:
+            return []
+        email, audience = request.token
+        token = self._tokens.access_token() if audience is None else await self._tokens.id_token(email, audience)
+        return [("Authorization", f"Bearer {token}")]
 
     def _retry_after(self, value: str | None) -> float | None:
         """Read a ``Retry-After`` header (RFC 9110, 10.2.3): seconds, or a date."""

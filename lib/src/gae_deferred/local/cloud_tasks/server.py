@@ -23,6 +23,7 @@ from gae_deferred.local.cloud_tasks.rest_face import RestFace
 from gae_deferred.local.cloud_tasks.sender import Sender
 from gae_deferred.local.cloud_tasks.store import Store
 from gae_deferred.local.cloud_tasks.task_service import TaskService
+from gae_deferred.local.cloud_tasks.tokens import TokenIssuer
 from gae_deferred.local.cloud_tasks.validation import prepare_queue
 from gae_deferred.local.cloud_tasks.web_app import LocalRoutes, web_app
 from gae_deferred.local.storage import Database
@@ -59,7 +60,8 @@ class CloudTasksServer:
     ) -> None:
         self._clock = clock
         self._store = Store(database)
-        self._sender = Sender(clock)
+        self._tokens = TokenIssuer(self._store, issuer="http://127.0.0.1:8124")
+        self._sender = Sender(clock, self._tokens)
         self._targets = Targets(app_url, services or {})
         self._registry = QueueRegistry(
             Surroundings(self._store, clock, self._sender, self._targets, rate_limits, on_attempt)
@@ -80,13 +82,22 @@ class CloudTasksServer:
     def app_url(self, url: str) -> None:
         self._targets.app_url = url
 
+    @property
+    def issuer(self) -> str:
+        """The URL of the REST port, which ID tokens name as their issuer; may be changed until :meth:`start`."""
+        return self._tokens.issuer
+
+    @issuer.setter
+    def issuer(self, url: str) -> None:
+        self._tokens.issuer = url
+
     def grpc_handlers(self) -> "Sequence[grpc.GenericRpcHandler[Any, Any]]":
         """Return the handlers to add to a ``grpc.aio`` server."""
         return grpc_handlers(self._api, self._beta)
 
     def rest_app(self) -> web.Application:
         """Return the web application to serve on the REST port."""
-        return web_app(RestFace(self._api, self._beta), LocalRoutes(self._clock, self.advance))
+        return web_app(RestFace(self._api, self._beta), LocalRoutes(self._clock, self.advance, self._tokens))
 
     async def start(self) -> None:
         """Begin dispatching, what is left from the last time included."""

@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from gae_deferred.local.clock import SECOND
 from gae_deferred.local.cloud_tasks import retry
 from gae_deferred.local.cloud_tasks.errors import invalid
+from gae_deferred.local.cloud_tasks.http_target import MAX_HEADER_BYTES, check_http_target, header_overrides
 from gae_deferred.local.cloud_tasks.messages import (
     AppEngineHttpRequest,
     AppEngineRouting,
@@ -28,7 +29,6 @@ from gae_deferred.local.cloud_tasks.times import duration, from_duration, from_t
 
 MAX_TASK_BYTES = 1024 * 1024
 MAX_URL_CHARACTERS = 2083
-MAX_HTTP_HEADER_BYTES = 80 * 1024
 MAX_SCHEDULE_AHEAD = 30 * 86400 * SECOND
 MAX_RATE = 500.0
 MAX_CONCURRENT = 5000
@@ -61,6 +61,11 @@ def prepare_queue(queue: Queue, *, zero_doublings: bool = False) -> None:
     retry.complete(queue.retry_config, zero_doublings=zero_doublings)
     if queue.HasField("app_engine_routing_override"):
         _prepare_routing(queue.app_engine_routing_override, queue.name)
+    if queue.HasField("http_target"):
+        target = queue.http_target
+        check_http_target(target)
+        _check_headers(header_overrides(target), "Queue.http_target.header_overrides")
+        _check_header_size(header_overrides(target), "Queue.http_target.header_overrides")
     ratio = queue.stackdriver_logging_config.sampling_ratio
     if not 0.0 <= ratio <= 1.0:
         raise invalid(f"Queue.stackdriver_logging_config.sampling_ratio must be between 0.0 and 1.0, got {ratio}")
@@ -181,7 +186,7 @@ def _prepare_app_engine_request(request: AppEngineHttpRequest, queue: str) -> No
             f'{field}.relative_uri must begin with "/" and be a valid relative URI without spaces, '
             f'got "{request.relative_uri}"'
         )
-    _check_headers(request.headers, field)
+    _check_headers(request.headers, f"{field}.headers")
     names = {name.lower(): name for name in request.headers}
     agent = request.headers.pop(names["user-agent"]) if "user-agent" in names else ""
     request.headers["User-Agent"] = f"{agent} {APP_ENGINE_USER_AGENT}".lstrip()
@@ -206,10 +211,8 @@ def _prepare_http_request(request: HttpRequest) -> None:
     if request.body and request.http_method not in with_body:
         raise invalid(f"{field}.body is allowed only if http_method is POST, PUT or PATCH, got {_method(request)}")
     check_url(request.url, f"{field}.url")
-    _check_headers(request.headers, field)
-    size = sum(len(name.encode()) + len(value.encode()) for name, value in request.headers.items())
-    if size >= MAX_HTTP_HEADER_BYTES:
-        raise invalid(f"{field}.headers have {size} bytes, they must have less than {MAX_HTTP_HEADER_BYTES}")
+    _check_headers(request.headers, f"{field}.headers")
+    _check_header_size(request.headers, f"{field}.headers")
     for token in ("oauth_token", "oidc_token"):
         if request.HasField(token) and not getattr(request, token).service_account_email:
             raise invalid(f"{field}.{token}.service_account_email must be set")
@@ -244,6 +247,12 @@ def _method(request: AppEngineHttpRequest | HttpRequest) -> str:
 def _check_headers(headers: Mapping[str, str], field: str) -> None:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
-            raise invalid(f'{field}.headers has a name that no HTTP header can have: "{name}"')
+            raise invalid(f'{field} has a name that no HTTP header can have: "{name}"')
         if not _HEADER_VALUE.fullmatch(value):
-            raise invalid(f"{field}.headers[{name}] has a control character")
+            raise invalid(f"{field}[{name}] has a control character")
+
+
+def _check_header_size(headers: Mapping[str, str], field: str) -> None:
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in headers.items())
+    if size >= MAX_HEADER_BYTES:
+        raise invalid(f"{field} have {size} bytes, they must have less than {MAX_HEADER_BYTES}")

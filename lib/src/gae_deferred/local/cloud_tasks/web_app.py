@@ -9,29 +9,43 @@ from gae_deferred.local.clock import Clock, HeldClock
 from gae_deferred.local.cloud_tasks.errors import failed_precondition, invalid
 from gae_deferred.local.cloud_tasks.rest_face import MAX_BODY_BYTES, RestFace, google_errors
 from gae_deferred.local.cloud_tasks.times import timestamp
+from gae_deferred.local.cloud_tasks.tokens import CERTS_PATH, DISCOVERY_PATH, JWKS_PATH, TokenIssuer
 
 _LONGEST_ADVANCE = 366 * 86400
 
 
 class LocalRoutes:
-    """What the REST port has beyond the API: ``GET /``, ``GET /local/clock``, ``POST /local/clock:advance``.
+    """What the REST port has beyond the API: its status, its clock, and the key that ID tokens are verified by.
 
     Parameters:
         advance: moves a held clock by a number of seconds and returns when all that comes due has been attempted.
     """
 
-    def __init__(self, clock: Clock, advance: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(self, clock: Clock, advance: Callable[[float], Awaitable[None]], tokens: TokenIssuer) -> None:
         self._clock = clock
         self._advance = advance
+        self._tokens = tokens
 
     def add_routes(self, app: web.Application) -> None:
         """Add the URLs to a web application."""
         app.router.add_get("/", self._status)
         app.router.add_get("/local/clock", self._show_clock)
         app.router.add_post("/local/clock:advance", self._advance_clock)
+        app.router.add_get(DISCOVERY_PATH, self._discovery)
+        app.router.add_get(JWKS_PATH, self._jwks)
+        app.router.add_get(CERTS_PATH, self._certs)
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.json_response({"service": "cloud-tasks", "versions": ["v2", "v2beta3"]})
+
+    async def _discovery(self, request: web.Request) -> web.Response:
+        return web.json_response(self._tokens.discovery())
+
+    async def _jwks(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._tokens.jwks())
+
+    async def _certs(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._tokens.certs())
 
     async def _show_clock(self, request: web.Request) -> web.Response:
         return web.json_response(
