@@ -240,13 +240,13 @@ def test_composite_queries_agree_however_many_candidates_there_are(stub, count):
     [
         (where("v", "=", [1]), {}, "A list value is not allowed"),
         (where("v", "=", {"a": 1}), {}, "An entity value is not allowed"),
-        (where("v", "in", []), {}, "not empty"),
+        (where("v", "in", []), {}, "non-empty"),
         (where("v", "ancestor", 1), {}, "has ancestor"),
         (all_of(), {}, "at least one sub-filter"),
-        (all_of(where("a", "!=", 1), where("b", "!=", 1)), {}, "only one NOT_EQUAL"),
-        (where("v", "in", list(range(31))), {}, "at most 30 disjunctions"),
+        (all_of(where("a", "!=", 1), where("b", "!=", 1)), {}, "only a single"),
+        (where("v", "in", list(range(31))), {}, "the maximum is 30"),
         (None, {"offset": -1}, "offset"),
-        (None, {"select": ["a", "a"]}, "more than once"),
+        (None, {"select": ["a", "a"]}, "multiple times"),
     ],
 )
 def test_queries_that_break_a_rule_are_refused(stub, filters, fields, message):

@@ -108,12 +108,15 @@ def test_a_rolled_back_transaction_is_over(stub):
     with refused("INVALID_ARGUMENT", "no longer valid"):
         stub.commit(Mutation(upsert=stub.entity("K", 1)), transaction=transaction)
     assert stub.get("K", 1) is None
+    stub.call("Rollback", transaction=transaction)  # as clients do after a failed commit
+    with refused("INVALID_ARGUMENT", "Invalid transaction"):
+        stub.call("Rollback", transaction=b"never begun")
 
 
 def test_a_transaction_commits_once_and_belongs_to_its_project(stub):
     transaction = stub.begin()
     other = Stub(stub.address, stub.project + "-other")
-    with refused("INVALID_ARGUMENT", "no longer valid"):
+    with refused("INVALID_ARGUMENT", "Invalid transaction"):
         other.get("K", 1, transaction=transaction)
     stub.commit(transaction=transaction)
     with refused("INVALID_ARGUMENT", "no longer valid"):

@@ -103,7 +103,7 @@ class Stub:
     def close(self) -> None:
         self.channel.close()
 
-    def call(self, method: str, timeout: float = 20.0, **fields: Any) -> Any:
+    def call(self, method: str, timeout: float = 20.0, wait_for_ready: bool = False, **fields: Any) -> Any:
         """Call a method of the Datastore service with the fields of its request."""
         request = getattr(types, f"{method}Request").pb()(project_id=self.project, database_id=self.database, **fields)
         response = getattr(types, f"{method}Response").pb()
@@ -112,7 +112,7 @@ class Stub:
             request_serializer=type(request).SerializeToString,
             response_deserializer=response.FromString,
         )
-        return call(request, timeout=timeout)
+        return call(request, timeout=timeout, wait_for_ready=wait_for_ready)
 
     # Keys and entities
 

@@ -19,6 +19,9 @@ MOST_DISJUNCTS = 30
 MOST_EXCLUDED = 10
 """Values in a NOT_IN."""
 
+_TOO_MANY = f"Too many disjunctions after normalization, the maximum is {MOST_DISJUNCTS}"
+_ANCESTORS = "All disjunctions must have a common and unique ancestor constraint."
+
 _LESS = (PropertyFilter.LESS_THAN, PropertyFilter.LESS_THAN_OR_EQUAL)
 _INEQUALITIES = (*_LESS, PropertyFilter.GREATER_THAN, PropertyFilter.GREATER_THAN_OR_EQUAL)
 
@@ -50,7 +53,7 @@ class Conjunction:
         for name, interval in other.ranges.items():
             ranges[name] = ranges[name].intersect(interval) if name in ranges else interval
         if self.ancestor is not None and other.ancestor not in (None, self.ancestor):
-            raise InvalidArgument("Only one ancestor is allowed per query.")
+            raise InvalidArgument(_ANCESTORS)
         return Conjunction(equal, ranges, self.ancestor if self.ancestor is not None else other.ancestor)
 
     def candidates(self, path: bytes, indexed: Mapping[str, Sequence[bytes]]) -> dict[str, Sequence[bytes]] | None:
@@ -101,20 +104,18 @@ class FilterParser:
         """
         conjunctions = self._filter(message)
         if len(conjunctions) > MOST_DISJUNCTS:
-            raise InvalidArgument(
-                f"A query may have at most {MOST_DISJUNCTS} disjunctions, this has {len(conjunctions)}"
-            )
+            raise InvalidArgument(_TOO_MANY)
         if len({conjunction.ancestor for conjunction in conjunctions}) > 1:
-            raise InvalidArgument("All disjunctions of a query must have the same ancestor filter.")
+            raise InvalidArgument(_ANCESTORS)
         self._check_operators()
         return tuple(conjunctions)
 
     def _check_operators(self) -> None:
         negative = [op for op in self._operators if op in (PropertyFilter.NOT_EQUAL, PropertyFilter.NOT_IN)]
         if len(negative) > 1:
-            raise InvalidArgument("A query may have only one NOT_EQUAL or NOT_IN filter.")
+            raise InvalidArgument("Only a single 'NOT_EQUAL' or 'NOT_IN' is allowed per query.")
         if PropertyFilter.NOT_IN in negative and PropertyFilter.IN in self._operators:
-            raise InvalidArgument("NOT_IN cannot be combined with IN or OR in one query.")
+            raise InvalidArgument("'NOT_IN' cannot be used in the same query with 'IN' or 'OR'.")
 
     def _filter(self, message: Message) -> list[Conjunction]:
         kind = message.WhichOneof("filter_type")
@@ -136,7 +137,7 @@ class FilterParser:
         joined = [EVERYTHING]
         for part in parts:
             if len(joined) * len(part) > MOST_DISJUNCTS:
-                raise InvalidArgument(f"A query may have at most {MOST_DISJUNCTS} disjunctions.")
+                raise InvalidArgument(_TOO_MANY)
             joined = [left.join(right) for left, right in itertools.product(joined, part)]
         return joined
 
@@ -162,18 +163,21 @@ class FilterParser:
         if name != KEY:
             raise InvalidArgument(f"has ancestor is only supported on {KEY}, not {name}")
         if value.WhichOneof("value_type") != "key_value":
-            raise InvalidArgument("The value of a HAS_ANCESTOR filter must be a key.")
+            raise InvalidArgument("HAS_ANCESTOR requires a key value")
         return Conjunction(ancestor=self._encode(KEY, value))
 
     def _membership(self, name: str, op: int, value: ValueMessage) -> list[Conjunction]:
+        operator = "IN" if op == PropertyFilter.IN else "NOT_IN"
         elements = value.array_value.values
-        if value.WhichOneof("value_type") != "array_value" or not elements:
-            raise InvalidArgument(f"The value of an IN or NOT_IN filter on {name} must be an array that is not empty.")
+        if value.WhichOneof("value_type") != "array_value":
+            raise InvalidArgument(f"{operator} requires an ArrayValue.")
+        if not elements:
+            raise InvalidArgument(f"{operator} requires a non-empty ArrayValue.")
         encodings = sorted({self._encode(name, element) for element in elements})
         if op == PropertyFilter.IN:
             return [Conjunction(equal={name: (encoded,)}) for encoded in encodings]
         if len(elements) > MOST_EXCLUDED:
-            raise InvalidArgument(f"NOT_IN supports at most {MOST_EXCLUDED} values, this has {len(elements)}.")
+            raise InvalidArgument(f"NOT_IN supports up to {MOST_EXCLUDED} values.")
         return self._except(name, encodings)
 
     def _except(self, name: str, encodings: Sequence[bytes]) -> list[Conjunction]:

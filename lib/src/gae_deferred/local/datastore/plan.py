@@ -104,7 +104,7 @@ class Planner:
             IndexRange(part.index_id, part.prefix, part.keys.intersect(key_range(part.prefix, physical)))
             for part in ranges
         )
-        return Scan(cut, backwards, self._in_order(constants), exact)
+        return Scan(cut, backwards, self._in_order(constants), exact and not query.required)
 
     def _in_order(self, constants: dict[int, bytes]) -> dict[int, bytes]:
         order = self._query.order

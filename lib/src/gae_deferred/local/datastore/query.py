@@ -31,6 +31,7 @@ class Query:
         keys_only: whether results have only keys.
         distinct: how many components at the front of ``order`` no two results may have the same values of.
         bounds: the positions between which results lie, from the cursors.
+        required: other properties that results must have an indexed value of.
         offset: results to skip.
         limit: the most results to return, or None.
     """
@@ -43,6 +44,7 @@ class Query:
     keys_only: bool = False
     distinct: int = 0
     bounds: Interval = EVERYTHING
+    required: tuple[str, ...] = ()
     offset: int = 0
     limit: int | None = None
 
@@ -68,7 +70,7 @@ class Query:
 
     def _of(self, conjunction: Conjunction, path: bytes, indexed: Mapping[str, Sequence[bytes]]) -> Iterator[bytes]:
         candidates = conjunction.candidates(path, indexed)
-        if candidates is None:
+        if candidates is None or not all(name in indexed for name in self.required):
             return
         columns: list[list[bytes]] = []
         for name, descending in self.order:
@@ -119,28 +121,40 @@ def parse(message: Message, partition: Partition) -> Query:
         validation.check_name(kind, "kind", reserved=True)
     validation.check_dimension(partition.namespace, "namespace id", reserved=True)
     if message.offset < 0:
-        raise InvalidArgument("The query offset must not be negative.")
+        raise InvalidArgument("Offset must be non-negative.")
     limit = message.limit.value if message.HasField("limit") else None
     if limit is not None and limit < 0:
-        raise InvalidArgument("The query limit must not be negative.")
+        raise InvalidArgument("Limit must be non-negative.")
 
     conjunctions, inequalities = filters.parse(message.filter if message.HasField("filter") else Filter(), partition)
-    explicit = _explicit_order(message)
+    explicit, ineffective = _explicit_order(message)
     projection = tuple(item.property.name for item in message.projection)
     keys_only = projection == (KEY,)
     if keys_only:
         projection = ()
     distinct = tuple(item.name for item in message.distinct_on)
-    _check_projection(projection, distinct, conjunctions)
+    _check_projection(projection, conjunctions)
     if kind is None:
         _check_kindless(conjunctions, explicit, projection)
     order = _complete_order(explicit, inequalities, projection, distinct)
+    sorted_by = {name for name, _ in order}
+    required = tuple(sorted({*ineffective, *inequalities} - sorted_by))
     bounds = Interval(
         cursor.decode(message.start_cursor, order) if message.start_cursor else None,
         cursor.decode(message.end_cursor, order) if message.end_cursor else None,
     )
     return Query(
-        partition, kind, conjunctions, order, projection, keys_only, len(distinct), bounds, message.offset, limit
+        partition,
+        kind,
+        conjunctions,
+        order,
+        projection,
+        keys_only,
+        len(distinct),
+        bounds,
+        required,
+        message.offset,
+        limit,
     )
 
 
@@ -158,29 +172,29 @@ def reading(query: Query, names: Sequence[str]) -> Query:
     )
 
 
-def _explicit_order(message: Message) -> list[Component]:
-    """Return the order that a query asks for, without what cannot make a difference."""
+def _explicit_order(message: Message) -> tuple[list[Component], tuple[str, ...]]:
+    """Return the order that a query asks for, and properties that it sorts by to no effect, after the key."""
     components: list[Component] = []
+    ineffective: list[str] = []
+    by_key = False
     for item in message.order:
         name = item.property.name
         validation.check_name(name, "property.name", reserved=name == KEY)
-        if all(component.property != name for component in components):
+        if by_key:
+            ineffective.append(name)
+        elif all(component.property != name for component in components):
             components.append(Component(name, item.direction == PropertyOrder.DESCENDING))
-        if name == KEY:  # no two results have the same
-            break
-    return components
+            by_key = name == KEY
+    return components, tuple(ineffective)
 
 
-def _check_projection(projection: Sequence[str], distinct: Sequence[str], conjunctions: Sequence[Conjunction]) -> None:
+def _check_projection(projection: Sequence[str], conjunctions: Sequence[Conjunction]) -> None:
     if len(set(projection)) < len(projection):
-        raise InvalidArgument("Cannot project the same property more than once.")
+        raise InvalidArgument("Cannot project a property multiple times.")
     for name in projection:
         validation.check_name(name, "property.name", reserved=name == KEY)
         if any(name in conjunction.equal for conjunction in conjunctions):
             raise InvalidArgument(f"Cannot use projection on a property with an equality filter: {name}")
-    for name in distinct:
-        if projection and name not in projection:
-            raise InvalidArgument(f"A distinct-on property must be in the projection: {name}")
 
 
 def _check_kindless(
@@ -209,7 +223,7 @@ def _complete_order(
     if distinct:
         leading = {component.property for component in order[: len(distinct)]}
         if order and not leading <= set(distinct):
-            raise InvalidArgument("The distinct-on properties must come first in the order.")
+            raise InvalidArgument("All group by properties must be ordered before any non group by properties.")
         order[len(leading) : len(leading)] = [Component(name) for name in distinct if name not in leading]
     direction = order[-1].descending if order else False
     sorted_already = {component.property for component in order}

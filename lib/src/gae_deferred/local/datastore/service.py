@@ -79,8 +79,7 @@ class DatastoreService:
         response = messages.LookupResponse()
         transaction, version = self._begin_read(request.read_options, scope, response)
         size = 0
-        for key in request.keys:
-            name = entity_key(key)
+        for name, key in {entity_key(key): key for key in request.keys}.items():
             if size > _LOOKUP_SIZE:
                 response.deferred.add().CopyFrom(key)
                 continue
@@ -100,7 +99,7 @@ class DatastoreService:
         """Return a batch of a query's results."""
         scope = _scope(request)
         if request.WhichOneof("query_type") != "query":
-            raise InvalidArgument("A query is required.")
+            raise InvalidArgument("one of fields Query.query and Query.gql_query must be set")
         parsed = query.parse(request.query, _partition(request, scope))
         mask = property_paths.parse_mask(request.property_mask) if request.HasField("property_mask") else None
         if mask is not None and (parsed.projection or parsed.keys_only):
@@ -169,15 +168,15 @@ class DatastoreService:
         return messages.BeginTransactionResponse(transaction=number)
 
     def _begin(self, options: Message, scope: Partition) -> bytes:
-        version: int | None = None
-        if options.WhichOneof("mode") == "read_only" and options.read_only.HasField("read_time"):
+        read_only = options.WhichOneof("mode") == "read_only"
+        version = self.entities.last_version() if read_only else None
+        if read_only and options.read_only.HasField("read_time"):
             version = self._check_read_time(messages.timestamp_micros(options.read_only.read_time))
-        return self._transactions.begin(scope[:2], read_only=options.WhichOneof("mode") == "read_only", version=version)
+        return self._transactions.begin(scope[:2], read_only=read_only, version=version)
 
     async def rollback(self, request: Message) -> Message:
         """End a transaction without storing anything."""
-        self._transactions.get(request.transaction, _scope(request)[:2])
-        self._transactions.end(request.transaction)
+        self._transactions.roll_back(request.transaction, _scope(request)[:2])
         return messages.RollbackResponse()
 
     async def commit(self, request: Message) -> Message:
@@ -186,7 +185,7 @@ class DatastoreService:
         transactional = request.mode != messages.CommitRequest.NON_TRANSACTIONAL
         selector = request.WhichOneof("transaction_selector")
         if transactional and selector is None:
-            raise InvalidArgument("A transactional commit needs a transaction.")
+            raise InvalidArgument("transactional commit requires a transaction")
         if not transactional and selector is not None:
             raise InvalidArgument("A non-transactional commit cannot have a transaction.")
         transaction: Transaction | None = None

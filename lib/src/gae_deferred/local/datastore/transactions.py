@@ -18,6 +18,9 @@ LONGEST = 270 * SECOND
 LONGEST_IDLE = 60 * SECOND
 """How long it may go without a request, likewise."""
 
+_REMEMBERED = 10_000
+"""Transactions that have ended of which the ids are remembered, to tell a client what is wrong."""
+
 
 @dataclass
 class Transaction:
@@ -93,6 +96,7 @@ class TransactionTable:
         self._clock = clock
         self._open: dict[bytes, tuple[Transaction, int]] = {}
         self._timers: dict[bytes, Timer] = {}
+        self._ended: dict[bytes, None] = {}
 
     def begin(self, scope: tuple[str, str], *, read_only: bool, version: int | None = None) -> bytes:
         """Open a transaction and return its id.
@@ -120,14 +124,29 @@ class TransactionTable:
             InvalidArgument: there is none of this id in this project and database, or not any more.
         """
         found = self._open.get(number)
-        if found is None or found[0].scope != scope:
+        if number in self._ended:
             raise InvalidArgument("The referenced transaction has expired or is no longer valid.")
+        if found is None or found[0].scope != scope:
+            raise InvalidArgument("Invalid transaction.")
         self._touch(number)
         return found[0]
 
+    def roll_back(self, number: bytes, scope: tuple[str, str]) -> None:
+        """End a transaction. One that has ended already stays so: clients roll back what failed to commit.
+
+        Raises:
+            InvalidArgument: there never was one of this id in this project and database.
+        """
+        if number not in self._ended:
+            self.get(number, scope)
+            self.end(number)
+
     def end(self, number: bytes) -> None:
-        """Forget a transaction."""
-        self._open.pop(number, None)
+        """Close a transaction."""
+        if self._open.pop(number, None) is not None:
+            self._ended[number] = None
+            if len(self._ended) > _REMEMBERED:
+                del self._ended[next(iter(self._ended))]
         timer = self._timers.pop(number, None)
         if timer is not None:
             timer.cancel()

@@ -1,0 +1,1 @@
+../local/datastore/wire.py
