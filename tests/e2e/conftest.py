@@ -48,18 +48,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     app("--increments", type=int, default=50, help="how often each of them increments")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    here = Path(__file__).parent
+    asked_for = any(Path(argument.partition("::")[0]).resolve().is_relative_to(here) for argument in config.args)
+    if asked_for and not has_app(config):
+        raise pytest.UsageError("Which app is to be tested? Add --serve samples/flask, or --base-url and its --project")
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave these tests out of a run that is not about them: `pytest` alone does not know the options above."""
-    if not hasattr(config.option, "base_url"):
+    """Leave these tests out of a run that is about others, and those that kill the app if it is not ours to kill."""
+    if not has_app(config) or (collection_path.name == "test_restart.py" and not config.option.serve):
         return True
-    if collection_path.name == "test_restart.py" and not config.option.serve:
-        return True  # only who serves an app can kill it
     return None
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    if hasattr(config.option, "base_url") and not (config.option.base_url or config.option.serve):
-        raise pytest.UsageError("Which app is to be tested? Add --serve samples/flask, or --base-url and its --project")
+def has_app(config: pytest.Config) -> bool:
+    """Tell whether the options name an app to test."""
+    return bool(config.option.base_url or config.option.serve)
 
 
 def eventually(condition: Callable[[], bool], within: float, hope: str) -> None:

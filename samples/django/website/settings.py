@@ -36,6 +36,7 @@ WSGI_APPLICATION = "main.app"
 INSTALLED_APPS = []
 DATABASES = {}
 
+TIME_ZONE = "UTC"
 USE_TZ = True
 LANGUAGE_CODE = "en"
 
