@@ -87,12 +87,12 @@ def test_any_time_in_any_zone_is_sent_exactly(eta: datetime.datetime):
 
 def test_retry_options_become_a_retry_config(queue: FakeCloudTasks):
     options = TaskRetryOptions(
-        min_backoff_seconds=2.3, max_backoff_seconds=100, task_age_limit=3600.5, max_doublings=4, task_retry_limit=5
+        min_backoff_seconds=2.01, max_backoff_seconds=100, task_age_limit=3600.5, max_doublings=4, task_retry_limit=5
     )
     config = tasks_v2.RetryConfig.pb(sent_by_defer(queue, _retry_options=options).retry_config)
     assert config.max_attempts == 6  # the first attempt is no retry
     assert config.max_doublings == 4
-    assert (config.min_backoff.seconds, config.min_backoff.nanos) == (2, 300_000_000)
+    assert (config.min_backoff.seconds, config.min_backoff.nanos) == (2, 10_000_000)
     assert config.max_backoff.ToSeconds() == 100
     assert config.max_retry_duration.ToSeconds() == 3601
 
@@ -264,6 +264,7 @@ def test_an_operation_that_failed_without_a_word_fails_every_task(queue: FakeClo
         0: errors.InternalError,
         1: errors.InternalError,
     }
+    assert "oh" in str(caught.value)
 
 
 def test_an_operation_that_does_not_finish_in_time_is_a_transient_error(

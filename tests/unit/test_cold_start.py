@@ -1,6 +1,7 @@
 """Google's client libraries are loaded when first needed, not before: App Engine starts instances on demand."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -9,9 +10,10 @@ import pytest
 HEAVY = ("grpc", "google", "cloudpickle", "proto", "requests", "asyncio", "http.client", "ssl")
 
 
-def heavy_modules(code: str, **environment: str) -> list[str]:
+def heavy_modules(code: str) -> list[str]:
     """Return those of the heavy modules that a new process has loaded after it has run some code."""
     report = f"import json, sys; print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -130,6 +130,8 @@ BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"_target": "a\r\nb"}, errors.InvalidTaskError, r"'a\r\nb'"),
     ({"_target": "a", "_headers": {"hOST": "b"}}, errors.InvalidTaskError, "'b'"),
     ({"_headers": {"a b": "c"}}, errors.InvalidTaskError, "'a b'"),
+    ({"_headers": 5}, errors.InvalidTaskError, "5"),
+    ({"_headers": "X-A: b"}, errors.InvalidTaskError, "'X-A: b'"),
     ({"_headers": {"X-A": "b\r\nX-B: c"}}, errors.InvalidTaskError, r"'b\r\nX-B: c'"),
     ({"_headers": {"X-A": 5}}, errors.InvalidTaskError, "5"),
     ({"_retry_options": {"task_retry_limit": 3}}, errors.InvalidTaskError, "{'task_retry_limit': 3}"),

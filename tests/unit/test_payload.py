@@ -1,6 +1,8 @@
 """A call written by one process runs in another, whatever kind of callable it is."""
 
+import functools
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -33,7 +35,7 @@ def python(*args: str, stdin: str = "", **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, *args],
         input=stdin,
-        env={"PYTHONPATH": str(HERE), **environment},
+        env={"PYTHONPATH": os.pathsep.join(sys.path), **environment},
         capture_output=True,
         text=True,
     )
@@ -123,6 +125,24 @@ def test_what_is_not_callable_raises_value_error_that_names_it(obj):
     with pytest.raises(ValueError, match="Only a callable can be deferred") as caught:
         deferred.serialize(obj)
     assert repr(obj) in str(caught.value)
+
+
+async def coroutine_function() -> None: ...
+
+
+def generator_function():
+    yield
+
+
+async def async_generator_function():
+    yield
+
+
+@pytest.mark.parametrize("lazy", [coroutine_function, generator_function, async_generator_function])
+def test_a_call_that_would_do_nothing_raises_value_error_that_names_it(lazy):
+    for function in (lazy, functools.partial(lazy)):
+        with pytest.raises(ValueError, match=f"{lazy.__name__} would do nothing"):
+            deferred.serialize(function)
 
 
 def nested_deeply() -> list:

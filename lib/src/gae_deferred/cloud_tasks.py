@@ -305,7 +305,7 @@ def _retry_config(options: TaskRetryOptions) -> "tasks_v2.RetryConfig":
 
 
 def _set_seconds(duration: "Duration", seconds: float) -> None:
-    duration.FromNanoseconds(round(seconds * 1e9))  # not truncated: 2.3 s is 2299999999.9999998 ns
+    duration.FromNanoseconds(round(seconds * 1e9))  # not truncated: 2.01 s is 2009999999.9999998 ns
 
 
 def _mark_enqueued(task: Task, created: "tasks_v2.Task") -> None:

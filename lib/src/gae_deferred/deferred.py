@@ -19,6 +19,7 @@ from gae_deferred import caller, cloud_tasks, datastore, payload, payload_store
 from gae_deferred.errors import (
     BadTransactionStateError,
     Error,
+    InvalidTaskError,
     PermanentTaskFailure,
     RequestRefusedError,
     SingularTaskFailure,
@@ -82,7 +83,7 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         The task, as the queue has taken it.
 
     Raises:
-        ValueError: ``obj`` is not callable.
+        ValueError: ``obj`` is not callable, or a call of it would do nothing (an ``async def``, a generator function).
         SerializationError: the callable or an argument cannot be pickled.
         InvalidTaskError: an option is not valid (its subclasses: name, URL, ETA, size).
         InvalidQueueNameError: there can be no queue of that name.
@@ -110,7 +111,11 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
     url = kwargs.pop("_url", DEFAULT_URL)
     queue = kwargs.pop("_queue", DEFAULT_QUEUE)
     headers = {"Content-Type": "application/octet-stream", CALLABLE_HEADER: _name_for_header(obj)}
-    headers |= kwargs.pop("_headers", None) or {}
+    own_headers = kwargs.pop("_headers", None) or {}
+    try:
+        headers |= own_headers
+    except (TypeError, ValueError) as error:
+        raise InvalidTaskError(f"The headers are {own_headers!r:.100}; they take a dict") from error
     if kwargs.pop("_transactional", False):
         _refuse_transactional()
     return Task(serialize(obj, *args, **kwargs), queue=queue, url=url, headers=headers, **options)
@@ -141,7 +146,7 @@ def serialize(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> bytes:
     """Return a call as the bytes that :func:`run` takes: a pickle of ``(callable, args, kwargs)``.
 
     Raises:
-        ValueError: ``obj`` is not callable.
+        ValueError: ``obj`` is not callable, or is an ``async def`` or a generator function.
         SerializationError: the callable or an argument cannot be pickled.
     """
     return payload.dump(obj, args, kwargs)

@@ -59,7 +59,7 @@ class InvalidTaskNameError(InvalidTaskError):
 
 
 class InvalidUrlError(InvalidTaskError):
-    """A task's URL is not relative, does not begin with ``/``, or is longer than 2083 characters."""
+    """A task's URL is not relative, has a fragment or unencoded characters, or is longer than 2083 characters."""
 
 
 class InvalidEtaError(InvalidTaskError):

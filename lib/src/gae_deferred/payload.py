@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import io
 import pickle
 import types
@@ -10,6 +11,8 @@ from typing import Any
 
 from gae_deferred import settings
 from gae_deferred.errors import SerializationError
+
+_LAZY = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -28,7 +31,8 @@ def dump(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, An
     Python version that wrote it (such as 3.12) can read that.
 
     Raises:
-        ValueError: ``obj`` is not callable (the class that the bundled SDK raises).
+        ValueError: ``obj`` is not callable (the class that the bundled SDK raises), or its call would do nothing, as
+            that of an ``async def`` or of a generator function.
         SerializationError: the callable or an argument can be written by neither.
     """
     call = _curry(obj, args, dict(kwargs))
@@ -74,6 +78,11 @@ invoke_member.__module__ = "gae_deferred.deferred"
 
 
 def _curry(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    if any(is_lazy(obj) for is_lazy in _LAZY):
+        raise ValueError(
+            f"A call of {describe(obj)} would do nothing: it makes a coroutine or generator, and nobody runs that. "
+            "Defer a function that does, for example with asyncio.run"
+        )
     if isinstance(obj, types.MethodType):
         name = _member_name(obj)
         if name is None:

@@ -1,6 +1,7 @@
 """Google's clients work in a process that was forked from one that used them, and in the one that forked."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -44,7 +45,11 @@ print(json.dumps([used, stored]))
 
 def test_clients_work_before_and_after_a_fork_in_both_processes(local: LocalApp):
     done = subprocess.run(
-        [sys.executable, "-c", FORK], env=local.cloud.environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", FORK],
+        env={"PYTHONPATH": os.pathsep.join(sys.path), **local.cloud.environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     used, stored = json.loads(done.stdout)
