@@ -2,10 +2,10 @@
 
 import sqlite3
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gae_deferred.local.clock import SECOND, Clock, Timer
-from gae_deferred.local.datastore import aggregation, messages, property_paths, query, results, validation
+from gae_deferred.local.datastore import aggregation, gql, messages, property_paths, query, results, validation
 from gae_deferred.local.datastore.errors import FailedPrecondition, InvalidArgument
 from gae_deferred.local.datastore.ids import IdAllocator
 from gae_deferred.local.datastore.interval import Interval
@@ -98,13 +98,18 @@ class DatastoreService:
     async def run_query(self, request: Message) -> Message:
         """Return a batch of a query's results."""
         scope = _scope(request)
-        if request.WhichOneof("query_type") != "query":
+        partition = _partition(request, scope)
+        response = messages.RunQueryResponse()
+        message = request.query
+        if request.WhichOneof("query_type") == "gql_query":
+            message = _parse_gql(request.gql_query, partition, messages.Query)
+            response.query.CopyFrom(message)
+        elif request.WhichOneof("query_type") is None:
             raise InvalidArgument("one of fields Query.query and Query.gql_query must be set")
-        parsed = query.parse(request.query, _partition(request, scope))
+        parsed = query.parse(message, partition)
         mask = property_paths.parse_mask(request.property_mask) if request.HasField("property_mask") else None
         if mask is not None and (parsed.projection or parsed.keys_only):
             raise InvalidArgument("property masks are not allowed on projection queries")
-        response = messages.RunQueryResponse()
         transaction, version = self._begin_read(request.read_options, scope, response)
         batch = await self._runner.batch(parsed, version)
         if transaction is not None:
@@ -116,10 +121,13 @@ class DatastoreService:
     async def run_aggregation_query(self, request: Message) -> Message:
         """Return the aggregations of a query's results."""
         scope = _scope(request)
-        if request.WhichOneof("query_type") != "aggregation_query":
-            raise InvalidArgument("An aggregation query is required.")
-        parsed = aggregation.parse(request.aggregation_query, _partition(request, scope))
+        partition = _partition(request, scope)
         response = messages.RunAggregationQueryResponse()
+        message = request.aggregation_query
+        if request.WhichOneof("query_type") == "gql_query":
+            message = _parse_gql(request.gql_query, partition, messages.AggregationQuery)
+            response.query.CopyFrom(message)
+        parsed = aggregation.parse(message, partition)
         transaction, version = self._begin_read(request.read_options, scope, response)
         as_of = self.entities.last_version() if version is None else version
         async for batch in self._runner.batches(parsed.query, as_of):
@@ -277,3 +285,15 @@ def _partition(request: Message, scope: Partition) -> Partition:
     if (asked.project_id or scope.project, asked.database_id or scope.database) != scope[:2]:
         raise InvalidArgument(f"mismatched databases within request: {scope.project} vs. {asked.project_id}")
     return Partition(scope.project, scope.database, asked.namespace_id)
+
+
+def _parse_gql(message: Message, partition: Partition, wanted: Any) -> Message:
+    """Return the query that a GqlQuery stands for.
+
+    Raises:
+        InvalidArgument: it is not GQL, or aggregates where it should not, or the other way round.
+    """
+    parsed = gql.parse(message, partition)
+    if not isinstance(parsed, wanted):
+        raise InvalidArgument(f"GQL query error: expected a {wanted.DESCRIPTOR.name}.")
+    return parsed
