@@ -112,7 +112,7 @@ def _import_app(target: str) -> "WSGIApplication":
     for name in attribute.split("."):
         app = getattr(app, name)
     if not callable(app):
-        raise TypeError(f"{target} is a {type(app).__name__}, not a WSGI app")
+        raise TypeError(f"{target} is of type {type(app).__name__}, which is no WSGI app")
     return app  # type: ignore[no-any-return]  # a callable: what more can be told of a WSGI app
 
 
@@ -122,7 +122,7 @@ def _describe(error: BaseException, target: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name == module:
         return f"There is no module {module!r} in {Path.cwd()}; --app-dir says where else to look"
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename in _IMPORT_FILES:
+    while trace is not None and trace.tb_frame.f_code.co_filename in _IMPORT_FILES:
         trace = trace.tb_next
     return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,7 +83,8 @@ def emulators(**parameters: Any) -> None:
     """
     from gae_deferred.local import emulators
 
-    _run(emulators.serve, _make_options(Path(), parameters))
+    options = _make_options(Path(), parameters)
+    _run(lambda: emulators.serve(options))
 
 
 @main.command(context_settings={"show_default": True})
@@ -109,7 +110,7 @@ def dev(target: str, app_dir: Path, host: str, port: int, **parameters: Any) -> 
     if parameters["queue_yaml"] is None and (app_dir / "queue.yaml").is_file():
         parameters["queue_yaml"] = app_dir / "queue.yaml"
     options = _make_options(app_dir, {"host": host, **parameters})
-    _run(dev.serve, dev.App(target=target, folder=app_dir, host=host, port=port), options)
+    _run(lambda: dev.serve(dev.App(target=target, folder=app_dir, host=host, port=port), options))
 
 
 def _make_options(folder: Path, parameters: dict[str, Any]) -> Any:
@@ -128,14 +129,14 @@ def _make_options(folder: Path, parameters: dict[str, Any]) -> Any:
     )
 
 
-def _run(serve: Callable[..., Any], *arguments: Any) -> None:
+def _run(serve: Callable[[], Coroutine[None, None, None]]) -> None:
     """Run a server until it is stopped, or say in one message why it cannot."""
     from gae_deferred.local.cloud import LocalCloudError
     from gae_deferred.local.cloud_tasks import QueueYamlError
     from gae_deferred.local.storage import StorageError
 
     try:
-        asyncio.run(serve(*arguments))
+        asyncio.run(serve())
     except (LocalCloudError, QueueYamlError, StorageError) as error:
         click.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(1)

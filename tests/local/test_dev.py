@@ -1,0 +1,205 @@
+"""``gae-deferred dev`` as a user runs it: an app in a folder, a terminal, and Ctrl-C."""
+
+import os
+import pickle
+import re
+import signal
+import socket
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from .commands import FREE_PORTS, get, running, until
+
+APP = """
+from google.cloud import ndb
+from gae_deferred import deferred, wrap_wsgi_app
+
+
+class Note(ndb.Model):
+    text = ndb.StringProperty()
+
+
+def write(text):
+    Note(id="note", text=text).put()
+
+
+def fail():
+    raise RuntimeError("as asked")
+
+
+def serve(environ, start_response):
+    text = "none"
+    match environ["PATH_INFO"].split("/")[1:]:
+        case ["defer", text]:
+            deferred.defer(write, text)
+        case ["later", text]:
+            deferred.defer(write, text, _countdown=3600)
+        case ["fail"]:
+            deferred.defer(fail)
+        case ["read"]:
+            note = Note.get_by_id("note")
+            text = note.text if note else "none"
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [text.encode()]
+
+
+app = wrap_wsgi_app(serve, use_deferred=True)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "main.py").write_text(APP)
+    return tmp_path
+
+
+def dev(folder: Path, *arguments: str, target: str = "main:app", **environment: str):
+    return running("dev", target, "--port", "0", *FREE_PORTS, *arguments, cwd=folder, **environment)
+
+
+def app_url(command) -> str:
+    return command.wait_for(r"App +(http://\S+)")[1]
+
+
+def test_it_serves_the_app_and_shows_what_runs_where_and_each_task(folder):
+    with dev(folder, "--ephemeral") as command:
+        url = app_url(command)
+        assert get(f"{url}/read") == (200, "none")
+        get(f"{url}/defer/hello")
+        until(lambda: get(f"{url}/read") == (200, "hello"), "the task's effect")
+        command.wait_for(r"default +main\.write +attempt 1 +200 +\d+ ms")
+        get(f"{url}/fail")
+        command.wait_for(r"default +main\.fail +attempt 1 +500, tried again in 0\.1 s +\d+ ms")
+        command.wait_for("RuntimeError: as asked")
+        for name in ("Cloud Tasks", "Datastore"):
+            assert name in command.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_stops_everything_with_no_process_left_behind(folder, number):
+    with dev(folder, "--ephemeral") as command:
+        app_url(command)
+        if number == signal.SIGINT:
+            command.signal_group(number)
+        else:
+            os.kill(command.process.pid, number)
+        assert command.wait() == 0
+        assert command.group_is_empty()
+        assert "Traceback" not in command.output
+
+
+def test_kill_9_of_the_command_alone_stops_the_app_too(folder):
+    with dev(folder, "--ephemeral") as command:
+        app_url(command)
+        os.kill(command.process.pid, signal.SIGKILL)
+        until(command.group_is_empty, "the end of the app")
+
+
+def test_tasks_and_entities_are_there_again_after_kill_9_of_everything(folder):
+    with dev(folder) as command:
+        url = app_url(command)
+        get(f"{url}/defer/kept")
+        until(lambda: get(f"{url}/read") == (200, "kept"), "the task's effect")
+        get(f"{url}/later/soon")
+        command.signal_group(signal.SIGKILL)
+        command.wait()
+    with dev(folder) as command:
+        assert get(f"{app_url(command)}/read") == (200, "kept")
+
+
+def test_a_changed_file_is_loaded_a_broken_one_is_told_and_a_mended_one_recovers(folder):
+    (folder / "main.py").write_text(APP.replace('"none"', '"first"'))
+    with dev(folder, "--ephemeral") as command:
+        url = app_url(command)
+        assert get(f"{url}/read") == (200, "first")
+        (folder / "main.py").write_text(APP.replace('"none"', '"second"'))
+        until(lambda: get(f"{url}/read") == (200, "second"), "the changed app")
+        (folder / "main.py").write_text("import nothing_of_that_name")
+        until(lambda: "nothing_of_that_name" in get(f"{url}/read")[1], "the error page")
+        command.wait_for("cannot be imported")
+        (folder / "main.py").write_text(APP.replace('"none"', '"third"'))
+        until(lambda: get(f"{url}/read") == (200, "third"), "the mended app", lambda: command.output)
+
+
+@pytest.mark.parametrize(
+    ("code", "target", "message"),
+    [
+        ("app = 1 / 0", "main:app", "ZeroDivisionError: division by zero"),
+        ("def app(:", "main:app", "SyntaxError"),
+        ("raise SystemExit('no settings')", "main:app", "SystemExit: no settings"),
+        ("app = 5", "main:app", "main:app is of type int, which is no WSGI app"),
+        (APP, "main:application", "has no attribute 'application'"),
+        (APP, "mian:app", "There is no module 'mian' in"),
+        (APP, "main", "'main' is not MODULE:APP, such as main:app"),
+    ],
+    ids=["raises", "syntax", "exits", "no app", "no attribute", "no module", "no colon"],
+)
+def test_an_app_that_cannot_be_loaded_is_one_message_and_an_exit_code(folder, code, target, message):
+    (folder / "main.py").write_text(code)
+    with dev(folder, "--ephemeral", target=target) as command:
+        assert command.wait() == 1
+        assert message in command.output
+        assert len(re.findall(r"(?m)^Error: ", command.output)) == 1
+        assert "gunicorn" not in command.output
+        assert command.group_is_empty()
+
+
+@pytest.mark.parametrize("option", ["--port", "--tasks-port", "--tasks-rest-port", "--datastore-port"])
+def test_a_port_in_use_is_one_message_that_names_it_and_the_option(folder, option):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        with dev(folder, "--ephemeral", option, port) as command:
+            assert command.wait() == 1
+            assert port in command.output
+            assert option in command.output
+            assert "Traceback" not in command.output
+            assert command.group_is_empty()
+
+
+def test_two_at_once_in_one_folder_are_refused_by_the_name_of_the_folder(folder):
+    with dev(folder) as first:
+        app_url(first)
+        with dev(folder) as second:
+            assert second.wait() == 1
+            assert ".local-cloud is in use by another local cloud" in second.output
+
+
+def test_a_forged_task_from_outside_is_refused_and_not_unpickled(folder):
+    mark = folder / "mark"
+    body = pickle.dumps((os.mkdir, (str(mark),), {}))
+    headers = {
+        "X-AppEngine-TaskName": "t",
+        "X-AppEngine-QueueName": "default",
+        "X-AppEngine-TaskRetryCount": "0",
+        "X-Appengine-User-Ip": "0.1.0.2",
+    }
+    with dev(folder, "--ephemeral") as command:
+        request = urllib.request.Request(f"{app_url(command)}/_ah/queue/deferred", body, headers)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request)
+        assert refused.value.code == 403
+        assert "is not delivering" in refused.value.read().decode()
+        assert not mark.exists()
+
+
+def test_the_queues_of_the_apps_queue_yaml_are_there(folder):
+    (folder / "queue.yaml").write_text("queue:\n- name: mail\n  rate: 5/s\n")
+    (folder / "main.py").write_text(
+        APP.replace("deferred.defer(write, text)", "deferred.defer(write, text, _queue='mail')")
+    )
+    with dev(folder, "--ephemeral") as command:
+        get(f"{app_url(command)}/defer/hello")
+        command.wait_for(r"mail +main\.write +attempt 1 +200")
+
+
+def test_a_bad_queue_yaml_is_one_message(folder):
+    (folder / "queue.yaml").write_text("queue:\n- name: mail\n  rate: often\n")
+    with dev(folder, "--ephemeral") as command:
+        assert command.wait() == 1
+        assert "queue.yaml:3" in command.output
+        assert "often" in command.output
