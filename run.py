@@ -31,7 +31,8 @@ def main(arguments):
     elif arguments[0].startswith("-"):
         nox += arguments
     else:
-        nox += ["--session", arguments[0], "--", *arguments[1:]]
+        rest = arguments[2:] if arguments[1:2] == ["--"] else arguments[1:]  # as nox wants it, or without the dashes
+        nox += ["--session", arguments[0], "--", *rest]
     # Nox takes the place of this process, so that Ctrl-C and the exit code are between it and the shell.
     os.execv(nox[0], nox)
 
