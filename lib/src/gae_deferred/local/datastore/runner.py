@@ -4,11 +4,12 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 
+from gae_deferred.local.datastore import metadata
 from gae_deferred.local.datastore.composites import CompositeBuilder
 from gae_deferred.local.datastore.execution import Batch, Budget, Execution, IndexNeeded
 from gae_deferred.local.datastore.interval import Interval
 from gae_deferred.local.datastore.query import Query
-from gae_deferred.local.datastore.store import EntityStore
+from gae_deferred.local.datastore.store import EntityStore, Snapshot
 
 
 class QueryRunner:
@@ -28,6 +29,9 @@ class QueryRunner:
         Parameters:
             version: the version to read at; None for the present.
         """
+        made = metadata.entities(self._entities, query.kind, query.partition)
+        if made is not None:
+            return Execution(self._entities, query, Snapshot(restored=made)).batch(Budget())
         while True:
             partition = self._entities.find_partition(query.partition)
             if partition is None:
