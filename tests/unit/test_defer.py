@@ -147,6 +147,8 @@ def test_a_bad_option_raises_its_error_which_names_the_value_and_nothing_is_enqu
 ):
     with pytest.raises(error) as caught:
         deferred.defer(greet, "Ada", **options)
+    with pytest.raises(error):
+        deferred.prepare(greet, "Ada", **options)
     assert caught.type is error  # and no subclass
     assert named in str(caught.value)
     assert len(str(caught.value)) < 500
@@ -222,7 +224,7 @@ def test_a_payload_that_is_too_big_raises_and_enqueues_nothing(queue: FakeCloudT
 
 
 def test_a_task_as_large_as_allowed_stays_below_the_limit_on_the_wire(queue: FakeCloudTasks):
-    headers = {f"X-{n}": "\xfc" for n in range(500)}
+    headers = {f"X-{n}": "\xfc" * 50 for n in range(500)}
     overhead = deferred.prepare(keep, b"", _headers=headers, _name="n" * 500).size
     deferred.defer(keep, b"x" * (2**20 - overhead - 20), _headers=headers, _name="n" * 500)
     (sent,) = queue.created

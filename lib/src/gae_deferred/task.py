@@ -217,7 +217,6 @@ def _check_headers(headers: Mapping[str, str], target: str | None) -> dict[str, 
             raise InvalidTaskError(f"{_shorten(name)} is no name for an HTTP header")
         if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
             raise InvalidTaskError(f"The header {name} has {_shorten(value)}, no value for an HTTP header")
-        checked.pop(name.lower(), None)
         checked[name.lower()] = (name, value)
     if target is not None and "host" in checked:
         raise InvalidTaskError(

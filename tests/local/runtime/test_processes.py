@@ -8,7 +8,7 @@ import sys
 from .harness import LocalApp
 
 FORK = """
-import json, os
+import json, os, signal
 from gae_deferred import datastore, deferred
 from google.cloud import ndb
 
@@ -25,6 +25,7 @@ def fork(name):
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.alarm(30)
         try:
             os.write(write, use(name).encode())
             os._exit(0)
