@@ -58,7 +58,7 @@ class Serving(NamedTuple):
 
 
 @contextmanager
-def serving(path: Path | str = IN_MEMORY, clock: Clock | None = None) -> Iterator[Serving]:
+def serving(path: Path | str = IN_MEMORY, clock: Clock | None = None, **options: Any) -> Iterator[Serving]:
     """Serve an embedded Datastore on a thread with its own event loop."""
     loop = asyncio.new_event_loop()
     address: list[str] = []
@@ -67,7 +67,7 @@ def serving(path: Path | str = IN_MEMORY, clock: Clock | None = None) -> Iterato
 
     async def main() -> None:
         database = Database(path, MIGRATIONS)
-        server = DatastoreServer(database, clock or SystemClock())
+        server = DatastoreServer(database, clock or SystemClock(), **options)
         grpc_server = grpc.aio.server(options=[("grpc.max_receive_message_length", 16 << 20)])
         grpc_server.add_generic_rpc_handlers(tuple(server.grpc_handlers()))
         port = grpc_server.add_insecure_port("127.0.0.1:0")

@@ -1,8 +1,9 @@
 """What queries and lookups find, as the messages that answer them."""
 
+import time
 from collections.abc import Sequence
 
-from gae_deferred.local.datastore import cursor, property_paths, values
+from gae_deferred.local.datastore import cursor, index_rules, property_paths, values
 from gae_deferred.local.datastore.execution import Batch, Result
 from gae_deferred.local.datastore.filters import KEY
 from gae_deferred.local.datastore.interval import Bound
@@ -79,3 +80,25 @@ def _fill_result(message: Message, query: Query, result: Result, mask: Sequence[
                 message.entity.properties[name].CopyFrom(values.decode(encoded))
     else:
         fill_entity(message, result.stored, key, mask)
+
+
+def fill_plan(message: Message, query: Query) -> None:
+    """Write the indexes that a query uses into ExplainMetrics."""
+    message.plan_summary.SetInParent()
+    for index in index_rules.indexes_used(query):
+        message.plan_summary.indexes_used.add().update(index)
+
+
+def fill_statistics(message: Message, returned: int, examined: int, began: float) -> None:
+    """Write what it took to run a query into ExplainMetrics.
+
+    Parameters:
+        returned: how many results there were.
+        examined: how many index entries were looked at.
+        began: when it began, as :func:`time.perf_counter` counts, in seconds.
+    """
+    statistics = message.execution_stats
+    statistics.results_returned = returned
+    statistics.execution_duration.FromMicroseconds(round((time.perf_counter() - began) * 1_000_000))
+    statistics.read_operations = returned
+    statistics.debug_stats.update({"index_entries_scanned": str(examined), "documents_scanned": str(returned)})

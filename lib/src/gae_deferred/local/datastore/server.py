@@ -1,11 +1,13 @@
 """The Datastore server: the service and its faces, started and stopped together."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import grpc
 
 from gae_deferred.local.clock import Clock
 from gae_deferred.local.datastore import grpc_face
+from gae_deferred.local.datastore.index_yaml import IndexFile
 from gae_deferred.local.datastore.messages import Message
 from gae_deferred.local.datastore.service import DatastoreService
 from gae_deferred.local.storage import Database
@@ -19,10 +21,18 @@ class DatastoreServer:
     Parameters:
         database: a database made with this package's ``MIGRATIONS``. It stays open when the server stops.
         clock: tells the times of commits, and ends transactions that are left open.
+        index_yaml: the app's ``index.yaml``. Composite indexes that its queries would need in production are added to
+            it; with ``require_indexes``, such a query is refused instead.
+        require_indexes: whether to refuse queries as production does, with FAILED_PRECONDITION and the index to add.
+
+    Raises:
+        IndexFileError: the file is there and not an ``index.yaml``.
     """
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self.service = DatastoreService(database, clock)
+    def __init__(
+        self, database: Database, clock: Clock, *, index_yaml: Path | None = None, require_indexes: bool = False
+    ) -> None:
+        self.service = DatastoreService(database, clock, IndexFile(index_yaml, required=require_indexes))
 
     def grpc_handlers(self) -> "Sequence[grpc.GenericRpcHandler[bytes, Message]]":
         """Return the handlers to add to a :func:`grpc.aio.server` that runs on the database's event loop.

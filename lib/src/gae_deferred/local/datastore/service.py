@@ -1,6 +1,7 @@
 """The operations of the Datastore API, apart from how they travel."""
 
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -8,6 +9,7 @@ from gae_deferred.local.clock import SECOND, Clock, Timer
 from gae_deferred.local.datastore import aggregation, gql, messages, property_paths, query, results, validation
 from gae_deferred.local.datastore.errors import FailedPrecondition, InvalidArgument
 from gae_deferred.local.datastore.ids import IdAllocator
+from gae_deferred.local.datastore.index_yaml import IndexFile
 from gae_deferred.local.datastore.interval import Interval
 from gae_deferred.local.datastore.keys import Partition
 from gae_deferred.local.datastore.messages import Message, set_timestamp
@@ -36,15 +38,17 @@ class DatastoreService:
     Parameters:
         database: where the entities are kept.
         clock: tells the times of commits and ends transactions that are left open.
+        index_file: the composite indexes that the app declares.
     """
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, index_file: IndexFile) -> None:
         self._database = database
         self._clock = clock
         self.entities = EntityStore(database, clock)
         self._ids = IdAllocator(self.entities)
         self._transactions = TransactionTable(clock)
         self._runner = QueryRunner(self.entities)
+        self._index_file = index_file
         self._forgetting: Timer | None = None
 
     def start(self) -> None:
@@ -110,12 +114,21 @@ class DatastoreService:
         mask = property_paths.parse_mask(request.property_mask) if request.HasField("property_mask") else None
         if mask is not None and (parsed.projection or parsed.keys_only):
             raise InvalidArgument("property masks are not allowed on projection queries")
+        self._index_file.check(parsed)
+        explain = request.explain_options if request.HasField("explain_options") else None
+        if explain is not None:
+            results.fill_plan(response.explain_metrics, parsed)
+            if not explain.analyze:
+                return response
+        began = time.perf_counter()
         transaction, version = self._begin_read(request.read_options, scope, response)
         batch = await self._runner.batch(parsed, version)
         if transaction is not None:
             reached = batch.reached if batch.cut or not batch.finished else parsed.bounds.high
             transaction.saw_query(parsed, Interval(parsed.bounds.low, reached))
         results.fill_batch(response.batch, parsed, batch, version or self.entities.read_time(), mask)
+        if explain is not None:
+            results.fill_statistics(response.explain_metrics, len(batch.results), batch.examined, began)
         return response
 
     async def run_aggregation_query(self, request: Message) -> Message:
@@ -128,10 +141,19 @@ class DatastoreService:
             message = _parse_gql(request.gql_query, partition, messages.AggregationQuery)
             response.query.CopyFrom(message)
         parsed = aggregation.parse(message, partition)
+        self._index_file.check(parsed.query)
+        explain = request.explain_options if request.HasField("explain_options") else None
+        if explain is not None:
+            results.fill_plan(response.explain_metrics, parsed.query)
+            if not explain.analyze:
+                return response
+        began = time.perf_counter()
+        examined = 0
         transaction, version = self._begin_read(request.read_options, scope, response)
         as_of = self.entities.last_version() if version is None else version
         async for batch in self._runner.batches(parsed.query, as_of):
             parsed.feed(result.position for result in batch.results)
+            examined += batch.examined
         if transaction is not None:
             transaction.saw_query(parsed.query, parsed.query.bounds)
         result = response.batch.aggregation_results.add()
@@ -139,6 +161,8 @@ class DatastoreService:
             result.aggregate_properties[aggregator.alias].CopyFrom(aggregator.result())
         response.batch.more_results = messages.QueryResultBatch.NO_MORE_RESULTS
         set_timestamp(response.batch.read_time, version or self.entities.read_time())
+        if explain is not None:
+            results.fill_statistics(response.explain_metrics, 1, examined, began)
         return response
 
     def _begin_read(
