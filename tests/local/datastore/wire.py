@@ -3,7 +3,7 @@
 import asyncio
 import datetime
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +47,11 @@ class Serving(NamedTuple):
 
     address: str
     loop: asyncio.AbstractEventLoop
+    server: DatastoreServer
+
+    def wait_for(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine on the server's event loop and return its result."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
 
     def on_loop(self, function: Callable[[], Any]) -> Any:
         """Run a function on the server's event loop and return its result."""
@@ -54,14 +59,14 @@ class Serving(NamedTuple):
         async def run() -> Any:
             return function()
 
-        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(10)
+        return self.wait_for(run())
 
 
 @contextmanager
 def serving(path: Path | str = IN_MEMORY, clock: Clock | None = None, **options: Any) -> Iterator[Serving]:
     """Serve an embedded Datastore on a thread with its own event loop."""
     loop = asyncio.new_event_loop()
-    address: list[str] = []
+    running: list[Serving] = []
     started = threading.Event()
     stopping = asyncio.Event()
 
@@ -73,7 +78,7 @@ def serving(path: Path | str = IN_MEMORY, clock: Clock | None = None, **options:
         port = grpc_server.add_insecure_port("127.0.0.1:0")
         await server.start()
         await grpc_server.start()
-        address.append(f"127.0.0.1:{port}")
+        running.append(Serving(f"127.0.0.1:{port}", loop, server))
         started.set()
         await stopping.wait()
         await grpc_server.stop(0.1)
@@ -84,7 +89,7 @@ def serving(path: Path | str = IN_MEMORY, clock: Clock | None = None, **options:
     thread.start()
     try:
         assert started.wait(10), "the server did not start"
-        yield Serving(address[0], loop)
+        yield running[0]
     finally:
         loop.call_soon_threadsafe(stopping.set)
         thread.join(10)

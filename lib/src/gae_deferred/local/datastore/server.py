@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 
 from gae_deferred.local.clock import Clock
-from gae_deferred.local.datastore import grpc_face
+from gae_deferred.local.datastore import exchange, grpc_face
 from gae_deferred.local.datastore.index_yaml import IndexFile
 from gae_deferred.local.datastore.messages import Message
 from gae_deferred.local.datastore.service import DatastoreService
@@ -49,3 +49,15 @@ class DatastoreServer:
     async def stop(self) -> None:
         """End open transactions and stop working."""
         await self.service.stop()
+
+    async def export_entities(self, path: Path) -> int:
+        """Write all entities to a text file, one a line, and return how many; see :mod:`.exchange`."""
+        return await exchange.export_entities(self.service.entities, path)
+
+    async def import_entities(self, path: Path) -> int:
+        """Put the entities of an export in place of those with the same keys, and return how many.
+
+        Raises:
+            ImportFailed: a line of the file is not an entity.
+        """
+        return await exchange.import_entities(self.service.entities, path)

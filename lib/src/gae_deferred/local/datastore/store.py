@@ -150,6 +150,15 @@ class EntityStore:
         (path,) = self.database.execute("SELECT path FROM entities WHERE id = ?", (row_id,)).fetchone()
         return bytes(path)
 
+    def page(self, partition: Partition, path: bytes, count: int) -> list[tuple[bytes, StoredEntity]]:
+        """Return the next entities of a partition after an encoded path, in the order of their paths."""
+        rows = self.database.execute(
+            "SELECT path, version, created, entity FROM entities "
+            "WHERE partition = ? AND path > ? ORDER BY path LIMIT ?",
+            (self._partitions[partition], path, count),
+        )
+        return [(path, StoredEntity(*state)) for path, *state in rows]
+
     def changed_since(self, key: EntityKey, version: int) -> bool:
         """Return whether a commit after a version wrote an entity."""
         number = self._partitions.get(key.partition)
