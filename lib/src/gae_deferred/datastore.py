@@ -1,6 +1,5 @@
 """Cloud NDB, loaded when it is first needed: the context of a request, and the state of its transaction."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -49,8 +48,6 @@ def context() -> Iterator[None]:
 
 def in_transaction() -> bool:
     """Tell whether the caller is inside an NDB transaction."""
-    if "google.cloud.ndb" not in sys.modules:
-        return False
     from google.cloud import ndb
 
     try:
