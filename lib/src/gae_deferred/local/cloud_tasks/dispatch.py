@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gae_deferred.local.clock import SECOND, Clock, Timer
+from gae_deferred.local.cloud_tasks.errors import Code, ServiceError
 from gae_deferred.local.cloud_tasks.last_minute import LastMinute
 from gae_deferred.local.cloud_tasks.messages import Queue, QueueState, Task
 from gae_deferred.local.cloud_tasks.names import short_name
@@ -96,6 +97,7 @@ class Dispatcher:
         self._timer_time = 0
         self._wake_handle: asyncio.Handle | None = None
         self._started = False
+        self._stopped = False
         self._quiet = asyncio.Event()
         self._quiet.set()
 
@@ -121,11 +123,13 @@ class Dispatcher:
     def start(self) -> None:
         """Begin dispatching."""
         self._started = True
+        self._stopped = False
         self.wake()
 
     async def stop(self) -> None:
         """Begin nothing more and cancel what is in flight, without a record: it is due again at the next start."""
         self._started = False
+        self._stopped = True
         self._disarm()
         if self._wake_handle is not None:
             self._wake_handle.cancel()
@@ -229,7 +233,12 @@ class Dispatcher:
         """Attempt a task whatever its schedule, the queue's limits and its state; nothing if it is in flight.
 
         Returns when the attempt is recorded and has begun.
+
+        Raises:
+            ServiceError: UNAVAILABLE: the dispatcher has been stopped.
         """
+        if self._stopped:
+            raise ServiceError(Code.UNAVAILABLE, "The server is stopping.")
         if task.id in self._attempts:
             return
         now = self._clock.now()
@@ -257,7 +266,8 @@ class Dispatcher:
             _log.exception("%s: cannot record %d dispatches; they wait a second", self.queue.name, len(tasks))
             for task in tasks:
                 del self._attempts[task.id]
-            self._arm(now + SECOND)
+            if self._started:
+                self._arm(now + SECOND)
             return
         for task in tasks:
             attempt = loop.create_task(self._attempt(task, now, forced=forced))

@@ -46,6 +46,9 @@ class CloudTasksServer:
         services: base URLs of App Engine services that have one of their own, by service name.
         rate_limits: whether to keep to the queues' dispatch rates; concurrency limits always hold.
         on_attempt: is called on the event loop after each attempt.
+
+    Attributes:
+        api: the methods of the API, for use in this process.
     """
 
     def __init__(
@@ -68,8 +71,8 @@ class CloudTasksServer:
         )
         tasks = TaskService(self._store, self._registry, clock)
         admin = AdminService(self._store, self._registry, clock)
-        self._api = api(QueueService(self._store, self._registry, clock), tasks, admin)
-        self._beta = BetaApi(self._api, self._store, self._registry, clock)
+        self.api = api(QueueService(self._store, self._registry, clock), tasks, admin)
+        self._beta = BetaApi(self.api, self._store, self._registry, clock)
         self._sweeper: Timer | None = None
         self._release_tasks_in_flight()
 
@@ -93,11 +96,11 @@ class CloudTasksServer:
 
     def grpc_handlers(self) -> "Sequence[grpc.GenericRpcHandler[Any, Any]]":
         """Return the handlers to add to a ``grpc.aio`` server."""
-        return grpc_handlers(self._api, self._beta)
+        return grpc_handlers(self.api, self._beta)
 
     def rest_app(self) -> web.Application:
         """Return the web application to serve on the REST port."""
-        return web_app(RestFace(self._api, self._beta), LocalRoutes(self._clock, self.advance, self._tokens))
+        return web_app(RestFace(self.api, self._beta), LocalRoutes(self._clock, self.advance, self._tokens))
 
     async def start(self) -> None:
         """Begin dispatching, what is left from the last time included."""
