@@ -37,7 +37,11 @@ class BetaApi:
 
     def _grpc_method(self, name: str) -> Method:
         async def call(request: Message) -> Message | None:
-            answer = await self.call(name, json_format.MessageToDict(request))
+            try:
+                request_json = json_format.MessageToDict(request)
+            except json_format.Error as error:  # a timestamp of the year 10000, and the like
+                raise invalid(f"The request cannot be read: {error}") from error
+            answer = await self.call(name, request_json)
             answer_type = beta_answer_type(name)
             return None if answer_type is None else json_format.ParseDict(answer, answer_type())
 

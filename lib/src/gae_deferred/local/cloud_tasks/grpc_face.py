@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from gae_deferred.local.cloud_tasks.beta import BetaApi
 from gae_deferred.local.cloud_tasks.errors import ServiceError
@@ -26,22 +26,19 @@ def _service(name: str, methods: Mapping[str, Method]) -> "grpc.GenericRpcHandle
     return grpc.method_handlers_generic_handler(
         name,
         {
-            method_name: grpc.unary_unary_rpc_method_handler(
-                _handler(method.call),
-                request_deserializer=method.parse,
-                response_serializer=_serialize,
-            )
+            method_name: grpc.unary_unary_rpc_method_handler(_handler(method), response_serializer=_serialize)
             for method_name, method in methods.items()
         },
     )
 
 
-def _handler(
-    call: Callable[[Any], Awaitable[Message | None]],
-) -> "Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Message]]":
-    async def handle(request: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> Message:
+def _handler(method: Method) -> "Callable[[bytes, grpc.aio.ServicerContext[Any, Any]], Awaitable[Message]]":
+    # The request is parsed here rather than by gRPC, which answers UNKNOWN and logs a traceback if that fails.
+    async def handle(serialized: bytes, context: "grpc.aio.ServicerContext[Any, Any]") -> Message:
         try:
-            response = await call(request)
+            response = await method.call(method.parse(serialized))
+        except DecodeError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"The request cannot be read: {error}")
         except ServiceError as error:
             await context.abort(grpc.StatusCode[error.code.name], error.message)
         return Empty() if response is None else response
