@@ -15,8 +15,11 @@ import secrets
 from typing import Any
 
 import grpc
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from gae_deferred.local.datastore import execution
 
 from .wire import Filter, Stub, all_of, any_of, properties, value, where
 
@@ -155,6 +158,12 @@ def _assert_alike(mine: Any, theirs: Any, query: Any) -> None:
 
 def _once(results: Any) -> Any:
     return list(dict.fromkeys(results)) if isinstance(results, list) else results
+
+
+@pytest.fixture(params=[execution.MOST_SORTED, -1], ids=["sorting", "composite indexes"], autouse=True)
+def most_sorted(request, monkeypatch):
+    """Answer queries in both ways: by sorting what candidates there are, and from composite indexes."""
+    monkeypatch.setattr(execution, "MOST_SORTED", request.param)
 
 
 @_fuzz

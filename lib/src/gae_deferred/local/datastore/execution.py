@@ -14,7 +14,7 @@ from gae_deferred.local.datastore.plan import IndexRange, Needed, Planner, Scan
 from gae_deferred.local.datastore.query import Query
 from gae_deferred.local.datastore.store import EntityStore, Snapshot, StoredEntity
 
-MOST_SORTED = 1000
+MOST_SORTED = 200
 """Entities that are sorted in memory rather than that a composite index is made for a query."""
 
 _SEEKS_PER_STEP = 64

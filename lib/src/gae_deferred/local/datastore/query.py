@@ -9,7 +9,7 @@ from gae_deferred.local.datastore import cursor, filters, keys, ordered, validat
 from gae_deferred.local.datastore.errors import InvalidArgument
 from gae_deferred.local.datastore.filters import KEY, Conjunction
 from gae_deferred.local.datastore.indexes import Component
-from gae_deferred.local.datastore.interval import EVERYTHING, Interval
+from gae_deferred.local.datastore.interval import EVERYTHING, Bound, Interval
 from gae_deferred.local.datastore.keys import Partition
 from gae_deferred.local.datastore.messages import Filter, Message, PropertyOrder
 
@@ -143,7 +143,7 @@ def parse(message: Message, partition: Partition) -> Query:
         cursor.decode(message.start_cursor, order) if message.start_cursor else None,
         cursor.decode(message.end_cursor, order) if message.end_cursor else None,
     )
-    return Query(
+    parsed = Query(
         partition,
         kind,
         conjunctions,
@@ -156,6 +156,25 @@ def parse(message: Message, partition: Partition) -> Query:
         message.offset,
         limit,
     )
+    for bound in bounds:
+        _check_bound(parsed, bound)
+    return parsed
+
+
+def _check_bound(query: Query, bound: Bound | None) -> None:
+    """Check that a cursor is a position of a query.
+
+    Raises:
+        InvalidArgument: it is not.
+    """
+    if bound is None or not bound.encoded:
+        return
+    try:
+        whole = sum(map(len, query.split(bound.encoded))) == len(bound.encoded)
+    except ValueError:
+        whole = False
+    if not whole:
+        raise InvalidArgument("The cursor is invalid: it has been changed.")
 
 
 def reading(query: Query, names: Sequence[str]) -> Query:
@@ -216,8 +235,9 @@ def _complete_order(
 ) -> tuple[Component, ...]:
     """Return the components of a position: what the query asks for, then what makes results unique.
 
-    Properties with inequality filters follow in the order of their names, then likewise projected properties, then
-    the key, all in the direction of the last order asked for: so Firestore in Datastore mode completes an order.
+    Properties with inequality filters follow in the order of their names, the key last, then likewise projected
+    properties, then the key, all in the direction of the last order asked for: so Firestore in Datastore mode
+    completes an order.
     """
     order = list(explicit)
     if distinct:
@@ -226,10 +246,12 @@ def _complete_order(
             raise InvalidArgument("All group by properties must be ordered before any non group by properties.")
         order[len(leading) : len(leading)] = [Component(name) for name in distinct if name not in leading]
     direction = order[-1].descending if order else False
-    sorted_already = {component.property for component in order}
-    by_key = KEY in sorted_already
-    missing = dict.fromkeys([*([] if by_key else inequalities), *sorted(projection)])
-    order.extend(Component(name, direction) for name in missing if name not in sorted_already and name != KEY)
-    if not by_key:
-        order.append(Component(KEY, direction))
+    placed = {component.property for component in order}
+    projected = sorted({*projection} - {KEY})
+    names: list[str] = []
+    if KEY not in placed:
+        names += [name for name in inequalities if name != KEY]
+        names += [KEY] if KEY in inequalities else [*projected, KEY]
+    names += projected
+    order.extend(Component(name, direction) for name in dict.fromkeys(names) if name not in placed)
     return tuple(order)

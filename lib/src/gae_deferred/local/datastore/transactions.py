@@ -85,6 +85,15 @@ def _conflict(key: EntityKey, what: str) -> Aborted:
     return Aborted(f"Aborted due to a conflict: another commit changed {name}, {what}. Please try again.")
 
 
+@dataclass
+class _Open:
+    """A transaction with the times, in microseconds since the epoch, at which it ends: at the latest, and left idle."""
+
+    transaction: Transaction
+    latest: int
+    idle: int
+
+
 class TransactionTable:
     """The open transactions, by id. They live in memory: a restart ends them all.
 
@@ -94,9 +103,9 @@ class TransactionTable:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._open: dict[bytes, tuple[Transaction, int]] = {}
-        self._timers: dict[bytes, Timer] = {}
+        self._open: dict[bytes, _Open] = {}
         self._ended: dict[bytes, None] = {}
+        self._sweep: Timer | None = None
 
     def begin(self, scope: tuple[str, str], *, read_only: bool, version: int | None = None) -> bytes:
         """Open a transaction and return its id.
@@ -106,16 +115,11 @@ class TransactionTable:
             version: what its reads see; None for the state at its first read.
         """
         number = secrets.token_bytes(16)
-        self._open[number] = Transaction(scope, read_only, version), self._clock.now() + LONGEST
-        self._touch(number)
+        now = self._clock.now()
+        self._open[number] = _Open(Transaction(scope, read_only, version), now + LONGEST, now + LONGEST_IDLE)
+        if self._sweep is None:
+            self._sweep = self._clock.call_at(now + LONGEST_IDLE, self._end_expired)
         return number
-
-    def _touch(self, number: bytes) -> None:
-        _, deadline = self._open[number]
-        when = min(self._clock.now() + LONGEST_IDLE, deadline)
-        if number in self._timers:
-            self._timers[number].cancel()
-        self._timers[number] = self._clock.call_at(when, lambda: self.end(number))
 
     def get(self, number: bytes, scope: tuple[str, str]) -> Transaction:
         """Return an open transaction.
@@ -124,12 +128,16 @@ class TransactionTable:
             InvalidArgument: there is none of this id in this project and database, or not any more.
         """
         found = self._open.get(number)
-        if number in self._ended:
-            raise InvalidArgument("The referenced transaction has expired or is no longer valid.")
-        if found is None or found[0].scope != scope:
+        if found is None or found.transaction.scope != scope:
+            if number in self._ended:
+                raise InvalidArgument("The referenced transaction has expired or is no longer valid.")
             raise InvalidArgument("Invalid transaction.")
-        self._touch(number)
-        return found[0]
+        now = self._clock.now()
+        if now >= min(found.latest, found.idle):
+            self.end(number)
+            raise InvalidArgument("The referenced transaction has expired or is no longer valid.")
+        found.idle = now + LONGEST_IDLE
+        return found.transaction
 
     def roll_back(self, number: bytes, scope: tuple[str, str]) -> None:
         """End a transaction. One that has ended already stays so: clients roll back what failed to commit.
@@ -147,15 +155,22 @@ class TransactionTable:
             self._ended[number] = None
             if len(self._ended) > _REMEMBERED:
                 del self._ended[next(iter(self._ended))]
-        timer = self._timers.pop(number, None)
-        if timer is not None:
-            timer.cancel()
+
+    def _end_expired(self) -> None:
+        """Close what was left open: memory, and the past that it could still read, are needed no more."""
+        now = self._clock.now()
+        for number in [number for number, found in self._open.items() if now >= min(found.latest, found.idle)]:
+            self.end(number)
+        self._sweep = self._clock.call_at(now + LONGEST_IDLE, self._end_expired) if self._open else None
 
     def oldest_version(self) -> int | None:
         """Return the earliest version that a transaction still reads at, or None."""
-        return min((found.version for found, _ in self._open.values() if found.version is not None), default=None)
+        versions = (found.transaction.version for found in self._open.values())
+        return min((version for version in versions if version is not None), default=None)
 
     def close(self) -> None:
-        """Forget all transactions."""
-        for number in list(self._open):
-            self.end(number)
+        """Close all transactions."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        self._open.clear()
