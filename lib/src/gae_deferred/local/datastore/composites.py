@@ -43,6 +43,7 @@ class CompositeBuilder:
             with database.atomic() as stored:
                 index = catalog.create(partition, kind, needed.components, ancestor=needed.ancestor)
             await stored
+        names = {name for name, _ in index.components}
         reached = b""
         while True:
             rows = database.execute(
@@ -51,7 +52,7 @@ class CompositeBuilder:
             ).fetchall()
             with database.atomic() as stored:
                 for path, row in rows:
-                    indexed = values.indexed(Entity.FromString(self._entities.get_row(row).data))
+                    indexed = values.indexed(Entity.FromString(self._entities.get_row(row).data), names)
                     entries = [(entry.index_id, entry.key, row, entry.many) for entry in index.entries(path, indexed)]
                     database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", entries)
                 if not rows:
