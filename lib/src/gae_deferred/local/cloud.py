@@ -96,6 +96,9 @@ class LocalCloud:
         self.tasks: cloud_tasks.CloudTasksServer
         self._clock = clock or SystemClock()
         self._on_attempt = on_attempt
+        self._tasks_handlers = _Handlers()
+        self._datastore_handlers = _Handlers()
+        self._state = AsyncExitStack()
         self._stack = AsyncExitStack()
 
     @property
@@ -121,14 +124,45 @@ class LocalCloud:
         """Begin to send tasks to the app, those that are left from the last time included."""
         await self.tasks.start()
 
+    async def reset(self, clock: Clock) -> None:
+        """Forget every task and entity of a local cloud that is in memory, and go by another clock, on the same ports.
+
+        Tasks wait again until :meth:`run_tasks` is called. The HTTP port goes on showing what was.
+
+        Raises:
+            LocalCloudError: the local cloud keeps its data.
+        """
+        if self.options.data_dir is not None:
+            raise LocalCloudError(f"What is in {self.options.data_dir} is kept; only what is in memory is forgotten")
+        await self._stop_tasks()
+        await self._state.aclose()
+        self._clock = clock
+        await self._open(self._state)
+
     async def _start(self, stack: AsyncExitStack) -> None:
         options = self.options
         if options.data_dir is not None:
             stack.enter_context(_lock(options.data_dir))
+        await stack.enter_async_context(self._state)
+        await self._open(self._state)
+        self.tasks_address = await self._serve_grpc(
+            stack, self._tasks_handlers, options.tasks_port, "Cloud Tasks", "--tasks-port"
+        )
+        self.tasks_rest_address = await self._serve_http(stack, self.tasks.rest_app())
+        if not options.datastore_emulator:
+            self.datastore_address = await self._serve_grpc(
+                stack, self._datastore_handlers, options.datastore_port, "Datastore", "--datastore-port"
+            )
+        stack.push_async_callback(self._stop_tasks)  # before the ports close: an app may be asking about its task
 
-        tasks_database = self._open_database(stack, "cloud-tasks.sqlite3", cloud_tasks.MIGRATIONS)
+    async def _stop_tasks(self) -> None:
+        await self.tasks.stop()
+
+    async def _open(self, state: AsyncExitStack) -> None:
+        """Open the databases, and make the servers that answer from them."""
+        options = self.options
         self.tasks = cloud_tasks.CloudTasksServer(
-            tasks_database,
+            self._open_database(state, "cloud-tasks.sqlite3", cloud_tasks.MIGRATIONS),
             self._clock,
             app_url=options.app_url,
             services=options.services,
@@ -140,20 +174,13 @@ class LocalCloud:
             self.tasks.ensure_queue(f"{parent}/queues/{queue}")
         if options.queue_yaml is not None:
             self.tasks.load_queue_yaml(options.queue_yaml, parent)
-        self.tasks_address = await self._serve_grpc(
-            stack, self.tasks.grpc_handlers(), options.tasks_port, "Cloud Tasks", "--tasks-port"
-        )
-        self.tasks_rest_address = await self._serve_http(stack, self.tasks.rest_app())
-        stack.push_async_callback(self.tasks.stop)
-
+        self._tasks_handlers.replace(self.tasks.grpc_handlers())
         if not options.datastore_emulator:
-            datastore_database = self._open_database(stack, "datastore.sqlite3", datastore.MIGRATIONS)
-            server = datastore.DatastoreServer(datastore_database, self._clock)
+            database = self._open_database(state, "datastore.sqlite3", datastore.MIGRATIONS)
+            server = datastore.DatastoreServer(database, self._clock)
+            self._datastore_handlers.replace(server.grpc_handlers())
             await server.start()
-            stack.push_async_callback(server.stop)
-            self.datastore_address = await self._serve_grpc(
-                stack, server.grpc_handlers(), options.datastore_port, "Datastore", "--datastore-port"
-            )
+            state.push_async_callback(server.stop)
 
     def _open_database(self, stack: AsyncExitStack, name: str, migrations: Sequence[str]) -> Database:
         data_dir = self.options.data_dir
@@ -161,11 +188,9 @@ class LocalCloud:
         stack.callback(database.close)
         return database
 
-    async def _serve_grpc(
-        self, stack: AsyncExitStack, handlers: Sequence["RpcHandler"], port: int, name: str, option: str
-    ) -> str:
+    async def _serve_grpc(self, stack: AsyncExitStack, handlers: "_Handlers", port: int, name: str, option: str) -> str:
         server = grpc.aio.server(options=_GRPC_OPTIONS)
-        server.add_generic_rpc_handlers(tuple(handlers))
+        server.add_generic_rpc_handlers((handlers,))
         try:
             bound = server.add_insecure_port(f"{self.options.host}:{port}")
         except RuntimeError as error:
@@ -176,11 +201,11 @@ class LocalCloud:
 
     async def _serve_http(self, stack: AsyncExitStack, app: web.Application) -> str:
         port = self.options.tasks_rest_port
-        runner = web.AppRunner(app, access_log=None)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_GRACE)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         try:
-            await web.TCPSite(runner, self.options.host, port, shutdown_timeout=_STOP_GRACE).start()
+            await web.TCPSite(runner, self.options.host, port).start()
         except OSError as error:
             raise _port_error(self.options.host, port, "Cloud Tasks over HTTP", "--tasks-rest-port", error) from error
         return f"{self._reachable_host}:{runner.addresses[0][1]}"
@@ -189,6 +214,20 @@ class LocalCloud:
     def _reachable_host(self) -> str:
         """The address under which this machine reaches what listens on all of its addresses."""
         return "127.0.0.1" if self.options.host in ("0.0.0.0", "::") else self.options.host  # noqa: S104
+
+
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # subscripts only in its type stub
+    """Handlers of a gRPC server that can be replaced while it runs."""
+
+    def __init__(self) -> None:
+        self._handlers: Sequence[RpcHandler] = ()
+
+    def replace(self, handlers: "Sequence[RpcHandler]") -> None:
+        self._handlers = handlers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        answers = (handler.service(handler_call_details) for handler in self._handlers)
+        return next((answer for answer in answers if answer is not None), None)
 
 
 def _port_error(host: str, port: int, name: str, option: str, error: OSError | None = None) -> LocalCloudError:
