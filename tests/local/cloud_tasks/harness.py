@@ -23,9 +23,9 @@ PATIENCE = 10.0
 """Seconds after which a test that waits for something has failed."""
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Poll until a condition holds, at most :data:`PATIENCE` seconds."""
-    async with _deadline():
+async def until(condition: Callable[[], bool | Awaitable[bool]], patience: float = PATIENCE) -> None:
+    """Poll until a condition holds, at most ``patience`` seconds."""
+    async with _deadline(patience):
         while True:
             held = condition()
             if not isinstance(held, bool):
@@ -36,7 +36,7 @@ async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
 
 
 @asynccontextmanager
-async def _deadline() -> AsyncIterator[None]:
+async def _deadline(patience: float) -> AsyncIterator[None]:
     task = asyncio.current_task()
     assert task is not None
     expired = False
@@ -46,12 +46,12 @@ async def _deadline() -> AsyncIterator[None]:
         expired = True
         task.cancel()
 
-    handle = asyncio.get_running_loop().call_later(PATIENCE, expire)
+    handle = asyncio.get_running_loop().call_later(patience, expire)
     try:
         yield
     except asyncio.CancelledError:
         if expired:
-            raise AssertionError(f"not so within {PATIENCE} s") from None
+            raise AssertionError(f"not so within {patience} s") from None
         raise
     finally:
         handle.cancel()

@@ -64,9 +64,9 @@ async def test_every_task_succeeds_as_often_as_the_app_has_done_it(tmp_path: Pat
             await live.client.batch_create_tasks(request=batch)
             created += 100
             enough = created - BACKLOG
-            await until(lambda enough=enough: sum(report.final for report in live.reports) >= enough)  # type: ignore[misc]
+            await until(lambda enough=enough: sum(report.final for report in live.reports) >= enough, 60)  # type: ignore[misc]
         app = await killing
-        await until(lambda: sum(report.final for report in live.reports) >= created)
+        await until(lambda: sum(report.final for report in live.reports) >= created, 60)
         assert await live.empty()
         app.kill()
         await app.wait()
