@@ -20,6 +20,7 @@ from gae_deferred import deferred, wrap_wsgi_app
 
 class Note(ndb.Model):
     text = ndb.StringProperty()
+    rank = ndb.IntegerProperty()
 
 
 def write(text):
@@ -39,6 +40,8 @@ def serve(environ, start_response):
             deferred.defer(write, text, _countdown=3600)
         case ["fail"]:
             deferred.defer(fail)
+        case ["query"]:
+            text = str(Note.query(Note.text == "x").order(-Note.rank).fetch())
         case ["read"]:
             note = Note.get_by_id("note")
             text = note.text if note else "none"
@@ -203,3 +206,16 @@ def test_a_bad_queue_yaml_is_one_message(folder):
         assert command.wait() == 1
         assert "queue.yaml:3" in command.output
         assert "often" in command.output
+
+
+def test_the_index_that_a_query_needs_in_production_is_added_to_the_apps_index_yaml(folder):
+    with dev(folder, "--ephemeral") as command:
+        assert get(f"{app_url(command)}/query") == (200, "[]")
+        assert "kind: Note" in (folder / "index.yaml").read_text()
+
+
+def test_with_indexes_required_such_a_query_fails_and_says_what_to_add(folder):
+    with dev(folder, "--ephemeral", "--require-indexes") as command:
+        assert get(f"{app_url(command)}/query")[0] == 500
+        command.wait_for("- name: rank")
+        assert not (folder / "index.yaml").exists()

@@ -59,6 +59,12 @@ def _cloud_options(command: F) -> F:
                 help="A queue that exists at start, besides 'default'.",
             ),
             click.option("--queue-yaml", type=existing_file, help="A queue.yaml with queues that exist at start."),
+            click.option(
+                "--index-yaml",
+                type=click.Path(dir_okay=False, path_type=Path),
+                help="The index.yaml to add the composite indexes to that queries need.",
+            ),
+            click.option("--require-indexes", is_flag=True, help="Refuse queries without their index, as production."),
             click.option("--no-rate-limits", is_flag=True, help="Dispatch as fast as the app takes tasks."),
             click.option(
                 "--data-dir",
@@ -102,15 +108,47 @@ def dev(target: str, app_dir: Path, host: str, port: int, **parameters: Any) -> 
     """Serve the WSGI app APP of MODULE together with the local cloud.
 
     The app starts anew when one of its files changes. Each task is shown when it has run. A queue.yaml in the app's
-    folder is read. Tasks and entities are kept in .local-cloud in the app's folder, unless --data-dir or --ephemeral
-    says otherwise.
+    folder is read, and the composite indexes that queries need are added to an index.yaml there. Tasks and entities are
+    kept in .local-cloud in the app's folder, unless --data-dir or --ephemeral says otherwise.
     """
     from gae_deferred.local import dev
 
     if parameters["queue_yaml"] is None and (app_dir / "queue.yaml").is_file():
         parameters["queue_yaml"] = app_dir / "queue.yaml"
+    parameters["index_yaml"] = parameters["index_yaml"] or app_dir / "index.yaml"
     options = _make_options(app_dir, {"host": host, **parameters})
     _run(lambda: dev.serve(dev.App(target=target, folder=app_dir, host=host, port=port), options))
+
+
+@main.group()
+def data() -> None:
+    """Save and load what the local Datastore holds, for example as a fixture for tests."""
+
+
+def _data_command(command: F) -> F:
+    folder = click.Path(file_okay=False, path_type=Path)
+    option = click.option("--data-dir", type=folder, default=_DATA_DIR, show_default=True, help="Folder with the data.")
+    return option(command)
+
+
+@data.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@_data_command
+def export_data(file: Path, data_dir: Path) -> None:
+    """Write all entities to FILE, one a line. The local cloud that uses the folder has to be stopped."""
+    from gae_deferred.local import entity_files
+
+    _run(lambda: entity_files.export_entities(data_dir, file))
+
+
+@data.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_data_command
+def import_data(file: Path, data_dir: Path) -> None:
+    """Put the entities of FILE in place of those with the same keys."""
+    from gae_deferred.local import entity_files
+
+    _run(lambda: entity_files.import_entities(data_dir, file))
 
 
 def _make_options(folder: Path, parameters: dict[str, Any]) -> Any:
@@ -133,10 +171,11 @@ def _run(serve: Callable[[], Coroutine[None, None, None]]) -> None:
     """Run a server until it is stopped, or say in one message why it cannot."""
     from gae_deferred.local.cloud import LocalCloudError
     from gae_deferred.local.cloud_tasks import QueueYamlError
+    from gae_deferred.local.datastore import ImportFailed, IndexFileError
     from gae_deferred.local.storage import StorageError
 
     try:
         asyncio.run(serve())
-    except (LocalCloudError, QueueYamlError, StorageError) as error:
+    except (LocalCloudError, QueueYamlError, IndexFileError, ImportFailed, StorageError) as error:
         click.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(1)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from gae_deferred.local.cloud_tasks import AttemptReport
 
+DATASTORE_FILE = "datastore.sqlite3"
+"""Name of the file in the data folder that holds the entities."""
+
 _MAX_MESSAGE_BYTES = 32 * 2**20
 """Largest gRPC message taken; Google's APIs stop at 10 MiB."""
 
@@ -52,6 +55,8 @@ class Options:
         queues: short names of further queues that exist at start, besides ``default``.
         queue_yaml: a ``queue.yaml`` file with queues that exist at start.
         rate_limits: whether queues keep to their rate.
+        index_yaml: the app's ``index.yaml``, to which the composite indexes that its queries need are added.
+        require_indexes: whether a query without its composite index is refused, as in production.
         data_dir: the folder for the data, made if missing; None keeps it in memory.
     """
 
@@ -67,6 +72,8 @@ class Options:
     queues: Sequence[str] = ()
     queue_yaml: Path | None = None
     rate_limits: bool = True
+    index_yaml: Path | None = None
+    require_indexes: bool = False
     data_dir: Path | None = None
 
 
@@ -142,7 +149,7 @@ class LocalCloud:
     async def _start(self, stack: AsyncExitStack) -> None:
         options = self.options
         if options.data_dir is not None:
-            stack.enter_context(_lock(options.data_dir))
+            stack.enter_context(lock(options.data_dir))
         await stack.enter_async_context(self._state)
         await self._open(self._state)
         self.tasks_address = await self._serve_grpc(
@@ -176,8 +183,12 @@ class LocalCloud:
             self.tasks.load_queue_yaml(options.queue_yaml, parent)
         self._tasks_handlers.replace(self.tasks.grpc_handlers())
         if not options.datastore_emulator:
-            database = self._open_database(state, "datastore.sqlite3", datastore.MIGRATIONS)
-            server = datastore.DatastoreServer(database, self._clock)
+            server = datastore.DatastoreServer(
+                self._open_database(state, DATASTORE_FILE, datastore.MIGRATIONS),
+                self._clock,
+                index_yaml=options.index_yaml,
+                require_indexes=options.require_indexes,
+            )
             self._datastore_handlers.replace(server.grpc_handlers())
             await server.start()
             state.push_async_callback(server.stop)
@@ -239,7 +250,7 @@ def _port_error(host: str, port: int, name: str, option: str, error: OSError | N
     )
 
 
-def _lock(data_dir: Path) -> IO[str]:
+def lock(data_dir: Path) -> IO[str]:
     """Make the data folder ours alone, until the file returned is closed.
 
     Raises:
