@@ -65,6 +65,18 @@ async def test_lists_every_task_once_page_by_page(held: Cloud) -> None:
     assert set(listed) == created
 
 
+async def test_pages_of_big_tasks_are_short(held: Cloud) -> None:
+    for n in range(10):
+        body = bytes(1000 * 1000)
+        await held.create(
+            schedule_time=later(held, 60 + n), app_engine_http_request={"relative_uri": "/", "body": body}
+        )
+    first = await held.client.list_tasks(request={"parent": QUEUE, "response_view": FULL})
+    assert len(first.tasks) == 3
+    assert [len(task.app_engine_http_request.body) async for task in first] == [1000 * 1000] * 10
+    assert len((await held.client.list_tasks(parent=QUEUE)).tasks) == 10
+
+
 async def test_page_token_of_another_queue_is_refused(held: Cloud) -> None:
     other = QUEUE.replace("default", "other")
     held.server.ensure_queue(other)

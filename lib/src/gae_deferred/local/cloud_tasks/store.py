@@ -174,14 +174,14 @@ class Store:
         ).fetchone()
         return StoredTask._make(row) if row else None
 
-    def tasks_after(self, queue: int, name: str, limit: int, *, with_body: bool) -> list[StoredTask]:
-        """Return the queue's tasks in the order of their names, from the first one after a name."""
+    def tasks_after(self, queue: int, name: str, *, with_body: bool) -> Iterator[StoredTask]:
+        """Return the queue's tasks in the order of their names, from the first one after a name; read one by one."""
         columns = _COLUMNS if with_body else _COLUMNS_WITHOUT_BODY
         rows = self.database.execute(
-            f"SELECT {columns} FROM tasks WHERE queue = ? AND name > ? ORDER BY name LIMIT ?",  # noqa: S608
-            (queue, name, limit),
+            f"SELECT {columns} FROM tasks WHERE queue = ? AND name > ? ORDER BY name",  # noqa: S608
+            (queue, name),
         )
-        return [StoredTask._make(row) for row in rows]
+        return map(StoredTask._make, rows)
 
     def due_tasks(self, queue: int, now: int, limit: int) -> list[StoredTask]:
         """Return the tasks that may be dispatched, the longest due first."""

@@ -33,6 +33,8 @@ from gae_deferred.local.cloud_tasks.times import from_timestamp, timestamp
 from gae_deferred.local.cloud_tasks.validation import prepare_task
 
 _MAX_PAGE = 1000
+_MAX_PAGE_BYTES = 3 * 1024 * 1024
+"""Bytes of requests and bodies in a page: gRPC clients take messages of 4 MiB unless told otherwise."""
 _MAX_CREATED_AT_ONCE = 100
 _MAX_DELETED_AT_ONCE = 1000
 
@@ -58,11 +60,16 @@ class TaskService:
         now = self._clock.now()
         last = last_item(request.page_token, parent, now)
         queue = self._registry.queue(parent).queue
-        # One more than asked for tells whether there is another page.
-        rows = self._store.tasks_after(queue.id, last, size + 1, with_body=with_body)
-        response = ListTasksResponse(tasks=[task_message(row, queue.name, with_body=with_body) for row in rows[:size]])
-        if len(rows) > size:
-            response.next_page_token = page_token(parent, rows[size - 1].name, now)
+        response = ListTasksResponse()
+        page_bytes = 0
+        for row in self._store.tasks_after(queue.id, last, with_body=with_body):
+            page_bytes += len(row.request) + len(row.body)
+            # This row is the next page's. The first never is: no task is as big as a page.
+            if len(response.tasks) == size or page_bytes > _MAX_PAGE_BYTES:
+                response.next_page_token = page_token(parent, last, now)
+                break
+            response.tasks.append(task_message(row, queue.name, with_body=with_body))
+            last = row.name
         return response
 
     async def get_task(self, request: GetTaskRequest) -> Task:
