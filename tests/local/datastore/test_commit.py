@@ -2,7 +2,7 @@
 
 import pytest
 
-from .wire import CommitRequest, Mutation, Stub, plain, refused, unindexed, value
+from .wire import CommitRequest, Mutation, Stub, plain, refused, serving, unindexed, value
 
 
 def test_an_entity_comes_back_as_it_was_put(stub):
@@ -170,6 +170,31 @@ def test_allocated_ids_are_new_and_reserved_ids_are_not_given(stub):
         stub.call("AllocateIds", keys=[stub.key("K", 1)])
     with refused("INVALID_ARGUMENT", "must not be incomplete"):
         stub.call("ReserveIds", keys=[stub.key("K")])
+
+
+def test_ids_in_use_and_reserved_ids_are_passed_over():
+    def allocate(stub):
+        return [key.path[0].id for key in stub.call("AllocateIds", keys=[stub.key("K")] * 4).keys]
+
+    with serving() as server:
+        first, second, *rest = allocate(Stub(server.address, "p"))
+    with serving() as server:  # a new store hands out the same numbers, but for those that are taken
+        stub = Stub(server.address, "p")
+        stub.call("ReserveIds", keys=[stub.key("K", first)])
+        stub.put(stub.entity("K", second))
+        assert allocate(stub)[:2] == rest
+
+
+def test_ids_of_a_commit_that_failed_are_not_handed_out_twice(tmp_path):
+    with serving(tmp_path / "store.db") as server:
+        stub = Stub(server.address, "p")
+        with refused("NOT_FOUND"):
+            stub.commit(Mutation(insert=stub.entity("K")), Mutation(update=stub.entity("K", 404)))
+        allocated = stub.put(stub.entity("K", v=1)).mutation_results[0].key
+    with serving(tmp_path / "store.db") as server:
+        stub = Stub(server.address, "p")
+        keys = stub.call("AllocateIds", keys=[stub.key("Other")] * 5).keys
+        assert allocated.path[0].id not in {key.path[0].id for key in keys}
 
 
 def test_a_commit_must_say_how_transactional_it_is(stub):

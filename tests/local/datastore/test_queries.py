@@ -60,6 +60,8 @@ def test_filters_combine(people):
     assert people.names("Person", any_of(where("age", "=", 40), where("city", "=", "rome"))) == [
         *["bob", "cid", "dan", "eve"]
     ]
+    # bob and eve meet both sides, and come once
+    assert people.names("Person", any_of(where("age", "=", 20), where("city", "=", "rome"))) == ["bob", "cid", "eve"]
     assert people.names("Person", where("age", "in", [20, 40])) == ["bob", "dan", "eve"]
     assert people.names("Person", where("age", "not in", [20, 40])) == ["ann", "cid"]
 
