@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 
 import grpc
 import pytest
@@ -120,6 +121,17 @@ async def test_name_of_an_executed_task_stays_taken(held: Cloud) -> None:
 async def test_generated_names_do_not_collide_on_a_clock_that_stands_still(held: Cloud) -> None:
     tasks = await asyncio.gather(*(held.create(schedule_time=later(held)) for _ in range(50)))
     assert len({task.name for task in tasks}) == 50
+
+
+async def test_generated_names_are_not_repeated_after_a_restart(held: Cloud, tmp_path: Path) -> None:
+    held.path = tmp_path / "tasks.sqlite3"
+    await held.restart()
+    names = [(await held.create(schedule_time=later(held))).name]
+    await held.client.purge_queue(name=QUEUE)
+    for _ in range(2):
+        await held.restart()
+        names.append((await held.create(schedule_time=later(held))).name)
+    assert len(set(names)) == 3
 
 
 async def test_unknown_task_and_queue_are_not_found(held: Cloud) -> None:

@@ -329,7 +329,9 @@ class Dispatcher:
             return None
         # RunTask's documentation: the time of the call plus the delay. Otherwise the delay begins with the failure.
         retry_time = (dispatched if forced else now) + policy.backoff(attempts)
-        return max(retry_time, now + round((outcome.retry_after or 0.0) * SECOND))
+        if outcome.retry_after is None:
+            return retry_time
+        return max(retry_time, now + round(outcome.retry_after * SECOND))
 
     async def _record(self, row: StoredTask, outcome: Outcome, next_attempt: int | None, now: int) -> None:
         """Store the end of an attempt, however long the storage takes to accept it."""

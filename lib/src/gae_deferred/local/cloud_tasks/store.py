@@ -174,6 +174,10 @@ class Store:
         ).fetchone()
         return StoredTask._make(row) if row else None
 
+    def has_task(self, queue: int, name: str) -> bool:
+        row = self.database.execute("SELECT 1 FROM tasks WHERE queue = ? AND name = ?", (queue, name)).fetchone()
+        return row is not None
+
     def tasks_after(self, queue: int, name: str, *, with_body: bool) -> Iterator[StoredTask]:
         """Return the queue's tasks in the order of their names, from the first one after a name; read one by one."""
         columns = _COLUMNS if with_body else _COLUMNS_WITHOUT_BODY

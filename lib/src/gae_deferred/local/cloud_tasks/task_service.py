@@ -139,27 +139,18 @@ class TaskService:
         task.ClearField("name")
         schedule_time = from_timestamp(task.schedule_time)
         body = getattr(task, task.WhichOneof("message_type")).body
-        if given_name is None:
-            name = self._generate_name()
-            while self._store.insert_task(queue.id, name, schedule_time, now, task) is None:
-                name = self._generate_name()
-        else:
-            name = given_name
-            self._insert_named(dispatcher, name, schedule_time, now, task)
-        task.name = f"{queue.name}/tasks/{name}"
-        task.create_time.CopyFrom(timestamp(now - now % SECOND))
-        show(task, body, with_body=with_body)
-        return task
-
-    def _insert_named(self, dispatcher: Dispatcher, name: str, schedule_time: int, now: int, task: Task) -> None:
-        queue = dispatcher.queue
-        if self._store.has_tombstone(queue.id, name, now):
+        name = self._free_name(queue.id, now) if given_name is None else given_name
+        if given_name is not None and self._store.has_tombstone(queue.id, name, now):
             raise already_exists(
                 "The task cannot be created because a task with this name existed too recently. For more information "
                 "about task de-duplication see the documentation of CreateTaskRequest.task."
             )
         if self._store.insert_task(queue.id, name, schedule_time, now, task) is None:
             raise already_exists("Requested entity already exists")
+        task.name = f"{queue.name}/tasks/{name}"
+        task.create_time.CopyFrom(timestamp(now - now % SECOND))
+        show(task, body, with_body=with_body)
+        return task
 
     @staticmethod
     def _given_name(full_name: str, queue: str) -> str | None:
@@ -173,14 +164,17 @@ class TaskService:
             )
         return name.task
 
-    def _generate_name(self) -> str:
-        """Return a task name like the service's, a long number.
+    def _free_name(self, queue: int, now: int) -> str:
+        """Return a task name like the service's, a long number, that no task of the queue has or had.
 
-        It grows, because names in the order of creation keep the index over a million of them fast.
+        The numbers grow, because names in the order of creation keep the index over a million of them fast. They follow
+        the time of day; where that stands still or goes back, a restart could repeat them.
         """
-        time_of_day = self._clock.now() * 1000
-        self._last_generated = max(self._last_generated + 1 + secrets.randbelow(1000), time_of_day)
-        return str(self._last_generated)
+        while True:
+            self._last_generated = max(self._last_generated + 1 + secrets.randbelow(1000), now * 1000)
+            name = str(self._last_generated)
+            if not self._store.has_task(queue, name) and not self._store.has_tombstone(queue, name, now):
+                return name
 
     async def delete_task(self, request: DeleteTaskRequest) -> None:
         dispatcher, row = self._find(request.name, with_body=False)
