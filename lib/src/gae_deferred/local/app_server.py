@@ -68,8 +68,10 @@ class AppServer(BaseApplication):
             "reload": True,
             "reload_extra_files": [str(path) for path in _source_files(Path.cwd())],
             "when_ready": self._watch_parent,
-            "post_worker_init": lambda worker: self._report(),
+            "post_worker_init": self._start_worker,
         }
+        if "control_socket_disable" in self.cfg.settings:  # gunicorn 25.1 and newer
+            settings["control_socket_disable"] = True  # its path is the same for all apps of a user
         for name, value in settings.items():
             self.cfg.set(name, value)
 
@@ -82,6 +84,7 @@ class AppServer(BaseApplication):
             return _ErrorPage(self._load_error)
 
     def _watch_parent(self, arbiter: Any) -> None:
+        _leave_ctrl_c_to_parent()
         threading.Thread(target=self._stop_with_parent, daemon=True).start()
 
     def _stop_with_parent(self) -> None:
@@ -89,10 +92,22 @@ class AppServer(BaseApplication):
             pass
         os.kill(self._master_pid, signal.SIGTERM)
 
+    def _start_worker(self, worker: Any) -> None:
+        _leave_ctrl_c_to_parent()
+        self._report()
+
     def _report(self) -> None:
         event = Event(error=self._load_error)
         with contextlib.suppress(OSError):  # the parent is gone, and _stop_with_parent about to notice
             self._control.sendall(json.dumps(event).encode() + b"\n")
+
+
+def _leave_ctrl_c_to_parent() -> None:
+    """Ignore the SIGINT that a terminal sends to every process: the parent stops this one in its own time.
+
+    Two signals at once make gunicorn's thread worker wait for itself: its handler takes the thread pool's lock twice.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _ErrorPage:
