@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import threading
 
 import pytest
 from google.cloud import ndb
@@ -114,6 +115,29 @@ def test_run_all_also_runs_what_the_tasks_enqueue_and_stops_one_that_never_ends(
     deferred.defer(spawn_forever)
     with pytest.raises(RuntimeError, match="20 tasks"):
         local_cloud.queue.run_all(limit=20)
+
+
+def test_run_together_runs_what_is_due_at_the_same_time_and_keeps_what_fails(local_cloud):
+    meeting = threading.Barrier(3, timeout=30)
+    local_cloud.app = meet_in(meeting)
+    for number in range(3):
+        deferred.defer(see, number)
+    deferred.defer(see, "later", _countdown=1)
+    assert len(local_cloud.queue.run_together()) == 3
+    local_cloud.app = wrap_wsgi_app(deferred.application)
+    deferred.defer(fail)
+    local_cloud.clock.advance(1)
+    assert [call.args for call in local_cloud.queue.run_together()] == [("later",)]
+    assert [task.call.function for task in local_cloud.queue.tasks()] == [fail]
+
+
+def meet_in(meeting):
+    def app(environ, start_response):
+        meeting.wait()  # goes on when all are here: they do run at the same time
+        start_response("200 OK", [])
+        return [b""]
+
+    return app
 
 
 def test_tasks_go_to_the_app_that_the_test_names(local_cloud):

@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
@@ -138,6 +138,16 @@ class Queue:
         self._cloud.run(self._name, waiting[0].name)
         return waiting[0].call
 
+    def run_together(self) -> list[Call]:
+        """Run everything that is due at the same time, as the real queue does, and wait for the end of all.
+
+        Returns:
+            The calls that succeeded. Those that did not wait for their next attempt, and raise nothing here.
+        """
+        due = {task.name: task.call for task in self.tasks() if task.eta <= self._cloud.clock.now()}
+        self.calls += due.values()
+        return [due[name] for name in self._cloud.run_together(self._name, list(due))]
+
     def run_all(self, limit: int = 1000) -> list[Call]:
         """Run what is due, and what that puts into the queue for now, until nothing is due any more.
 
@@ -164,6 +174,7 @@ class CloudForTests:
 
     Attributes:
         app: the WSGI app that tasks go to. At first one that runs any deferred task, whatever its URL.
+        app_url: where the app is served, for tests that make requests.
         clock: the time.
         held_clock: the clock of the servers, for their own thread only.
         client: Google's client, connected to the local Cloud Tasks.
@@ -190,9 +201,8 @@ class CloudForTests:
             stack.enter_context(app_server)
             threading.Thread(target=app_server.serve_forever, args=(0.05,), name="app", daemon=True).start()
             stack.callback(app_server.shutdown)
-            options = Options(
-                tasks_port=0, tasks_rest_port=0, datastore_port=0, app_url=f"http://127.0.0.1:{app_server.server_port}"
-            )
+            self.app_url = f"http://127.0.0.1:{app_server.server_port}"
+            options = Options(tasks_port=0, tasks_rest_port=0, datastore_port=0, app_url=self.app_url)
             self._cloud = LocalCloud(options, clock=self.held_clock, on_attempt=self._reports.put)
             self._wait(self._cloud.__aenter__())
             stack.callback(lambda: self._wait(self._cloud.__aexit__(None, None, None)))
@@ -262,8 +272,16 @@ class CloudForTests:
         error = self._errors.pop(report.task, None)
         if error is not None:
             raise error
-        if report.status is None or not 200 <= report.status < 300:
+        if not _succeeded(report):
             raise TaskFailed(f"{report.callable or report.path} was answered with {report.status or report.error}")
+
+    def run_together(self, queue_name: str, task_names: Sequence[str]) -> list[str]:
+        """Attempt tasks at the same time; return the names of those that succeeded, in the order of their ends."""
+        for name in task_names:
+            self.client.run_task(name=f"{self.queue_path(queue_name)}/tasks/{name}")
+        reports = [self._reports.get(timeout=_TIMEOUT) for _ in task_names]
+        self._errors.clear()
+        return [report.task for report in reports if _succeeded(report)]
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function in the thread of the local cloud."""
@@ -304,6 +322,10 @@ class _AppServer(ThreadingMixIn, WSGIServer):
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name
         """Print nothing."""
+
+
+def _succeeded(report: AttemptReport) -> bool:
+    return report.status is not None and 200 <= report.status < 300
 
 
 _FULL = tasks_v2.Task.View.FULL
