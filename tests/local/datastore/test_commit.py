@@ -166,7 +166,7 @@ def test_allocated_ids_are_new_and_reserved_ids_are_not_given(stub):
     ids = [key.path[0].id for key in keys]
     assert len(set(ids)) == 20
     stub.call("ReserveIds", keys=[stub.key("K", ids[0])])
-    with refused("INVALID_ARGUMENT", "must be incomplete"):
+    with refused("INVALID_ARGUMENT", "must not be complete"):
         stub.call("AllocateIds", keys=[stub.key("K", 1)])
     with refused("INVALID_ARGUMENT", "must not be incomplete"):
         stub.call("ReserveIds", keys=[stub.key("K")])
@@ -214,3 +214,14 @@ def test_malformed_bytes_are_an_error_and_the_server_goes_on(stub):
     with refused("INVALID_ARGUMENT", "project_id"):
         call(b"", timeout=10)
     stub.put(stub.entity("K", 1))
+
+
+def test_writing_what_is_there_already_keeps_the_version(stub):
+    first = stub.put(stub.entity("K", 1, v=1, w="x")).mutation_results[0]
+    again = stub.put(stub.entity("K", 1, w="x", v=1)).mutation_results[0]
+    assert (again.version, again.update_time) == (first.version, first.update_time)
+    transaction = stub.begin()
+    stub.get("K", 1, transaction=transaction)
+    stub.put(stub.entity("K", 1, v=1, w="x"))
+    stub.commit(Mutation(upsert=stub.entity("K", 1, v=2)), transaction=transaction)
+    assert stub.put(stub.entity("K", 1, v=2)).mutation_results[0].version > first.version

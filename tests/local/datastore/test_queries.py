@@ -261,3 +261,30 @@ def test_without_a_kind_only_keys_are_filtered_and_sorted(stub):
         stub.names(None, where("v", "=", 1))
     with refused("INVALID_ARGUMENT", "kind is required"):
         stub.names(None, order=["v"])
+
+
+def test_an_entity_that_explodes_in_an_index_is_still_found(stub):
+    """200 x 200 combinations are more entries than an index takes; queries then sort what they find."""
+    stub.put(*(stub.entity("E", number, a=1, b=number, c=number) for number in range(1, 400)))
+    filters, order = where("a", "=", 1), ["-b", "c"]
+    whole = list(range(399, 0, -1))
+    assert stub.names("E", filters, order=order) == whole
+    stub.put(stub.entity("E", 1000, a=1, b=list(range(-200, 0)), c=list(range(200))))
+    assert stub.names("E", filters, order=order) == [*whole, 1000]
+    assert stub.names("E", filters, order=["-b", "-c"]) == [*whole, 1000]
+    stub.put(stub.entity("E", 1001, a=1, b=0, c=0))
+    assert stub.names("E", filters, order=order) == [*whole, 1001, 1000]
+
+
+def test_an_offset_beyond_what_a_batch_looks_at(stub):
+    for start in range(1, 6_001, 500):
+        stub.put(*(stub.entity("Off", number) for number in range(start, start + 500)))
+    batch = stub.batch("Off", offset=5_990)
+    assert batch.more_results == QueryResultBatch.NOT_FINISHED
+    assert 0 < batch.skipped_results < 5_990
+    assert stub.names("Off", offset=5_990) == list(range(5_991, 6_001))
+
+
+def test_nearest_neighbor_search_is_refused(stub):
+    with refused("UNIMPLEMENTED", "nearest"):
+        stub.names("K", find_nearest={"vector_property": {"name": "v"}})

@@ -3,6 +3,7 @@
 import pytest
 
 from gae_deferred.local.clock import HeldClock
+from gae_deferred.local.datastore import DatastoreServer
 
 from .wire import Mutation, Stub, refused, serving, where
 
@@ -173,3 +174,35 @@ def test_an_earlier_state_can_be_read_for_an_hour():
         with refused("FAILED_PRECONDITION", "past hour"):
             stub.get("K", 1, read_time=then)
         stub.close()
+
+
+def test_what_no_read_can_ask_for_is_forgotten(tmp_path):
+    clock = HeldClock()
+    with serving(tmp_path / "store.db", clock) as server:
+        stub = Stub(server.address, "p")
+        for value in range(1, 4):
+            stub.put(*(stub.entity("K", number, v=value) for number in range(1, 401)))
+        server.on_loop(lambda: clock.advance(3500))
+        transaction = stub.begin()
+        assert stub.get("K", 1, transaction=transaction) == {"v": 3}
+        stub.put(stub.entity("K", 1, v=4))
+        server.on_loop(lambda: clock.advance(59))
+        assert stub.get("K", 1, transaction=transaction) == {"v": 3}
+        server.on_loop(lambda: clock.advance(110))
+        kept = server.on_loop(lambda: _undo_rows(server.server))
+        assert kept == 1
+        last = stub.put(stub.entity("K", 1, v=5)).mutation_results[0].version
+    with serving(tmp_path / "store.db", HeldClock()) as server:  # a clock that went back
+        stub = Stub(server.address, "p")
+        assert stub.put(stub.entity("K", 1, v=6)).mutation_results[0].version > last
+
+
+def _undo_rows(server: DatastoreServer) -> int:
+    (count,) = server.service.entities.database.execute("SELECT count(*) FROM undo").fetchone()
+    return int(count)
+
+
+def test_a_single_use_transaction_writes(stub):
+    mutation = Mutation(upsert=stub.entity("K", 1, v=1))
+    with refused("INVALID_ARGUMENT", "READ_WRITE"):
+        stub.call("Commit", mode=1, single_use_transaction={"read_only": {}}, mutations=[mutation])

@@ -45,7 +45,7 @@ class CompositeBuilder:
             await stored
         names = {name for name, _ in index.components}
         reached = b""
-        while True:
+        while catalog.has(partition, kind, index):  # a commit may find that it explodes
             rows = database.execute(
                 'SELECT key, entity FROM entries WHERE "index" = ? AND key > ? ORDER BY key LIMIT ?',
                 (indexes.by_key.id, reached, _CHUNK),
@@ -53,7 +53,11 @@ class CompositeBuilder:
             with database.atomic() as stored:
                 for path, row in rows:
                     indexed = values.indexed(Entity.FromString(self._entities.get_row(row).data), names)
-                    entries = [(entry.index_id, entry.key, row, entry.many) for entry in index.entries(path, indexed)]
+                    found = index.entries(path, indexed)
+                    if found is None:
+                        catalog.abandon(partition, kind, index)
+                        return
+                    entries = [(entry.index_id, entry.key, row, entry.many) for entry in found]
                     database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", entries)
                 if not rows:
                     catalog.mark_ready(partition, kind, index)

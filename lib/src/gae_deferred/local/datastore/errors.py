@@ -40,3 +40,9 @@ class FailedPrecondition(DatastoreError):
     """The request would be right in another state of the store: an index is missing, a read time is too old."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class Unimplemented(DatastoreError):
+    """The request asks for something that the service can do and this server cannot."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED

@@ -316,7 +316,7 @@ class Execution:
         for conjunction in self._query.conjunctions:
             counted = [(self._count(part), part) for part in planner.candidates(conjunction)]
             count, part = min(counted, key=lambda pair: pair[0])
-            if count > MOST_SORTED and needed is not None:
+            if count > MOST_SORTED and needed is not None and not planner.explodes(needed):
                 raise IndexNeeded(needed)
             rows.update(dict.fromkeys(row for _, row, _ in self._rows(part)))
         hits: list[Hit] = []

@@ -40,8 +40,11 @@ class Index(NamedTuple):
     components: tuple[Component, ...]
     ancestor: bool = False
 
-    def entries(self, path: bytes, values: Mapping[str, Sequence[bytes]]) -> list[Entry]:
+    def entries(self, path: bytes, values: Mapping[str, Sequence[bytes]]) -> list[Entry] | None:
         """Return the entries of an entity: one for each combination of its values, none if it lacks a property.
+
+        Returns:
+            The entries, or None if they are more than an entity may have in an index.
 
         Parameters:
             path: the entity's encoded path.
@@ -55,6 +58,8 @@ class Index(NamedTuple):
                 return []
             count *= len(column)
             columns.append(map(ordered.invert, column) if descending else column)
+        if count > MOST_ENTRIES:
+            return None
         columns.append((path,))
         return [Entry(self.id, b"".join(row), count > 1) for row in itertools.product(*columns)]
 
@@ -65,13 +70,14 @@ class KindIndexes:
 
     ``by_key`` holds every entity of the kind; ``by_property`` the built-in single-property indexes, which are all
     ascending: descending order reads them backwards. ``composite`` are those that queries turned out to need, ``ready``
-    once every entity is in them.
+    once every entity is in them, and ``exploding`` those that some entity has too many entries in.
     """
 
     by_key: Index
     by_property: dict[str, Index] = field(default_factory=dict)
     composite: dict[tuple[bool, tuple[Component, ...]], Index] = field(default_factory=dict)
     ready: set[int] = field(default_factory=set)
+    exploding: set[tuple[bool, tuple[Component, ...]]] = field(default_factory=set)
 
 
 class IndexCatalog:
@@ -88,12 +94,16 @@ class IndexCatalog:
 
     def reload(self) -> None:
         """Read the catalog from the database again, after a commit failed that may have held a part of it."""
+        exploding = {name: indexes.exploding for name, indexes in self._kinds.items()}
         self._kinds.clear()
         rows = self._database.execute(
             "SELECT id, partition, kind, ancestor, properties, ready FROM indexes ORDER BY id"
         ).fetchall()
         for number, partition, kind, ancestor, properties, ready in rows:
             self._add(partition, kind, Index(number, _parse(properties), bool(ancestor)), bool(ready))
+        for name, found in exploding.items():
+            if name in self._kinds:
+                self._kinds[name].exploding = found
 
     def _add(self, partition: int, kind: str, index: Index, ready: bool) -> None:
         if not index.components and not index.ancestor:
@@ -110,6 +120,11 @@ class IndexCatalog:
     def of_kind(self, partition: int, kind: str) -> KindIndexes | None:
         """Return the indexes of a kind, or None if no entity of the kind was ever stored."""
         return self._kinds.get((partition, kind))
+
+    def has(self, partition: int, kind: str, index: Index) -> bool:
+        """Return whether a composite index is in the catalog."""
+        indexes = self._kinds.get((partition, kind))
+        return indexes is not None and indexes.composite.get((index.ancestor, index.components)) == index
 
     def kinds(self, partition: int) -> Iterator[tuple[str, KindIndexes]]:
         """Yield each kind that was ever stored in a partition, with its indexes, in the order of their names."""
@@ -136,6 +151,15 @@ class IndexCatalog:
         self._database.execute("UPDATE indexes SET ready = 1 WHERE id = ?", (index.id,))
         self._kinds[partition, kind].ready.add(index.id)
 
+    def abandon(self, partition: int, kind: str, index: Index) -> None:
+        """Drop a composite index that an entity explodes in: queries do without. Call it in an atomic block."""
+        indexes = self._kinds[partition, kind]
+        del indexes.composite[index.ancestor, index.components]
+        indexes.ready.discard(index.id)
+        indexes.exploding.add((index.ancestor, index.components))
+        self._database.execute('DELETE FROM entries WHERE "index" = ?', (index.id,))
+        self._database.execute("DELETE FROM indexes WHERE id = ?", (index.id,))
+
     def entries(
         self, partition: int, kind: str, path: bytes, values: Mapping[str, Sequence[bytes]]
     ) -> dict[tuple[int, bytes], bool]:
@@ -153,9 +177,12 @@ class IndexCatalog:
             many = len(column) > 1
             for encoded in column:
                 found[index.id, encoded + path] = many
-        for index in indexes.composite.values():
-            for entry in index.entries(path, values):
-                found[entry.index_id, entry.key] = entry.many
+        for index in list(indexes.composite.values()):
+            entries = index.entries(path, values)
+            if entries is None:
+                self.abandon(partition, kind, index)
+            else:
+                found.update(((entry.index_id, entry.key), entry.many) for entry in entries)
         return found
 
 

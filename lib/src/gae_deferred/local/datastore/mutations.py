@@ -97,7 +97,7 @@ class Commit:
             result.conflict_detected = True
             return result
         self._check_existence(working, operation)
-        working.operation, working.written = operation, True
+        working.operation = operation
         working.entity = None if operation == "delete" else self._written(mutation, working)
         if working.entity is not None:
             result.transform_results.extend(
@@ -105,7 +105,8 @@ class Commit:
             )
             validation.check_size(working.entity)
         elif mutation.property_transforms:
-            raise InvalidArgument("A delete cannot have property transforms.")
+            raise InvalidArgument("Delete mutation cannot have PropertyTransforms.")
+        working.written = self._changed(working)
         self._report(result, working)
         return result
 
@@ -162,6 +163,12 @@ class Commit:
                 f"Conflict on {describe(working.key)}: the mutation is for version {expected}, it has {current}."
             )
         return True
+
+    def _changed(self, working: _Working) -> bool:
+        """Return whether there is something to store: writing what is there already keeps the entity's version."""
+        if working.stored is None or working.entity is None:
+            return (working.stored is None) != (working.entity is None)
+        return bool(working.entity != working.stored.message(working.key))
 
     def _version(self, working: _Working) -> int:
         if working.written:

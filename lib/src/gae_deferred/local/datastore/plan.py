@@ -181,6 +181,10 @@ class Planner:
                 return Bound(kept, (constant < part) != descending)
         return Bound(kept, bound.after)
 
+    def explodes(self, needed: Needed) -> bool:
+        """Return whether an index is known to be of no use, because of an entity with too many entries in it."""
+        return self._indexes is not None and (needed.ancestor, needed.components) in self._indexes.exploding
+
     def candidates(self, conjunction: Conjunction) -> Iterator[IndexRange]:
         """Yield ranges each of which holds, in whatever order, every entity that meets a conjunction."""
         indexes = self._indexes

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from gae_deferred.local.clock import SECOND, Clock, Timer
 from gae_deferred.local.datastore import aggregation, gql, messages, property_paths, query, results, validation
-from gae_deferred.local.datastore.errors import FailedPrecondition, InvalidArgument
+from gae_deferred.local.datastore.errors import DatastoreError, FailedPrecondition, InvalidArgument
 from gae_deferred.local.datastore.ids import IdAllocator
 from gae_deferred.local.datastore.index_yaml import IndexFile
 from gae_deferred.local.datastore.interval import Interval
@@ -26,6 +26,9 @@ _LOOKUP_SIZE = 3 << 20
 """Bytes of entities after which a lookup defers the rest: clients accept messages of 4 MiB."""
 
 _FORGET_EVERY = 60 * SECOND
+_FORGET_SOON = SECOND // 20
+_FORGET_AT_ONCE = 2000
+"""Past states that are dropped before other requests get their turn."""
 
 _Written = TypeVar("_Written")
 
@@ -59,8 +62,9 @@ class DatastoreService:
         horizon = self._clock.now() - REMEMBERED
         oldest = self._transactions.oldest_version()
         with self._database.atomic():
-            self.entities.forget(horizon if oldest is None else min(horizon, oldest))
-        self.start()
+            forgotten = self.entities.forget(horizon if oldest is None else min(horizon, oldest), _FORGET_AT_ONCE)
+        wait = _FORGET_EVERY if forgotten < _FORGET_AT_ONCE else _FORGET_SOON
+        self._forgetting = self._clock.call_at(self._clock.now() + wait, self._forget)
 
     async def stop(self) -> None:
         """End the open transactions and what else is under way."""
@@ -187,9 +191,9 @@ class DatastoreService:
     def _check_read_time(self, micros: int) -> int:
         now = self.entities.read_time()
         if micros > now:
-            raise InvalidArgument("The read_time cannot be in the future.")
+            raise InvalidArgument("The requested 'read_time' cannot be in the future.")
         if micros < now - REMEMBERED:
-            raise FailedPrecondition("The read_time is too old: it must be within the past hour.")
+            raise FailedPrecondition("The requested 'read_time' is too old: it must be within the past hour.")
         return micros
 
     # Transactions and writes
@@ -220,6 +224,8 @@ class DatastoreService:
             raise InvalidArgument("transactional commit requires a transaction")
         if not transactional and selector is not None:
             raise InvalidArgument("A non-transactional commit cannot have a transaction.")
+        if selector == "single_use_transaction" and request.single_use_transaction.WhichOneof("mode") == "read_only":
+            raise InvalidArgument("single_use_transaction in a commit request must be READ_WRITE.")
         transaction: Transaction | None = None
         if selector == "transaction":
             transaction = self._transactions.get(request.transaction, scope[:2])
@@ -261,17 +267,24 @@ class DatastoreService:
             for key in request.keys:
                 validation.check_partition(key, scope)
                 validation.check_key(key)
+            for key in request.keys:
                 self.entities.reserve(entity_key(key))
             return messages.ReserveIdsResponse()
 
         return await self._write(write)
 
     async def _write(self, write: Callable[[], _Written]) -> _Written:
-        """Run a function that writes, all or nothing, and wait until what it wrote is durable."""
+        """Run a function that writes, all or nothing, and wait until what it wrote is durable.
+
+        A refusal comes before anything but ids is written.
+        """
         stored: Awaitable[None]
         try:
             with self._database.atomic() as stored:
                 written = write()
+        except DatastoreError:
+            self._ids.reload()
+            raise
         except BaseException:
             self._reload()
             raise

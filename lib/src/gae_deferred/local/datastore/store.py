@@ -274,11 +274,21 @@ class EntityStore:
             self.database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", added)
         return len(gone) + len(added)
 
-    def forget(self, version: int) -> None:
-        """Drop what reads at a version or later do not need. The last commit stays: it tells the last version."""
-        self.database.execute(
-            "DELETE FROM undo WHERE version <= ? AND version < (SELECT max(version) FROM undo)", (version,)
-        )
+    def forget(self, version: int, most: int) -> int:
+        """Drop what reads at a version or later do not need. The last commit stays: it tells the last version.
+
+        Parameters:
+            most: how many past states to drop at once.
+
+        Returns:
+            How many were dropped: ``most`` if there may be more.
+        """
+        return self.database.execute(
+            "DELETE FROM undo WHERE id IN ("
+            "SELECT id FROM undo WHERE version <= ? AND version < (SELECT max(version) FROM undo) "
+            "ORDER BY version LIMIT ?)",
+            (version, most),
+        ).rowcount
 
     # Ids
 

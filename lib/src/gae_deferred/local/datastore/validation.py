@@ -100,7 +100,7 @@ def check_key(key: KeyMessage, *, incomplete: bool = False, reserved: bool = Fal
         elif which is None and not (incomplete and position == last):
             raise InvalidArgument(f"Key path element must not be incomplete: [{_path_text(path)}]")
         if which is not None and incomplete and position == last:
-            raise InvalidArgument(f"Key path element must be incomplete: [{_path_text(path)}]")
+            raise InvalidArgument(f"Key path element must not be complete: [{_path_text(path)}]")
 
 
 def _path_text(path: Iterable[Any]) -> str:
