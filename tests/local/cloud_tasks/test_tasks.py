@@ -123,6 +123,17 @@ async def test_generated_names_do_not_collide_on_a_clock_that_stands_still(held:
     assert len({task.name for task in tasks}) == 50
 
 
+async def test_generated_name_that_is_taken_costs_the_task_nothing(held: Cloud) -> None:
+    # On a clock that stands still, the first name is known before.
+    taken = await held.create(name=f"{QUEUE}/tasks/{held.clock.now() * 1000}", schedule_time=later(held))
+    request = {"relative_uri": "/whole", "body": b"whole"}
+    created = await held.create(schedule_time=later(held), app_engine_http_request=request)
+    assert created.name != taken.name
+    task = await held.client.get_task(request={"name": created.name, "response_view": FULL})
+    assert (task.app_engine_http_request.relative_uri, task.app_engine_http_request.body) == ("/whole", b"whole")
+    assert task.schedule_time == created.schedule_time
+
+
 async def test_generated_names_are_not_repeated_after_a_restart(held: Cloud, tmp_path: Path) -> None:
     held.path = tmp_path / "tasks.sqlite3"
     await held.restart()

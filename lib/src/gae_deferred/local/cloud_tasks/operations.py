@@ -37,6 +37,15 @@ class Operations:
         compressed = self._store.operation(name)
         return None if compressed is None else operations_pb2.Operation.FromString(zlib.decompress(compressed))
 
+    async def find_stored(self, name: str) -> operations_pb2.Operation | None:
+        """Return an operation when it is committed: the call that it is of may not have been answered yet."""
+        operation = self.find(name)
+        if operation is not None:
+            with self._store.database.atomic() as stored:
+                pass
+            await stored
+        return operation
+
     def store(self, operation: operations_pb2.Operation) -> None:
         """Keep an operation. Call it inside an atomic block."""
         expires = self._clock.now() + _LIFETIME

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, cast
 
-from gae_deferred.local.cloud_tasks.messages import Queue, Task
+from gae_deferred.local.cloud_tasks.messages import Queue
 from gae_deferred.local.cloud_tasks.outcome import Outcome
 from gae_deferred.local.storage import Database
 
@@ -149,22 +149,23 @@ class Store:
 
     # Tasks
 
-    def insert_task(self, queue: int, name: str, schedule_time: int, create_time: int, task: Task) -> int | None:
-        """Add a task and return its id, or None if one of that name is there.
+    def insert_task(
+        self, queue: int, name: str, schedule_time: int, create_time: int, request: bytes, body: bytes
+    ) -> bool:
+        """Add a task; False if one of that name is there.
 
         Parameters:
-            task: what the service returns for it, without output-only fields; is left without its body.
+            request: the Task message without name, times, output-only fields and body, serialized.
+            body: the request's body.
         """
-        request = getattr(task, task.WhichOneof("message_type"))
-        body: bytes = request.body
-        request.ClearField("body")
         try:
-            return self.database.execute(
+            self.database.execute(
                 "INSERT INTO tasks (queue, name, schedule_time, create_time, request, body) VALUES (?, ?, ?, ?, ?, ?)",
-                (queue, name, schedule_time, create_time, task.SerializeToString(), body),
-            ).lastrowid
+                (queue, name, schedule_time, create_time, request, body),
+            )
         except sqlite3.IntegrityError:
-            return None
+            return False
+        return True
 
     def task(self, queue: int, name: str, *, with_body: bool) -> StoredTask | None:
         columns = _COLUMNS if with_body else _COLUMNS_WITHOUT_BODY
@@ -173,10 +174,6 @@ class Store:
             (queue, name),
         ).fetchone()
         return StoredTask._make(row) if row else None
-
-    def has_task(self, queue: int, name: str) -> bool:
-        row = self.database.execute("SELECT 1 FROM tasks WHERE queue = ? AND name = ?", (queue, name)).fetchone()
-        return row is not None
 
     def tasks_after(self, queue: int, name: str, *, with_body: bool) -> Iterator[StoredTask]:
         """Return the queue's tasks in the order of their names, from the first one after a name; read one by one."""

@@ -1,6 +1,7 @@
 """What the service does with tasks, whatever the wire."""
 
 import secrets
+from typing import NamedTuple
 
 from google.longrunning import operations_pb2  # type: ignore[import-untyped]
 from google.protobuf.empty_pb2 import Empty
@@ -37,6 +38,26 @@ _MAX_PAGE_BYTES = 3 * 1024 * 1024
 """Bytes of requests and bodies in a page: gRPC clients take messages of 4 MiB unless told otherwise."""
 _MAX_CREATED_AT_ONCE = 100
 _MAX_DELETED_AT_ONCE = 1000
+
+
+class _NewTask(NamedTuple):
+    """A task on its way to the store; times in microseconds since the epoch."""
+
+    schedule_time: int
+    create_time: int
+    request: bytes
+    body: bytes
+
+
+def _split(task: Task, now: int) -> _NewTask:
+    """Take from a task what is stored beside its request: its name, its schedule and its body."""
+    schedule_time = from_timestamp(task.schedule_time)
+    request = getattr(task, task.WhichOneof("message_type"))
+    body: bytes = request.body
+    for field in ("name", "schedule_time"):
+        task.ClearField(field)
+    request.ClearField("body")
+    return _NewTask(schedule_time, now, task.SerializeToString(), body)
 
 
 class TaskService:
@@ -94,7 +115,7 @@ class TaskService:
             if one.parent not in ("", parent):
                 raise invalid(f'requests[{index}].parent, "{one.parent}", must be the same as parent, "{parent}"')
         name = self._operations.name(parent, request.request_id)
-        if (earlier := self._operations.find(name)) is not None:
+        if (earlier := await self._operations.find_stored(name)) is not None:
             return earlier
         dispatcher = self._registry.queue_for_tasks(parent)
         started = self._clock.now()
@@ -136,20 +157,18 @@ class TaskService:
         now = self._clock.now()
         given_name = self._given_name(task.name, queue.name)
         prepare_task(task, queue.name, now)
-        task.ClearField("name")
-        schedule_time = from_timestamp(task.schedule_time)
-        body = getattr(task, task.WhichOneof("message_type")).body
-        name = self._free_name(queue.id, now) if given_name is None else given_name
-        if given_name is not None and self._store.has_tombstone(queue.id, name, now):
-            raise already_exists(
-                "The task cannot be created because a task with this name existed too recently. For more information "
-                "about task de-duplication see the documentation of CreateTaskRequest.task."
-            )
-        if self._store.insert_task(queue.id, name, schedule_time, now, task) is None:
-            raise already_exists("Requested entity already exists")
+        new = _split(task, now)
+        if given_name is None:
+            name = self._next_name(now)
+            while not self._insert(queue.id, name, new):
+                name = self._next_name(now)
+        else:
+            name = given_name
+            self._insert_named(queue.id, name, new)
+        task.schedule_time.CopyFrom(timestamp(new.schedule_time))
         task.name = f"{queue.name}/tasks/{name}"
         task.create_time.CopyFrom(timestamp(now - now % SECOND))
-        show(task, body, with_body=with_body)
+        show(task, new.body, with_body=with_body)
         return task
 
     @staticmethod
@@ -164,17 +183,30 @@ class TaskService:
             )
         return name.task
 
-    def _free_name(self, queue: int, now: int) -> str:
-        """Return a task name like the service's, a long number, that no task of the queue has or had.
+    def _insert(self, queue: int, name: str, new: _NewTask) -> bool:
+        """Store a task unless its name is taken, or was until recently."""
+        if self._store.has_tombstone(queue, name, new.create_time):
+            return False
+        return self._store.insert_task(queue, name, *new)
+
+    def _insert_named(self, queue: int, name: str, new: _NewTask) -> None:
+        if self._insert(queue, name, new):
+            return
+        if self._store.task(queue, name, with_body=False) is not None:
+            raise already_exists("Requested entity already exists")
+        raise already_exists(
+            "The task cannot be created because a task with this name existed too recently. For more information "
+            "about task de-duplication see the documentation of CreateTaskRequest.task."
+        )
+
+    def _next_name(self, now: int) -> str:
+        """Return a task name like the service's, a long number.
 
         The numbers grow, because names in the order of creation keep the index over a million of them fast. They follow
-        the time of day; where that stands still or goes back, a restart could repeat them.
+        the time of day; where that stands still or goes back, a restart repeats them, and the next one is tried.
         """
-        while True:
-            self._last_generated = max(self._last_generated + 1 + secrets.randbelow(1000), now * 1000)
-            name = str(self._last_generated)
-            if not self._store.has_task(queue, name) and not self._store.has_tombstone(queue, name, now):
-                return name
+        self._last_generated = max(self._last_generated + 1 + secrets.randbelow(1000), now * 1000)
+        return str(self._last_generated)
 
     async def delete_task(self, request: DeleteTaskRequest) -> None:
         dispatcher, row = self._find(request.name, with_body=False)
@@ -187,7 +219,7 @@ class TaskService:
         if not 1 <= len(request.names) <= _MAX_DELETED_AT_ONCE:
             raise invalid(f"names must be 1 to {_MAX_DELETED_AT_ONCE}, got {len(request.names)}")
         name = self._operations.name(parent, request.request_id)
-        if (earlier := self._operations.find(name)) is not None:
+        if (earlier := await self._operations.find_stored(name)) is not None:
             return earlier
         self._registry.queue(parent)
         started = self._clock.now()
