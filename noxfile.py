@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent
 SAMPLES = ("flask", "django", "wsgi")
 
 TEST_TOOLS = ["hypothesis~=6.168", "pytest~=9.2", "pytest-asyncio~=1.5", "pytest-timeout~=2.4", "requests~=2.34"]
+BENCH_TOOLS = ["rich~=15.0"]
 LINT_TOOLS = ["mypy==2.4.1", "ruff==0.17.6"]
 TYPE_STUBS = [
     "grpc-stubs==1.53.*",
@@ -78,6 +79,13 @@ def conformance(session: nox.Session) -> None:
         session.error("Google's emulators come with gcloud, which is not installed: https://cloud.google.com/sdk")
     install(session, *TEST_TOOLS)
     session.run("pytest", "tests/conformance", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure the local cloud against its peers. After --: lines, --heavy, --check, --save; -h explains them."""
+    install(session, *BENCH_TOOLS)
+    session.run("python", "-m", "bench", *session.posargs)
 
 
 @nox.session

@@ -1,0 +1,170 @@
+"""The local Cloud Tasks against the emulator that people use."""
+
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import grpc
+from google.cloud import tasks_v2
+from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
+
+from bench.lines import Contender, Line
+from bench.peers import gcloud_tasks_emulator, local_cloud
+from bench.processes import Server, free_port, serving
+
+QUEUE = "projects/local-dev/locations/us-central1/queues/default"
+NOWHERE = "127.0.0.1:9"
+"""Where nobody listens: tasks that only have to be created are for later."""
+
+Measure = Callable[[], float]
+
+_CREATES = 1_000
+_BATCHES = 50
+_BATCH = 100
+_EXECUTED = 8_000
+
+
+def client_of(address: str) -> tasks_v2.CloudTasksClient:
+    """Return Google's client, connected to a local server."""
+    return tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=grpc.insecure_channel(address)))
+
+
+def request(delay: float | None, payload: int = 1024) -> tasks_v2.CreateTaskRequest:
+    """Return a call that creates a task of so many bytes, for now or for ``delay`` seconds from now."""
+    task = tasks_v2.Task(
+        app_engine_http_request=tasks_v2.AppEngineHttpRequest(relative_uri="/task", body=b"x" * payload),
+    )
+    if delay is not None:
+        task.schedule_time = datetime.now(timezone.utc) + timedelta(seconds=delay)
+    return tasks_v2.CreateTaskRequest(parent=QUEUE, task=task)
+
+
+def create_one_by_one(client: tasks_v2.CloudTasksClient, count: int) -> float:
+    """Return tasks created a second, one call each, by one client."""
+    call = request(delay=3600)
+    began = time.perf_counter()
+    for _ in range(count):
+        client.create_task(call)
+    return count / (time.perf_counter() - began)
+
+
+def create_in_batches(client: tasks_v2.CloudTasksClient, batches: int, payload: int = 1024) -> float:
+    """Return tasks of so many bytes created a second, 100 with each call."""
+    call = tasks_v2.BatchCreateTasksRequest(parent=QUEUE, requests=[request(3600, payload)] * _BATCH)
+    began = time.perf_counter()
+    for _ in range(batches):
+        client.batch_create_tasks(call).result()
+    return batches * _BATCH / (time.perf_counter() - began)
+
+
+@contextmanager
+def ours_creating(measure: Callable[[tasks_v2.CloudTasksClient, int], float], count: int) -> Iterator[Measure]:
+    with local_cloud("--app-url", f"http://{NOWHERE}") as (server, _):
+        client = client_of(server.address)
+        yield lambda: measure(client, count)
+
+
+@contextmanager
+def peer_creating() -> Iterator[Measure]:
+    with gcloud_tasks_emulator(QUEUE, NOWHERE) as server:
+        client = client_of(server.address)
+        yield lambda: create_one_by_one(client, _CREATES)
+
+
+class Sink:
+    """An app under gunicorn with 4 threads, which counts what it gets."""
+
+    def __init__(self, server: Server, counts: Path) -> None:
+        self.address = server.address
+        self._counts = counts
+
+    def count(self) -> int:
+        """Return how many tasks have arrived."""
+        data = self._counts.read_bytes() if self._counts.exists() else b""
+        return int(struct.unpack("q", data)[0]) if data else 0
+
+
+@contextmanager
+def sink() -> Iterator[Sink]:
+    """Run the sink in a block."""
+    with tempfile.TemporaryDirectory() as folder:
+        counts = Path(folder, "count")
+        port = free_port()
+        command = [
+            *(sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"),
+            *("--threads", "4", "--keep-alive", "75", "--log-level", "error", "bench.sink:app"),
+        ]
+        environment = {"BENCH_COUNT_FILE": str(counts)}
+        with serving(command, port, environment=environment, cwd=Path(__file__).parent.parent) as server:
+            yield Sink(server, counts)
+
+
+def executed_per_second(client: tasks_v2.CloudTasksClient, target: Sink, *, batches: bool) -> float:
+    """Return tasks a second from the first create until the last of :data:`_EXECUTED` has reached the app."""
+    before = target.count()
+    began = time.perf_counter()
+    if batches:
+        call = tasks_v2.BatchCreateTasksRequest(parent=QUEUE, requests=[request(delay=None)] * _BATCH)
+        for _ in range(_EXECUTED // _BATCH):
+            client.batch_create_tasks(call).result()
+    else:
+        single = request(delay=None)
+        for _ in range(_EXECUTED):
+            client.create_task(single)
+    while target.count() < before + _EXECUTED:
+        time.sleep(0.005)
+    return _EXECUTED / (time.perf_counter() - began)
+
+
+@contextmanager
+def ours_executing() -> Iterator[Measure]:
+    with (
+        sink() as target,
+        local_cloud("--app-url", f"http://{target.address}", "--no-rate-limits") as (server, _),
+    ):
+        client = client_of(server.address)
+        yield lambda: executed_per_second(client, target, batches=True)
+
+
+@contextmanager
+def peer_executing() -> Iterator[Measure]:
+    with sink() as target, gcloud_tasks_emulator(QUEUE, target.address) as server:
+        client = client_of(server.address)
+        yield lambda: executed_per_second(client, target, batches=False)
+
+
+PEER = "gcloud-tasks-emulator"
+
+LINES = (
+    Line(
+        name="tasks-create",
+        question="Tasks created by one client, one by one",
+        unit="tasks/s",
+        ours=Contender("gae-deferred", lambda: ours_creating(create_one_by_one, _CREATES)),
+        peers=(Contender(PEER, peer_creating),),
+        more_is_better=True,
+    ),
+    Line(
+        name="tasks-create-batch",
+        question="Tasks created by one client, 100 with a call (the peer: one by one, it has no batches)",
+        unit="tasks/s",
+        ours=Contender("gae-deferred", lambda: ours_creating(create_in_batches, _BATCHES)),
+        peers=(Contender(PEER, peer_creating),),
+        more_is_better=True,
+    ),
+    Line(
+        name="tasks-execute",
+        question=f"{_EXECUTED} tasks from the first create to the last execution (gunicorn, 4 threads; ours durable)",
+        unit="tasks/s",
+        ours=Contender("gae-deferred", ours_executing),
+        peers=(Contender(PEER, peer_executing),),
+        more_is_better=True,
+        runs=3,
+        warm_up=False,
+    ),
+)

@@ -1,0 +1,20 @@
+"""The app that benchmarks of the queue send tasks to: it answers, and counts in a file how often."""
+
+import os
+import struct
+import threading
+
+_lock = threading.Lock()
+_count = 0
+_file = os.open(os.environ["BENCH_COUNT_FILE"], os.O_RDWR | os.O_CREAT)
+
+
+def app(environ, start_response):
+    """Take a task."""
+    global _count
+    environ["wsgi.input"].read()
+    with _lock:
+        _count += 1
+        os.pwrite(_file, struct.pack("q", _count), 0)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+    return [b"ok"]
