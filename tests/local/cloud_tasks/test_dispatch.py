@@ -176,6 +176,28 @@ async def test_retry_settings_of_a_task_override_its_queues(held: Cloud) -> None
     assert held.reports[-1].final
 
 
+async def test_retries_without_backoff_are_one_attempt_at_a_time() -> None:
+    async with cloud(HeldClock(), rate_limits=False) as held:
+        name = await queue(
+            held,
+            rate_limits={"max_concurrent_dispatches": 2},
+            retry_config={"min_backoff": seconds(0), "max_backoff": seconds(0), "max_attempts": 50},
+        )
+        held.app.statuses = [500] * 200
+        for _ in range(5):
+            await held.create(name)
+        await held.server.quiet()
+        assert held.app.most_waiting <= 2
+        # Each ends with a success or after 50 attempts.
+        assert len(held.app.received) == len(held.reports) <= 250
+        assert sum(report.final for report in held.reports) == 5
+        retries = [
+            (r.headers["x-appengine-taskname"], r.headers["x-appengine-taskretrycount"]) for r in held.app.received
+        ]
+        assert len(set(retries)) == len(retries)
+        assert await held.empty(name)
+
+
 async def test_age_limit_counts_from_the_first_attempt(held: Cloud) -> None:
     held.app.statuses = [500] * 3
     await held.create(

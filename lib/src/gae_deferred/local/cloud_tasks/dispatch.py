@@ -275,7 +275,9 @@ class Dispatcher:
             attempt.add_done_callback(partial(self._ended, task.id))
 
     def _ended(self, id_: int, attempt: "asyncio.Task[None]") -> None:
-        self._attempts.pop(id_, None)
+        # A task without backoff may be in its next attempt by now.
+        if self._attempts.get(id_) is attempt:
+            del self._attempts[id_]
         self.wake()
         if not attempt.cancelled() and (error := attempt.exception()) is not None:
             _log.error("%s: an attempt could not be made", self.queue.name, exc_info=error)
