@@ -62,8 +62,11 @@ def _make_client(emulator: str | None) -> "tasks_v2.CloudTasksClient":
     import grpc
     from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
-    # Messages may be as long as on the channels that the library makes by itself.
-    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    options = [
+        ("grpc.max_send_message_length", -1),  # these two as on the channels that the library makes by itself
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.use_local_subchannel_pool", 1),  # else a forked child may be given its parent's connection
+    ]
     channel = grpc.insecure_channel(emulator, options=options)
     return tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
 
