@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from unittest import mock
 
 import pytest
 from google.api_core import exceptions
@@ -9,8 +10,13 @@ from google.cloud import tasks_v2
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from gae_deferred.local.clock import SECOND, HeldClock
-from gae_deferred.local.cloud_tasks import AttemptReport
+from gae_deferred.local.cloud_tasks import MIGRATIONS, AttemptReport, CloudTasksServer
+from gae_deferred.local.cloud_tasks import server as server_module
+from gae_deferred.local.cloud_tasks.messages import CreateTaskRequest, Queue, UpdateQueueRequest
+from gae_deferred.local.cloud_tasks.outcome import answered
+from gae_deferred.local.storage import IN_MEMORY, Database
 
+from .fake_app import BUSY_TURNS, FakeApp, turns
 from .harness import PARENT, QUEUE, App, Cloud, cloud, until
 
 
@@ -196,6 +202,35 @@ async def test_retries_without_backoff_are_one_attempt_at_a_time() -> None:
         ]
         assert len(set(retries)) == len(retries)
         assert await held.empty(name)
+
+
+@pytest.mark.parametrize("after", range(8))
+async def test_next_attempt_without_backoff_keeps_its_place(after: int) -> None:
+    """Whenever the queue looks for due tasks around the end of an attempt, the next one is counted."""
+    app = FakeApp(HeldClock())
+    with mock.patch.object(server_module, "Sender", return_value=app):
+        server = CloudTasksServer(Database(IN_MEMORY, MIGRATIONS), app.clock)
+    settings = Queue(name=QUEUE)
+    settings.rate_limits.max_concurrent_dispatches = 2
+    settings.retry_config.min_backoff.SetInParent()
+    settings.retry_config.max_backoff.SetInParent()
+    await server.api.method("UpdateQueue").call(UpdateQueueRequest(queue=settings))
+    await server.start()
+
+    async def create() -> None:
+        request = CreateTaskRequest(parent=QUEUE)
+        request.task.app_engine_http_request.relative_uri = "/"
+        await server.api.method("CreateTask").call(request)
+
+    await create()
+    await turns(BUSY_TURNS)
+    (sent,) = app.in_flight.values()
+    sent.answer.set_result(answered(500))
+    await turns(after)
+    await asyncio.gather(create(), create(), create())
+    await turns(BUSY_TURNS)
+    assert len(app.in_flight) == 2
+    await server.stop()
 
 
 async def test_age_limit_counts_from_the_first_attempt(held: Cloud) -> None:

@@ -9,7 +9,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,7 +22,6 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from gae_deferred.local.clock import SECOND, HeldClock
 from gae_deferred.local.cloud_tasks import MIGRATIONS, AttemptReport, CloudTasksServer, ServiceError
 from gae_deferred.local.cloud_tasks import server as server_module
-from gae_deferred.local.cloud_tasks.errors import Code
 from gae_deferred.local.cloud_tasks.messages import (
     CreateTaskRequest,
     DeleteTaskRequest,
@@ -35,12 +34,12 @@ from gae_deferred.local.cloud_tasks.messages import (
     Task,
     UpdateQueueRequest,
 )
-from gae_deferred.local.cloud_tasks.outcome import Outcome, answered, unanswered
-from gae_deferred.local.cloud_tasks.request import OutgoingRequest
+from gae_deferred.local.cloud_tasks.outcome import answered
 from gae_deferred.local.cloud_tasks.retry import RetryPolicy
 from gae_deferred.local.cloud_tasks.times import duration, from_timestamp, timestamp
 from gae_deferred.local.storage import Database
 
+from .fake_app import BUSY_TURNS, FakeApp, turns
 from .harness import QUEUE
 
 POLICY = RetryPolicy(max_attempts=4, min_backoff=2 * SECOND, max_backoff=10 * SECOND, max_doublings=1)
@@ -48,20 +47,6 @@ BACKOFFS = (2 * SECOND, 4 * SECOND, 8 * SECOND)
 """What the policy above comes to, worked out by hand."""
 TOMBSTONE = 24 * 3600 * SECOND
 MEMORY = Path("/dev/shm")  # noqa: S108 - where a disk sync, of which there are thousands, costs nothing
-BUSY_TURNS = 40
-"""More turns of the event loop than anything takes that does not wait for the app or the clock."""
-
-
-@dataclass
-class Sent:
-    """A request that the app has and has not answered."""
-
-    name: str
-    retries: int
-    eta: int
-    at: int
-    forced: bool
-    answer: "asyncio.Future[Outcome]"
 
 
 @dataclass
@@ -71,48 +56,6 @@ class Expected:
     schedule: int
     dispatched: int = 0
     forced_at: int | None = None
-
-
-@dataclass
-class FakeApp:
-    """Stands in for the sender: the requests in flight wait for the test's answers."""
-
-    clock: HeldClock
-    in_flight: dict[str, Sent] = field(default_factory=dict)
-    log: list[Sent] = field(default_factory=list)
-    forced: set[str] = field(default_factory=set)
-
-    async def send(self, request: OutgoingRequest) -> Outcome:
-        headers = dict(request.headers)
-        seconds, _, micros = headers["X-AppEngine-TaskETA"].partition(".")
-        name = headers["X-AppEngine-TaskName"]
-        sent = Sent(
-            name,
-            int(headers["X-AppEngine-TaskRetryCount"]),
-            int(seconds) * SECOND + int(micros),
-            self.clock.now(),
-            name in self.forced,
-            asyncio.get_running_loop().create_future(),
-        )
-        self.forced.discard(name)
-        assert name not in self.in_flight, "a task in flight was dispatched again"
-        self.in_flight[name] = sent
-        self.log.append(sent)
-
-        def expire() -> None:
-            if not sent.answer.done():
-                sent.answer.set_result(unanswered(Code.DEADLINE_EXCEEDED, "no response"))
-
-        deadline = self.clock.call_at(self.clock.now() + request.deadline, expire)
-        try:
-            return await sent.answer
-        finally:
-            deadline.cancel()
-            if self.in_flight.get(name) is sent:
-                del self.in_flight[name]
-
-    async def close(self) -> None:
-        pass
 
 
 class CloudTasksModel(RuleBasedStateMachine):
@@ -161,17 +104,12 @@ class CloudTasksModel(RuleBasedStateMachine):
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         async def settle() -> Any:
             result = await work
-            await self.turns(BUSY_TURNS)
+            await turns(BUSY_TURNS)
             return result
 
         result = self.loop.run_until_complete(settle())
         self.note_dispatches()
         return result
-
-    @staticmethod
-    async def turns(count: int) -> None:
-        for _ in range(count):
-            await asyncio.sleep(0)
 
     def call(self, method: str, request: Any) -> Any:
         return self.run(self.server.api.method(method).call(request))
@@ -307,7 +245,7 @@ class CloudTasksModel(RuleBasedStateMachine):
             target = self.clock.now() + round(seconds * SECOND)
             while (wake := self.clock.next_wake()) is not None and wake <= target:
                 self.clock.advance((wake - self.clock.now()) / SECOND)
-                await self.turns(BUSY_TURNS)
+                await turns(BUSY_TURNS)
                 self.note_dispatches()
             self.clock.advance((target - self.clock.now()) / SECOND)
 
@@ -351,7 +289,7 @@ class CloudTasksModel(RuleBasedStateMachine):
             self.failed(name, attempt)
         elif known:
             self.bury(name)
-        self.run(self.turns(1))
+        self.run(turns(1))
 
     def failed(self, name: str, attempt: int) -> None:
         task = self.tasks[name]
@@ -395,14 +333,14 @@ class CloudTasksModel(RuleBasedStateMachine):
 
         self.run(restart())
 
-    @rule(turns=st.integers(0, 8))
-    def kill_while_creating(self, turns: int) -> None:
+    @rule(after=st.integers(0, 8))
+    def kill_while_creating(self, after: int) -> None:
         name = f"t{next(self.created)}"
 
         async def create_and_die() -> None:
             creation = asyncio.ensure_future(self.server.api.method("CreateTask").call(self.create_request(name, 3600)))
             schedule = self.clock.now() + 3600 * SECOND
-            await self.turns(turns)
+            await turns(after)
             acknowledged = creation.done()
             creation.cancel()
             await self.crash()
@@ -414,13 +352,13 @@ class CloudTasksModel(RuleBasedStateMachine):
         self.run(create_and_die())
 
     @precondition(lambda self: self.app.in_flight)
-    @rule(data=st.data(), turns=st.integers(0, 8))
-    def kill_while_recording_a_success(self, data: st.DataObject, turns: int) -> None:
+    @rule(data=st.data(), after=st.integers(0, 8))
+    def kill_while_recording_a_success(self, data: st.DataObject, after: int) -> None:
         name = data.draw(st.sampled_from(sorted(self.app.in_flight)))
 
         async def succeed_and_die() -> None:
             self.app.in_flight[name].answer.set_result(answered(200))
-            await self.turns(turns)
+            await turns(after)
             recorded = any(report.task == name for report in self.reports)
             await self.crash()
             stored = await self.listed()

@@ -230,7 +230,9 @@ class Dispatcher:
     # What
 
     async def run_now(self, task: StoredTask) -> None:
-        """Attempt a task whatever its schedule, the queue's limits and its state; nothing if it is in flight.
+        """Attempt a task, read just now, whatever its schedule, the queue's limits and its state.
+
+        Does nothing if it is in flight.
 
         Returns when the attempt is recorded and has begun.
 
@@ -239,7 +241,7 @@ class Dispatcher:
         """
         if self._stopped:
             raise ServiceError(Code.UNAVAILABLE, "The server is stopping.")
-        if task.id in self._attempts:
+        if task.in_flight:
             return
         now = self._clock.now()
         # The schedule counts from here: for the attempt's ETA, and so that a crash leaves it due rather than late.
