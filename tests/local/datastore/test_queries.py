@@ -2,7 +2,7 @@
 
 import pytest
 
-from .wire import QueryResultBatch, all_of, any_of, name_of, refused, rows, unindexed, where
+from .wire import QueryResultBatch, Stub, all_of, any_of, name_of, refused, rows, unindexed, where
 
 
 @pytest.fixture
@@ -141,6 +141,16 @@ def test_projections_come_from_the_index(stub):
     ]
     with refused("INVALID_ARGUMENT", "projection"):
         stub.names("K", where("a", "=", 1), select=["a"])
+
+
+def test_a_projected_key_is_the_whole_key(stub):
+    other = Stub(stub.address, stub.project, "second")
+    for one in (stub, other):
+        key = one.key("A", 1, "B", "b", namespace="ns")
+        one.put(one.entity("K", 1, k=key))
+        (result,) = one.results("K", select=["k"])
+        assert result.entity.properties["k"].key_value == key
+        assert one.names("K", where("k", "=", key)) == [1]
 
 
 def test_distinct_on_keeps_the_first_of_each_group(people):

@@ -29,6 +29,7 @@ def _encode_key(value: Any) -> bytes:
         (
             KEY,
             ordered.text(partition.project_id.encode()),
+            ordered.text(partition.database_id.encode()),
             ordered.text(partition.namespace_id.encode()),
             keys.encode_path(value),
         )
@@ -84,9 +85,9 @@ def decode(encoded: bytes) -> ValueMessage:
         value.geo_point_value.longitude = ordered.undouble(encoded, 9)
     elif tag == KEY:
         project, end = ordered.untext(encoded, 1)
+        database, end = ordered.untext(encoded, end)
         namespace, end = ordered.untext(encoded, end)
-        value.key_value.partition_id.project_id = project.decode()
-        value.key_value.partition_id.namespace_id = namespace.decode()
+        keys.set_partition(value.key_value, keys.Partition(project.decode(), database.decode(), namespace.decode()))
         keys.decode_path(encoded, value.key_value, end)
     else:
         raise ValueError(f"Not an encoded value: {encoded!r}")
@@ -108,7 +109,9 @@ def end_of(encoded: bytes, start: int) -> int:
     start = encoded.index(ordered.TERMINATOR, start) + 2
     if tag == TEXT:
         return start
-    return keys.path_end(encoded, encoded.index(ordered.TERMINATOR, start) + 2)
+    for _dimension in ("database", "namespace"):
+        start = encoded.index(ordered.TERMINATOR, start) + 2
+    return keys.path_end(encoded, start)
 
 
 def indexed(entity: EntityMessage, only: Collection[str] | None = None) -> dict[str, list[bytes]]:
