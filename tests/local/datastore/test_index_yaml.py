@@ -62,7 +62,7 @@ def test_the_indexes_that_other_queries_need_are_written_down(path):
     assert path.read_text() == before
 
 
-def test_with_required_indexes_a_query_fails_as_in_production_and_says_what_to_add(path):
+def test_with_required_indexes_a_query_fails_as_in_production_and_says_what_to_add(path, caplog):
     with serving(index_yaml=path, require_indexes=True) as server:
         stub = Stub(server.address, "p")
         with refused(
@@ -70,6 +70,7 @@ def test_with_required_indexes_a_query_fails_as_in_production_and_says_what_to_a
         ):
             stub.names("K", where("a", "=", 1), order=["-b"])
     assert not path.exists()
+    assert "recommended index is:\n- kind: K" in caplog.text
     path.write_text("indexes:\n- kind: K\n  properties:\n  - name: a\n  - name: b\n    direction: desc\n")
     with serving(index_yaml=path, require_indexes=True) as server:
         stub = Stub(server.address, "p")
