@@ -47,18 +47,20 @@ class CompositeBuilder:
         reached = b""
         while catalog.has(partition, kind, index):  # a commit may find that it explodes
             rows = database.execute(
-                'SELECT key, entity FROM entries WHERE "index" = ? AND key > ? ORDER BY key LIMIT ?',
+                "SELECT entries.key, entries.entity, entities.entity "
+                "FROM entries JOIN entities ON entities.id = entries.entity "
+                'WHERE entries."index" = ? AND entries.key > ? ORDER BY entries.key LIMIT ?',
                 (indexes.by_key.id, reached, _CHUNK),
             ).fetchall()
             with database.atomic() as stored:
-                for path, row in rows:
-                    indexed = values.indexed(Entity.FromString(self._entities.get_row(row).data), names)
-                    found = index.entries(path, indexed)
+                entries: list[tuple[int, bytes, int, bool]] = []
+                for path, row, data in rows:
+                    found = index.entries(path, values.indexed(Entity.FromString(data), names))
                     if found is None:
                         catalog.abandon(partition, kind, index)
                         return
-                    entries = [(entry.index_id, entry.key, row, entry.many) for entry in found]
-                    database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", entries)
+                    entries.extend((entry.index_id, entry.key, row, entry.many) for entry in found)
+                database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", entries)
                 if not rows:
                     catalog.mark_ready(partition, kind, index)
             await stored
