@@ -82,6 +82,18 @@ def conformance(session: nox.Session) -> None:
 
 
 @nox.session
+def clients(session: nox.Session) -> None:
+    """Drive the local Cloud Tasks with clients that others wrote: for Node, and gcloud where it is installed."""
+    if not shutil.which("npm"):
+        session.error("The client for Node needs Node.js and npm, which are not installed: https://nodejs.org")
+    install(session, *TEST_TOOLS)
+    with session.chdir("tests/local/cloud_tasks/node"):
+        session.run("npm", "install", "--no-audit", "--no-fund", external=True)
+    folder = "tests/local/cloud_tasks"
+    session.run("pytest", f"{folder}/test_node_client.py", f"{folder}/test_gcloud.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure the local cloud against its peers. After --: lines, --heavy, --check, --save; -h explains them."""
     install(session, *BENCH_TOOLS)

@@ -219,3 +219,17 @@ def test_with_indexes_required_such_a_query_fails_and_says_what_to_add(folder):
         assert get(f"{app_url(command)}/query")[0] == 500
         command.wait_for("- name: rank")
         assert not (folder / "index.yaml").exists()
+
+
+def test_a_task_that_is_running_at_ctrl_c_ends_and_does_not_run_again(folder):
+    slow = APP.replace("def write(text):\n", "def write(text):\n    (Path('begun')).touch()\n    time.sleep(1)\n")
+    (folder / "main.py").write_text("import time\nfrom pathlib import Path\n" + slow)
+    with dev(folder) as command:
+        get(f"{app_url(command)}/defer/hello")
+        until((folder / "begun").exists, "the task's beginning")
+        command.signal_group(signal.SIGINT)
+        assert command.wait() == 0
+        command.wait_for(r"main\.write +attempt 1 +200")
+    with dev(folder) as command:
+        assert get(f"{app_url(command)}/read") == (200, "hello")
+        assert "main.write" not in command.output

@@ -33,6 +33,10 @@ _GRACE = 5
 """Seconds that requests in progress have to end."""
 
 
+_SECOND_LOOK = 2.0
+"""Seconds after which a new worker looks whether its files have changed; gunicorn's reloader looks every second."""
+
+
 class Event(TypedDict):
     """What the app server reports: a worker that serves the app (no error), or why the app cannot be loaded."""
 
@@ -54,6 +58,7 @@ class AppServer(BaseApplication):
         self._control = control
         self._master_pid = os.getpid()
         self._load_error: str | None = None
+        self._files: dict[Path, int] = {}
         super().__init__()
 
     def load_config(self) -> None:
@@ -77,6 +82,7 @@ class AppServer(BaseApplication):
 
     def load(self) -> Any:  # a WSGI app; gunicorn names its type more narrowly than servers need
         """Import the app, in a worker, or else a page that tells what prevents it, until a file changes."""
+        self._files = _file_times()
         try:
             return _import_app(self._target)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # importing an app may raise anything
@@ -95,6 +101,14 @@ class AppServer(BaseApplication):
     def _start_worker(self, worker: Any) -> None:
         _leave_ctrl_c_to_parent()
         self._report()
+        second_look = threading.Timer(_SECOND_LOOK, self._reload_if_changed)
+        second_look.daemon = True
+        second_look.start()
+
+    def _reload_if_changed(self) -> None:
+        """Catch what changed after it was imported and before gunicorn's reloader first looked at it."""
+        if _file_times() != self._files:
+            os.kill(os.getpid(), signal.SIGTERM)  # the worker ends, and gunicorn starts another
 
     def _report(self) -> None:
         event = Event(error=self._load_error)
@@ -148,6 +162,15 @@ _IMPORT_FILES = {
     "<frozen importlib._bootstrap>",
     "<frozen importlib._bootstrap_external>",
 }
+
+
+def _file_times() -> dict[Path, int]:
+    """Return when each Python file of the app was last changed, in nanoseconds."""
+    times = {}
+    for path in _source_files(Path.cwd()):
+        with contextlib.suppress(FileNotFoundError):
+            times[path] = path.stat().st_mtime_ns
+    return times
 
 
 def _source_files(folder: Path) -> Iterable[Path]:

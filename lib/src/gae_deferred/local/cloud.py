@@ -36,6 +36,10 @@ _STOP_GRACE = 1.0
 """Seconds that calls in progress have to end when the local cloud stops."""
 
 
+_TASK_GRACE = 5.0
+"""Seconds that tasks that are running have to end."""
+
+
 class LocalCloudError(Exception):
     """The local cloud cannot start; the message says why, and what to do."""
 
@@ -131,6 +135,10 @@ class LocalCloud:
         """Begin to send tasks to the app, those that are left from the last time included."""
         await self.tasks.start()
 
+    async def stop_tasks(self) -> None:
+        """Send no more tasks, and wait a moment for those that are running, so that they need not run again."""
+        await self.tasks.stop(_TASK_GRACE)
+
     async def reset(self, clock: Clock) -> None:
         """Forget every task and entity of a local cloud that is in memory, and go by another clock, on the same ports.
 
@@ -141,10 +149,11 @@ class LocalCloud:
         """
         if self.options.data_dir is not None:
             raise LocalCloudError(f"What is in {self.options.data_dir} is kept; only what is in memory is forgotten")
-        await self._stop_tasks()
+        await self.tasks.stop()
         await self._state.aclose()
         self._clock = clock
         await self._open(self._state)
+        self.tasks.issuer = f"http://{self.tasks_rest_address}"
 
     async def _start(self, stack: AsyncExitStack) -> None:
         options = self.options
@@ -160,10 +169,8 @@ class LocalCloud:
             self.datastore_address = await self._serve_grpc(
                 stack, self._datastore_handlers, options.datastore_port, "Datastore", "--datastore-port"
             )
-        stack.push_async_callback(self._stop_tasks)  # before the ports close: an app may be asking about its task
-
-    async def _stop_tasks(self) -> None:
-        await self.tasks.stop()
+        self.tasks.issuer = f"http://{self.tasks_rest_address}"
+        stack.push_async_callback(self.stop_tasks)  # before the ports close: an app may be asking about its task
 
     async def _open(self, state: AsyncExitStack) -> None:
         """Open the databases, and make the servers that answer from them."""

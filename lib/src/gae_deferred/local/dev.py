@@ -69,6 +69,7 @@ async def serve(app: App, options: Options) -> None:
             print_dev_overview(cloud, app.target)
             while (event := await _first_of(process.next_event(), stopped)) is not None:
                 print_reload(app.target, event["error"])
+            await cloud.stop_tasks()  # before the app: what is running may end
 
 
 def _bind(app: App) -> socket.socket:

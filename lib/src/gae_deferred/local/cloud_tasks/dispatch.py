@@ -126,14 +126,21 @@ class Dispatcher:
         self._stopped = False
         self.wake()
 
-    async def stop(self) -> None:
-        """Begin nothing more and cancel what is in flight, without a record: it is due again at the next start."""
+    async def stop(self, grace: float = 0.0) -> None:
+        """Begin nothing more, and cancel without a record what is in flight: it is due again at the next start.
+
+        Parameters:
+            grace: seconds that attempts in flight have to end before.
+        """
         self._started = False
         self._stopped = True
         self._disarm()
         if self._wake_handle is not None:
             self._wake_handle.cancel()
             self._wake_handle = None
+        deadline = asyncio.get_running_loop().time() + grace
+        while self._attempts and (remaining := deadline - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._attempts.values(), timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
         attempts = list(self._attempts.values())
         for attempt in attempts:
             attempt.cancel()

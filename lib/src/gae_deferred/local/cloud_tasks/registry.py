@@ -1,5 +1,6 @@
 """The queues of a server, each with its dispatcher."""
 
+import asyncio
 from collections.abc import Iterator
 
 from gae_deferred.local.clock import SECOND
@@ -31,11 +32,10 @@ class QueueRegistry:
         for dispatcher in self:
             dispatcher.start()
 
-    async def stop(self) -> None:
-        """Stop dispatching, in every queue."""
+    async def stop(self, grace: float) -> None:
+        """Stop dispatching, in every queue; attempts in flight have ``grace`` seconds to end."""
         self._started = False
-        for dispatcher in self:
-            await dispatcher.stop()
+        await asyncio.gather(*(dispatcher.stop(grace) for dispatcher in self))
 
     async def quiet(self) -> None:
         """Wait until every queue is :meth:`quiet <gae_deferred.local.cloud_tasks.dispatch.Dispatcher.quiet>`."""

@@ -107,11 +107,15 @@ class CloudTasksServer:
         self._registry.start()
         self._sweep()
 
-    async def stop(self) -> None:
-        """Stop dispatching: cancel the attempts in flight and close their connections."""
+    async def stop(self, grace: float = 0.0) -> None:
+        """Stop dispatching: begin nothing more, cancel the attempts in flight and close their connections.
+
+        Parameters:
+            grace: seconds that attempts in flight have to end before they are cancelled, to be made again.
+        """
         if self._sweeper is not None:
             self._sweeper.cancel()
-        await self._registry.stop()
+        await self._registry.stop(grace)
         self._release_tasks_in_flight()
         await self._sender.close()
 
