@@ -493,12 +493,9 @@ async def test_many_run_tasks_at_once_are_one_attempt(held: Cloud) -> None:
     assert len(held.app.received) == 1
 
 
-async def test_due_task_starts_within_50_ms(live: Cloud) -> None:
+async def test_due_tasks_start_at_their_times_and_not_before(live: Cloud) -> None:
     due = [live.clock.now() + SECOND * n // 10 for n in range(2, 8)]
     for n, when in enumerate(due):
         await live.create(schedule_time=moment(when), app_engine_http_request={"relative_uri": f"/{n}"})
-    await until(lambda: len(live.app.received) == len(due))
-    late = [request.at - due[int(request.path[1:])] for request in live.app.received]
-    assert min(late) >= 0
-    # One of them, because a busy machine may hold the others up.
-    assert min(late) < SECOND // 20
+    await until(lambda: len(live.app.received) == len(due))  # how late they are is measured in bench/
+    assert all(request.at >= due[int(request.path[1:])] for request in live.app.received)
