@@ -38,6 +38,7 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> FakeCloudTasks:
     monkeypatch.setattr(cloud_tasks, "_client", PerProcess(lambda address: fake))
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
     monkeypatch.setenv("DEFERRED_LOCATION", "us-east1")
+    monkeypatch.setenv("DEFERRED_SERVICE_ACCOUNT", "tasks@my-project.iam.gserviceaccount.com")  # proves its tasks
     return fake
 
 

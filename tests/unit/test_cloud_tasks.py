@@ -75,11 +75,11 @@ def test_a_time_is_sent_exact_to_the_microsecond(queue: FakeCloudTasks):
 
 @given(st.datetimes(datetime.datetime(1970, 1, 2), datetime.datetime(2026, 1, 1), timezones=st.timezones()))
 def test_any_time_in_any_zone_is_sent_exactly(eta: datetime.datetime):
-    request = cloud_tasks._create_request
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GOOGLE_CLOUD_PROJECT", "p")
         patch.setenv("DEFERRED_LOCATION", "l")
-        task = request(FakeCloudTasks(), deferred.prepare(greet, "Ada", _eta=eta)).task  # type: ignore[arg-type]
+        patch.setenv("DEFERRED_SERVICE_ACCOUNT", "tasks@p.iam.gserviceaccount.com")
+        task = cloud_tasks.make_request(deferred.prepare(greet, "Ada", _eta=eta)).task
     stamp = tasks_v2.Task.pb(task).schedule_time
     exact = (eta.astimezone(UTC) - datetime.datetime(1970, 1, 1, tzinfo=UTC)) // datetime.timedelta(microseconds=1)
     assert stamp.ToMicroseconds() == exact

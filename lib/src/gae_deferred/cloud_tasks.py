@@ -3,9 +3,10 @@
 import re
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from gae_deferred import errors, settings
+from gae_deferred import errors, settings, signing
+from gae_deferred.delivery import MAX_ATTEMPTS_HEADER
 from gae_deferred.per_process import PerProcess
 from gae_deferred.task import Task, TaskRetryOptions, split_target
 
@@ -24,8 +25,12 @@ MAX_BATCH_TASKS = 100
 MAX_BATCH_BYTES = 8 * 2**20
 """Most bytes of one BatchCreateTasks call. Google's APIs take requests of 10 MiB; the rest is for field tags."""
 
-_DROPPED_HEADERS = re.compile(r"x-appengine-.*|x-google-.*|host|content-length", re.IGNORECASE)
-"""Headers that the service sets by itself and refuses or replaces (docstring of ``AppEngineHttpRequest.headers``)."""
+_DROPPED_HEADERS = re.compile(
+    r"x-appengine-.*|x-cloudtasks-.*|x-google-.*|host|content-length|x-deferred-signature|x-deferred-max-attempts",
+    re.IGNORECASE,
+)
+"""Headers that the service sets by itself and refuses or replaces (docstrings of ``AppEngineHttpRequest.headers`` and
+``HttpRequest.headers``), and those that only this module sets."""
 
 _BACKEND_ERROR = re.compile(r"ExecutorServiceError::([A-Z_]+)")
 """Names the error of the queue's own backend where the service's message has one; the bundled SDK goes by it too."""
@@ -43,8 +48,6 @@ _BACKEND_ERRORS: dict[str, type[errors.TaskQueueError]] = {
     "TRANSIENT_ERROR": errors.TransientError,
     "UNKNOWN_QUEUE": errors.UnknownQueueError,
 }
-
-Failures: TypeAlias = dict[int, errors.TaskQueueError]
 
 
 def _make_client(emulator: str | None) -> "tasks_v2.CloudTasksClient":
@@ -95,12 +98,11 @@ def create(task: Task) -> None:
 
     _check_not_enqueued(task)
     client = _client.get(settings.cloud_tasks_emulator())
-    request = _create_request(client, task)
     try:
-        created = client.create_task(request=request, timeout=RPC_TIMEOUT)
+        created = client.create_task(request=make_request(task), timeout=RPC_TIMEOUT)
     except (GoogleAPICallError, RetryError) as error:
         raise _translate(error, task.queue_name, task.name) from error
-    _mark_enqueued(task, created)
+    mark_enqueued(task, created.name)
 
 
 def create_many(tasks: Sequence[Task]) -> None:
@@ -114,14 +116,31 @@ def create_many(tasks: Sequence[Task]) -> None:
         ConfigurationError: the project, the location or the credentials are not there; none is sent.
         BatchError: some tasks were not enqueued; it says which, and why.
     """
-    _check_batch(tasks)
-    client = _client.get(settings.cloud_tasks_emulator())
-    failures: Failures = {}
-    for indices in _batches(tasks):
-        failed = _create_batch(client, [tasks[index] for index in indices])
-        failures.update((indices[position], error) for position, error in failed.items())
+    check_batch(tasks)
+    _client.get(settings.cloud_tasks_emulator())  # missing credentials are the first thing to know of
+    outcomes = send([make_request(task) for task in tasks])
+    for task, outcome in zip(tasks, outcomes, strict=True):
+        if isinstance(outcome, str):
+            mark_enqueued(task, outcome)
+    failures = {index: outcome for index, outcome in enumerate(outcomes) if not isinstance(outcome, str)}
     if failures:
         raise errors.BatchError(failures, len(tasks))
+
+
+def send(requests: "Sequence[tasks_v2.CreateTaskRequest]") -> "list[str | errors.TaskQueueError]":
+    """Send what :func:`make_request` made, with one call for up to :data:`MAX_BATCH_TASKS` requests of a queue.
+
+    Returns:
+        For each request the full name of the created task, or why there is none.
+
+    Raises:
+        ConfigurationError: the credentials are not there; nothing is sent.
+    """
+    client = _client.get(settings.cloud_tasks_emulator())
+    outcomes: dict[int, str | errors.TaskQueueError] = {}
+    for indices in _batches(requests):
+        outcomes.update(zip(indices, _create_batch(client, [requests[index] for index in indices]), strict=True))
+    return [outcomes[index] for index in range(len(requests))]
 
 
 def in_flight_body(queue: str, name: str, path: str, retry_count: str) -> bytes | None:
@@ -167,7 +186,13 @@ def _check_not_enqueued(task: Task) -> None:
         raise errors.BadTaskStateError(f"{task!r} has been enqueued before; make a new task")
 
 
-def _check_batch(tasks: Sequence[Task]) -> None:
+def check_batch(tasks: Iterable[Task]) -> None:
+    """Make sure that tasks can be created together.
+
+    Raises:
+        BadTaskStateError: a task has been enqueued before, or is there twice.
+        DuplicateTaskNameError: two tasks of one queue have the same name.
+    """
     names: set[tuple[str, str]] = set()
     identities: set[int] = set()
     for task in tasks:
@@ -183,52 +208,55 @@ def _check_batch(tasks: Sequence[Task]) -> None:
             names.add((task.queue_name, task.name))
 
 
-def _batches(tasks: Sequence[Task]) -> Iterator[list[int]]:
-    """Split tasks into calls: each the indices of tasks for one queue, not too many and not too large together."""
+def _batches(requests: "Sequence[tasks_v2.CreateTaskRequest]") -> Iterator[list[int]]:
+    """Split requests into calls: each the indices of those for one queue, not too many nor too large together."""
+    from google.cloud import tasks_v2
+
     queues: dict[str, list[int]] = {}
-    for index, task in enumerate(tasks):
-        queues.setdefault(task.queue_name, []).append(index)
+    for index, request in enumerate(requests):
+        queues.setdefault(request.parent, []).append(index)
     for indices in queues.values():
         batch: list[int] = []
         size = 0
         for index in indices:
-            if batch and (len(batch) == MAX_BATCH_TASKS or size + tasks[index].size > MAX_BATCH_BYTES):
+            more = tasks_v2.CreateTaskRequest.pb(requests[index]).ByteSize()
+            if batch and (len(batch) == MAX_BATCH_TASKS or size + more > MAX_BATCH_BYTES):
                 yield batch
                 batch, size = [], 0
             batch.append(index)
-            size += tasks[index].size
+            size += more
         yield batch
 
 
-def _create_batch(client: "tasks_v2.CloudTasksClient", tasks: Sequence[Task]) -> Failures:
-    """Send one BatchCreateTasks call, and return the errors of the tasks that it did not create, by position."""
+def _create_batch(
+    client: "tasks_v2.CloudTasksClient", requests: "Sequence[tasks_v2.CreateTaskRequest]"
+) -> "list[str | errors.TaskQueueError]":
+    """Send one BatchCreateTasks call, and return for each request the task's full name or why there is none."""
     from concurrent.futures import TimeoutError as OperationTimeoutError
 
     from google.api_core.exceptions import GoogleAPICallError, RetryError, from_grpc_status
     from google.cloud import tasks_v2
 
-    queue = tasks[0].queue_name
-    requests = [_create_request(client, task) for task in tasks]
-    batch = tasks_v2.BatchCreateTasksRequest(parent=requests[0].parent, requests=requests)
+    parent = requests[0].parent
+    queue = short_name(parent)
+    batch = tasks_v2.BatchCreateTasksRequest(parent=parent, requests=requests)
     try:
         operation: Operation = client.batch_create_tasks(request=batch, timeout=RPC_TIMEOUT)
         created, failed = _batch_outcome(operation)
     except (GoogleAPICallError, RetryError, OperationTimeoutError) as error:
-        return {position: _translate(error, queue, task.name) for position, task in enumerate(tasks)}
-    failures = {
-        position: _translate(from_grpc_status(status.code, status.message), queue, tasks[position].name)
-        for position, status in failed.items()
-    }
-    answers = iter(created)
-    for position, task in enumerate(tasks):
-        if position in failures:
-            continue
-        answer = next(answers, None)
-        if answer is None:
-            failures[position] = errors.InternalError("Cloud Tasks answered neither with this task nor with its error")
+        return [_translate(error, queue, short_name(request.task.name)) for request in requests]
+    names = iter(created)
+    outcomes: list[str | errors.TaskQueueError] = []
+    for position in range(len(requests)):
+        if position in failed:
+            status = failed[position]
+            name = short_name(requests[position].task.name)
+            outcomes.append(_translate(from_grpc_status(status.code, status.message), queue, name))
+        elif (answer := next(names, None)) is not None:
+            outcomes.append(answer.name)
         else:
-            _mark_enqueued(task, answer)
-    return failures
+            outcomes.append(errors.InternalError("Cloud Tasks answered neither with this task nor with its error"))
+    return outcomes
 
 
 def _batch_outcome(operation: "Operation") -> tuple[Iterable["tasks_v2.Task"], dict[int, "Status"]]:
@@ -246,19 +274,39 @@ def _batch_outcome(operation: "Operation") -> tuple[Iterable["tasks_v2.Task"], d
     return created, dict(operation.metadata.failed_requests) if operation.metadata else {}
 
 
-def _create_request(client: "tasks_v2.CloudTasksClient", task: Task) -> "tasks_v2.CreateTaskRequest":
+def make_request(task: Task) -> "tasks_v2.CreateTaskRequest":
+    """Write a task as the request that creates it: for App Engine, or with ``DEFERRED_TARGET_URL`` for that server.
+
+    It is signed here, so that nothing of it can change until it arrives.
+
+    Raises:
+        ConfigurationError: the project or the location is not known, or nothing could prove the task where it runs.
+    """
     from google.cloud import tasks_v2
 
-    project, location = settings.project(), settings.location()
-    message = tasks_v2.Task(
-        app_engine_http_request=tasks_v2.AppEngineHttpRequest(
-            http_method=tasks_v2.HttpMethod.POST,
-            relative_uri=task.url,
-            headers={name: value for name, value in task.headers.items() if not _DROPPED_HEADERS.fullmatch(name)},
-            body=task.payload,
-            app_engine_routing=_routing(task),
+    client = tasks_v2.CloudTasksClient  # its path methods are static
+    project, location, base = settings.project(), settings.location(), settings.target_url()
+    if base is None:
+        message = tasks_v2.Task(
+            app_engine_http_request=tasks_v2.AppEngineHttpRequest(
+                http_method=tasks_v2.HttpMethod.POST,
+                relative_uri=task.url,
+                headers=_request_headers(task, task.url),
+                body=task.payload,
+                app_engine_routing=_routing(task),
+            )
         )
-    )
+    else:
+        url = base + task.url
+        message = tasks_v2.Task(
+            http_request=tasks_v2.HttpRequest(
+                http_method=tasks_v2.HttpMethod.POST,
+                url=url,
+                headers=_request_headers(task, urllib.parse.urlsplit(url).path),
+                body=task.payload,
+                oidc_token=_oidc_token(),
+            )
+        )
     if task.name:
         message.name = client.task_path(project, location, task.queue_name, task.name)
     if task.is_scheduled:
@@ -266,6 +314,31 @@ def _create_request(client: "tasks_v2.CloudTasksClient", task: Task) -> "tasks_v
     if task.retry_options is not None and task.retry_options != TaskRetryOptions():
         message.retry_config = _retry_config(task.retry_options)  # even an empty one would hide the queue's
     return tasks_v2.CreateTaskRequest(parent=client.queue_path(project, location, task.queue_name), task=message)
+
+
+def _request_headers(task: Task, path: str) -> dict[str, str]:
+    headers = {name: value for name, value in task.headers.items() if not _DROPPED_HEADERS.fullmatch(name)}
+    options = task.retry_options
+    if options is not None and options.task_retry_limit is not None and options.task_age_limit is None:
+        headers[MAX_ATTEMPTS_HEADER] = str(options.task_retry_limit + 1)
+    signature = signing.sign(task.queue_name, path, task.payload)
+    if signature is not None:
+        headers[signing.HEADER] = signature
+    elif not (settings.on_app_engine() or settings.service_account() or settings.cloud_tasks_emulator()):
+        raise errors.ConfigurationError(
+            "Nothing would prove this task where it runs, so it is not enqueued: set DEFERRED_SIGNING_KEYS (id:secret) "
+            "here and where it runs, or DEFERRED_SERVICE_ACCOUNT and DEFERRED_TARGET_URL for an OIDC token"
+        )
+    return headers
+
+
+def _oidc_token() -> "tasks_v2.OidcToken | None":
+    from google.cloud import tasks_v2
+
+    account = settings.service_account()
+    if account is None:
+        return None
+    return tasks_v2.OidcToken(service_account_email=account, audience=settings.oidc_audience() or "")
 
 
 def _routing(task: Task) -> "tasks_v2.AppEngineRouting | None":
@@ -311,8 +384,14 @@ def _set_seconds(duration: "Duration", seconds: float) -> None:
     duration.FromNanoseconds(round(seconds * 1e9))  # not truncated: 2.01 s is 2009999999.9999998 ns
 
 
-def _mark_enqueued(task: Task, created: "tasks_v2.Task") -> None:
-    task.name = created.name.rpartition("/")[2]
+def short_name(full_name: str) -> str:
+    """Return the last part of a full name such as ``projects/P/locations/L/queues/Q/tasks/T``."""
+    return full_name.rpartition("/")[2]
+
+
+def mark_enqueued(task: Task, name: str) -> None:
+    """Note that a queue has taken a task, under this full name."""
+    task.name = short_name(name)
     task.was_enqueued = True
 
 

@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from gae_deferred import caller, cloud_tasks, datastore, payload, payload_store
+from gae_deferred.delivery import Delivery
 from gae_deferred.errors import (
     BadTransactionStateError,
     Error,
@@ -228,12 +229,9 @@ class Handler:
         except RequestRefusedError as refusal:
             _logger.error("Refused a request to run a task (%d): %s", refusal.status, refusal)
             return str(refusal), refusal.status, [_PLAIN_TEXT]
+        delivery = Delivery.of(environ)
         _logger.log(
-            _log_level,
-            "Running task %s of queue %s, retry %s",
-            environ["HTTP_X_APPENGINE_TASKNAME"],
-            environ.get("HTTP_X_APPENGINE_QUEUENAME", "?"),
-            environ.get("HTTP_X_APPENGINE_TASKRETRYCOUNT", "?"),
+            _log_level, "Running task %s of queue %s, retry %s", delivery.name, delivery.queue, delivery.retry_count
         )
         with datastore.context():
             run(body)

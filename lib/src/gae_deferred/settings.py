@@ -1,8 +1,10 @@
 """Every environment variable that gae_deferred reads, looked up at the moment of use."""
 
+import datetime
 import functools
 import os
 import re
+import urllib.parse
 from http import HTTPStatus
 
 from gae_deferred.errors import ConfigurationError
@@ -18,6 +20,8 @@ _METADATA_TIMEOUT = 2.0
 """Seconds to wait for the metadata server, which answers in milliseconds where there is one."""
 
 _METADATA_REGION = re.compile(r"projects/[^/\s]+/regions/([a-z0-9-]+)")
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 _APP_ENGINE_REGIONS = {"us-central": "us-central1", "europe-west": "europe-west1"}
 """The two App Engine locations whose Cloud Tasks location has another name (App Engine documentation, "Locations")."""
@@ -51,6 +55,65 @@ def datastore_emulator() -> str | None:
 def cross_compatible_pickle() -> bool:
     """Tell whether payloads are written in pickle protocol 0, which every Python can read."""
     return bool(os.environ.get("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL"))
+
+
+def signing_keys() -> str:
+    """Return ``DEFERRED_SIGNING_KEYS``, which :mod:`gae_deferred.signing` reads, or ``""``."""
+    return os.environ.get("DEFERRED_SIGNING_KEYS", "")
+
+
+def accept_unsigned_until() -> datetime.date | None:
+    """Return the last day (UTC) of ``DEFERRED_ACCEPT_UNSIGNED``, or None if it is not set.
+
+    Raises:
+        ConfigurationError: the variable is not ``until:YYYY-MM-DD``.
+    """
+    text = os.environ.get("DEFERRED_ACCEPT_UNSIGNED")
+    if not text:
+        return None
+    until, _, day = text.partition(":")
+    try:
+        if until != "until" or not _DAY.fullmatch(day):
+            raise ValueError
+        return datetime.date.fromisoformat(day)
+    except ValueError as error:
+        raise ConfigurationError(f"DEFERRED_ACCEPT_UNSIGNED is {text!r}, not until:YYYY-MM-DD") from error
+
+
+def service_account() -> str | None:
+    """Return the e-mail address of the account that proves tasks by OIDC (``DEFERRED_SERVICE_ACCOUNT``), or None."""
+    return os.environ.get("DEFERRED_SERVICE_ACCOUNT") or None
+
+
+def target_url() -> str | None:
+    """Return the base URL, without a slash at its end, that tasks go to instead of App Engine, or None.
+
+    Raises:
+        ConfigurationError: ``DEFERRED_TARGET_URL`` is not an ``http://`` or ``https://`` URL of a server.
+    """
+    url = os.environ.get("DEFERRED_TARGET_URL")
+    if not url:
+        return None
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError as error:
+        raise ConfigurationError(f"DEFERRED_TARGET_URL is {url!r}, not a URL") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ConfigurationError(f"DEFERRED_TARGET_URL is {url!r}, not the base URL of a server, such as https://HOST")
+    return url.rstrip("/")
+
+
+def oidc_audience() -> str | None:
+    """Return the audience of the OIDC tokens of tasks: ``DEFERRED_AUDIENCE``, or else :func:`target_url`."""
+    return os.environ.get("DEFERRED_AUDIENCE") or target_url()
+
+
+def oidc_issuer() -> str | None:
+    """Return the URL of the local cloud's own issuer of OIDC tokens (``DEFERRED_OIDC_ISSUER``), or None for Google's.
+
+    Away from the local cloud there is no issuer but Google, whatever the variable says.
+    """
+    return os.environ.get("DEFERRED_OIDC_ISSUER") or None if cloud_tasks_emulator() else None
 
 
 def project() -> str:

@@ -11,8 +11,10 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias
 import grpc.aio
 from aiohttp import web
 
+from gae_deferred import settings
 from gae_deferred.local import cloud_tasks, datastore
 from gae_deferred.local.clock import Clock, SystemClock
+from gae_deferred.local.signing_key import signing_key
 from gae_deferred.local.storage import IN_MEMORY, Database
 
 if TYPE_CHECKING:
@@ -110,6 +112,7 @@ class LocalCloud:
         self._tasks_handlers = _Handlers()
         self._datastore_handlers = _Handlers()
         self._state = AsyncExitStack()
+        self._signing_keys = ""
         self._stack = AsyncExitStack()
 
     @property
@@ -120,6 +123,7 @@ class LocalCloud:
             "DATASTORE_EMULATOR_HOST": self.datastore_address,
             "GOOGLE_CLOUD_PROJECT": self.options.project,
             "DEFERRED_LOCATION": self.options.location,
+            "DEFERRED_SIGNING_KEYS": self._signing_keys,
         }
 
     async def __aenter__(self) -> "LocalCloud":
@@ -159,6 +163,7 @@ class LocalCloud:
         options = self.options
         if options.data_dir is not None:
             stack.enter_context(lock(options.data_dir))
+        self._signing_keys = settings.signing_keys() or _signing_key(options.data_dir)
         await stack.enter_async_context(self._state)
         await self._open(self._state)
         self.tasks_address = await self._serve_grpc(
@@ -255,6 +260,13 @@ def _port_error(host: str, port: int, name: str, option: str, error: OSError | N
         f"{name} cannot listen on {host}:{port}: is the port in use, perhaps by another local cloud? "
         f"Stop that, or choose another port with {option} (0 takes a free one)"
     )
+
+
+def _signing_key(data_dir: Path | None) -> str:
+    try:
+        return signing_key(data_dir)
+    except OSError as error:
+        raise LocalCloudError(f"The data folder {data_dir} cannot keep a signing key: {error.strerror}") from error
 
 
 def lock(data_dir: Path) -> IO[str]:

@@ -1,0 +1,185 @@
+"""OIDC tokens: only the expected service account's, for the expected audience, of the issuer, and now."""
+
+import datetime
+import pickle
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from google.auth import crypt, exceptions, jwt
+from test_caller import call, environ_of
+
+from gae_deferred import deferred, oidc
+
+ACCOUNT = "tasks@my-project.iam.gserviceaccount.com"
+AUDIENCE = "https://app.example"
+GOOD = {"iss": "https://accounts.google.com", "aud": AUDIENCE, "email": ACCOUNT, "email_verified": True}
+
+
+class Issuer:
+    """Signs tokens with a key of its own, as Google does."""
+
+    def __init__(self, key_id: str) -> None:
+        self.key_id = key_id
+        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        pem = self._key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+        self._signer = crypt.RSASigner.from_string(pem.decode(), key_id)
+
+    @property
+    def certificate(self) -> str:
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "issuer")])
+        now = datetime.datetime.now(datetime.timezone.utc)
+        builder = x509.CertificateBuilder(
+            name, name, self._key.public_key(), 1, now - datetime.timedelta(1), now + datetime.timedelta(1)
+        )
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+    def token(self, **claims: Any) -> str:
+        now = int(time.time())
+        return jwt.encode(self._signer, GOOD | {"iat": now, "exp": now + 3600} | claims).decode()
+
+
+@pytest.fixture(scope="module")
+def google() -> Issuer:
+    return Issuer("google-1")
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Issuer:
+    return Issuer("google-1")  # claims to be the other
+
+
+@pytest.fixture(autouse=True)
+def fetched(google: Issuer, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The URLs that certificates were fetched from."""
+    urls: list[str] = []
+
+    def fetch(url: str) -> dict[str, str]:
+        urls.append(url)
+        return {google.key_id: google.certificate}
+
+    monkeypatch.setattr(oidc, "_fetch", fetch)
+    monkeypatch.setattr(oidc, "_certificates", oidc._Certificates())
+    return urls
+
+
+@pytest.fixture(autouse=True)
+def cloud_run(monkeypatch: pytest.MonkeyPatch, datastore: None) -> None:
+    monkeypatch.setenv("DEFERRED_SERVICE_ACCOUNT", ACCOUNT)
+    monkeypatch.setenv("DEFERRED_TARGET_URL", AUDIENCE)
+
+
+def verify(token: str) -> None:
+    oidc.verify(token, account=ACCOUNT, audience=AUDIENCE)
+
+
+def status_of(body: bytes, token: str) -> int:
+    _, status, _ = deferred.Handler().post(environ_of(body, "CLOUDTASKS", HTTP_AUTHORIZATION=f"Bearer {token}"))
+    return status
+
+
+def test_a_task_with_a_good_token_is_run(google: Issuer, tmp_path: Path):
+    mark = tmp_path / "ran"
+    assert status_of(call(mark), google.token()) == 200
+    assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"exp": 1_700_000_000, "iat": 1_699_990_000},
+        {"iat": 9_000_000_000, "exp": 9_000_003_600},
+        {"aud": "https://other.example"},
+        {"email": "someone@else.example"},
+        {"email_verified": False},
+        {"email_verified": "true"},
+        {"iss": "https://accounts.google.com.evil.example"},
+        {"iss": None},
+    ],
+)
+def test_an_expired_or_foreign_token_is_refused_and_nothing_unpickled(
+    claims: dict[str, Any], google: Issuer, tmp_path: Path
+):
+    mark = tmp_path / "ran"
+    assert status_of(call(mark), google.token(**claims)) == 403
+    assert not mark.exists()
+
+
+def test_a_token_that_somebody_else_signed_is_refused(stranger: Issuer):
+    with pytest.raises(oidc.TokenRefusedError):
+        verify(stranger.token())
+
+
+def test_a_token_whose_claims_were_changed_is_refused(google: Issuer):
+    header, _, signature = google.token(email="someone@else.example").split(".")
+    claims = google.token().split(".")[1]
+    with pytest.raises(oidc.TokenRefusedError):
+        verify(f"{header}.{claims}.{signature}")
+
+
+@pytest.mark.parametrize("token", ["", "abc", "a.b.c", ".", "..", "\xff", "e30.e30.", "W10.W10.AA", "x" * 100_000])
+def test_what_is_no_token_is_refused(token: str):
+    with pytest.raises(oidc.TokenRefusedError):
+        verify(token)
+
+
+def test_certificates_are_fetched_once_for_many_tokens(google: Issuer, fetched: list[str]):
+    for _ in range(3):
+        verify(google.token())
+    assert fetched == [oidc.GOOGLE_CERTS_URL]
+
+
+def test_unknown_key_ids_do_not_make_us_fetch_again_and_again(fetched: list[str]):
+    for number in range(3):
+        with pytest.raises(oidc.TokenRefusedError):
+            verify(Issuer(f"invented-{number}").token())
+    assert len(fetched) == 1
+
+
+def test_if_the_certificates_cannot_be_fetched_the_queue_is_to_try_again(
+    google: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(url: str) -> None:
+        raise exceptions.TransportError("no network")
+
+    monkeypatch.setattr(oidc, "_fetch", fail)
+    mark = tmp_path / "ran"
+    assert status_of(call(mark), google.token()) == 503
+    assert not mark.exists()
+
+
+def test_a_token_says_nothing_where_no_service_account_is_expected(
+    google: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("DEFERRED_SERVICE_ACCOUNT")
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "k1:a-secret-of-at-least-16-characters")
+    assert status_of(pickle.dumps((print, (), {})), google.token()) == 403
+
+
+def test_without_an_audience_no_token_is_accepted(google: Issuer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("DEFERRED_TARGET_URL")
+    assert status_of(b"x", google.token()) == 403
+
+
+def test_away_from_the_local_cloud_its_issuer_is_not_trusted(fetched: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_OIDC_ISSUER", "http://127.0.0.1:8124")
+    mine = Issuer("google-1").token(iss="http://127.0.0.1:8124")
+    assert status_of(b"x", mine) == 403
+    assert fetched == [oidc.GOOGLE_CERTS_URL]
+
+
+def test_in_the_local_cloud_its_issuer_is_trusted(
+    google: Issuer, fetched: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")
+    monkeypatch.setenv("DEFERRED_OIDC_ISSUER", "http://127.0.0.1:8124")
+    mark = tmp_path / "ran"
+    assert status_of(call(mark), google.token(iss="http://127.0.0.1:8124")) == 200
+    assert mark.exists()
+    assert fetched == ["http://127.0.0.1:8124/oauth2/v1/certs"]
