@@ -14,7 +14,7 @@ sys.path.insert(
 from deferred_callables import MARKS
 from fake_cloud_tasks import FakeCloudTasks
 
-from gae_deferred import cloud_tasks, settings
+from gae_deferred import cloud_tasks, dead_letters, settings
 from gae_deferred.per_process import PerProcess
 
 SETTINGS = ("GAE_", "DEFERRED_", "GOOGLE_", "CLOUD_TASKS_", "DATASTORE_", "LOCATION_ID")
@@ -26,6 +26,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.startswith(SETTINGS):
             monkeypatch.delenv(name)
     monkeypatch.setenv("NO_GCE_CHECK", "true")  # google-auth is not to look for Google's machines
+    monkeypatch.setattr(dead_letters, "_try_to_keep", lambda write, what: None)  # there is no Datastore to write to
     settings._metadata_region.cache_clear()
     yield
     settings._metadata_region.cache_clear()

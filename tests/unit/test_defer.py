@@ -1,6 +1,7 @@
 """Options go to the task, everything else to the callable; a bad option raises its error and enqueues nothing."""
 
 import datetime
+import os
 import pickle
 from typing import Any
 
@@ -216,9 +217,14 @@ def test_what_cannot_be_pickled_enqueues_nothing(queue: FakeCloudTasks):
     assert queue.created == []
 
 
-def test_a_payload_that_is_too_big_raises_and_enqueues_nothing(queue: FakeCloudTasks):
-    with pytest.raises(errors.TaskTooLargeError, match="1048576") as caught:
-        deferred.defer(greet, "x" * 2**20)
+def test_a_payload_too_big_for_a_task_is_compressed(queue: FakeCloudTasks):
+    deferred.defer(keep, "x" * 2**20)
+    assert len(queue.created[0].app_engine_http_request.body) < 10_000
+
+
+def test_a_payload_too_big_even_to_be_stored_raises_with_both_sizes_and_enqueues_nothing(queue: FakeCloudTasks):
+    with pytest.raises(errors.TaskTooLargeError, match=r"104858\d\d bytes, .* 9437184 compressed") as caught:
+        deferred.defer(greet, os.urandom(10 * 2**20))
     assert isinstance(caught.value, errors.InvalidTaskError)
     assert queue.created == []
 
@@ -229,17 +235,6 @@ def test_a_task_as_large_as_allowed_stays_below_the_limit_on_the_wire(queue: Fak
     deferred.defer(keep, b"x" * (2**20 - overhead - 20), _headers=headers, _name="n" * 500)
     (sent,) = queue.created
     assert 2**20 - 10_000 < len(type(sent).serialize(sent)) <= 2**20
-
-
-def test_transactional_inside_a_transaction_raises_and_says_what_to_do_instead(
-    queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
-):
-    from google.cloud import ndb
-
-    monkeypatch.setattr(ndb, "in_transaction", lambda: True)
-    with pytest.raises(errors.BadTransactionStateError, match="call_on_commit"):
-        deferred.defer(greet, "Ada", _transactional=True)
-    assert queue.created == []
 
 
 @pytest.mark.usefixtures("datastore")

@@ -67,6 +67,26 @@ def check_body(environ: dict[str, Any], body: bytes) -> None:
         _check_with_local_queue(environ, body)
 
 
+def check_scheduler(environ: dict[str, Any]) -> None:
+    """Refuse a request to sweep that comes neither from App Engine's cron nor from a scheduler that proves itself.
+
+    App Engine removes ``X-Appengine-Cron`` from outside requests. Elsewhere, and for Cloud Scheduler, an OIDC token of
+    ``DEFERRED_SERVICE_ACCOUNT`` is needed; not in the local cloud, where a sweep can only do what is to be done anyway.
+
+    Raises:
+        RequestRefusedError: 403, with the reason; 503 if the issuer of the token cannot be asked for its certificates.
+    """
+    if settings.on_app_engine() and environ.get("HTTP_X_APPENGINE_CRON") == "true":
+        return
+    token = _token(environ)
+    if token is not None:
+        _check_token(token)
+    elif settings.on_app_engine() or not settings.cloud_tasks_emulator():
+        raise _forbidden(
+            "The request comes neither from App Engine's cron nor with an OIDC token of DEFERRED_SERVICE_ACCOUNT"
+        )
+
+
 def _is_signed(environ: dict[str, Any]) -> bool:
     """Tell whether a request has a signature that decides. A wrong one does, whatever else the request brings."""
     return bool(environ.get("HTTP_X_DEFERRED_SIGNATURE") and signing.signing_keys())
@@ -83,9 +103,9 @@ def _token(environ: dict[str, Any]) -> str | None:
 def _check_that_proof_is_possible() -> None:
     if not (signing.signing_keys() or settings.service_account() or settings.cloud_tasks_emulator()):
         raise _forbidden(
-            "Outside App Engine nothing proves that a request comes from the task queue, so no task is run. Set "
-            "DEFERRED_SIGNING_KEYS (id:secret) where tasks are made and where they run, or DEFERRED_SERVICE_ACCOUNT "
-            "and DEFERRED_TARGET_URL for OIDC tokens, or run the app with `gae-deferred dev`"
+            "Outside App Engine (which sets GAE_ENV=standard) nothing proves that a request comes from the task queue, "
+            "so no task is run. Set DEFERRED_SIGNING_KEYS (id:secret) where tasks are made and where they run, or "
+            "DEFERRED_SERVICE_ACCOUNT and DEFERRED_TARGET_URL for OIDC tokens, or run the app with `gae-deferred dev`"
         )
 
 

@@ -1,14 +1,21 @@
 """Cloud NDB, loaded when it is first needed: the context of a request, and the state of its transaction."""
 
-from collections.abc import Iterator
+import contextvars
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gae_deferred import settings
 from gae_deferred.per_process import PerProcess
 
 if TYPE_CHECKING:
     from google.cloud import ndb
+
+T = TypeVar("T")
+
+MAX_ENTITY_BYTES = 900 * 1024
+"""Bytes of data that are put into one entity. Datastore takes 1 MiB less 4 bytes (Datastore documentation, "Limits");
+the rest is for keys, other properties and field tags."""
 
 
 def _make_client(emulator: str | None) -> "ndb.Client":
@@ -54,3 +61,20 @@ def in_transaction() -> bool:
         return bool(ndb.in_transaction())
     except ndb.exceptions.ContextError:
         return False
+
+
+def run_outside_transaction(function: Callable[[], T]) -> T:
+    """Call a function in an NDB context of its own, where what it reads and writes is part of no transaction.
+
+    The context has the client of the one that is open, if there is one.
+    """
+    from google.cloud.ndb.context import get_context
+
+    current = get_context(raise_context_error=False)
+    client = _client.get(settings.datastore_emulator()) if current is None else current.client
+
+    def run() -> T:
+        with client.context():
+            return function()
+
+    return contextvars.Context().run(run)  # NDB finds the open context by a context variable: here there is none

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import caller, cloud_tasks, datastore, payload, payload_store
+from gae_deferred import attempt, caller, cloud_tasks, datastore, dead_letters, outbox, payload, payload_store
+from gae_deferred.attempt import Attempt
+from gae_deferred.dead_letters import on_permanent_failure
 from gae_deferred.delivery import Delivery
 from gae_deferred.errors import (
-    BadTransactionStateError,
     Error,
     InvalidTaskError,
     PermanentTaskFailure,
@@ -40,6 +41,7 @@ __all__ = [
     "defer",
     "defer_many",
     "invoke_member",
+    "on_permanent_failure",
     "prepare",
     "run",
     "run_from_datastore",
@@ -54,6 +56,9 @@ CALLABLE_HEADER = "X-Deferred-Callable"
 
 _MAX_CALLABLE_LENGTH = 200
 
+_SURELY_FITS = 2**19
+"""Bytes of payload that leave room for everything else in a task, and in an outbox entity."""
+
 _logger = logging.getLogger(__name__)
 _log_level = logging.INFO
 
@@ -63,6 +68,9 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
 
     Delivery is at least once: a task may run twice, and is run again when it raises. Write it so that this does no
     harm.
+
+    A payload that is too big for a task is compressed, and if it is still too big kept in Datastore until the task has
+    run: at most 9 MiB, compressed.
 
     Parameters:
         obj: a function, class, bound method, built-in or other callable. What pickle finds by name travels by name;
@@ -78,26 +86,30 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         _headers: dict of further headers of the request. Cloud Tasks sets ``Host``, ``Content-Length``,
             ``X-AppEngine-*`` and ``X-Google-*`` by itself; these are left out.
         _retry_options: a :class:`~gae_deferred.TaskRetryOptions`.
-        _transactional: enqueue only if the current NDB transaction commits. Not supported yet; see Raises.
+        _transactional: enqueue if and only if the current NDB transaction commits, and at once when it has.
 
     Returns:
-        The task, as the queue has taken it.
+        The task, as the queue has taken it, or will: its ``was_enqueued`` is false until its transaction has committed.
 
     Raises:
         ValueError: ``obj`` is not callable, or a call of it would do nothing (an ``async def``, a generator function).
         SerializationError: the callable or an argument cannot be pickled.
         InvalidTaskError: an option is not valid (its subclasses: name, URL, ETA, size).
         InvalidQueueNameError: there can be no queue of that name.
-        BadTransactionStateError: ``_transactional`` is true.
+        BadTransactionStateError: ``_transactional`` is true, and there is no transaction.
         ConfigurationError: the project or the location of the queue is not known, or there are no credentials.
         UnknownQueueError: the queue does not exist.
-        TaskAlreadyExistsError: the name has been used in the last 24 hours.
+        TaskAlreadyExistsError: the name has been used in the last 24 hours. Not with ``_transactional``: the
+            transaction has committed when the queue says so, and the task that has the name is taken for this one.
         TransientError: Cloud Tasks could not be reached; the task may have been enqueued nevertheless.
         TaskQueueError: any other refusal of Cloud Tasks; all but ``ValueError``, ``SerializationError`` and
             ``ConfigurationError`` are subclasses of it.
     """
     task = prepare(obj, *args, **kwargs)
-    cloud_tasks.create(task)
+    if task.transactional:
+        outbox.add([task])
+    else:
+        cloud_tasks.create(task)
     return task
 
 
@@ -109,17 +121,24 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         deferred.defer_many(deferred.prepare(send_invoice, customer) for customer in customers)
     """
     options = {name: kwargs.pop(f"_{name}", None) for name in ("countdown", "eta", "name", "target", "retry_options")}
-    url = kwargs.pop("_url", DEFAULT_URL)
-    queue = kwargs.pop("_queue", DEFAULT_QUEUE)
+    options["url"] = kwargs.pop("_url", DEFAULT_URL)
+    options["queue"] = kwargs.pop("_queue", DEFAULT_QUEUE)
     headers = {"Content-Type": "application/octet-stream", CALLABLE_HEADER: _name_for_header(obj)}
     own_headers = kwargs.pop("_headers", None) or {}
     try:
-        headers |= own_headers
+        options["headers"] = headers | own_headers
     except (TypeError, ValueError) as error:
         raise InvalidTaskError(f"The headers are {own_headers!r:.100}; they take a dict") from error
-    if kwargs.pop("_transactional", False):
-        _refuse_transactional()
-    return Task(serialize(obj, *args, **kwargs), queue=queue, url=url, headers=headers, **options)
+    transactional = options["transactional"] = bool(kwargs.pop("_transactional", False))
+    if transactional:
+        outbox.check_transaction()
+    data = serialize(obj, *args, **kwargs)
+    if len(data) > _SURELY_FITS:
+        limit = datastore.MAX_ENTITY_BYTES if transactional else MAX_TASK_BYTES
+        room = limit - Task(b"", **options).size
+        if len(data) > room:
+            data = payload_store.shrink(data, room, transactional=transactional)
+    return Task(data, **options)
 
 
 def defer_many(tasks: Iterable[Task]) -> list[Task]:
@@ -129,17 +148,22 @@ def defer_many(tasks: Iterable[Task]) -> list[Task]:
         tasks: what :func:`prepare` returned; they may go to different queues.
 
     Returns:
-        The tasks in the same order, all enqueued.
+        The tasks in the same order, all enqueued, or with ``_transactional`` part of the transaction.
 
     Raises:
         BatchError: some tasks were not enqueued; its ``failures`` holds the error of each by its index. The others
             were.
         BadTaskStateError: a task has been enqueued before, or is there twice; none is enqueued.
         DuplicateTaskNameError: two tasks for one queue have the same name; none is enqueued.
+        BadTransactionStateError: a task is transactional, and there is no transaction; none is enqueued.
     """
     prepared = list(tasks)
-    if prepared:
-        cloud_tasks.create_many(prepared)
+    transactional = [task for task in prepared if task.transactional]
+    immediate = [task for task in prepared if not task.transactional]
+    if transactional:
+        outbox.add(transactional)
+    if immediate:
+        cloud_tasks.create_many(immediate)
     return prepared
 
 
@@ -163,11 +187,7 @@ def run(data: bytes) -> Any:
         PermanentTaskFailure: the bytes cannot be unpickled, or are no call.
         Exception: what the callable raises.
     """
-    try:
-        function, args, kwargs = payload.load(data)
-    except Exception as error:
-        raise PermanentTaskFailure(f"The payload cannot be read: {error!r}") from error
-    return function(*args, **kwargs)
+    return attempt.run(data)
 
 
 def run_from_datastore(key: str) -> Any:
@@ -183,7 +203,7 @@ def run_from_datastore(key: str) -> Any:
         PermanentTaskFailure: there is no such entity, or it holds no call; or the callable raised it.
         Exception: what the callable raises; the entity stays for the next attempt.
     """
-    entity_key, (function, args, kwargs) = payload_store.fetch(key)
+    entity_key, (function, args, kwargs) = payload_store.fetch_bundled(key)
     try:
         result = function(*args, **kwargs)
     except PermanentTaskFailure:
@@ -219,8 +239,8 @@ class Handler:
             empty, cut short, or has a length that is no number.
 
         Raises:
-            PermanentTaskFailure: the body cannot be unpickled, or the task raised it.
-            Exception: what the task raises.
+            PermanentTaskFailure: the body cannot be unpickled, or the task raised it; it is kept as a dead letter.
+            Exception: what the task raises; on its last attempt, as far as that is known, it is kept as a dead letter.
         """
         try:
             caller.check_headers(environ)
@@ -233,8 +253,18 @@ class Handler:
         _logger.log(
             _log_level, "Running task %s of queue %s, retry %s", delivery.name, delivery.queue, delivery.retry_count
         )
-        with datastore.context():
-            run(body)
+        this = Attempt(delivery, environ, body)
+        with datastore.context(), attempt.begin(this):
+            try:
+                run(body)
+            except PermanentTaskFailure as error:
+                reason = dead_letters.FAILED if this.call else dead_letters.UNREADABLE
+                dead_letters.keep_failed(this, error, reason)
+                raise
+            except Exception as error:
+                if delivery.is_last:
+                    dead_letters.keep_failed(this, error, dead_letters.GIVEN_UP)
+                raise
         return "Success", HTTPStatus.OK, [_PLAIN_TEXT]
 
     def post(self, environ: "WSGIEnvironment") -> Response:
@@ -308,12 +338,3 @@ def _read_body(environ: "WSGIEnvironment") -> bytes:
 def _name_for_header(obj: Callable[..., Any]) -> str:
     name = payload.describe(obj).encode("ascii", "backslashreplace").decode()
     return "".join(char for char in name if char.isprintable())[:_MAX_CALLABLE_LENGTH]
-
-
-def _refuse_transactional() -> None:
-    if datastore.in_transaction():
-        raise BadTransactionStateError(
-            "Transactional tasks are not supported yet: call defer without _transactional after the transaction has "
-            "committed, for example from ndb.get_context().call_on_commit(...)"
-        )
-    raise BadTransactionStateError("_transactional=True is only allowed inside a transaction, and there is none")

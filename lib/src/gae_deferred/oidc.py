@@ -1,4 +1,4 @@
-"""OIDC tokens: how Cloud Tasks proves, away from App Engine, in whose name it sends a task (OpenID Connect Core 1.0)."""
+"""OIDC tokens: how Cloud Tasks proves in whose name it sends a task away from App Engine (OpenID Connect Core 1.0)."""
 
 import json
 import threading

@@ -106,6 +106,7 @@ class Task:
         target: the App Engine service, or ``version.service``, or ``instance.version.service``, to run it on; None
             stands for the service and version of this process.
         retry_options: when it is tried again; None stands for what the queue says.
+        transactional: whether it is enqueued if and only if a Datastore transaction commits.
 
     Raises:
         InvalidTaskError: the options contradict each other, or a value is none that a task can have; its subclasses
@@ -131,6 +132,7 @@ class Task:
         eta: datetime.datetime | None = None,
         target: str | None = None,
         retry_options: TaskRetryOptions | None = None,
+        transactional: bool = False,
     ) -> None:
         if not isinstance(payload, bytes):
             raise InvalidTaskError(f"The payload is of type {type(payload).__name__}; it takes bytes")
@@ -150,6 +152,7 @@ class Task:
         self.retry_options = retry_options
         self.is_scheduled = countdown is not None or eta is not None
         self.eta = _determine_eta(countdown, eta)
+        self.transactional = transactional
         self.was_enqueued = False
         if self.size > MAX_TASK_BYTES:
             raise TaskTooLargeError(

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import cloud_tasks, datastore, deferred, settings
+from gae_deferred import cloud_tasks, datastore, deferred, settings, sweeper
+from gae_deferred.sweeper import SWEEP_URL
 from gae_deferred.task import DEFAULT_URL
 
 if TYPE_CHECKING:
@@ -30,12 +31,14 @@ def wrap_wsgi_app(
         app: the WSGI app, for example Flask's ``app.wsgi_app``.
         use_legacy_context_mode: accepted because the bundled SDK has it. There it made ``os.environ`` differ from
             request to request, for APIs that this library does not have; here it changes nothing.
-        use_deferred: route ``/_ah/queue/deferred`` to ``deferred.application``.
+        use_deferred: route ``/_ah/queue/deferred`` to ``deferred.application``, and ``/_ah/deferred/sweep``, which a
+            scheduler calls, to ``sweeper.application``.
     """
     app = _NdbContext(app)
     routes: dict[str, WSGIApplication] = {WARMUP_URL: _Warmup(app, use_deferred)}
     if use_deferred:
         routes[DEFAULT_URL] = _run_task
+        routes[SWEEP_URL] = sweeper.application
 
     def route(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if settings.on_app_engine():

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from gae_deferred import settings
+from gae_deferred.local import operations
 from gae_deferred.version import __version__
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -149,6 +150,9 @@ def import_data(file: Path, data_dir: Path) -> None:
     from gae_deferred.local import entity_files
 
     _run(lambda: entity_files.import_entities(data_dir, file))
+
+
+main.add_command(operations.sweep)
 
 
 def _make_options(folder: Path, parameters: dict[str, Any]) -> Any:

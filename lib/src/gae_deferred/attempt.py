@@ -1,0 +1,67 @@
+"""One attempt to run a task: what is known of it while it runs, and afterwards."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from gae_deferred import payload
+from gae_deferred.delivery import Delivery
+from gae_deferred.errors import PermanentTaskFailure
+
+
+class Attempt:
+    """An attempt to run a task.
+
+    Attributes:
+        delivery: what the queue says of it.
+        environ: the WSGI environ of its request.
+        body: the task's payload.
+        call: the call that is made, once it has been read; of a payload that was compressed or stored, the one in it.
+    """
+
+    __slots__ = ("body", "call", "delivery", "environ")
+
+    def __init__(self, delivery: Delivery, environ: dict[str, Any], body: bytes) -> None:
+        self.delivery = delivery
+        self.environ = environ
+        self.body = body
+        self.call: payload.Call | None = None
+
+
+_current: ContextVar[Attempt | None] = ContextVar("gae_deferred_attempt", default=None)
+
+
+def current() -> Attempt | None:
+    """Return the attempt that the caller is part of, or None if it is not run by a queue."""
+    return _current.get()
+
+
+@contextmanager
+def begin(attempt: Attempt) -> Iterator[None]:
+    """Make an attempt the current one for a block."""
+    token = _current.set(attempt)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def run(data: bytes) -> Any:
+    """Unpickle a call and make it. The pickle's writer decides what code runs: know who it is.
+
+    Returns:
+        What the callable returns.
+
+    Raises:
+        PermanentTaskFailure: the bytes cannot be unpickled, or are no call; or the callable raised it.
+        Exception: what the callable raises.
+    """
+    try:
+        call = function, args, kwargs = payload.load(data)
+    except Exception as error:
+        raise PermanentTaskFailure(f"The payload cannot be read: {error!r}") from error
+    attempt = _current.get()
+    if attempt is not None:
+        attempt.call = call
+    return function(*args, **kwargs)

@@ -1,0 +1,353 @@
+"""Tasks that will not run any more by themselves, kept in Datastore for a person to look at, and to send again."""
+
+import datetime
+import logging
+import re
+import reprlib
+import traceback
+import urllib.parse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from gae_deferred import datastore, outbox, payload, payload_store
+from gae_deferred.attempt import Attempt
+from gae_deferred.errors import Error
+from gae_deferred.task import MAX_TASK_BYTES, Task
+
+if TYPE_CHECKING:
+    from google.cloud import ndb, tasks_v2
+
+    Letter: TypeAlias = Any
+    """A :class:`~gae_deferred.entities.DeadLetter`; NDB's type information confuses properties and their values."""
+
+FAILED = "failed"
+"""Reason of a letter: the task raised ``PermanentTaskFailure``."""
+
+UNREADABLE = "unreadable"
+"""Reason of a letter: the payload is no call that can be read."""
+
+GIVEN_UP = "given up"
+"""Reason of a letter: the task failed on its last attempt."""
+
+NOT_SENT = "not sent"
+"""Reason of a letter: the task of a committed transaction could not be put into its queue."""
+
+_MAX_TEXT = 20_000
+"""Characters of a traceback or a repr that are kept, of its end and its beginning; an entity has 1 MiB for all."""
+
+_SECRET_HEADERS = {"AUTHORIZATION", "COOKIE", "PROXY_AUTHORIZATION", "X_DEFERRED_SIGNATURE"}
+
+_OWN_HEADERS = re.compile(
+    r"host|user-agent|content-length|connection|keep-alive|transfer-encoding|te|via|forwarded|traceparent|tracestate|"
+    r"accept(-.*)?|function-.*|x-appengine-.*|x-cloudtasks-.*|x-cloud-.*|x-google-.*|x-forwarded-.*|x-real-ip|"
+    r"x-serverless-.*|x-deferred-max-attempts",
+    re.IGNORECASE,
+)
+"""Headers that the queue and the servers in front of an app set on every request."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What :func:`on_permanent_failure` tells of a task.
+
+    Attributes:
+        reason: :data:`FAILED`, :data:`UNREADABLE`, :data:`GIVEN_UP` or :data:`NOT_SENT`.
+        queue: short name of its queue.
+        task: its short name.
+        callable: the name of what it calls, or ``""`` if that could not be read.
+        error: what it raised.
+        letter_id: the id of the dead letter, or None if none could be written (the log says why).
+    """
+
+    reason: str
+    queue: str
+    task: str
+    callable: str
+    error: BaseException
+    letter_id: int | None
+
+
+Hook = TypeVar("Hook", bound=Callable[[Failure], object])
+
+_hooks: list[Callable[[Failure], object]] = []
+
+
+def on_permanent_failure(hook: Hook) -> Hook:
+    """Have a function called with the :class:`Failure` of each task that failed for good; usable as a decorator.
+
+    It is called in the process that noticed the failure, after the dead letter has been written. What it raises is
+    logged and changes nothing.
+
+    Example::
+
+        @deferred.on_permanent_failure
+        def tell_somebody(failure):
+            pager.alert(f"{failure.callable}: {failure.error}")
+    """
+    _hooks.append(hook)
+    return hook
+
+
+def keep_failed(attempt: Attempt, error: BaseException, reason: str) -> None:
+    """Keep a task that has failed for good, and tell the hooks. Never raises: the task's own error is to be seen.
+
+    A payload that was stored for the task moves into the letter.
+    """
+    delivery = attempt.delivery
+    name = _describe(attempt)
+
+    def write() -> int:
+        stored = payload_store.stored_by(attempt.body) if attempt.call is not None or reason != UNREADABLE else None
+        body = _whole_payload(attempt.body, stored)
+        letter_id = _write(
+            body,
+            reason=reason,
+            queue=delivery.queue,
+            task=delivery.name,
+            url=_url_of(attempt.environ),
+            callable=name,
+            arguments=_arguments(attempt.call),
+            error=_shorten("".join(traceback.format_exception(error))),
+            headers=_headers_of(attempt.environ),
+            attempts=_number(delivery.retry_count, 0) + 1,
+            eta=_time(delivery.eta),
+        )
+        if stored is not None:
+            payload_store.discard(stored)
+        return letter_id
+
+    letter_id = _try_to_keep(write, f"the task {delivery.name!r} of queue {delivery.queue!r}")
+    _tell(Failure(reason, delivery.queue, delivery.name, name, error, letter_id))
+
+
+def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception) -> Failure:
+    """Write a letter of a task that cannot be put into its queue, part of the current transaction.
+
+    The caller passes what is returned to :func:`tell` when the transaction has committed.
+    """
+    task: Any = request.task  # the client library's types are those of protocol buffers, not of proto-plus
+    is_http = "http_request" in task
+    http = task.http_request if is_http else task.app_engine_http_request
+    url = urllib.parse.urlsplit(http.url).path if is_http else http.relative_uri
+    headers = {name: value for name, value in http.headers.items() if name.lower() != "x-deferred-signature"}
+    queue, name = request.parent.rpartition("/")[2], task.name.rpartition("/")[2]
+    callable_name = headers.get("X-Deferred-Callable", "")
+    letter_id = _write(
+        bytes(http.body),
+        reason=NOT_SENT,
+        queue=queue,
+        task=name,
+        url=url,
+        callable=callable_name,
+        error=_shorten(f"{type(error).__name__}: {error}"),
+        headers=headers,
+        attempts=0,
+        eta=task.schedule_time.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+        if "schedule_time" in task
+        else None,
+    )
+    return Failure(NOT_SENT, queue, name, callable_name, error, letter_id)
+
+
+def tell(failure: Failure) -> None:
+    """Log a failure and call the hooks."""
+    _logger.error("Dead letter %s: %s of queue %r is kept", failure.letter_id, failure.callable, failure.queue)
+    _tell(failure)
+
+
+def query(queue: str | None = None) -> "Iterator[Letter]":
+    """Return the letters, the newest first, those of one queue or all; it needs an NDB context."""
+    from gae_deferred.entities import DeadLetter
+
+    letters = DeadLetter.query(namespace="").order(-DeadLetter.failed_at)
+    found: Iterator[Any] = iter(letters)
+    return (letter for letter in found if queue is None or letter.queue == queue)
+
+
+def get(letter_id: int) -> "Letter":
+    """Return a letter.
+
+    Raises:
+        NoSuchLetterError: there is none of that id.
+    """
+    letter = _key(letter_id).get()
+    if letter is None:
+        raise NoSuchLetterError(f"There is no dead letter {letter_id}")
+    return letter
+
+
+def payload_of(letter: "Letter") -> bytes:
+    """Return the payload of a letter's task.
+
+    Raises:
+        KeyError: it was stored apart from the letter, and is not there.
+    """
+    return payload_store.load(letter.stored_payload) if letter.stored_payload else bytes(letter.payload or b"")
+
+
+def resend(letter_id: int) -> Task:
+    """Enqueue the task of a letter again, under a new name, and delete the letter: both or none of it happens.
+
+    Returns:
+        The new task.
+
+    Raises:
+        NoSuchLetterError: there is none of that id.
+        TaskQueueError: it cannot be a task any more; the letter stays.
+    """
+    from google.cloud import ndb
+
+    def send() -> Task:
+        letter = get(letter_id)
+        headers = {name: value for name, value in (letter.headers or {}).items() if not _OWN_HEADERS.fullmatch(name)}
+        body = payload_of(letter)
+        if len(body) > MAX_TASK_BYTES // 2:
+            body = payload_store.shrink(body, MAX_TASK_BYTES // 2, transactional=True)
+        task = Task(body, queue=letter.queue, url=letter.url, headers=headers, transactional=True)
+        outbox.add([task])
+        _delete(letter)
+        return task
+
+    task: Task = ndb.transaction(send)
+    return task
+
+
+def delete(letter_id: int) -> None:
+    """Delete a letter and its payload.
+
+    Raises:
+        NoSuchLetterError: there is none of that id.
+    """
+    from google.cloud import ndb
+
+    ndb.transaction(lambda: _delete(get(letter_id)))
+
+
+class NoSuchLetterError(Error):
+    """There is no dead letter of that id."""
+
+
+def _delete(letter: "Letter") -> None:
+    if letter.stored_payload:
+        payload_store.delete(letter.stored_payload)
+    letter.key.delete()
+
+
+def _key(letter_id: int) -> "ndb.Key":
+    from google.cloud import ndb
+
+    from gae_deferred.entities import DeadLetter
+
+    return ndb.Key(DeadLetter, letter_id, namespace="")
+
+
+def _try_to_keep(write: Callable[[], int], what: str) -> int | None:
+    """Write a letter. Without one, the log is where the task is found: it names the payload's size, not its content."""
+    try:
+        return datastore.run_outside_transaction(write)
+    except Exception:
+        _logger.exception("No dead letter could be written of %s, which has failed for good", what)
+        return None
+
+
+def _tell(failure: Failure) -> None:
+    for hook in _hooks:
+        _call(hook, failure)
+
+
+def _call(hook: Callable[[Failure], object], failure: Failure) -> None:
+    try:
+        hook(failure)
+    except Exception:
+        _logger.exception("The hook %r failed on %r", hook, failure)
+
+
+def _write(body: bytes, **properties: Any) -> int:
+    from gae_deferred.entities import DeadLetter
+
+    letter: Any = DeadLetter(namespace="", failed_at=_now(), **properties)
+    if len(body) > datastore.MAX_ENTITY_BYTES // 2:
+        letter.stored_payload = payload_store.store(body)
+    else:
+        letter.payload = body
+    letter_id: int = letter.put().id()
+    return letter_id
+
+
+def _whole_payload(body: bytes, stored: str | None) -> bytes:
+    if stored is None:
+        return body
+    try:
+        return payload_store.load(stored)
+    except (KeyError, ValueError):
+        return body  # what is not there is why the task failed
+
+
+def _describe(attempt: Attempt) -> str:
+    if attempt.call is None:
+        name: str = attempt.environ.get("HTTP_X_DEFERRED_CALLABLE", "")
+        return name
+    function, args, _ = attempt.call
+    if function is payload.invoke_member and len(args) >= 2:
+        return f"{payload.describe(type(args[0]))}.{args[1]}"
+    return payload.describe(function)
+
+
+def _arguments(call: payload.Call | None) -> str | None:
+    """Return the arguments as they are written in a call, without ever being large or raising."""
+    if call is None:
+        return None
+    _, args, kwargs = call
+    shortened = [_repr.repr(value) for value in args]
+    shortened += [f"{name}={_repr.repr(value)}" for name, value in kwargs.items()]
+    return _shorten(", ".join(shortened))
+
+
+class _Repr(reprlib.Repr):
+    """Writes large values short; a value whose ``__repr__`` fails, by its class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 400
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 20
+        self.maxlevel = 4
+
+
+_repr = _Repr()
+
+
+def _url_of(environ: dict[str, Any]) -> str:
+    path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return urllib.parse.quote(path.encode("latin-1", "backslashreplace"), safe="/!$&'()*+,;=:@~")
+
+
+def _headers_of(environ: dict[str, Any]) -> dict[str, str]:
+    headers = {"Content-Type": environ["CONTENT_TYPE"]} if environ.get("CONTENT_TYPE") else {}
+    for name, value in environ.items():
+        if name.startswith("HTTP_") and name[5:] not in _SECRET_HEADERS:
+            headers[name[5:].replace("_", "-").title()] = str(value)
+    return headers
+
+
+def _number(text: str, default: int) -> int:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else default
+
+
+def _time(seconds: str) -> datetime.datetime | None:
+    try:
+        return datetime.datetime.fromtimestamp(float(seconds), datetime.timezone.utc).replace(tzinfo=None)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+
+
+def _shorten(text: str) -> str:
+    if len(text) <= _MAX_TEXT:
+        return text
+    return f"{text[: _MAX_TEXT // 2]}\n[... {len(text) - _MAX_TEXT} characters ...]\n{text[-_MAX_TEXT // 2 :]}"

@@ -1,0 +1,180 @@
+"""Tasks that exist if and only if a Datastore transaction commits.
+
+Inside a transaction, tasks are collected and written with it, as one :class:`~gae_deferred.entities.Outbox` entity
+however many they are. When the transaction has committed, they are sent and the entity is deleted. If the process dies
+in between, ``sweeper`` sends them. Sending a task twice does no harm: it has a name, and the queue refuses the second.
+"""
+
+import datetime
+import logging
+import uuid
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gae_deferred import cloud_tasks, datastore
+from gae_deferred.datastore import MAX_ENTITY_BYTES
+from gae_deferred.errors import BadTransactionStateError, TaskAlreadyExistsError, TaskQueueError, TaskTooLargeError
+from gae_deferred.task import Task
+
+if TYPE_CHECKING:
+    from google.cloud import ndb, tasks_v2
+
+ID_DIGITS = "0123456789abcdef"
+"""What the ids of outbox entities begin with, each as often as the others."""
+
+_IDLE_CHECK = 0.001
+"""Seconds after which a writer that found its transaction busy looks again."""
+
+_logger = logging.getLogger(__name__)
+
+_open: "dict[tuple[int, bytes], _Outbox]" = {}
+"""The outboxes of the transactions in progress, by NDB client and transaction id."""
+
+
+def add(tasks: Sequence[Task]) -> None:
+    """Have tasks enqueued when the current transaction commits, and forgotten if it does not.
+
+    A task without a name is given one.
+
+    Raises:
+        BadTransactionStateError: there is no transaction.
+        BadTaskStateError: a task has been enqueued before, or is there twice.
+        DuplicateTaskNameError: two tasks of the transaction, for one queue, have the same name.
+        ConfigurationError: the project or the location is not known, or nothing could prove a task where it runs.
+        TaskTooLargeError: a task does not fit into an entity.
+    """
+    check_transaction()
+    _of_this_transaction().add(tasks)
+
+
+def check_transaction() -> None:
+    """Make sure that there is a transaction.
+
+    Raises:
+        BadTransactionStateError: there is none.
+    """
+    if not datastore.in_transaction():
+        raise BadTransactionStateError("_transactional=True is only allowed inside a transaction, and there is none")
+
+
+def is_sent(outcome: str | TaskQueueError) -> bool:
+    """Tell whether the queue has a task, now or from an earlier time that it was sent."""
+    return isinstance(outcome, str | TaskAlreadyExistsError)
+
+
+def _of_this_transaction() -> "_Outbox":
+    from google.cloud import ndb
+
+    context = ndb.get_context()
+    key = (id(context.client), context.transaction)
+    outbox = _open.get(key)
+    if outbox is None:
+        outbox = _open[key] = _Outbox()
+        # NDB calls these in the thread of the transaction, once: the first after a commit, the second in any case.
+        context.call_on_commit(outbox.send)
+        context.call_on_transaction_complete(lambda: _open.pop(key, None))
+    return outbox
+
+
+class _Page:
+    """The tasks of one entity."""
+
+    def __init__(self, key: "ndb.Key") -> None:
+        self.key = key
+        self.requests: list[bytes] = []
+        self.size = 0
+        self.written = 0  # how many of the requests the transaction holds
+
+
+class _Outbox:
+    """The tasks of one attempt of one transaction."""
+
+    def __init__(self) -> None:
+        self._id = uuid.uuid4().hex
+        self._created = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+        self._tasks: list[Task] = []
+        self._requests: list[tasks_v2.CreateTaskRequest] = []
+        self._pages: list[_Page] = []
+        self._writing = False
+
+    def add(self, tasks: Sequence[Task]) -> None:
+        from google.cloud import tasks_v2
+
+        cloud_tasks.check_batch([*self._tasks, *tasks])
+        for task in tasks:
+            if not task.name:
+                task.name = f"{self._id}-{len(self._tasks)}"
+            request = cloud_tasks.make_request(task)
+            self._put_on_page(task, tasks_v2.CreateTaskRequest.serialize(request))
+            self._tasks.append(task)
+            self._requests.append(request)
+        if not self._writing:
+            self._writing = True
+            # NDB finishes every tasklet of a transaction before it commits.
+            _as_tasklet(self._write)()
+
+    def _put_on_page(self, task: Task, request: bytes) -> None:
+        from google.cloud import ndb
+
+        from gae_deferred.entities import Outbox
+
+        if len(request) > MAX_ENTITY_BYTES:
+            raise TaskTooLargeError(f"{task!r} takes {len(request)} bytes; an outbox entity holds {MAX_ENTITY_BYTES}")
+        if not self._pages or self._pages[-1].size + len(request) > MAX_ENTITY_BYTES:
+            name = f"{self._id}-{len(self._pages)}" if self._pages else self._id
+            self._pages.append(_Page(ndb.Key(Outbox, name, namespace="")))
+        self._pages[-1].requests.append(request)
+        self._pages[-1].size += len(request)
+
+    def _write(self) -> Any:
+        """Add the entity to the transaction: as a rule once, when nothing is left to do but to commit."""
+        from google.cloud import ndb
+
+        from gae_deferred.entities import Outbox
+
+        yield ndb.sleep(0)
+        # While an RPC is under way, the transaction's function waits for it and may add tasks afterwards. What is
+        # written too early is correct, but has to be written again.
+        while getattr(ndb.get_context().eventloop, "rpcs", None):
+            yield ndb.sleep(_IDLE_CHECK)
+        self._writing = False
+        pages = [page for page in self._pages if page.written < len(page.requests)]
+        for page in pages:
+            page.written = len(page.requests)
+        yield ndb.put_multi_async(
+            [Outbox(key=page.key, requests=page.requests, created=self._created) for page in pages]
+        )
+
+    def send(self) -> None:
+        """Send what has been committed. Never raises: the transaction has committed, whatever happens here."""
+        try:
+            datastore.run_outside_transaction(self._send)
+        except Exception:
+            _logger.exception("%d tasks of the committed transaction %s wait for a sweep", len(self._tasks), self._id)
+
+    def _send(self) -> None:
+        from google.cloud import ndb
+
+        outcomes = cloud_tasks.send(self._requests)
+        for task, outcome in zip(self._tasks, outcomes, strict=True):
+            if isinstance(outcome, str):
+                cloud_tasks.mark_enqueued(task, outcome)
+            elif is_sent(outcome):
+                _logger.info("The queue had %r already when its transaction committed", task)
+            else:
+                _logger.error("%r of a committed transaction waits for a sweep: %s", task, outcome)
+        first = 0
+        done = []
+        for page in self._pages:
+            last = first + len(page.requests)
+            if all(map(is_sent, outcomes[first:last])):
+                done.append(page.key)
+            first = last
+        ndb.delete_multi(done)
+
+
+def _as_tasklet(function: Callable[[], Any]) -> Callable[[], Any]:
+    from google.cloud import ndb
+
+    tasklet: Callable[[], Any] = ndb.tasklet(function)
+    return tasklet
