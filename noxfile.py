@@ -64,6 +64,13 @@ def tests_versions(session: nox.Session) -> None:
     run_tests(session)
 
 
+@nox.session(name="tests-heavy")
+def tests_heavy(session: nox.Session) -> None:
+    """Run the tests that take minutes: hundreds of killed processes, thousands of conflicts, a minute of fuzzing."""
+    install(session, *TEST_TOOLS, *requirements(*SAMPLES))
+    session.run("pytest", "-m", "heavy", "tests/unit", "tests/local", *session.posargs)
+
+
 @nox.session(name="e2e-local")
 def e2e_local(session: nox.Session) -> None:
     """Serve each sample and test it from outside, as a whole. After --: pytest's arguments."""

@@ -3,6 +3,7 @@
 import io
 import logging
 import pickle
+import time
 import tracemalloc
 from collections.abc import Callable
 from http import HTTPStatus
@@ -306,7 +307,7 @@ def test_of_a_request_without_proof_nothing_is_read(mark: Path, with_keys: None)
 TEXT = st.text(st.characters(max_codepoint=255), max_size=60)
 
 
-@given(
+any_request = given(
     environ=st.dictionaries(
         st.sampled_from(
             [
@@ -320,8 +321,22 @@ TEXT = st.text(st.characters(max_codepoint=255), max_size=60)
     ),
     body=st.binary(max_size=200),
 )  # fmt: skip
+
+
+@any_request
 @settings(deadline=None)
 def test_no_invented_request_is_run_or_crashes(environ: dict[str, str], body: bytes):
+    send_invented(environ, body)
+
+
+@pytest.mark.heavy
+def test_in_a_minute_of_invented_requests_none_is_run_or_crashes():
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        settings(deadline=None, max_examples=2000)(any_request(send_invented))()
+
+
+def send_invented(environ: dict[str, str], body: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEFERRED_SIGNING_KEYS", KEYS)
         patch.setenv("DEFERRED_SERVICE_ACCOUNT", "tasks@p.iam.gserviceaccount.com")

@@ -19,11 +19,11 @@ PATIENCE = 20.0
 """Seconds after which a test that waits for something has failed."""
 
 
-def until(condition: Callable[[], bool], what: str = "") -> None:
-    """Poll until a condition holds, at most :data:`PATIENCE` seconds."""
-    deadline = time.monotonic() + PATIENCE
+def until(condition: Callable[[], bool], what: str = "", patience: float = PATIENCE) -> None:
+    """Poll until a condition holds, at most so many seconds."""
+    deadline = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < deadline, f"not so within {PATIENCE} s: {what}"
+        assert time.monotonic() < deadline, f"not so within {patience} s: {what}"
         time.sleep(0.005)
 
 

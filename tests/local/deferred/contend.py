@@ -1,0 +1,46 @@
+"""One of many processes whose transactions get into each other's way: ``python contend.py PROJECT NAME COUNT SEED``."""
+
+import contextlib
+import random
+import sys
+
+import crash_tasks
+from google.api_core.exceptions import GoogleAPICallError, RetryError
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import ndb
+
+from gae_deferred import deferred
+
+
+class Counter(ndb.Model):
+    """What the transactions fight for."""
+
+    value = ndb.IntegerProperty(indexed=False, default=0)
+
+
+def transact(name: str, tasks: int, counter: int) -> None:
+    """Add to a counter, and defer tasks for it, in one transaction."""
+
+    def in_transaction() -> None:
+        shared = Counter.get_by_id(f"counter-{counter}") or Counter(id=f"counter-{counter}")
+        shared.value += 1
+        shared.put()
+        crash_tasks.Committed(id=name, tasks=tasks).put()
+        for number in range(tasks):
+            deferred.defer(crash_tasks.note, name, number, _transactional=True)
+
+    ndb.transaction(in_transaction, retries=10)
+
+
+def main() -> None:
+    project, name, count, seed = sys.argv[1:]
+    chance = random.Random(int(seed))  # noqa: S311  # to be the same again
+    client = ndb.Client(project=project, credentials=AnonymousCredentials())
+    for number in range(int(count)):
+        # One that conflicts again and again gives up, and has not committed.
+        with client.context(), contextlib.suppress(GoogleAPICallError, RetryError):
+            transact(f"{name}-{number}", chance.choice([0, 1, 20]), chance.randrange(4))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Transactions of many processes that conflict: as many tasks run as were committed, and the counters agree."""
+
+import collections
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import crash_tasks
+import pytest
+from contend import Counter
+from harness import Cloud, until
+from test_crash import committed
+
+from gae_deferred import datastore, sweeper
+from gae_deferred.entities import Outbox
+
+PROCESSES = 8
+
+
+def contend(transactions: int, patience: float, cloud: Cloud) -> None:
+    crash_tasks.RAN.clear()
+    seed = random.SystemRandom().randrange(10**6)
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, Path(__file__).with_name("contend.py")),
+                *(cloud.project, f"p{number}", str(transactions // PROCESSES), str(seed + number)),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | cloud.environment,
+        )
+        for number in range(PROCESSES)
+    ]
+    for process in processes:
+        output, _ = process.communicate(timeout=patience)
+        assert process.returncode == 0, output
+    sweeper.sweep(grace=0)
+    due = committed()
+    until(lambda: len(crash_tasks.RAN) >= len(due), f"{len(due)} tasks have run", patience)
+    assert sorted(crash_tasks.RAN) == due, f"seed {seed}"
+    assert max(collections.Counter(crash_tasks.RAN).values()) == 1
+    assert cloud.entities(Outbox) == []
+
+    proofs: list[Any] = datastore.run_outside_transaction(lambda: crash_tasks.Committed.query().fetch())
+    counters: list[Any] = datastore.run_outside_transaction(lambda: Counter.query().fetch())
+    assert sum(counter.value for counter in counters) == len(proofs)
+    assert len(proofs) > 0.9 * transactions
+
+
+def test_as_many_tasks_run_as_were_committed(cloud: Cloud):
+    contend(64, 60, cloud)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(900)
+def test_as_many_tasks_run_as_2000_conflicting_transactions_committed(cloud: Cloud):
+    contend(2000, 800, cloud)

@@ -1,0 +1,106 @@
+"""A process may die at any time: of each transaction that committed all tasks run, of any other none."""
+
+import collections
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import crash_tasks
+import pytest
+from crash_tasks import STEPS, Committed
+from harness import Cloud, until
+
+from gae_deferred import datastore, sweeper
+from gae_deferred.entities import DeadLetter, Outbox
+
+
+class Nursery:
+    """A process that makes processes that die."""
+
+    project = ""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("nursery.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | environment,
+        )
+
+    def run(self, **order: Any) -> int:
+        """Let a process live and die, and return how it ended."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps({"project": self.project, **order}) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(10)
+        assert self._process.stdout
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def running_nursery(running_cloud: Cloud) -> Iterator[Nursery]:
+    nursery = Nursery(running_cloud.environment)
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def nursery(running_nursery: Nursery, cloud: Cloud) -> Nursery:
+    crash_tasks.RAN.clear()
+    running_nursery.project = cloud.project
+    return running_nursery
+
+
+def committed() -> list[tuple[str, int]]:
+    """Return the tasks of every transaction that committed, as they should run."""
+    proofs: list[Any] = datastore.run_outside_transaction(lambda: Committed.query().fetch())
+    return sorted((proof.key.id(), number) for proof in proofs for number in range(proof.tasks))
+
+
+def check_that_what_committed_runs_and_nothing_else(cloud: Cloud) -> None:
+    sweeper.sweep(grace=0)
+    until(lambda: sorted(crash_tasks.RAN) == committed(), "the tasks that ran are those of the committed transactions")
+    assert max(collections.Counter(crash_tasks.RAN).values(), default=1) == 1
+    assert cloud.entities(Outbox) == []
+    assert cloud.entities(DeadLetter) == []
+
+
+@pytest.mark.parametrize("tasks", [1, 20])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_process_that_dies_at_this_step_loses_nothing(step: str, tasks: int, nursery: Nursery, cloud: Cloud):
+    assert nursery.run(name="t", tasks=tasks, step=step) == -signal.SIGKILL
+    commits = STEPS.index(step) >= STEPS.index("commit is answered")
+    assert (committed() != []) == commits
+    check_that_what_committed_runs_and_nothing_else(cloud)
+
+
+def kill_at_random_times(count: int, seed: int, nursery: Nursery, cloud: Cloud) -> None:
+    chance = random.Random(seed)  # noqa: S311  # to be the same again
+    for number in range(count):
+        tasks, after = chance.choice([1, 3, 20]), chance.uniform(0, 0.05)
+        assert nursery.run(name=f"{seed}-{number}", tasks=tasks, after=after) == -signal.SIGKILL
+    assert len(committed()) >= count
+    check_that_what_committed_runs_and_nothing_else(cloud)
+
+
+def test_processes_killed_at_random_times_lose_nothing(nursery: Nursery, cloud: Cloud):
+    kill_at_random_times(20, 1, nursery, cloud)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(900)
+def test_500_processes_killed_at_random_times_lose_nothing(nursery: Nursery, cloud: Cloud):
+    kill_at_random_times(500, random.SystemRandom().randrange(10**6), nursery, cloud)
