@@ -26,6 +26,7 @@ from gae_deferred.errors import (
     RequestRefusedError,
     SingularTaskFailure,
 )
+from gae_deferred.once import is_once, new_identity, once, run_once
 from gae_deferred.payload import invoke_member
 from gae_deferred.task import DEFAULT_QUEUE, DEFAULT_URL, MAX_TASK_BYTES, Task
 
@@ -42,6 +43,7 @@ __all__ = [
     "defer_many",
     "invoke_member",
     "on_permanent_failure",
+    "once",
     "prepare",
     "run",
     "run_from_datastore",
@@ -88,6 +90,8 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         _retry_options: a :class:`~gae_deferred.TaskRetryOptions`.
         _transactional: enqueue if and only if the current NDB transaction commits, and at once when it has.
 
+        _once: let its effects in Datastore happen once, however often the task is delivered; see :func:`once`.
+
     Returns:
         The task, as the queue has taken it, or will: its ``was_enqueued`` is false until its transaction has committed.
 
@@ -132,7 +136,12 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
     transactional = options["transactional"] = bool(kwargs.pop("_transactional", False))
     if transactional:
         outbox.check_transaction()
-    data = serialize(obj, *args, **kwargs)
+    if kwargs.pop("_once", False) or is_once(obj):
+        if not callable(obj):
+            raise ValueError(f"Only a callable can be deferred, not {obj!r}")
+        data = payload.dump(run_once, (new_identity(), obj, *args), kwargs)
+    else:
+        data = serialize(obj, *args, **kwargs)
     if len(data) > _SURELY_FITS:
         limit = datastore.MAX_ENTITY_BYTES if transactional else MAX_TASK_BYTES
         room = limit - Task(b"", **options).size

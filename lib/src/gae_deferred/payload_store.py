@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gae_deferred import attempt, datastore, payload
 from gae_deferred.datastore import MAX_ENTITY_BYTES
 from gae_deferred.errors import PermanentTaskFailure, TaskTooLargeError
+from gae_deferred.task import MAX_LIFETIME
 
 if TYPE_CHECKING:
     from google.cloud import ndb
@@ -21,9 +22,6 @@ what the app writes in it needs room too."""
 
 MAX_PAYLOAD_BYTES = 128 * 2**20
 """Most bytes of a payload before compression: what a task may make the process that runs it unpack."""
-
-LIFETIME = datetime.timedelta(days=62)
-"""After that a stored payload may be deleted: a task waits up to 30 days for its time, and is kept for 31 days."""
 
 _ID = re.compile(r"[0-9a-f]{32}-[0-9]{1,4}")
 
@@ -146,7 +144,7 @@ def stored_by(data: bytes) -> str | None:
     return args[0] if function is run_stored else None
 
 
-def _store(compressed: bytes, lifetime: datetime.timedelta | None = LIFETIME) -> str:
+def _store(compressed: bytes, lifetime: datetime.timedelta | None = MAX_LIFETIME) -> str:
     from google.cloud import ndb
 
     from gae_deferred.entities import PayloadChunk

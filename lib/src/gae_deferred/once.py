@@ -1,0 +1,117 @@
+"""Tasks whose effects in Datastore happen once, however often they are delivered."""
+
+import datetime
+import functools
+import logging
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar, cast
+
+from gae_deferred import attempt
+from gae_deferred.task import MAX_LIFETIME
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MARK = "__deferred_once__"
+
+_logger = logging.getLogger(__name__)
+
+_inside: ContextVar[bool] = ContextVar("gae_deferred_once", default=False)
+
+
+def once(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function whose effects in Datastore happen once for each time that it is deferred.
+
+    Cloud Tasks delivers a task at least once, which is sometimes twice. A function decorated with this runs in an NDB
+    transaction that also records that the task has run, so that a second delivery finds the record and does nothing.
+    The record expires when the task cannot come any more.
+
+    Only what the transaction covers happens once: what is read and written through NDB, and tasks deferred with
+    ``_transactional=True``. Mails, HTTP requests, files and log lines happen on every attempt, also on those whose
+    transaction is rolled back because of a conflict. The function must not begin a transaction of its own with
+    ``ndb.transaction``; one decorated with ``ndb.transactional`` joins.
+
+    Called directly, and not by a task, the function runs as if it were not decorated.
+
+    Example::
+
+        @deferred.once
+        def add(key, amount):
+            counter = key.get()
+            counter.count += amount
+            counter.put()
+
+        deferred.defer(add, key, 10)
+
+    A function that is not decorated, such as one of a library, is deferred likewise with ``defer(..., _once=True)``.
+    """
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        this = attempt.current()
+        if _inside.get() or this is None:
+            return function(*args, **kwargs)
+        # A task that was enqueued before the function was decorated, or by the bundled SDK: it brings no identity.
+        delivery = this.delivery
+        return cast(R, _run(f"{delivery.queue}/{delivery.name}", functools.partial(function, *args, **kwargs)))
+
+    setattr(run, _MARK, True)
+    return run
+
+
+def is_once(obj: object) -> bool:
+    """Tell whether a callable is decorated with :func:`once`."""
+    return getattr(obj, _MARK, False) is True
+
+
+def new_identity() -> str:
+    """Return what tells a task from every other one, whatever names their queues give them."""
+    return uuid.uuid4().hex
+
+
+def run_once(identity: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call a function in a transaction, unless that has been done for this identity before.
+
+    Tasks in flight name this function: it must stay where it is.
+
+    Returns:
+        What the callable returns, or None if it has run before.
+
+    Raises:
+        Exception: what the callable raises; nothing is recorded then, nor has it had an effect.
+        google.api_core.exceptions.GoogleAPICallError: the transaction could not be committed; the queue tries again.
+    """
+    this = attempt.current()
+    if this is not None:
+        this.call = function, args, kwargs
+    return _run(identity, functools.partial(function, *args, **kwargs))
+
+
+def _run(identity: str, call: Callable[[], Any]) -> Any:
+    from google.cloud import ndb
+
+    from gae_deferred.entities import Receipt
+
+    def in_transaction() -> Any:
+        key = ndb.Key(Receipt, identity, namespace="")
+        if key.get() is not None:
+            _logger.info("The task %s has run before; its second delivery does nothing", identity)
+            return None
+        expires = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None) + MAX_LIFETIME
+        ndb.put_multi([Receipt(key=key, expires=expires)])
+        with _being_inside():
+            return call()
+
+    return ndb.transaction(in_transaction)
+
+
+@contextmanager
+def _being_inside() -> Iterator[None]:
+    token = _inside.set(True)
+    try:
+        yield
+    finally:
+        _inside.reset(token)

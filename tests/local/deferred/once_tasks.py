@@ -1,0 +1,61 @@
+"""What the tests of tasks that happen once, and of stored payloads, defer."""
+
+from typing import Any
+
+from google.cloud import ndb
+
+from gae_deferred import deferred
+
+CALLS: list[Any] = []
+
+
+class Count(ndb.Model):
+    value = ndb.IntegerProperty(indexed=False, default=0)
+
+
+def increase(name: str, by: int = 1) -> int:
+    CALLS.append(by)
+    count: Any = Count.get_by_id(name) or Count(id=name)
+    count.value += by
+    count.put()
+    return int(count.value)
+
+
+@deferred.once
+def increase_once(name: str, by: int = 1) -> int:
+    return increase(name, by)
+
+
+@deferred.once
+def increase_and_defer(name: str) -> None:
+    increase(name)
+    deferred.defer(increase_once, f"{name}-next", _transactional=True, _queue="paused")
+
+
+@deferred.once
+def fail_after_increase(name: str) -> None:
+    increase(name)
+    raise deferred.PermanentTaskFailure("after its effect")
+
+
+class Owner:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @deferred.once
+    def increase(self) -> None:
+        increase(self.name)
+
+
+def note(value: Any) -> None:
+    CALLS.append(value)
+
+
+def fail(value: Any) -> None:
+    CALLS.append(value)
+    raise ValueError("not this time")
+
+
+def fail_for_good(value: Any) -> None:
+    CALLS.append(value)
+    raise deferred.PermanentTaskFailure("never")

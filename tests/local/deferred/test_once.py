@@ -1,0 +1,194 @@
+"""Exactly once, where it matters: effects in Datastore, however often a task is delivered."""
+
+import datetime
+import threading
+from typing import Any
+
+import once_tasks
+import pytest
+from deliveries import deliver, environ_of
+from harness import Cloud, until
+from once_tasks import CALLS, Count, Owner, increase, increase_once
+
+from gae_deferred import deferred
+from gae_deferred.entities import DeadLetter, Receipt
+
+
+@pytest.fixture(autouse=True)
+def paused(cloud: Cloud) -> None:
+    CALLS.clear()
+    cloud.pause()
+
+
+def defer(*args: Any, **options: Any) -> Any:
+    return deferred.defer(*args, **({"_queue": "paused"} | options))
+
+
+def value(name: str) -> int:
+    count: Any = Count.get_by_id(name, use_cache=False)
+    return count.value if count else 0
+
+
+def test_a_task_delivered_three_times_has_its_effect_once(cloud: Cloud):
+    defer(increase_once, "c", 5)
+    (task,) = cloud.tasks()
+    assert [deliver(task) for _ in range(3)] == [200, 200, 200]
+    assert value("c") == 5
+    assert CALLS == [5]
+
+
+def test_without_once_it_has_its_effect_three_times(cloud: Cloud):
+    defer(increase, "c", 5)
+    (task,) = cloud.tasks()
+    for _ in range(3):
+        deliver(task)
+    assert value("c") == 15
+
+
+def test_three_deliveries_at_the_same_time_of_each_of_many_tasks_leave_the_counter_exact(cloud: Cloud):
+    for _ in range(12):
+        defer(increase_once, "c", 10)
+    tasks = cloud.tasks()
+    failed = []
+
+    def run() -> None:
+        for task in tasks:
+            barrier.wait()
+            while True:  # as the queue does when an attempt fails
+                try:
+                    with cloud.context():
+                        deliver(task)
+                    break
+                except Exception as error:  # noqa: BLE001  # whatever it is, the queue would try again
+                    failed.append(error)
+                    assert len(failed) < 200
+
+    barrier = threading.Barrier(3, timeout=20)
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert value("c") == 120
+
+
+def test_the_option_does_it_for_a_function_that_is_not_decorated(cloud: Cloud):
+    defer(increase, "c", by=3, _once=True)
+    (task,) = cloud.tasks()
+    deliver(task)
+    deliver(task)
+    assert value("c") == 3
+
+
+def test_a_method_can_happen_once(cloud: Cloud):
+    defer(Owner("c").increase)
+    (task,) = cloud.tasks()
+    deliver(task)
+    deliver(task)
+    assert value("c") == 1
+
+
+def test_a_lambda_can_happen_once(cloud: Cloud):
+    defer(lambda: increase("c"), _once=True)
+    (task,) = cloud.tasks()
+    deliver(task)
+    deliver(task)
+    assert value("c") == 1
+
+
+def test_two_tasks_of_the_same_call_happen_twice(cloud: Cloud):
+    for _ in range(2):
+        defer(increase_once, "c")
+    for task in cloud.tasks():
+        deliver(task)
+    assert value("c") == 2
+
+
+def test_a_name_that_is_used_again_after_a_day_is_another_task(cloud: Cloud):
+    for _ in range(2):
+        defer(increase_once, "c", _name="daily")
+        (task,) = cloud.tasks()
+        deliver(task)
+        cloud.client.delete_queue(name=f"{cloud.parent}/queues/paused")  # forgets the name at once
+        cloud.begin(cloud.project)
+        cloud.pause()
+    assert value("c") == 2
+
+
+def test_a_delivery_under_another_name_does_not_make_it_happen_again(cloud: Cloud):
+    defer(increase_once, "c")
+    (task,) = cloud.tasks()
+    deliver(task)
+    deliver(task, HTTP_X_APPENGINE_TASKNAME="invented")
+    assert value("c") == 1
+
+
+def test_an_effect_that_was_rolled_back_happens_when_the_task_is_tried_again(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+):
+    defer(increase_once, "c")
+    (task,) = cloud.tasks()
+    with monkeypatch.context() as patch:
+        patch.setattr(once_tasks, "increase", lambda name, by: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            deliver(task)
+    assert cloud.entities(Receipt) == []
+    deliver(task)
+    assert value("c") == 1
+
+
+def test_a_task_that_fails_for_good_has_had_no_effect_and_is_kept_under_its_own_name(cloud: Cloud):
+    defer(once_tasks.fail_after_increase, "c")
+    (task,) = cloud.tasks()
+    assert deliver(task) == 200
+    assert value("c") == 0
+    assert cloud.entities(Receipt) == []
+    (letter,) = cloud.entities(DeadLetter)
+    assert letter.callable == "once_tasks.fail_after_increase"
+    assert letter.arguments == "'c'"
+
+
+def test_what_it_defers_in_its_transaction_is_deferred_once(cloud: Cloud):
+    defer(once_tasks.increase_and_defer, "c")
+    (task,) = cloud.tasks()
+    for _ in range(3):
+        deliver(task)
+    assert len(cloud.tasks()) == 2  # itself, which was not deleted, and the next
+
+
+def test_called_directly_it_runs_each_time(cloud: Cloud):
+    assert increase_once("c") == 1
+    assert increase_once("c") == 2
+    assert cloud.entities(Receipt) == []
+
+
+def test_a_task_from_before_the_decorator_is_told_by_its_name(cloud: Cloud):
+    defer(increase, "c")
+    (task,) = cloud.tasks()
+    task.app_engine_http_request.body = deferred.serialize(increase_once, "c")
+    environ = {"GAE_ENV": "standard"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GAE_ENV", environ["GAE_ENV"])
+        patch.delenv("DEFERRED_SIGNING_KEYS")
+        for _ in range(2):
+            request = environ_of(task, HTTP_X_APPENGINE_USER_IP="0.1.0.2")
+            deferred.Handler().post(request)
+    assert value("c") == 1
+
+
+def test_a_receipt_expires_after_the_task_can_no_longer_come(cloud: Cloud):
+    defer(increase_once, "c")
+    deliver(cloud.tasks()[0])
+    (receipt,) = cloud.entities(Receipt)
+    now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+    assert datetime.timedelta(days=61) < receipt.expires - now < datetime.timedelta(days=63)
+
+
+def test_the_queue_runs_it_like_any_other(cloud: Cloud):
+    deferred.defer(increase_once, "c", _transactional=False)
+    until(lambda: value("c") == 1)
+
+
+def test_what_is_no_callable_is_refused(cloud: Cloud):
+    with pytest.raises(ValueError, match="callable"):
+        defer("increase", _once=True)
