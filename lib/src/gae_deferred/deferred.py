@@ -20,11 +20,15 @@ from gae_deferred.attempt import Attempt
 from gae_deferred.dead_letters import on_permanent_failure
 from gae_deferred.delivery import Delivery
 from gae_deferred.errors import (
+    BatchError,
     Error,
+    InternalError,
     InvalidTaskError,
     PermanentTaskFailure,
     RequestRefusedError,
     SingularTaskFailure,
+    TaskQueueError,
+    TransientError,
 )
 from gae_deferred.once import is_once, new_identity, once, run_once
 from gae_deferred.payload import invoke_member
@@ -112,8 +116,12 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
     task = prepare(obj, *args, **kwargs)
     if task.transactional:
         outbox.add([task])
-    else:
+        return task
+    try:
         cloud_tasks.create(task)
+    except TaskQueueError as error:
+        _discard_payload(task, error)
+        raise
     return task
 
 
@@ -137,9 +145,8 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
     if transactional:
         outbox.check_transaction()
     if kwargs.pop("_once", False) or is_once(obj):
-        if not callable(obj):
-            raise ValueError(f"Only a callable can be deferred, not {obj!r}")
-        data = payload.dump(run_once, (new_identity(), obj, *args), kwargs)
+        function, args, kwargs = payload.curry(obj, args, kwargs)
+        data = payload.dump(run_once, (new_identity(), function, *args), kwargs)
     else:
         data = serialize(obj, *args, **kwargs)
     if len(data) > _SURELY_FITS:
@@ -168,11 +175,18 @@ def defer_many(tasks: Iterable[Task]) -> list[Task]:
     """
     prepared = list(tasks)
     transactional = [task for task in prepared if task.transactional]
-    immediate = [task for task in prepared if not task.transactional]
     if transactional:
         outbox.add(transactional)
-    if immediate:
-        cloud_tasks.create_many(immediate)
+    immediate = {index: task for index, task in enumerate(prepared) if not task.transactional}
+    try:
+        if immediate:
+            cloud_tasks.create_many([*immediate.values()])
+    except BatchError as error:
+        indices = [*immediate]
+        failures = {indices[position]: failure for position, failure in error.failures.items()}
+        for index, failure in failures.items():
+            _discard_payload(prepared[index], failure)
+        raise BatchError(failures, len(prepared)) from error
     return prepared
 
 
@@ -342,6 +356,15 @@ def _read_body(environ: "WSGIEnvironment") -> bytes:
             f"The body ends after {len(body)} of {length} bytes; it was cut short, or the app has read it before",
         )
     return body
+
+
+def _discard_payload(task: Task, error: TaskQueueError) -> None:
+    """Delete the stored payload of a task that the queue has refused, unless it may have taken it nevertheless."""
+    if isinstance(error, TransientError | InternalError):
+        return
+    stored = payload_store.stored_by(task.payload)
+    if stored is not None:
+        payload_store.discard(stored)
 
 
 def _name_for_header(obj: Callable[..., Any]) -> str:

@@ -35,7 +35,7 @@ def dump(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, An
             that of an ``async def`` or of a generator function.
         SerializationError: the callable or an argument can be written by neither.
     """
-    call = _curry(obj, args, dict(kwargs))
+    call = curry(obj, args, dict(kwargs))
     protocol = _CROSS_COMPATIBLE_PROTOCOL if settings.cross_compatible_pickle() else pickle.HIGHEST_PROTOCOL
     with contextlib.suppress(Exception):  # pickle raises many classes; what is really wrong, cloudpickle says again
         data = pickle.dumps(call, protocol)
@@ -77,7 +77,12 @@ def invoke_member(obj: Any, membername: str, *args: Any, **kwargs: Any) -> Any:
 invoke_member.__module__ = "gae_deferred.deferred"
 
 
-def _curry(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+def curry(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    """Return the call to make later for a call to ``obj``: a method's is one of :func:`invoke_member`.
+
+    Raises:
+        ValueError: ``obj`` is not callable, or its call would do nothing.
+    """
     if any(is_lazy(obj) for is_lazy in _LAZY):
         raise ValueError(
             f"A call of {describe(obj)} would do nothing: it makes a coroutine or generator, and nobody runs that. "

@@ -28,7 +28,7 @@ MAX_ETA_SECONDS = 30 * 24 * 3600
 """How far ahead a task may be scheduled (the same page: maximum schedule time 30 days)."""
 
 MAX_LIFETIME = datetime.timedelta(days=62)
-"""After that a task is gone: it waits up to 30 days for its time, and is kept for 31 (the same page: task retention)."""
+"""After that a task is gone: it waits up to 30 days for its time, and is kept for 31 (the same page: retention)."""
 
 MAX_URL_LENGTH = 2083
 MAX_TASK_NAME_LENGTH = 500

@@ -12,7 +12,7 @@ from google.cloud import ndb
 from gae_deferred import deferred
 
 
-class Counter(ndb.Model):
+class ContendedCounter(ndb.Model):
     """What the transactions fight for."""
 
     value = ndb.IntegerProperty(indexed=False, default=0)
@@ -22,7 +22,7 @@ def transact(name: str, tasks: int, counter: int) -> None:
     """Add to a counter, and defer tasks for it, in one transaction."""
 
     def in_transaction() -> None:
-        shared = Counter.get_by_id(f"counter-{counter}") or Counter(id=f"counter-{counter}")
+        shared = ContendedCounter.get_by_id(f"counter-{counter}") or ContendedCounter(id=f"counter-{counter}")
         shared.value += 1
         shared.put()
         crash_tasks.Committed(id=name, tasks=tasks).put()

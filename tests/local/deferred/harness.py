@@ -14,6 +14,7 @@ from google.cloud import ndb, tasks_v2
 
 from gae_deferred import cloud_tasks, datastore, wrap_wsgi_app
 from gae_deferred.local.cloud import LocalCloud, Options
+from gae_deferred.per_process import PerProcess
 
 PATIENCE = 20.0
 """Seconds after which a test that waits for something has failed."""
@@ -92,6 +93,7 @@ class Cloud:
     def begin(self, project: str) -> None:
         """Give the next test a project of its own, with the queues ``default`` and ``paused``."""
         self.project = project
+        datastore._client = PerProcess(datastore._make_client)  # a client is of one project
         asyncio.run_coroutine_threadsafe(self._make_queues(), self._loop).result(PATIENCE)
 
     async def _make_queues(self) -> None:

@@ -9,13 +9,13 @@ from gae_deferred import deferred
 CALLS: list[Any] = []
 
 
-class Count(ndb.Model):
+class OnceCount(ndb.Model):
     value = ndb.IntegerProperty(indexed=False, default=0)
 
 
 def increase(name: str, by: int = 1) -> int:
     CALLS.append(by)
-    count: Any = Count.get_by_id(name) or Count(id=name)
+    count: Any = OnceCount.get_by_id(name) or OnceCount(id=name)
     count.value += by
     count.put()
     return int(count.value)

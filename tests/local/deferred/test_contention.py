@@ -10,7 +10,7 @@ from typing import Any
 
 import crash_tasks
 import pytest
-from contend import Counter
+from contend import ContendedCounter
 from harness import Cloud, until
 from test_crash import committed
 
@@ -46,7 +46,7 @@ def contend(transactions: int, patience: float, cloud: Cloud) -> None:
     assert cloud.entities(Outbox) == []
 
     proofs: list[Any] = datastore.run_outside_transaction(lambda: crash_tasks.Committed.query().fetch())
-    counters: list[Any] = datastore.run_outside_transaction(lambda: Counter.query().fetch())
+    counters: list[Any] = datastore.run_outside_transaction(lambda: ContendedCounter.query().fetch())
     assert sum(counter.value for counter in counters) == len(proofs)
     assert len(proofs) > 0.9 * transactions
 

@@ -8,7 +8,7 @@ import once_tasks
 import pytest
 from deliveries import deliver, environ_of
 from harness import Cloud, until
-from once_tasks import CALLS, Count, Owner, increase, increase_once
+from once_tasks import CALLS, OnceCount, Owner, increase, increase_once
 
 from gae_deferred import deferred
 from gae_deferred.entities import DeadLetter, Receipt
@@ -25,7 +25,7 @@ def defer(*args: Any, **options: Any) -> Any:
 
 
 def value(name: str) -> int:
-    count: Any = Count.get_by_id(name, use_cache=False)
+    count: Any = OnceCount.get_by_id(name, use_cache=False)
     return count.value if count else 0
 
 

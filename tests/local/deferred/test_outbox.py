@@ -15,7 +15,7 @@ from gae_deferred.entities import Outbox
 RAN: list[Any] = []
 
 
-class Thing(ndb.Model):
+class OutboxThing(ndb.Model):
     value = ndb.IntegerProperty()
 
 
@@ -90,7 +90,7 @@ def test_when_the_transaction_raises_there_is_no_task(paused: Cloud):
 
 
 def test_of_an_attempt_that_is_retried_nothing_is_left(paused: Cloud):
-    key = Thing(value=0).put()
+    key = OutboxThing(value=0).put()
     attempts = []
 
     def in_transaction() -> None:
@@ -148,14 +148,14 @@ def test_reads_and_allocated_ids_between_the_tasks_do_not_multiply_the_entity(
     paused: Cloud, monkeypatch: pytest.MonkeyPatch
 ):
     writes: list[list[Any]] = []
-    key = Thing(value=1).put()
+    key = OutboxThing(value=1).put()
     record_commits(writes, monkeypatch)
 
     def in_transaction() -> None:
         for number in range(10):
             key.get(use_cache=False)
             later(number)
-            Thing(value=number).put()  # asks Datastore for an id
+            OutboxThing(value=number).put()  # asks Datastore for an id
 
     ndb.transaction(in_transaction)
     assert len(writes[0]) == 11
@@ -271,10 +271,10 @@ def test_a_queue_that_cannot_be_reached_does_not_undo_the_transaction(
         raise ConnectionError("no queue")
 
     monkeypatch.setattr(cloud_tasks, "send", fail)
-    key = ndb.Key(Thing, "kept")
+    key = ndb.Key(OutboxThing, "kept")
 
     def in_transaction() -> Any:
-        Thing(key=key, value=1).put()
+        OutboxThing(key=key, value=1).put()
         return later()
 
     task = ndb.transaction(in_transaction)
@@ -308,3 +308,18 @@ def test_transactions_at_the_same_time_keep_their_tasks_apart(paused: Cloud):
     for future in [run(number, number % 2 == 1) for number in range(6)]:
         future.wait()
     assert sorted(bodies(paused)) == sorted(deferred.serialize(note, n) for n in (0, 0, 2, 2, 4, 4))
+
+
+def test_of_mixed_tasks_the_refused_ones_are_named_by_their_place_in_the_call(paused: Cloud):
+    def in_transaction() -> None:
+        tasks = [
+            deferred.prepare(note, 0, _queue="paused", _transactional=True),
+            deferred.prepare(note, 1, _queue="paused"),
+            deferred.prepare(note, 2, _queue="unknown"),
+        ]
+        with pytest.raises(errors.BatchError) as caught:
+            deferred.defer_many(tasks)
+        assert {index: type(error) for index, error in caught.value.failures.items()} == {2: errors.UnknownQueueError}
+
+    ndb.transaction(in_transaction)
+    assert sorted(bodies(paused)) == sorted(deferred.serialize(note, number) for number in (0, 1))

@@ -153,6 +153,7 @@ def import_data(file: Path, data_dir: Path) -> None:
 
 
 main.add_command(operations.sweep)
+main.add_command(operations.dead_letters_group)
 
 
 def _make_options(folder: Path, parameters: dict[str, Any]) -> Any:

@@ -1,8 +1,13 @@
 """The commands that look after tasks in production: ``gae-deferred sweep`` and ``gae-deferred dead-letters``."""
 
+import contextlib
+import itertools
+from collections.abc import Iterator
+from typing import IO
+
 import click
 
-from gae_deferred import datastore, sweeper
+from gae_deferred import datastore, dead_letters, sweeper
 from gae_deferred.errors import Error
 
 
@@ -19,12 +24,90 @@ def sweep(grace: float) -> None:
 
     A deployed app is swept by its cron (/_ah/deferred/sweep); by hand this does the same, until nothing is left.
     """
+    with _as_message(), datastore.context():
+        while True:
+            report = sweeper.sweep(grace=grace)
+            click.echo(str(report))
+            if report.finished:
+                return
+
+
+@click.group("dead-letters")
+@click.pass_context
+def dead_letters_group(context: click.Context) -> None:
+    """Look after tasks that failed for good: list, show, send again, delete.
+
+    They are those of $GOOGLE_CLOUD_PROJECT, or of the local cloud that the exports of 'emulators' name.
+    """
+    context.with_resource(datastore.context())
+
+
+@dead_letters_group.command("list")
+@click.option("--queue", metavar="NAME", help="Only tasks of this queue.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many, the newest first.")
+def list_letters(queue: str | None, limit: int) -> None:
+    """List dead letters, one a line: id, time (UTC), reason, queue, callable, error."""
+    for letter in itertools.islice(dead_letters.query(queue), limit):
+        error = (letter.error or "").rstrip().rpartition("\n")[2]
+        click.echo(
+            f"{letter.key.id()}  {letter.failed_at:%Y-%m-%d %H:%M:%S}  {letter.reason}  {letter.queue}  "
+            f"{letter.callable or '?'}  {error}"
+        )
+
+
+@dead_letters_group.command()
+@click.argument("letter_id", metavar="ID", type=int)
+@click.option("--payload", "payload_file", type=click.File("wb"), metavar="FILE", help="Write the payload there.")
+def show(letter_id: int, payload_file: IO[bytes] | None) -> None:
+    """Show all that is known of a dead letter. Nothing of it is run."""
+    with _as_message():
+        letter = dead_letters.get(letter_id)
+        payload = dead_letters.payload_of(letter)
+    for name, value in (
+        ("Id", letter_id),
+        ("Failed", f"{letter.failed_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("Reason", letter.reason),
+        ("Queue", letter.queue),
+        ("Task", letter.task),
+        ("URL", letter.url),
+        ("ETA", f"{letter.eta:%Y-%m-%d %H:%M:%S} UTC" if letter.eta else None),
+        ("Attempts", letter.attempts),
+        ("Call", f"{letter.callable or '?'}({letter.arguments if letter.arguments is not None else '...'})"),
+        ("Payload", f"{len(payload)} bytes"),
+    ):
+        if value is not None:
+            click.echo(f"{name + ':':<10}{value}")
+    for name, value in sorted((letter.headers or {}).items()):
+        click.echo(f"  {name}: {value}")
+    click.echo(f"\n{(letter.error or '').rstrip()}")
+    if payload_file is not None:
+        payload_file.write(payload)
+
+
+@dead_letters_group.command()
+@click.argument("letter_ids", metavar="ID...", type=int, nargs=-1, required=True)
+def resend(letter_ids: tuple[int, ...]) -> None:
+    """Enqueue tasks again, now, and delete their dead letters."""
+    for letter_id in letter_ids:
+        with _as_message():
+            task = dead_letters.resend(letter_id)
+        click.echo(f"{letter_id} is task {task.name} of queue {task.queue_name}")
+
+
+@dead_letters_group.command()
+@click.argument("letter_ids", metavar="ID...", type=int, nargs=-1, required=True)
+def delete(letter_ids: tuple[int, ...]) -> None:
+    """Delete dead letters, with their payloads."""
+    for letter_id in letter_ids:
+        with _as_message():
+            dead_letters.delete(letter_id)
+        click.echo(f"{letter_id} is deleted")
+
+
+@contextlib.contextmanager
+def _as_message() -> Iterator[None]:
+    """Tell of an error in a line, without a traceback."""
     try:
-        with datastore.context():
-            while True:
-                report = sweeper.sweep(grace=grace)
-                click.echo(str(report))
-                if report.finished:
-                    return
-    except Error as error:
-        raise click.ClickException(str(error)) from error
+        yield
+    except (Error, KeyError) as error:
+        raise click.ClickException(str(error.args[0] if error.args else error)) from error

@@ -1,0 +1,182 @@
+"""Payloads of any size: compressed, or in Datastore for as long as their task needs them."""
+
+import os
+import zlib
+from typing import Any
+
+import once_tasks
+import pytest
+from deliveries import deliver
+from google.cloud import ndb
+from harness import Cloud, until
+from once_tasks import CALLS, note
+
+from gae_deferred import deferred, errors, payload_store
+from gae_deferred.entities import BundledPayload, DeadLetter, Outbox, PayloadChunk
+
+
+@pytest.fixture(autouse=True)
+def paused(cloud: Cloud) -> None:
+    CALLS.clear()
+    cloud.pause()
+
+
+def noise(megabytes: float) -> bytes:
+    """Return bytes that cannot be compressed."""
+    return os.urandom(int(megabytes * 2**20))
+
+
+def defer(*args: Any, **options: Any) -> Any:
+    return deferred.defer(*args, **({"_queue": "paused"} | options))
+
+
+def test_what_can_be_compressed_needs_no_datastore(cloud: Cloud):
+    value = "x" * 5 * 2**20
+    defer(note, value)
+    (task,) = cloud.tasks()
+    assert cloud.entities(PayloadChunk) == []
+    assert deliver(task) == 200
+    assert [value] == CALLS
+
+
+@pytest.mark.parametrize("megabytes", [1.1, 2, 8.5])
+def test_what_cannot_is_stored_and_deleted_when_the_task_has_succeeded(megabytes: float, cloud: Cloud):
+    value = noise(megabytes)
+    defer(note, value)
+    (task,) = cloud.tasks()
+    assert len(task.app_engine_http_request.body) < 1000
+    assert cloud.entities(PayloadChunk) != []
+    assert deliver(task) == 200
+    assert [value] == CALLS
+    assert cloud.entities(PayloadChunk) == []
+
+
+def test_the_queue_runs_it_like_any_other(cloud: Cloud):
+    value = noise(1.5)
+    deferred.defer(note, value)
+    until(lambda: [value] == CALLS)
+
+
+def test_while_the_task_may_be_tried_again_the_payload_stays(cloud: Cloud):
+    value = noise(1.5)
+    defer(once_tasks.fail, value)
+    (task,) = cloud.tasks()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not this time"):
+            deliver(task)
+    assert [value, value] == CALLS
+    assert cloud.entities(PayloadChunk) != []
+
+
+def test_when_the_task_has_failed_for_good_its_payload_moves_into_the_dead_letter(cloud: Cloud):
+    value = noise(1.5)
+    defer(once_tasks.fail_for_good, value)
+    before = {chunk.key for chunk in cloud.entities(PayloadChunk)}
+    assert deliver(cloud.tasks()[0]) == 200
+    chunks = cloud.entities(PayloadChunk)
+    assert before.isdisjoint(chunk.key for chunk in chunks)
+    assert [chunk.expires for chunk in chunks] == [None] * len(chunks)
+    (letter,) = cloud.entities(DeadLetter)
+    assert payload_store.load(letter.stored_payload) == deferred.serialize(once_tasks.fail_for_good, value)
+
+
+def test_a_payload_expires_if_its_task_never_comes(cloud: Cloud):
+    defer(note, noise(1.5))
+    assert all(chunk.expires is not None for chunk in cloud.entities(PayloadChunk))
+
+
+def test_in_a_transaction_it_is_stored_with_it(cloud: Cloud):
+    value = noise(3)
+
+    def in_transaction() -> None:
+        defer(note, value, _transactional=True)
+        assert cloud.entities(PayloadChunk) == []
+
+    ndb.transaction(in_transaction)
+    assert deliver(cloud.tasks()[0]) == 200
+    assert [value] == CALLS
+    assert cloud.entities(PayloadChunk) == []
+
+
+def test_of_a_transaction_that_fails_no_payload_is_left(cloud: Cloud):
+    def in_transaction() -> None:
+        defer(note, noise(3), _transactional=True)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ndb.transaction(in_transaction)
+    assert cloud.entities(PayloadChunk) == []
+    assert cloud.tasks() == []
+
+
+def test_a_task_that_does_not_wait_for_the_transaction_finds_its_payload_at_once(cloud: Cloud):
+    value = noise(1.5)
+
+    def in_transaction() -> None:
+        defer(note, value)
+        assert deliver(cloud.tasks()[0]) == 200
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ndb.transaction(in_transaction)
+    assert [value] == CALLS
+
+
+@pytest.mark.parametrize("kilobytes", [850, 899, 901, 950, 1010])
+def test_a_payload_near_the_limit_of_an_entity_is_sent_with_its_transaction(kilobytes: int, cloud: Cloud):
+    value = noise(kilobytes / 1024)
+    ndb.transaction(lambda: defer(note, value, _transactional=True))
+    assert cloud.entities(Outbox) == []
+    assert deliver(cloud.tasks()[0]) == 200
+    assert [value] == CALLS
+
+
+def test_more_than_a_transaction_holds_is_refused_with_both_sizes_and_nothing_is_stored(cloud: Cloud):
+    with pytest.raises(errors.TaskTooLargeError, match=rf"\d+ bytes.*{payload_store.MAX_STORED_BYTES}"):
+        defer(note, noise(9.1))
+    assert cloud.entities(PayloadChunk) == []
+    assert cloud.tasks() == []
+
+
+def test_a_bad_option_is_found_before_anything_is_stored(cloud: Cloud):
+    with pytest.raises(errors.InvalidTaskNameError):
+        defer(note, noise(1.5), _name="not allowed")
+    assert cloud.entities(PayloadChunk) == []
+
+
+def test_what_a_queue_refuses_leaves_no_payload(cloud: Cloud):
+    with pytest.raises(errors.UnknownQueueError):
+        defer(note, noise(1.5), _queue="unknown")
+    assert cloud.entities(PayloadChunk) == []
+
+
+def test_a_payload_that_is_gone_ends_the_task(cloud: Cloud):
+    defer(note, noise(1.5))
+    ndb.delete_multi([chunk.key for chunk in cloud.entities(PayloadChunk)])
+    assert deliver(cloud.tasks()[0]) == 200
+    assert CALLS == []
+    (letter,) = cloud.entities(DeadLetter)
+    assert "is not in Datastore" in letter.error
+
+
+def test_a_payload_that_happens_once_is_deleted_too(cloud: Cloud):
+    defer(once_tasks.note, noise(1.5), _once=True)
+    (task,) = cloud.tasks()
+    deliver(task)
+    assert len(CALLS) == 1
+    assert cloud.entities(PayloadChunk) == []
+
+
+def test_a_call_that_the_bundled_sdk_stored_runs_and_is_deleted(cloud: Cloud):
+    stored = BundledPayload(data=deferred.serialize(note, "theirs"))
+    key = stored.put().urlsafe().decode()
+    defer(deferred.run_from_datastore, key)
+    assert deliver(cloud.tasks()[0]) == 200
+    assert CALLS == ["theirs"]
+    assert cloud.entities(BundledPayload) == []
+
+
+def test_a_compressed_bomb_is_not_unpacked():
+    bomb = zlib.compress(b"x" * (payload_store.MAX_PAYLOAD_BYTES + 1))
+    with pytest.raises(ValueError, match="more than"):
+        payload_store.unpack(bomb)
