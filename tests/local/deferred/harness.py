@@ -74,7 +74,7 @@ class Cloud:
             tasks_port=0,
             tasks_rest_port=0,
             datastore_port=0,
-            app_url=f"http://127.0.0.1:{self._app.server_port}",
+            app_url=self.app_url,
             rate_limits=False,
         )
         async with LocalCloud(options) as self._cloud:
@@ -85,6 +85,10 @@ class Cloud:
     @property
     def environment(self) -> dict[str, str]:
         return self._cloud.environment | {"GOOGLE_CLOUD_PROJECT": self.project}
+
+    @property
+    def app_url(self) -> str:
+        return f"http://127.0.0.1:{self._app.server_port}"
 
     @property
     def parent(self) -> str:

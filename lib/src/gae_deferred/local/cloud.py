@@ -124,6 +124,7 @@ class LocalCloud:
             "GOOGLE_CLOUD_PROJECT": self.options.project,
             "DEFERRED_LOCATION": self.options.location,
             "DEFERRED_SIGNING_KEYS": self._signing_keys,
+            "DEFERRED_OIDC_ISSUER": self._issuer,
         }
 
     async def __aenter__(self) -> "LocalCloud":
@@ -135,8 +136,14 @@ class LocalCloud:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._stack.aclose()
 
+    @property
+    def _issuer(self) -> str:
+        """Where the OIDC tokens of HTTP tasks are from."""
+        return f"http://{self.tasks_rest_address}"
+
     async def run_tasks(self) -> None:
         """Begin to send tasks to the app, those that are left from the last time included."""
+        self.tasks.issuer = self._issuer
         await self.tasks.start()
 
     async def stop_tasks(self) -> None:
