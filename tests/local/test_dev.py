@@ -186,7 +186,7 @@ def test_a_forged_task_from_outside_is_refused_and_not_unpickled(folder):
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(request)
         assert refused.value.code == 403
-        assert "is not delivering" in refused.value.read().decode()
+        assert "is not signed" in refused.value.read().decode()
         assert not mark.exists()
 
 

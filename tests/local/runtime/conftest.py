@@ -41,6 +41,7 @@ def local(_running: LocalApp, monkeypatch: pytest.MonkeyPatch) -> LocalApp:
     """The app that runs in its local cloud, with nothing left over from other tests."""
     for name, value in _running.cloud.environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("DEFERRED_SIGNING_KEYS")  # so that the queue is asked; tests/local/deferred signs
     RAN.clear()
     _running.attempts.clear()
     return _running
