@@ -115,6 +115,8 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy", "lib/src")
+    dropin = ["--namespace-packages", "--explicit-package-bases", "lib/dropin/src"]  # google is others' too
+    session.run("mypy", *dropin, env={"MYPYPATH": "lib/dropin/src"})
     if any(ROOT.glob("infra/**/*.tf")):
         if shutil.which("terraform"):
             session.run("terraform", "fmt", "-check", "-diff", "-recursive", "infra", external=True)

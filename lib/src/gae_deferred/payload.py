@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gae_deferred import settings
+from gae_deferred import bundled_sdk, settings
 from gae_deferred.errors import SerializationError
 
 _LAZY = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
@@ -17,9 +17,6 @@ _LAZY = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasy
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 _CROSS_COMPATIBLE_PROTOCOL = 0
-
-_BUNDLED_SDK_MODULE = "google.appengine.ext.deferred.deferred"
-"""Where pickles made by the bundled SDK look for ``invoke_member`` and ``run_from_datastore``."""
 
 
 def dump(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
@@ -51,7 +48,8 @@ def load(data: bytes) -> Call:
         Exception: whatever unpickling raises; any class is possible.
         ValueError: the pickle holds something else than ``(callable, args, kwargs)``.
     """
-    call = _Unpickler(io.BytesIO(data)).load()
+    # Strings of Python 2 are bytes: read as UTF-8, which most are, and so that the others can be encoded again.
+    call = _Unpickler(io.BytesIO(data), encoding="utf-8", errors="surrogateescape").load()
     match call:
         case (function, tuple() as args, dict() as kwargs) if callable(function):
             return function, args, kwargs
@@ -121,9 +119,9 @@ def _dump_by_value(call: Call, protocol: int) -> bytes:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds the bundled SDK's helper functions here, so that tasks it enqueued before a migration still run."""
+    """Finds what the bundled SDK's pickles name here, so that tasks it enqueued before a migration still run."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == _BUNDLED_SDK_MODULE:
-            module = "gae_deferred.deferred"
+        if module.startswith("google.appengine."):
+            module, name = bundled_sdk.new_name(module, name)
         return super().find_class(module, name)

@@ -139,7 +139,7 @@ class Task:
     ) -> None:
         if not isinstance(payload, bytes):
             raise InvalidTaskError(f"The payload is of type {type(payload).__name__}; it takes bytes")
-        _check_name(queue, _QUEUE_NAME, InvalidQueueNameError, "queue")
+        check_queue_name(queue)
         if name:
             _check_name(name, _TASK_NAME, InvalidTaskNameError, "task")
         if target:
@@ -177,6 +177,15 @@ class Task:
     def __repr__(self) -> str:
         state = "enqueued" if self.was_enqueued else "not enqueued"
         return f"<Task {self.queue_name}/{self.name or '(unnamed)'} to {self.url} at {self.eta.isoformat()}, {state}>"
+
+
+def check_queue_name(name: object) -> None:
+    """Make sure that a queue can have a name.
+
+    Raises:
+        InvalidQueueNameError: it cannot.
+    """
+    _check_name(name, _QUEUE_NAME, InvalidQueueNameError, "queue")
 
 
 def _check_name(name: object, pattern: re.Pattern[str], error: type[Exception], noun: str) -> None:

@@ -1,0 +1,191 @@
+"""Push tasks as in the bundled SDK's ``taskqueue``, on gae-deferred: ``Task``, ``Queue``, ``add``, and the errors.
+
+Every task is a POST. Pull queues, leases and statistics are not here: Cloud Tasks has none of them.
+"""
+
+import datetime
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import gae_deferred
+from gae_deferred import TaskRetryOptions, deferred
+from gae_deferred.errors import (
+    BadTaskStateError,
+    BadTransactionStateError,
+    BatchError,
+    DuplicateTaskNameError,
+    InternalError,
+    InvalidEtaError,
+    InvalidQueueError,
+    InvalidQueueNameError,
+    InvalidTaskError,
+    InvalidTaskNameError,
+    InvalidTaskRetryOptionsError,
+    InvalidUrlError,
+    PermissionDeniedError,
+    TaskAlreadyExistsError,
+    TaskTooLargeError,
+    TombstonedTaskError,
+    TransientError,
+    UnknownQueueError,
+)
+from gae_deferred.errors import TaskQueueError as Error
+from gae_deferred.task import (
+    MAX_QUEUE_NAME_LENGTH,
+    MAX_TASK_NAME_LENGTH,
+    MAX_URL_LENGTH,
+    check_queue_name,
+)
+from gae_deferred.task import MAX_TASK_BYTES as MAX_TASK_SIZE_BYTES
+
+__all__ = [
+    "MAX_PUSH_TASK_SIZE_BYTES",
+    "MAX_QUEUE_NAME_LENGTH",
+    "MAX_TASKS_PER_ADD",
+    "MAX_TASK_NAME_LENGTH",
+    "MAX_TASK_SIZE_BYTES",
+    "MAX_URL_LENGTH",
+    "BadTaskStateError",
+    "BadTransactionState",
+    "BadTransactionStateError",
+    "DatastoreError",
+    "DuplicateTaskNameError",
+    "Error",
+    "InternalError",
+    "InvalidEtaError",
+    "InvalidQueueError",
+    "InvalidQueueNameError",
+    "InvalidTaskError",
+    "InvalidTaskNameError",
+    "InvalidTaskRetryOptionsError",
+    "InvalidUrlError",
+    "PermissionDeniedError",
+    "Queue",
+    "Task",
+    "TaskAlreadyExistsError",
+    "TaskRetryOptions",
+    "TaskTooLargeError",
+    "TombstonedTaskError",
+    "TooManyTasksError",
+    "TransactionalRequestTooLargeError",
+    "TransientError",
+    "UnknownQueueError",
+    "add",
+]
+
+MAX_PUSH_TASK_SIZE_BYTES = MAX_TASK_SIZE_BYTES
+MAX_TASKS_PER_ADD = 100
+
+BadTransactionState = BadTransactionStateError
+
+
+class TooManyTasksError(Error):
+    """Never raised, because any number of tasks can be added; there for ``except`` clauses."""
+
+
+class DatastoreError(Error):
+    """Never raised, because Cloud NDB has errors of its own; there for ``except`` clauses."""
+
+
+class TransactionalRequestTooLargeError(TaskTooLargeError):
+    """Never raised, because Datastore's own limit holds; there for ``except`` clauses."""
+
+
+class Task(gae_deferred.Task):
+    """A request to make later.
+
+    Parameters:
+        payload: the body; text is sent in UTF-8.
+        params: instead of a payload, what a form would send.
+        name, url, headers, countdown, eta, target, retry_options: as those of :class:`gae_deferred.Task`. Without a URL
+            it is the one of the queue that the task is added to.
+
+    Raises:
+        InvalidTaskError: an option is not valid, or one of pull queues or of a method other than POST.
+    """
+
+    def __init__(
+        self,
+        payload: bytes | str | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        method: str = "POST",
+        url: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        name: str | None = None,
+        countdown: float | None = None,
+        eta: datetime.datetime | None = None,
+        target: str | None = None,
+        retry_options: TaskRetryOptions | None = None,
+    ) -> None:
+        if method != "POST":
+            raise InvalidTaskError(f"The method is {method!r}; only POST tasks are supported")
+        if params and payload is not None:
+            raise InvalidTaskError("A task takes a payload or params, not both")
+        own_headers = dict(headers or {})
+        names = {header.lower() for header in own_headers}
+        if params:
+            payload = urllib.parse.urlencode(params, doseq=True)
+            own_headers |= {} if "content-type" in names else {"Content-Type": "application/x-www-form-urlencoded"}
+        elif "content-type" not in names:
+            kind = "text/plain; charset=utf-8" if isinstance(payload, str) else "application/octet-stream"
+            own_headers["Content-Type"] = kind
+        self._goes_to_queue_url = not url
+        super().__init__(
+            payload.encode() if isinstance(payload, str) else payload or b"",
+            name=name,
+            url=url,
+            headers=own_headers,
+            countdown=countdown,
+            eta=eta,
+            target=target,
+            retry_options=retry_options,
+        )
+
+    def add(self, queue_name: str = "default", transactional: bool = False) -> "Task":
+        """Enqueue this task; the errors are those of :func:`gae_deferred.deferred.defer`."""
+        Queue(queue_name).add(self, transactional)
+        return self
+
+    def _direct_to(self, queue_name: str, transactional: bool) -> None:
+        self.queue_name = queue_name
+        self.transactional = transactional
+        if self._goes_to_queue_url:
+            self.url = f"/_ah/queue/{queue_name}"
+
+
+class Queue:
+    """A queue to add tasks to.
+
+    Raises:
+        InvalidQueueNameError: there can be no queue of that name.
+    """
+
+    def __init__(self, name: str = "default") -> None:
+        check_queue_name(name)
+        self.name = name
+
+    def add(self, task: Task | Iterable[Task], transactional: bool = False) -> Task | list[Task]:
+        """Enqueue one task or several.
+
+        Raises:
+            BatchError: of several tasks some were refused.
+            Error: as :func:`gae_deferred.deferred.defer`.
+        """
+        tasks = [task] if isinstance(task, Task) else list(task)
+        for each in tasks:
+            each._direct_to(self.name, transactional)
+        if not isinstance(task, Task):
+            deferred.defer_many(tasks)
+            return tasks
+        try:
+            deferred.defer_many(tasks)
+        except BatchError as error:
+            raise error.failures[0] from error
+        return task
+
+
+def add(*args: Any, queue_name: str = "default", transactional: bool = False, **options: Any) -> Task:
+    """Make a :class:`Task` and enqueue it."""
+    return Task(*args, **options).add(queue_name, transactional)

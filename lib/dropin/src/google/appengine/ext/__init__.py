@@ -1,0 +1,1 @@
+"""The modules ``deferred`` and ``ndb``."""
