@@ -2,6 +2,7 @@
 
 import os
 
+from gae_deferred import deferred
 from google.cloud import ndb
 
 # App Engine gives each deployed version a name, and each version counts for itself. A process without one is nobody's
@@ -15,18 +16,17 @@ class Counter(ndb.Model):
     count = ndb.IntegerProperty(default=0, indexed=False)
 
 
-# Tasks run at the same time as each other. Without a transaction two of them can read the same count, and the second
-# to write undoes the first. With one, Datastore turns the second away and ndb runs the function again. Should every
-# try lose, the exception makes the task fail, and Cloud Tasks runs the whole task again later.
-@ndb.transactional()
+# Two things go wrong with counters. Tasks run at the same time as each other: two can read the same count, and the
+# second to write undoes the first. And Cloud Tasks promises to run a task at least once, which may mean twice.
+# deferred.once takes care of both. The function runs in a transaction, which Datastore turns away if the count has
+# changed meanwhile, and then it runs again; and the transaction notes that the task has run, so that the same task does
+# not count a second time. That holds for what is in Datastore. A mail sent here could still be sent twice.
+@deferred.once
 def add(key: str, amount: int) -> None:
     """Add ``amount`` to the counter ``key``, which starts at 0.
 
     A task names its function by module and name (this one is ``counter.add``), so a task that is still waiting finds
     the function only while both stay as they are.
-
-    Cloud Tasks promises to run a task at least once, which now and then means twice. A counter can live with that;
-    a function that sends a bill should first look whether it has.
     """
     counter = Counter.get_by_id(key) or Counter(id=key)
     counter.count += amount

@@ -34,7 +34,7 @@ def once(function: Callable[P, R]) -> Callable[P, R]:
     transaction is rolled back because of a conflict. The function must not begin a transaction of its own with
     ``ndb.transaction``; one decorated with ``ndb.transactional`` joins.
 
-    Called directly, and not by a task, the function runs as if it were not decorated.
+    Called directly, and not by a task, the function runs in a transaction each time, or in the caller's.
 
     Example::
 
@@ -51,9 +51,11 @@ def once(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        this = attempt.current()
-        if _inside.get() or this is None:
+        if _inside.get():
             return function(*args, **kwargs)
+        this = attempt.current()
+        if this is None:
+            return cast(R, _in_transaction(functools.partial(function, *args, **kwargs)))
         # A task that was enqueued before the function was decorated, or by the bundled SDK: it brings no identity.
         delivery = this.delivery
         return cast(R, _run(f"{delivery.queue}/{delivery.name}", functools.partial(function, *args, **kwargs)))
@@ -106,6 +108,13 @@ def _run(identity: str, call: Callable[[], Any]) -> Any:
             return call()
 
     return ndb.transaction(in_transaction)
+
+
+def _in_transaction(call: Callable[[], Any]) -> Any:
+    from google.cloud import ndb
+
+    with _being_inside():
+        return ndb.transaction(call, join=True)
 
 
 @contextmanager

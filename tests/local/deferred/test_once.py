@@ -7,6 +7,7 @@ from typing import Any
 import once_tasks
 import pytest
 from deliveries import deliver, environ_of
+from google.cloud import ndb
 from harness import Cloud, until
 from once_tasks import CALLS, OnceCount, Owner, increase, increase_once
 
@@ -156,10 +157,18 @@ def test_what_it_defers_in_its_transaction_is_deferred_once(cloud: Cloud):
     assert len(cloud.tasks()) == 2  # itself, which was not deleted, and the next
 
 
-def test_called_directly_it_runs_each_time(cloud: Cloud):
+def test_called_directly_it_runs_each_time_in_a_transaction(cloud: Cloud):
     assert increase_once("c") == 1
     assert increase_once("c") == 2
     assert cloud.entities(Receipt) == []
+
+    def in_transaction() -> None:
+        increase_once("c")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ndb.transaction(in_transaction)
+    assert value("c") == 2
 
 
 def test_a_task_from_before_the_decorator_is_told_by_its_name(cloud: Cloud):
