@@ -1,8 +1,6 @@
 """One attempt to run a task: what is known of it while it runs, and afterwards."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any
 
 from gae_deferred import payload
@@ -15,16 +13,14 @@ class Attempt:
 
     Attributes:
         delivery: what the queue says of it.
-        environ: the WSGI environ of its request.
         body: the task's payload.
         call: the call that is made, once it has been read; of a payload that was compressed or stored, the one in it.
     """
 
-    __slots__ = ("body", "call", "delivery", "environ")
+    __slots__ = ("body", "call", "delivery")
 
-    def __init__(self, delivery: Delivery, environ: dict[str, Any], body: bytes) -> None:
+    def __init__(self, delivery: Delivery, body: bytes) -> None:
         self.delivery = delivery
-        self.environ = environ
         self.body = body
         self.call: payload.Call | None = None
 
@@ -37,14 +33,14 @@ def current() -> Attempt | None:
     return _current.get()
 
 
-@contextmanager
-def begin(attempt: Attempt) -> Iterator[None]:
-    """Make an attempt the current one for a block."""
-    token = _current.set(attempt)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+def begin(attempt: Attempt) -> "Token[Attempt | None]":
+    """Make an attempt the current one, until what is returned is passed to :func:`end`."""
+    return _current.set(attempt)
+
+
+def end(token: "Token[Attempt | None]") -> None:
+    """Make the attempt of before the current one again."""
+    _current.reset(token)
 
 
 def run(data: bytes) -> Any:

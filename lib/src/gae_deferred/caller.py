@@ -17,7 +17,7 @@ _BEARER = "Bearer "
 _logger = logging.getLogger(__name__)
 
 
-def check_headers(environ: dict[str, Any]) -> None:
+def check_headers(delivery: Delivery) -> None:
     """Refuse a request that does not even claim to be a task, or whose claim cannot be checked here.
 
     On App Engine this proves that the task queue sends it, as in the bundled SDK: its front end removes
@@ -28,22 +28,23 @@ def check_headers(environ: dict[str, Any]) -> None:
         RequestRefusedError: 403, with the reason; 503 if the issuer of the token cannot be asked for its certificates.
         ConfigurationError: a setting cannot be read.
     """
-    if not settings.on_app_engine():
+    environ = delivery.environ
+    if not delivery.on_app_engine:
         _check_that_proof_is_possible()
-    if not Delivery.of(environ).name:
+    if not delivery.name:
         raise _forbidden(
             "The request has no X-AppEngine-TaskName or X-CloudTasks-TaskName header, so it does not come from the "
             "task queue"
         )
-    if settings.on_app_engine():
+    if delivery.on_app_engine:
         address = environ.get("HTTP_X_APPENGINE_USER_IP") or environ.get("REMOTE_ADDR")
         if address != _TASK_QUEUE_IP:
             raise _forbidden(f"The request comes from {address!r}, the task queue's come from {_TASK_QUEUE_IP}")
     elif not _is_signed(environ):
-        _check_unsigned_outside_app_engine(environ)
+        _check_unsigned_outside_app_engine(delivery)
 
 
-def check_body(environ: dict[str, Any], body: bytes) -> None:
+def check_body(delivery: Delivery, body: bytes) -> None:
     """Refuse a body that the task queue has not sent. To be called after :func:`check_headers`.
 
     A signature has to be of this body, queue and path. Without one, on App Engine the headers have said enough if there
@@ -54,17 +55,17 @@ def check_body(environ: dict[str, Any], body: bytes) -> None:
         RequestRefusedError: 403, with the reason.
         ConfigurationError: a setting cannot be read.
     """
+    environ = delivery.environ
     if _is_signed(environ):
-        signature: str = environ["HTTP_X_DEFERRED_SIGNATURE"]
-        path = _path(environ).encode("latin-1", "backslashreplace")  # WSGI decodes it as Latin-1 (PEP 3333)
-        problem = signing.verify(signature, Delivery.of(environ).queue, path, body)
+        path = delivery.path.encode("latin-1", "backslashreplace")
+        problem = signing.verify(environ["HTTP_X_DEFERRED_SIGNATURE"], delivery.queue, path, body)
         if problem is not None:
             raise _forbidden(f"The task cannot be trusted: {problem}")
-    elif settings.on_app_engine():
+    elif delivery.on_app_engine:
         if signing.signing_keys():
-            _check_unsigned_accepted(Delivery.of(environ))
+            _check_unsigned_accepted(delivery)
     elif not _token(environ):
-        _check_with_local_queue(environ, body)
+        _check_with_local_queue(delivery, body)
 
 
 def check_scheduler(environ: dict[str, Any]) -> None:
@@ -89,7 +90,7 @@ def check_scheduler(environ: dict[str, Any]) -> None:
 
 def _is_signed(environ: dict[str, Any]) -> bool:
     """Tell whether a request has a signature that decides. A wrong one does, whatever else the request brings."""
-    return bool(environ.get("HTTP_X_DEFERRED_SIGNATURE") and signing.signing_keys())
+    return bool(environ.get("HTTP_X_DEFERRED_SIGNATURE") and settings.signing_keys())
 
 
 def _token(environ: dict[str, Any]) -> str | None:
@@ -109,14 +110,14 @@ def _check_that_proof_is_possible() -> None:
         )
 
 
-def _check_unsigned_outside_app_engine(environ: dict[str, Any]) -> None:
-    token = _token(environ)
+def _check_unsigned_outside_app_engine(delivery: Delivery) -> None:
+    token = _token(delivery.environ)
     if token is not None:
         _check_token(token)
     elif not settings.cloud_tasks_emulator():
         raise _forbidden("The request has neither a signature nor an OIDC token, one of which has to prove its sender")
     elif signing.signing_keys():
-        _check_unsigned_accepted(Delivery.of(environ))
+        _check_unsigned_accepted(delivery)
 
 
 def _check_token(token: str) -> None:
@@ -148,8 +149,8 @@ def _check_unsigned_accepted(delivery: Delivery) -> None:
     _logger.warning("The %s is not signed; accepted until %s (DEFERRED_ACCEPT_UNSIGNED)", task, last_day)
 
 
-def _check_with_local_queue(environ: dict[str, Any], body: bytes) -> None:
-    delivery, path = Delivery.of(environ), _path(environ)
+def _check_with_local_queue(delivery: Delivery, body: bytes) -> None:
+    path = delivery.path
     try:
         genuine = cloud_tasks.in_flight_body(delivery.queue, delivery.name, path, delivery.retry_count)
     except TaskQueueError as error:
@@ -159,11 +160,6 @@ def _check_with_local_queue(environ: dict[str, Any], body: bytes) -> None:
             f"The local Cloud Tasks is not delivering this body to {path!r}, as retry {delivery.retry_count!r} of the "
             f"task {delivery.name!r} of the queue {delivery.queue!r}"
         )
-
-
-def _path(environ: dict[str, Any]) -> str:
-    path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    return path
 
 
 def _forbidden(reason: str) -> RequestRefusedError:

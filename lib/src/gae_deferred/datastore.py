@@ -1,9 +1,9 @@
 """Cloud NDB, loaded when it is first needed: the context of a request, and the state of its transaction."""
 
 import contextvars
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gae_deferred import settings
 from gae_deferred.per_process import PerProcess
@@ -37,9 +37,8 @@ def warm_up() -> None:
     _client.get(settings.datastore_emulator())
 
 
-@contextmanager
-def context() -> Iterator[None]:
-    """Run a block in an NDB context: the one that is open already, or else a new one.
+def context() -> AbstractContextManager[None]:
+    """Return what runs a block in an NDB context: the one that is open already, or else a new one.
 
     Raises:
         google.auth.exceptions.DefaultCredentialsError: the process has no Google credentials.
@@ -47,10 +46,9 @@ def context() -> Iterator[None]:
     from google.cloud.ndb.context import get_context
 
     if get_context(raise_context_error=False) is not None:
-        yield
-    else:
-        with _client.get(settings.datastore_emulator()).context():
-            yield
+        return nullcontext()
+    opened: AbstractContextManager[Any] = _client.get(settings.datastore_emulator()).context()
+    return opened
 
 
 def in_transaction() -> bool:

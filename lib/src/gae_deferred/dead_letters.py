@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from gae_deferred import datastore, outbox, payload, payload_store
 from gae_deferred.attempt import Attempt
+from gae_deferred.delivery import Delivery
 from gae_deferred.errors import Error
 from gae_deferred.task import MAX_TASK_BYTES, Task
 
@@ -107,11 +108,11 @@ def keep_failed(attempt: Attempt, error: BaseException, reason: str) -> None:
             reason=reason,
             queue=delivery.queue,
             task=delivery.name,
-            url=_url_of(attempt.environ),
+            url=_url_of(delivery),
             callable=name,
             arguments=_arguments(attempt.call),
             error=_shorten("".join(traceback.format_exception(error))),
-            headers=_headers_of(attempt.environ),
+            headers=_headers_of(delivery.environ),
             attempts=_number(delivery.retry_count, 0) + 1,
             eta=_time(delivery.eta),
         )
@@ -288,7 +289,7 @@ def _whole_payload(body: bytes, stored: str | None) -> bytes:
 
 def _describe(attempt: Attempt) -> str:
     if attempt.call is None:
-        name: str = attempt.environ.get("HTTP_X_DEFERRED_CALLABLE", "")
+        name: str = attempt.delivery.environ.get("HTTP_X_DEFERRED_CALLABLE", "")
         return name
     function, args, _ = attempt.call
     if function is payload.invoke_member and len(args) >= 2:
@@ -319,9 +320,8 @@ class _Repr(reprlib.Repr):
 _repr = _Repr()
 
 
-def _url_of(environ: dict[str, Any]) -> str:
-    path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    return urllib.parse.quote(path.encode("latin-1", "backslashreplace"), safe="/!$&'()*+,;=:@~")
+def _url_of(delivery: Delivery) -> str:
+    return urllib.parse.quote(delivery.path.encode("latin-1", "backslashreplace"), safe="/!$&'()*+,;=:@~")
 
 
 def _headers_of(environ: dict[str, Any]) -> dict[str, str]:

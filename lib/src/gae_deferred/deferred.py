@@ -266,18 +266,19 @@ class Handler:
             Exception: what the task raises; on its last attempt, as far as that is known, it is kept as a dead letter.
         """
         try:
-            caller.check_headers(environ)
+            delivery = Delivery(environ)
+            caller.check_headers(delivery)
             body = _read_body(environ)
-            caller.check_body(environ, body)
+            caller.check_body(delivery, body)
         except RequestRefusedError as refusal:
             _logger.error("Refused a request to run a task (%d): %s", refusal.status, refusal)
             return str(refusal), refusal.status, [_PLAIN_TEXT]
-        delivery = Delivery.of(environ)
         _logger.log(
             _log_level, "Running task %s of queue %s, retry %s", delivery.name, delivery.queue, delivery.retry_count
         )
-        this = Attempt(delivery, environ, body)
-        with datastore.context(), attempt.begin(this):
+        this = Attempt(delivery, body)
+        with datastore.context():
+            running = attempt.begin(this)
             try:
                 run(body)
             except PermanentTaskFailure as error:
@@ -288,6 +289,8 @@ class Handler:
                 if delivery.is_last:
                     dead_letters.keep_failed(this, error, dead_letters.GIVEN_UP)
                 raise
+            finally:
+                attempt.end(running)
         return "Success", HTTPStatus.OK, [_PLAIN_TEXT]
 
     def post(self, environ: "WSGIEnvironment") -> Response:

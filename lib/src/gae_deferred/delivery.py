@@ -1,6 +1,5 @@
 """What a queue tells of a task in the headers of the request that delivers it."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from gae_deferred import settings
@@ -9,43 +8,60 @@ MAX_ATTEMPTS_HEADER = "X-Deferred-Max-Attempts"
 """How many attempts a task has by its own retry options; set on tasks that have such a limit."""
 
 
-@dataclass(frozen=True)
 class Delivery:
     """One attempt to deliver a task, as its request tells it; who sent the request is for ``caller`` to prove.
 
+    Parameters:
+        environ: the WSGI environ of the request. Its headers are read as those of an App Engine task, or away from App
+            Engine, where it has none of those, as those of an HTTP task.
+
     Attributes:
+        environ: the same.
+        on_app_engine: whether this process runs where nobody outside can forge ``X-AppEngine-*`` headers.
         queue: short name of the queue, or ``""``.
         name: short name of the task, or ``""``: then the request is no delivery.
-        retry_count: the number of attempts before this one as the header has it, or ``""``.
-        eta: when the task was due, in seconds since the Unix epoch, as the header has it, or ``""``.
-        max_attempts: how many attempts the task has, if its own retry options limit them.
     """
 
-    queue: str
-    name: str
-    retry_count: str
-    eta: str
-    max_attempts: int | None
+    __slots__ = ("_prefix", "environ", "name", "on_app_engine", "queue")
 
-    @classmethod
-    def of(cls, environ: dict[str, Any]) -> "Delivery":
-        """Read the headers of a request: those of App Engine tasks, or away from App Engine those of HTTP tasks."""
-        prefix = "HTTP_X_APPENGINE_"
-        if not settings.on_app_engine() and f"{prefix}TASKNAME" not in environ:
-            prefix = "HTTP_X_CLOUDTASKS_"
-        limit = environ.get("HTTP_X_DEFERRED_MAX_ATTEMPTS", "")
-        return cls(
-            queue=environ.get(f"{prefix}QUEUENAME", ""),
-            name=environ.get(f"{prefix}TASKNAME", ""),
-            retry_count=environ.get(f"{prefix}TASKRETRYCOUNT", ""),
-            eta=environ.get(f"{prefix}TASKETA", ""),
-            max_attempts=int(limit) if limit.isascii() and limit.isdecimal() and len(limit) < 12 else None,
-        )
+    def __init__(self, environ: dict[str, Any]) -> None:
+        self.environ = environ
+        self.on_app_engine = settings.on_app_engine()
+        name = environ.get("HTTP_X_APPENGINE_TASKNAME")
+        if self.on_app_engine or name is not None:
+            self._prefix = "HTTP_X_APPENGINE_"
+            self.name: str = name or ""
+            self.queue: str = environ.get("HTTP_X_APPENGINE_QUEUENAME", "")
+        else:
+            self._prefix = "HTTP_X_CLOUDTASKS_"
+            self.name = environ.get("HTTP_X_CLOUDTASKS_TASKNAME", "")
+            self.queue = environ.get("HTTP_X_CLOUDTASKS_QUEUENAME", "")
+
+    @property
+    def retry_count(self) -> str:
+        """The number of attempts before this one as the header has it, or ``""``."""
+        count: str = self.environ.get(f"{self._prefix}TASKRETRYCOUNT", "")
+        return count
+
+    @property
+    def eta(self) -> str:
+        """When the task was due, in seconds since the Unix epoch, as the header has it, or ``""``."""
+        eta: str = self.environ.get(f"{self._prefix}TASKETA", "")
+        return eta
+
+    @property
+    def path(self) -> str:
+        """The path that it was sent to, as WSGI has it: percent-decoded, and its bytes as Latin-1 (PEP 3333)."""
+        path: str = self.environ.get("SCRIPT_NAME", "") + self.environ.get("PATH_INFO", "")
+        return path
 
     @property
     def is_last(self) -> bool:
         """Whether this is known to be the task's last attempt."""
-        count = self.retry_count
-        if self.max_attempts is None or not (count.isascii() and count.isdecimal() and len(count) < 12):
-            return False
-        return int(count) + 1 >= self.max_attempts
+        limit = _number(self.environ.get("HTTP_X_DEFERRED_MAX_ATTEMPTS", ""))
+        count = _number(self.retry_count)
+        return limit is not None and count is not None and count + 1 >= limit
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 12 else None

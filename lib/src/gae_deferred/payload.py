@@ -18,6 +18,9 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 _CROSS_COMPATIBLE_PROTOCOL = 0
 
+_BUNDLED_SDK = b"google.appengine."
+"""In every pickle that names something of the bundled SDK."""
+
 
 def dump(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
     """Write a call as a pickle of ``(callable, args, kwargs)``.
@@ -49,7 +52,10 @@ def load(data: bytes) -> Call:
         ValueError: the pickle holds something else than ``(callable, args, kwargs)``.
     """
     # Strings of Python 2 are bytes: read as UTF-8, which most are, and so that the others can be encoded again.
-    call = _Unpickler(io.BytesIO(data), encoding="utf-8", errors="surrogateescape").load()
+    if _BUNDLED_SDK in data:
+        call = _Unpickler(io.BytesIO(data), encoding="utf-8", errors="surrogateescape").load()
+    else:
+        call = pickle.loads(data, encoding="utf-8", errors="surrogateescape")
     match call:
         case (function, tuple() as args, dict() as kwargs) if callable(function):
             return function, args, kwargs
@@ -122,6 +128,6 @@ class _Unpickler(pickle.Unpickler):
     """Finds what the bundled SDK's pickles name here, so that tasks it enqueued before a migration still run."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module.startswith("google.appengine."):
+        if module.startswith(_BUNDLED_SDK.decode()):
             module, name = bundled_sdk.new_name(module, name)
         return super().find_class(module, name)
