@@ -1,6 +1,9 @@
 """Sweeps: what a process left behind is sent, once as far as anybody can see, and nothing holds it up."""
 
 import datetime
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -245,3 +248,39 @@ def test_nobody_else_makes_an_app_sweep(headers: dict[str, str], cloud: Cloud, m
 
 def test_other_methods_are_refused(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
     assert ask(monkeypatch, REQUEST_METHOD="DELETE")[0] == "405 Method Not Allowed"
+
+
+SWEEP_AND_TELL_MEMORY = """
+import re
+from pathlib import Path
+from gae_deferred import sweeper
+sweeper.sweep(budget=3600)
+print(re.search(r"VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+def sweep_in_a_process(cloud: Cloud) -> int:
+    """Sweep in a process of its own, and return the most memory that it had, in KiB."""
+    # Not ru_maxrss: that of a child is at least what its parent had when it made it.
+    result = subprocess.run(
+        [sys.executable, "-c", SWEEP_AND_TELL_MEMORY],
+        env=os.environ | cloud.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(result.stdout)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells how much memory a process had")
+def test_a_backlog_of_100000_drains_in_bounded_memory(cloud: Cloud):
+    cloud.pause()
+    make_backlog(1000)
+    few = sweep_in_a_process(cloud)
+    for _ in range(10):
+        make_backlog(10_000)
+    many = sweep_in_a_process(cloud)
+    assert cloud.entities(Outbox) == []
+    assert many - few < 20 * 1024
