@@ -1,11 +1,33 @@
 """Cloud NDB, under the name that the bundled SDK has for NDB."""
 
+import functools
 import importlib
 import sys
+from collections.abc import Callable
+from typing import Any
 
+from google.cloud import ndb as _ndb
 from google.cloud.ndb import *  # noqa: F403
 from google.cloud.ndb import __all__ as __all__
 
 # The same modules under two names, not two copies: a key of one would be no key of the other.
 for _name in ("context", "exceptions", "key", "model", "polymodel", "query", "tasklets"):
     globals()[_name] = sys.modules[f"{__name__}.{_name}"] = importlib.import_module(f"google.cloud.ndb.{_name}")
+
+
+def _usable_bare(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a decorator that Cloud NDB takes with parentheses only be written without them, as the bundled SDK allows."""
+
+    @functools.wraps(make)
+    def decorator(*args: Any, **options: Any) -> Any:
+        if len(args) == 1 and callable(args[0]) and not options:
+            return make()(args[0])
+        return make(*args, **options)
+
+    return decorator
+
+
+transactional = _usable_bare(_ndb.transactional)
+transactional_async = _usable_bare(_ndb.transactional_async)
+transactional_tasklet = _usable_bare(_ndb.transactional_tasklet)
+non_transactional = _usable_bare(_ndb.non_transactional)
