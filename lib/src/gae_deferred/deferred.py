@@ -93,7 +93,6 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
             ``X-AppEngine-*`` and ``X-Google-*`` by itself; these are left out.
         _retry_options: a :class:`~gae_deferred.TaskRetryOptions`.
         _transactional: enqueue if and only if the current NDB transaction commits, and at once when it has.
-
         _once: let its effects in Datastore happen once, however often the task is delivered; see :func:`once`.
 
     Returns:

@@ -143,7 +143,6 @@ class LocalCloud:
 
     async def run_tasks(self) -> None:
         """Begin to send tasks to the app, those that are left from the last time included."""
-        self.tasks.issuer = self._issuer
         await self.tasks.start()
 
     async def stop_tasks(self) -> None:
@@ -164,7 +163,7 @@ class LocalCloud:
         await self._state.aclose()
         self._clock = clock
         await self._open(self._state)
-        self.tasks.issuer = f"http://{self.tasks_rest_address}"
+        self.tasks.issuer = self._issuer
 
     async def _start(self, stack: AsyncExitStack) -> None:
         options = self.options
@@ -181,7 +180,7 @@ class LocalCloud:
             self.datastore_address = await self._serve_grpc(
                 stack, self._datastore_handlers, options.datastore_port, "Datastore", "--datastore-port"
             )
-        self.tasks.issuer = f"http://{self.tasks_rest_address}"
+        self.tasks.issuer = self._issuer
         stack.push_async_callback(self.stop_tasks)  # before the ports close: an app may be asking about its task
 
     async def _open(self, state: AsyncExitStack) -> None:
