@@ -13,10 +13,10 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from bench import cloud_tasks, datastore, scale
+from bench import cloud_tasks, datastore, deferred_api, scale
 from bench.lines import Answer, Line, answer, failed_budgets
 
-LINES: tuple[Line, ...] = (*cloud_tasks.LINES, *datastore.LINES, *scale.LINES)
+LINES: tuple[Line, ...] = (*deferred_api.LINES, *cloud_tasks.LINES, *datastore.LINES, *scale.LINES)
 _FOLDER = Path(__file__).parent
 
 

@@ -13,15 +13,13 @@ import grpc
 from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
-from bench.lines import Contender, Line
+from bench.lines import Contender, Line, Measure
 from bench.peers import gcloud_tasks_emulator, local_cloud
 from bench.processes import Server, free_port, serving
 
 QUEUE = "projects/local-dev/locations/us-central1/queues/default"
 NOWHERE = "127.0.0.1:9"
 """Where nobody listens: tasks that only have to be created are for later."""
-
-Measure = Callable[[], float]
 
 _CREATES = 1_000
 _BATCHES = 50

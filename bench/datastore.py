@@ -10,12 +10,10 @@ import grpc
 from google.cloud import ndb
 from google.cloud.datastore_v1 import types
 
-from bench.lines import Contender, Line
+from bench.lines import Contender, Line, Measure
 from bench.peers import google_datastore_emulator, google_firestore_emulator, local_cloud
-from bench.processes import Server
 
 PROJECT = "local-dev"
-Measure = Callable[[], float]
 
 _TRANSACTIONS = 300
 _NDB_TRANSACTIONS = 100
@@ -133,9 +131,6 @@ def _five_properties(kind: str, number: int):
     entity.properties["share"].double_value = number / 7
     entity.properties["even"].boolean_value = number % 2 == 0
     return entity
-
-
-Server_ = AbstractContextManager[tuple[Server, str]]
 
 
 @contextmanager

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
+Measure = Callable[[], float]
+"""Measures once, and returns the figure in the unit of its line."""
+
 
 class Unavailable(Exception):
     """A peer cannot be had on this machine; the message says why."""
@@ -22,7 +25,7 @@ class Contender:
     """
 
     name: str
-    prepare: Callable[[], AbstractContextManager[Callable[[], float]]]
+    prepare: Callable[[], AbstractContextManager[Measure]]
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def answer(line: Line, progress: Callable[[str], None], runs: int | None = None)
     result = Answer(line)
     began = time.monotonic()
     with ExitStack() as stack:
-        measures: dict[str, Callable[[], float]] = {}
+        measures: dict[str, Measure] = {}
         for contender in (line.ours, *line.peers):
             progress(f"{line.name}: starting {contender.name}")
             try:

@@ -42,7 +42,7 @@ def gcloud_tasks_emulator(queue: str, target: str) -> Iterator[Server]:
         target: ``host:port`` that tasks for App Engine go to.
     """
     # It imports pkg_resources, which setuptools no longer has from version 81 on.
-    python = _environment("gcloud-tasks-emulator", "gcloud-tasks-emulator==0.6.2", "setuptools<81")
+    python = environment("gcloud-tasks-emulator", "gcloud-tasks-emulator==0.6.2", "setuptools<81")
     port = free_port()
     target_host, _, target_port = target.partition(":")
     command = [
@@ -90,7 +90,7 @@ def _gcloud() -> str:
     return path
 
 
-def _environment(name: str, *requirements: str) -> Path:
+def environment(name: str, *requirements: str) -> Path:
     """Return the Python of a virtual environment with some packages, made when it is first asked for."""
     folder = _ENVIRONMENTS / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
     python = folder / "bin" / "python"

@@ -12,9 +12,9 @@ from pathlib import Path
 from google.cloud import tasks_v2
 from google.cloud.datastore_v1 import types
 
-from bench.cloud_tasks import NOWHERE, Measure, client_of, create_in_batches, request, sink
+from bench.cloud_tasks import NOWHERE, client_of, create_in_batches, request, sink
 from bench.datastore import PROJECT, Stub, put_many
-from bench.lines import Contender, Line
+from bench.lines import Contender, Line, Measure
 from bench.peers import google_datastore_emulator, google_firestore_emulator, local_cloud
 
 MILLION = 1_000_000

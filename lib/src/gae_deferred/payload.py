@@ -1,8 +1,6 @@
 """A call as bytes: ``(callable, args, kwargs)``, written by pickle, or by cloudpickle where pickle cannot."""
 
-import contextlib
 import functools
-import inspect
 import io
 import pickle
 import types
@@ -12,7 +10,8 @@ from typing import Any
 from gae_deferred import bundled_sdk, settings
 from gae_deferred.errors import SerializationError
 
-_LAZY = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+_LAZY_FLAGS = 0x20 | 0x80 | 0x200
+"""``co_flags`` of generator, coroutine and asynchronous generator functions (documentation of ``inspect``)."""
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -37,11 +36,11 @@ def dump(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, An
     """
     call = curry(obj, args, dict(kwargs))
     protocol = _CROSS_COMPATIBLE_PROTOCOL if settings.cross_compatible_pickle() else pickle.HIGHEST_PROTOCOL
-    with contextlib.suppress(Exception):  # pickle raises many classes; what is really wrong, cloudpickle says again
+    try:
         data = pickle.dumps(call, protocol)
-        if b"__main__" not in data:
-            return data
-    return _dump_by_value(call, protocol)
+    except Exception:  # noqa: BLE001  # pickle raises many classes; what is really wrong, cloudpickle says again
+        return _dump_by_value(call, protocol)
+    return _dump_by_value(call, protocol) if b"__main__" in data else data
 
 
 def load(data: bytes) -> Call:
@@ -87,7 +86,7 @@ def curry(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     Raises:
         ValueError: ``obj`` is not callable, or its call would do nothing.
     """
-    if any(is_lazy(obj) for is_lazy in _LAZY):
+    if _is_lazy(obj):
         raise ValueError(
             f"A call of {describe(obj)} would do nothing: it makes a coroutine or generator, and nobody runs that. "
             "Defer a function that does, for example with asyncio.run"
@@ -102,6 +101,14 @@ def curry(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     if not callable(obj):
         raise ValueError(f"Only a callable can be deferred, not {obj!r}")
     return obj, args, kwargs
+
+
+def _is_lazy(obj: object) -> bool:
+    """Tell whether a call would only make an object that does nothing until somebody iterates over it or awaits it."""
+    while isinstance(obj, functools.partial):
+        obj = obj.func
+    flags = getattr(getattr(obj, "__code__", None), "co_flags", 0)  # methods have their function's
+    return isinstance(flags, int) and bool(flags & _LAZY_FLAGS)
 
 
 def _member_name(method: types.MethodType) -> str | None:
