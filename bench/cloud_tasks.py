@@ -163,6 +163,6 @@ LINES = (
         peers=(Contender(PEER, peer_executing),),
         more_is_better=True,
         runs=3,
-        warm_up=False,
+        warm_ups=0,
     ),
 )

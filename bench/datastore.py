@@ -190,12 +190,14 @@ LINES = (
         "Get-modify-put transactions, one after another, without a client library",
         "tx/s",
         lambda server: raw(server, transactions_per_second),
+        warm_ups=10,
     ),
     _line(
         "datastore-ndb-transactions",
         "Get-modify-put transactions through Cloud NDB",
         "tx/s",
         through_ndb,
+        warm_ups=10,
     ),
     _line(
         "datastore-put",

@@ -40,7 +40,8 @@ class Line:
         peers: what we are compared with; for a line about scale, ourselves at another size; may be empty.
         more_is_better: whether a larger figure is better. The ratio is ours to the peer's then, else the peer's to
             ours: it is above 1 where we are better.
-        runs: how often each contender is measured, after one warm-up.
+        runs: how often each contender is measured.
+        warm_ups: how often before that, uncounted. Servers on the Java virtual machine get faster for a while.
         heavy: takes minutes; is run when asked for by name or with ``--heavy``.
     """
 
@@ -51,7 +52,7 @@ class Line:
     peers: tuple[Contender, ...]
     more_is_better: bool
     runs: int = 5
-    warm_up: bool = True
+    warm_ups: int = 1
     heavy: bool = False
 
 
@@ -103,7 +104,7 @@ def answer(line: Line, progress: Callable[[str], None], runs: int | None = None)
             except Unavailable as reason:
                 result.missing[contender.name] = str(reason)
         count = line.runs if runs is None else runs
-        for number in range(-1 if line.warm_up else 0, count):
+        for number in range(-line.warm_ups, count):
             for name, measure in measures.items():
                 progress(f"{line.name}: {name}, {'warm-up' if number < 0 else f'run {number + 1} of {count}'}")
                 figure = measure()

@@ -202,8 +202,8 @@ LINES = (
         ),
         more_is_better=False,
     ),
-    _own("cloud-idle-cpu", "Without work", "% of a core", lambda: idle("cpu"), heavy=False, warm_up=False),
-    _own("cloud-idle-memory", "Without work", "MB", lambda: idle("memory"), heavy=False, warm_up=False),
+    _own("cloud-idle-cpu", "Without work", "% of a core", lambda: idle("cpu"), heavy=False, warm_ups=0),
+    _own("cloud-idle-memory", "Without work", "MB", lambda: idle("memory"), heavy=False, warm_ups=0),
     Line(
         "tasks-create-at-1e6",
         "Tasks created, 100 with a call, while a million wait; beside an empty queue",
