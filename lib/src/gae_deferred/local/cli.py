@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ _DATA_DIR = ".local-cloud"
 @click.version_option(__version__, prog_name="gae-deferred")
 def main() -> None:
     """Run apps that use App Engine's Deferred API on a local Cloud Tasks and Datastore."""
+    # Google's packages warn of Pythons that they will not support one day. An app's own process still says so.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
 
 
 def _service(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Mapping[str, str]:
