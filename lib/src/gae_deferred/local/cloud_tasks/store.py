@@ -206,10 +206,10 @@ class Store:
         """Count an attempt of each task, before its request leaves."""
         self.database.executemany(
             "UPDATE tasks SET in_flight = 1, dispatch_count = dispatch_count + 1, "
-            "first_dispatch_time = coalesce(first_dispatch_time, ?1), last_schedule_time = schedule_time, "
-            "last_dispatch_time = ?1, last_response_time = NULL, last_status = NULL, last_code = NULL, "
-            "last_message = NULL WHERE id = ?2",
-            [(now, id_) for id_ in ids],
+            "first_dispatch_time = coalesce(first_dispatch_time, ?), last_schedule_time = schedule_time, "
+            "last_dispatch_time = ?, last_response_time = NULL, last_status = NULL, last_code = NULL, "
+            "last_message = NULL WHERE id = ?",
+            [(now, now, id_) for id_ in ids],
         )
 
     def set_schedule(self, id_: int, schedule_time: int) -> None:
