@@ -2,14 +2,16 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from gae_deferred.local.datastore import metadata
 from gae_deferred.local.datastore.composites import CompositeBuilder
 from gae_deferred.local.datastore.execution import Batch, Budget, Execution, IndexNeeded
 from gae_deferred.local.datastore.interval import Interval
+from gae_deferred.local.datastore.keys import Partition
 from gae_deferred.local.datastore.query import Query
-from gae_deferred.local.datastore.store import EntityStore, Snapshot
+from gae_deferred.local.datastore.statistics import Statistics
+from gae_deferred.local.datastore.store import EntityStore, Snapshot, StoredEntity
 
 
 class QueryRunner:
@@ -22,6 +24,7 @@ class QueryRunner:
     def __init__(self, entities: EntityStore) -> None:
         self._entities = entities
         self._composites = CompositeBuilder(entities)
+        self._statistics = Statistics(entities)
 
     async def batch(self, query: Query, version: int | None) -> Batch:
         """Return a batch of a query's results.
@@ -29,7 +32,7 @@ class QueryRunner:
         Parameters:
             version: the version to read at; None for the present.
         """
-        made = metadata.entities(self._entities, query.kind, query.partition)
+        made = await self.made(query.kind or "", query.partition)
         if made is not None:
             return Execution(self._entities, query, Snapshot(restored=made)).batch(Budget())
         while True:
@@ -42,6 +45,17 @@ class QueryRunner:
             except IndexNeeded as signal:
                 assert query.kind is not None  # noqa: S101 - only a query of a kind can need an index
                 await self._composites.build(partition, query.kind, signal.needed)
+
+    async def made(self, kind: str, partition: Partition) -> Mapping[bytes, StoredEntity] | None:
+        """Return the entities of a kind that the server makes itself, by encoded path; None for any other kind.
+
+        Parameters:
+            partition: the partition that is asked.
+        """
+        if not kind.startswith("__"):
+            return None
+        found = metadata.entities(self._entities, kind, partition)
+        return found if found is not None else await self._statistics.of_kind(kind, partition)
 
     async def batches(self, query: Query, version: int) -> AsyncIterator[Batch]:
         """Yield all results of a query in batches, letting others run between them.

@@ -11,11 +11,11 @@ from gae_deferred.local.datastore.errors import DatastoreError, FailedPreconditi
 from gae_deferred.local.datastore.ids import IdAllocator
 from gae_deferred.local.datastore.index_yaml import IndexFile
 from gae_deferred.local.datastore.interval import Interval
-from gae_deferred.local.datastore.keys import Partition
+from gae_deferred.local.datastore.keys import EntityKey, Partition
 from gae_deferred.local.datastore.messages import Message, set_timestamp
 from gae_deferred.local.datastore.mutations import Commit
 from gae_deferred.local.datastore.runner import QueryRunner
-from gae_deferred.local.datastore.store import REMEMBERED, EntityStore, entity_key
+from gae_deferred.local.datastore.store import REMEMBERED, EntityStore, StoredEntity, entity_key
 from gae_deferred.local.datastore.transactions import Transaction, TransactionTable
 from gae_deferred.local.storage import Database
 
@@ -91,7 +91,7 @@ class DatastoreService:
             if size > _LOOKUP_SIZE:
                 response.deferred.add().CopyFrom(key)
                 continue
-            stored = self.entities.get(name, version)
+            stored = self.entities.get(name, version) or await self._statistic(name, key)
             if transaction is not None:
                 transaction.saw_key(name)
             if stored is None:
@@ -102,6 +102,14 @@ class DatastoreService:
                 results.fill_entity(response.found.add(), stored, key, mask)
         set_timestamp(response.read_time, version or self.entities.read_time())
         return response
+
+    async def _statistic(self, name: EntityKey, key: Message) -> StoredEntity | None:
+        """Return the statistic that a key names, or None."""
+        kind = key.path[-1].kind
+        if not kind.startswith("__Stat_"):
+            return None
+        made = await self._runner.made(kind, name.partition) or {}
+        return made.get(name.path)
 
     async def run_query(self, request: Message) -> Message:
         """Return a batch of a query's results."""
