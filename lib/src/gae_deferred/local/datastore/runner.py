@@ -77,5 +77,6 @@ class QueryRunner:
             await asyncio.sleep(0)
 
     async def stop(self) -> None:
-        """Stop making indexes."""
+        """Stop making indexes and statistics."""
         await self._composites.stop()
+        await self._statistics.stop()
