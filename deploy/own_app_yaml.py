@@ -1,0 +1,58 @@
+"""Whose app.yaml it is: the template's, or one that the app's author has written."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deploy.errors import StagingError
+from deploy.templates import render
+from deploy.variables import Variables
+
+NAME = "app.yaml"
+
+_COMPARED = ("runtime", "service", "instance_class", "service_account")
+
+
+def choose(app_dir: Path, variables: Variables) -> str:
+    """Return the app.yaml of an app: rendered, or the author's own as it is.
+
+    A sample's app.yaml is what the template renders when nothing is said, and so it may be rendered anew. One that
+    somebody has changed is theirs, and is never replaced: it only has to agree with the variables.
+
+    Raises:
+        StagingError: the author's app.yaml is no YAML, or does not say what the variables say.
+    """
+    path = app_dir / NAME
+    rendered = render(NAME, variables)
+    if not path.is_file():
+        return rendered
+    own = path.read_text(encoding="utf-8")
+    if own == render(NAME, Variables()):
+        return rendered
+    try:
+        settings = yaml.safe_load(own)
+    except yaml.YAMLError as error:
+        raise StagingError(f"{path} is not YAML: {error}") from error
+    if not isinstance(settings, dict) or "entrypoint" not in settings:
+        raise StagingError(f"{path} has no entrypoint: say there which command serves the app")
+    missing = _differences(settings, yaml.safe_load(rendered))
+    if missing:
+        lines = "\n".join(f"  {line}" for line in missing)
+        raise StagingError(
+            f"{path} is your own, so it is deployed as it is, but it does not say:\n{lines}\n"
+            "Add this to it; or ask for something else; or delete the file, and it is made from the template."
+        )
+    return own
+
+
+def _differences(own: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Return the lines of YAML that are wanted, and not in the app.yaml."""
+    defaults: dict[str, Any] = {"service": "default", "instance_class": own.get("instance_class")}
+    keys = [key for key in _COMPARED if own.get(key, defaults.get(key)) != wanted.get(key, defaults.get(key))]
+    missing = {key: wanted.get(key, defaults.get(key)) for key in keys}
+    environment = own.get("env_variables") or {}
+    variables = {k: v for k, v in wanted.get("env_variables", {}).items() if environment.get(k) != v}
+    if variables:
+        missing["env_variables"] = variables
+    return str(yaml.safe_dump(missing, sort_keys=False)).splitlines() if missing else []

@@ -1,0 +1,59 @@
+"""A folder with everything that App Engine needs to run an app, and nothing else."""
+
+import shutil
+from pathlib import Path
+
+import yaml
+
+from deploy import inspection, own_app_yaml, requirements, wheel
+from deploy.errors import StagingError
+from deploy.ignored import NAME as GCLOUDIGNORE
+from deploy.ignored import Ignored
+from deploy.staged import Staged
+from deploy.templates import render
+from deploy.variables import Variables
+
+REQUIREMENTS = "requirements.txt"
+
+
+def stage(app_dir: Path, into: Path, variables: Variables, extras: tuple[str, ...] = ()) -> Staged:
+    """Stage an app, and make sure that it would run.
+
+    Parameters:
+        app_dir: folder of the app: a sample, or what somebody has made of it.
+        into: the folder to make. It must not be there, or be empty.
+        variables: for the templates.
+        extras: names of other templates to render, such as ``cron.yaml``.
+
+    Raises:
+        StagingError: something is missing or wrong; the message says what, and what to do.
+    """
+    if not (app_dir / REQUIREMENTS).is_file():
+        raise StagingError(f"{app_dir} has no {REQUIREMENTS}: is it the folder of an app?")
+    if into.exists() and any(into.iterdir()):
+        raise StagingError(f"{into} is not empty: name another folder, or remove this one")
+    into.mkdir(parents=True, exist_ok=True)
+
+    patterns = _own_or_rendered(app_dir, GCLOUDIGNORE, variables)
+    files = list(Ignored(patterns).files(app_dir))
+    for name in files:
+        target = into / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(app_dir / name, target)
+    (into / GCLOUDIGNORE).write_text(patterns, encoding="utf-8")
+    text = own_app_yaml.choose(app_dir, variables)
+    (into / own_app_yaml.NAME).write_text(text, encoding="utf-8")
+    for name in extras:
+        (into / name).write_text(render(name, variables), encoding="utf-8")
+    pinned = requirements.pin(app_dir / REQUIREMENTS, wheel.build(into), variables.runtime)
+    (into / REQUIREMENTS).write_text(pinned, encoding="utf-8")
+
+    staged = Staged(into, tuple(Ignored(patterns).files(into)), pinned, yaml.safe_load(text))
+    inspection.inspect(staged, app_dir)
+    return staged
+
+
+def _own_or_rendered(app_dir: Path, name: str, variables: Variables) -> str:
+    """Return a file of the app, or where it has none, the template's."""
+    own = app_dir / name
+    return own.read_text(encoding="utf-8") if own.is_file() else render(name, variables)

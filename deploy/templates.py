@@ -1,0 +1,52 @@
+"""The templates of app.yaml.templates/, rendered."""
+
+import math
+from pathlib import Path
+
+import jinja2
+import yaml
+
+from deploy.errors import TemplateError
+from deploy.variables import Variables
+
+FOLDER = Path(__file__).parent.parent / "app.yaml.templates"
+"""Where the templates are: each has the name of the file that it becomes."""
+
+
+def render(name: str, variables: Variables, folder: Path = FOLDER) -> str:
+    """Return the text of a file.
+
+    Parameters:
+        name: of the template, such as ``app.yaml``.
+        variables: what it is rendered with.
+        folder: where the template is.
+
+    Raises:
+        TemplateError: there is no such template, it is not written as Jinja2 wants it, or it uses a variable that does
+            not exist. The message names the file.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 (it is for HTML; for YAML there is the filter)
+    )
+    environment.filters["yaml"] = quote
+    try:
+        return environment.get_template(name).render(variables.context())
+    except jinja2.TemplateNotFound as error:
+        raise TemplateError(f"There is no template {name} in {folder}") from error
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateError(f"{folder / name}, line {error.lineno}: {error.message}") from error
+    except jinja2.UndefinedError as error:
+        raise TemplateError(f"{folder / name}: {error.message}") from error
+
+
+def quote(text: str) -> str:
+    """Return a text as one line of YAML that is read back as the same text, whatever is in it."""
+    plain = yaml.safe_dump(text, width=math.inf).removesuffix("\n").removesuffix("\n...")
+    if "\n" not in plain:
+        return plain
+    return yaml.safe_dump(text, width=math.inf, default_style='"').removesuffix("\n")

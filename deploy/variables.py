@@ -1,0 +1,277 @@
+"""The variables of the templates: what an app may say about how App Engine runs it, and which values are allowed."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+from deploy.errors import VariableError
+
+RUNTIMES = ("python310", "python311", "python312", "python313", "python314")
+"""The runtimes that App Engine has for the versions of Python that gae-deferred supports."""
+
+THREADS = 8
+"""Threads of one gunicorn process. Tasks and requests mostly wait for Datastore, so more than one fits a processor."""
+
+_SERVICE = re.compile(r"(?!-|ah-)[a-z0-9-]{1,63}(?<!-)")
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_SECRET = re.compile(r"projects/[a-z0-9:.-]+/secrets/[A-Za-z0-9_-]{1,255}")
+_SERVICE_ACCOUNT = re.compile(r"[a-z0-9.:-]+@[a-z0-9.-]+\.gserviceaccount\.com")
+_QUEUE = re.compile(r"[A-Za-z0-9-]{1,100}")
+_RATE = re.compile(r"\d+(\.\d+)?/[smhd]")
+_IDLE_TIMEOUT = re.compile(r"\d+[smh]")
+
+
+MEMORY = {
+    "F1": 384,
+    "F2": 768,
+    "F4": 1536,
+    "F4_1G": 3072,
+    "B1": 384,
+    "B2": 768,
+    "B4": 1536,
+    "B4_1G": 3072,
+    "B8": 3072,
+}
+"""MB of memory of each instance class (App Engine documentation, "Instance classes")."""
+
+MEMORY_PER_WORKER = 384
+"""MB for one gunicorn process. It yields as many of them as App Engine's documentation advises for each instance class
+("The Python runtime", "Entrypoint best practices": 1 for F1 and B1, then 2, 4, and 8 from 3072 MB on)."""
+
+
+def check(what: str, value: object, allowed: bool, rule: str) -> None:
+    """Make sure that a value is allowed.
+
+    Raises:
+        VariableError: it is not; the message names it, and the rule.
+    """
+    if not allowed:
+        raise VariableError(f"{what} is {value!r}, but must be {rule}.")
+
+
+def check_number(what: str, value: int | float, least: float, most: float) -> None:
+    """Make sure that a number is within its limits, both of which are allowed."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    check(what, value, number and least <= value <= most, f"a number from {least:g} to {most:g}")
+
+
+@dataclass(frozen=True)
+class AutomaticScaling:
+    """As many instances as the requests need. For the instance classes that begin with F.
+
+    Parameters:
+        min_instances: kept running without requests, and paid for.
+        max_instances: the most there are at a time; None leaves it to App Engine.
+        min_idle_instances: kept ready in addition to those that are busy; None leaves it to App Engine.
+        max_concurrent_requests: that one instance gets at a time; None for as many as it has threads.
+    """
+
+    kind: ClassVar[str] = "automatic"
+    min_instances: int | None = None
+    max_instances: int | None = None
+    min_idle_instances: int | None = None
+    max_concurrent_requests: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, most in [("min_instances", 1000), ("max_instances", 2147483647), ("min_idle_instances", 1000)]:
+            if (value := getattr(self, name)) is not None:
+                check_number(name, value, 1 if name == "max_instances" else 0, most)
+        if self.max_concurrent_requests is not None:
+            check_number("max_concurrent_requests", self.max_concurrent_requests, 1, 1000)
+        if self.min_instances is not None and self.max_instances is not None:
+            rule = f"at most max_instances, which is {self.max_instances}"
+            check("min_instances", self.min_instances, self.min_instances <= self.max_instances, rule)
+
+    @property
+    def settings(self) -> dict[str, int | str]:
+        """What stands in app.yaml."""
+        values = vars(self)
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class BasicScaling:
+    """Instances that start with requests and stop without. For the instance classes that begin with B.
+
+    Parameters:
+        max_instances: the most there are at a time.
+        idle_timeout: how long an instance without requests runs on, such as ``5m``.
+    """
+
+    kind: ClassVar[str] = "basic"
+    max_instances: int
+    idle_timeout: str = "5m"
+
+    def __post_init__(self) -> None:
+        check_number("max_instances", self.max_instances, 1, 200)
+        check("idle_timeout", self.idle_timeout, bool(_IDLE_TIMEOUT.fullmatch(self.idle_timeout)), "such as 90s or 5m")
+
+    @property
+    def settings(self) -> dict[str, int | str]:
+        """What stands in app.yaml."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class ManualScaling:
+    """Always the same number of instances. For the instance classes that begin with B.
+
+    Parameters:
+        instances: how many.
+    """
+
+    kind: ClassVar[str] = "manual"
+    instances: int
+
+    def __post_init__(self) -> None:
+        check_number("instances", self.instances, 1, 200)
+
+    @property
+    def settings(self) -> dict[str, int | str]:
+        """What stands in app.yaml."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue of queue.yaml. The defaults are those of Cloud Tasks."""
+
+    name: str = "default"
+    rate: str = "500/s"
+    bucket_size: int = 100
+    max_concurrent_requests: int = 1000
+    task_retry_limit: int = 100
+    min_backoff_seconds: float = 0.1
+    max_backoff_seconds: float = 3600
+    max_doublings: int = 16
+
+    def __post_init__(self) -> None:
+        check("queue name", self.name, bool(_QUEUE.fullmatch(self.name)), "1 to 100 letters, digits and hyphens")
+        check("queue rate", self.rate, bool(_RATE.fullmatch(self.rate)), "a number and /s, /m, /h or /d, such as 10/s")
+        check_number("bucket_size", self.bucket_size, 1, 500)
+        check_number("max_concurrent_requests", self.max_concurrent_requests, 1, 5000)
+        check_number("task_retry_limit", self.task_retry_limit, 0, 2147483647)
+        check_number("min_backoff_seconds", self.min_backoff_seconds, 0, 3600)
+        check_number("max_backoff_seconds", self.max_backoff_seconds, self.min_backoff_seconds, 86400)
+        check_number("max_doublings", self.max_doublings, 0, 16)
+
+
+@dataclass(frozen=True)
+class Variables:
+    """What the templates are rendered with.
+
+    Parameters:
+        runtime: one of :data:`RUNTIMES`.
+        service: of App Engine, to which the version belongs.
+        instance_class: one of :data:`MEMORY`.
+        scaling: automatic, basic or manual, with its limits. None means automatic, or basic with one instance for a
+            class that begins with B.
+        app: where the WSGI app is, as ``module:name``.
+        entrypoint: command that serves the app; None for gunicorn, fitted to the instance class.
+        warmup: have App Engine call ``/_ah/warmup`` before an instance gets its first request.
+        environment: variables for the app, by name. Everybody who may look at the version can read them.
+        service_account: e-mail address of the account that the app acts as; None for App Engine's default.
+        signing_keys_secret: ``projects/P/secrets/NAME`` in Secret Manager, which holds the keys that sign tasks. The
+            app reads it; its value is never in a file.
+        location: of the queues, such as ``us-central1``; None has the app ask for it.
+        queues: of queue.yaml.
+
+    Raises:
+        VariableError: a value is not allowed. The message names it and says what is.
+    """
+
+    runtime: str = "python313"
+    service: str = "default"
+    instance_class: str = "F1"
+    scaling: AutomaticScaling | BasicScaling | ManualScaling | None = None
+    app: str = "main:app"
+    entrypoint: str | None = None
+    warmup: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
+    service_account: str | None = None
+    signing_keys_secret: str | None = None
+    location: str | None = None
+    queues: Iterable[Queue] = (Queue(),)
+
+    def __post_init__(self) -> None:
+        check("runtime", self.runtime, self.runtime in RUNTIMES, f"one of {', '.join(RUNTIMES)}")
+        rule = "1 to 63 lower-case letters, digits and hyphens, without a hyphen at either end or ah- at the beginning"
+        check("service", self.service, bool(_SERVICE.fullmatch(self.service)), rule)
+        classes = ", ".join(MEMORY)
+        check("instance class", self.instance_class, self.instance_class in MEMORY, f"one of {classes}")
+        check("app", self.app, bool(_APP.fullmatch(self.app)), "module:name, such as main:app")
+        if self.entrypoint is not None:
+            check("entrypoint", self.entrypoint, self.entrypoint.strip() != "", "a command")
+        self._check_scaling()
+        self._check_environment()
+        self._check_accounts()
+
+    def _check_scaling(self) -> None:
+        if self.scaling is None:
+            return
+        letter = "F" if self.scaling.kind == "automatic" else "B"
+        fitting = ", ".join(name for name in MEMORY if name.startswith(letter))
+        rule = f"one of {fitting} with {self.scaling.kind} scaling"
+        check("instance class", self.instance_class, self.instance_class.startswith(letter), rule)
+
+    def _check_environment(self) -> None:
+        for name, value in self.environment.items():
+            rule = "letters, digits and underscores, not beginning with a digit"
+            check("name of an environment variable", name, bool(_ENVIRONMENT_NAME.fullmatch(name)), rule)
+            taken = name == "PORT" or name.startswith("GAE_")
+            check("name of an environment variable", name, not taken, "another one: App Engine sets this one itself")
+            check(f"environment variable {name}", value, isinstance(value, str) and "\0" not in value, "text")
+
+    def _check_accounts(self) -> None:
+        if self.service_account is not None:
+            rule = "the e-mail address of a service account, such as NAME@PROJECT.iam.gserviceaccount.com"
+            check("service account", self.service_account, bool(_SERVICE_ACCOUNT.fullmatch(self.service_account)), rule)
+        if self.signing_keys_secret is not None:
+            secret = self.signing_keys_secret
+            check(
+                "secret of the signing keys", secret, bool(_SECRET.fullmatch(secret)), "projects/PROJECT/secrets/NAME"
+            )
+
+    def context(self) -> dict[str, object]:
+        """Return what the templates see, with everything that was left open filled in."""
+        return {
+            "runtime": self.runtime,
+            "service": self.service,
+            "instance_class": self.instance_class,
+            "scaling": self._scaling,
+            "app": self.app,
+            "entrypoint": self.entrypoint or self._gunicorn,
+            "entrypoint_is_ours": self.entrypoint is None,
+            "warmup": self.warmup,
+            "environment": self._environment,
+            "service_account": self.service_account,
+            "queues": list(self.queues),
+        }
+
+    @cached_property
+    def workers(self) -> int:
+        """Number of gunicorn processes in an instance."""
+        return MEMORY[self.instance_class] // MEMORY_PER_WORKER
+
+    @property
+    def _gunicorn(self) -> str:
+        return f"gunicorn --bind :$PORT --workers {self.workers} --threads {THREADS} --no-control-socket {self.app}"
+
+    @property
+    def _scaling(self) -> AutomaticScaling | BasicScaling | ManualScaling:
+        scaling = self.scaling
+        if scaling is None:
+            scaling = AutomaticScaling() if self.instance_class.startswith("F") else BasicScaling(max_instances=1)
+        if isinstance(scaling, AutomaticScaling) and scaling.max_concurrent_requests is None:
+            capacity = self.workers * THREADS
+            return AutomaticScaling(**(vars(scaling) | {"max_concurrent_requests": capacity}))
+        return scaling
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        ours = {"DEFERRED_LOCATION": self.location, "DEFERRED_SIGNING_KEYS_SECRET": self.signing_keys_secret}
+        named = {name: value for name, value in ours.items() if value is not None}
+        return dict(sorted((named | dict(self.environment)).items()))
