@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from .wire import Mutation, plain, properties, refused, value
+from .wire import Mutation, plain, properties, refused, unindexed, value, vector
 
 
 def _transform(stub, before, path, **transform):
@@ -141,3 +141,20 @@ def test_a_mutation_for_another_version_conflicts(stub):
         stub.commit(Mutation(upsert=stub.entity("V", 1), base_version=version, conflict_resolution_strategy=3))
     stub.commit(Mutation(insert=stub.entity("V", 2, v=0), base_version=0))  # 0: there must be none
     assert stub.get("V", 2) == {"v": 0}
+
+
+@pytest.mark.parametrize(
+    ("before", "kind", "operand", "after"),
+    [
+        (unindexed(1), "increment", value(2), value(3)),
+        (1, "increment", unindexed(2), unindexed(3)),
+        (unindexed(5), "maximum", value(3), unindexed(5)),
+        (unindexed(5), "maximum", value(7), value(7)),
+        (vector(1.0), "increment", value(2), value(2)),
+        (vector(1.0), "append_missing_elements", value([2.0]).array_value, value([2.0])),
+    ],
+)
+def test_what_a_transform_makes_is_indexed_like_its_operand(stub, before, kind, operand, after):
+    _transform(stub, {"a": before}, "a", **{kind: operand})
+    (found,) = stub.lookup(stub.key("T", 1)).found
+    assert found.entity.properties["a"] == after

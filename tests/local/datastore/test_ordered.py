@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gae_deferred.local.datastore import keys, ordered, values
+from gae_deferred.local.datastore import keys, meanings, ordered, values
 
 from .wire import Stub, value
 
@@ -89,7 +89,7 @@ def test_types_sort_in_the_documented_order():
 def test_a_value_comes_back_from_its_encoding_whatever_follows_it(thing, tail):
     encoded = values.encode(value(thing))
     assert values.end_of(b"?" + encoded + tail, 1) == 1 + len(encoded)
-    assert values.decode(encoded) == value(thing, meaning=values.INDEX_VALUE)
+    assert values.decode(encoded) == value(thing, meaning=meanings.INDEX_VALUE)
 
 
 def test_after_is_the_first_that_does_not_begin_with_a_prefix():

@@ -26,6 +26,7 @@ Key, Value, Entity, Mutation, Filter = (
 )
 Aggregation = types.AggregationQuery.pb().Aggregation
 PropertyFilter, Query, ReadOptions = types.PropertyFilter.pb(), types.Query.pb(), types.ReadOptions.pb()
+FindNearest = types.FindNearest.pb()
 CommitRequest, QueryResultBatch = types.CommitRequest.pb(), types.QueryResultBatch.pb()
 EntityResult, TransactionOptions = types.EntityResult.pb(), types.TransactionOptions.pb()
 
@@ -300,6 +301,22 @@ def value(thing: Any, **settings: Any) -> Any:
 
 def unindexed(thing: Any) -> Any:
     return value(thing, exclude_from_indexes=True)
+
+
+def vector(*numbers: float, **settings: Any) -> Any:
+    """Return the value that a nearest-neighbor search looks at."""
+    return value(list(numbers), **{"meaning": 31, "exclude_from_indexes": True, **settings})
+
+
+def search(name: str, *numbers: float, measure: str = "EUCLIDEAN", limit: int = 10, **fields: Any) -> Any:
+    """Return a nearest-neighbor search, for a query's ``find_nearest``."""
+    return FindNearest(
+        vector_property={"name": name},
+        query_vector=vector(*numbers),
+        distance_measure=measure,
+        limit={"value": limit},
+        **fields,
+    )
 
 
 def plain(found: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gae_deferred.local.datastore import query, validation, values
-from gae_deferred.local.datastore.errors import InvalidArgument
+from gae_deferred.local.datastore.errors import InvalidArgument, Unimplemented
 from gae_deferred.local.datastore.filters import KEY
 from gae_deferred.local.datastore.keys import Partition
 from gae_deferred.local.datastore.messages import Message, Value, ValueMessage
@@ -96,7 +96,10 @@ def parse(message: Message, partition: Partition) -> Aggregation:
 
     Raises:
         InvalidArgument: it breaks a rule of the query language.
+        Unimplemented: it aggregates nearest neighbors.
     """
+    if message.nested_query.HasField("find_nearest"):
+        raise Unimplemented("The local Datastore does not aggregate nearest neighbors: run the query and add them up.")
     if message.WhichOneof("query_type") != "nested_query":
         raise InvalidArgument("An aggregation query needs a nested query.")
     aggregators = _parse_aggregations(message.aggregations)

@@ -195,7 +195,7 @@ class FilterParser:
             raise InvalidArgument("An entity value is not allowed")
         if kind is None:
             raise InvalidArgument(f'The filter on "{name}" does not contain a value.')
-        validation.check_value(name, value, self._partition)
+        validation.check_value(name, value, self._partition, projected=True)
         if name != KEY:
             return values.encode(value)
         if kind != "key_value":

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gae_deferred.local.datastore import cursor, filters, keys, ordered, validation, values
-from gae_deferred.local.datastore.errors import InvalidArgument, Unimplemented
+from gae_deferred.local.datastore.errors import InvalidArgument
 from gae_deferred.local.datastore.filters import KEY, Conjunction
 from gae_deferred.local.datastore.indexes import Component
 from gae_deferred.local.datastore.interval import EVERYTHING, Bound, Interval
@@ -113,10 +113,7 @@ def parse(message: Message, partition: Partition) -> Query:
 
     Raises:
         InvalidArgument: it breaks a rule of the query language.
-        Unimplemented: it searches for nearest neighbors.
     """
-    if message.HasField("find_nearest"):
-        raise Unimplemented("Nearest-neighbor search is not supported by the local Datastore.")
     if len(message.kind) > 1:
         raise InvalidArgument("Only one kind is allowed per query.")
     kind = message.kind[0].name if message.kind else None

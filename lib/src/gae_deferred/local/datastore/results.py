@@ -8,7 +8,16 @@ from gae_deferred.local.datastore.execution import Batch, Result
 from gae_deferred.local.datastore.filters import KEY
 from gae_deferred.local.datastore.interval import Bound
 from gae_deferred.local.datastore.keys import make_key
-from gae_deferred.local.datastore.messages import EntityResult, KeyMessage, Message, QueryResultBatch, set_timestamp
+from gae_deferred.local.datastore.messages import (
+    Entity,
+    EntityResult,
+    KeyMessage,
+    Message,
+    QueryResultBatch,
+    Value,
+    set_timestamp,
+)
+from gae_deferred.local.datastore.nearest import Neighbor
 from gae_deferred.local.datastore.property_paths import PropertyPath
 from gae_deferred.local.datastore.query import Query
 from gae_deferred.local.datastore.store import StoredEntity
@@ -50,6 +59,40 @@ def fill_batch(
     message.end_cursor = cursor.encode(end, query.order)
     message.more_results = _more_results(query, batch)
     set_timestamp(message.read_time, read_time)
+
+
+def fill_neighbors(
+    message: Message,
+    query: Query,
+    neighbors: Sequence[Neighbor],
+    shown_as: str,
+    read_time: int,
+    mask: Sequence[PropertyPath] | None = None,
+) -> None:
+    """Write the results of a nearest-neighbor search into a QueryResultBatch. There are no cursors between them.
+
+    Parameters:
+        shown_as: the property that tells the distance of a result; empty for none.
+        read_time: what the results are as of, in microseconds since the epoch.
+        mask: the properties to keep; None for all.
+    """
+    message.entity_result_type = _result_type(query)
+    for result, distance in neighbors:
+        for position in _projected(query, result):
+            found = message.entity_results.add()
+            _fill_result(found, query, result._replace(position=position), mask)
+            found.ClearField("cursor")
+            if shown_as and not query.keys_only:
+                found.entity.properties[shown_as].CopyFrom(Value(double_value=distance))
+    message.more_results = QueryResultBatch.NO_MORE_RESULTS
+    set_timestamp(message.read_time, read_time)
+
+
+def _projected(query: Query, result: Result) -> list[bytes]:
+    """Return the positions of an entity in a query: several if it projects a property with several values."""
+    if not query.projection:
+        return [result.position]
+    return query.positions(result.path, values.indexed(Entity.FromString(result.stored.data)))
 
 
 def _result_type(query: Query) -> int:

@@ -9,6 +9,7 @@ from gae_deferred.local.datastore.composites import CompositeBuilder
 from gae_deferred.local.datastore.execution import Batch, Budget, Execution, IndexNeeded
 from gae_deferred.local.datastore.interval import Interval
 from gae_deferred.local.datastore.keys import Partition
+from gae_deferred.local.datastore.nearest import Neighbor, Neighborhood, Search
 from gae_deferred.local.datastore.query import Query
 from gae_deferred.local.datastore.statistics import Statistics
 from gae_deferred.local.datastore.store import EntityStore, Snapshot, StoredEntity
@@ -75,6 +76,19 @@ class QueryRunner:
                 limit=None if query.limit is None else query.limit - len(batch.results),
             )
             await asyncio.sleep(0)
+
+    async def nearest(self, query: Query, search: Search, version: int) -> tuple[list[Neighbor], int]:
+        """Return the results of a query that a search finds nearest, and how many places have been looked at.
+
+        Parameters:
+            version: the version to read at, so that all of it sees the same.
+        """
+        found, examined = Neighborhood(search), 0
+        whole = dataclasses.replace(query, projection=(), keys_only=False)
+        async for batch in self.batches(whole, version):
+            found.consider(batch.results)
+            examined += batch.examined
+        return found.neighbors(), examined
 
     async def stop(self) -> None:
         """Stop making indexes and statistics."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from gae_deferred.local.clock import SECOND, Clock, Timer
-from gae_deferred.local.datastore import aggregation, gql, messages, property_paths, query, results, validation
+from gae_deferred.local.datastore import aggregation, gql, messages, nearest, property_paths, query, results, validation
 from gae_deferred.local.datastore.errors import DatastoreError, FailedPrecondition, InvalidArgument
 from gae_deferred.local.datastore.ids import IdAllocator
 from gae_deferred.local.datastore.index_yaml import IndexFile
@@ -123,6 +123,7 @@ class DatastoreService:
         elif request.WhichOneof("query_type") is None:
             raise InvalidArgument("one of fields Query.query and Query.gql_query must be set")
         parsed = query.parse(message, partition)
+        search = nearest.parse(message) if message.HasField("find_nearest") else None
         mask = property_paths.parse_mask(request.property_mask) if request.HasField("property_mask") else None
         if mask is not None and (parsed.projection or parsed.keys_only):
             raise InvalidArgument("property masks are not allowed on projection queries")
@@ -134,13 +135,22 @@ class DatastoreService:
                 return response
         began = time.perf_counter()
         transaction, version = self._begin_read(request.read_options, scope, response)
-        batch = await self._runner.batch(parsed, version)
-        if transaction is not None:
+        if search is not None:
+            as_of = self.entities.last_version() if version is None else version
+            neighbors, examined = await self._runner.nearest(parsed, search, as_of)
+            answered = parsed.bounds
+            read_time = version or self.entities.read_time()
+            results.fill_neighbors(response.batch, parsed, neighbors, search.shown_as, read_time, mask)
+        else:
+            batch = await self._runner.batch(parsed, version)
+            examined = batch.examined
             reached = batch.reached if batch.cut or not batch.finished else parsed.bounds.high
-            transaction.saw_query(parsed, Interval(parsed.bounds.low, reached))
-        results.fill_batch(response.batch, parsed, batch, version or self.entities.read_time(), mask)
+            answered = Interval(parsed.bounds.low, reached)
+            results.fill_batch(response.batch, parsed, batch, version or self.entities.read_time(), mask)
+        if transaction is not None:
+            transaction.saw_query(parsed, answered)
         if explain is not None:
-            results.fill_statistics(response.explain_metrics, len(batch.results), batch.examined, began)
+            results.fill_statistics(response.explain_metrics, len(response.batch.entity_results), examined, began)
         return response
 
     async def run_aggregation_query(self, request: Message) -> Message:

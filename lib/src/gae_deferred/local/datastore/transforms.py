@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gae_deferred.local.datastore import property_paths, validation
+from gae_deferred.local.datastore import meanings, property_paths, validation
 from gae_deferred.local.datastore.errors import InvalidArgument
 from gae_deferred.local.datastore.keys import Partition
 from gae_deferred.local.datastore.messages import EntityMessage, Message, PropertyTransform, Value, ValueMessage
@@ -44,7 +44,11 @@ def _apply(entity: EntityMessage, transform: Message, scope: Partition, now: int
         operand = getattr(transform, kind)
         if operand.WhichOneof("value_type") not in _NUMBERS:
             raise InvalidArgument("Input must be int64 or double.")
-        _set_number(value, _ARITHMETIC[kind](_number(value), _number(operand)))
+        stored = _number(value)
+        number = _ARITHMETIC[kind](stored, _number(operand))
+        if number is not stored:  # what is new is indexed like what was given
+            value.CopyFrom(operand)
+            _set_number(value, number)
     else:
         elements = getattr(transform, kind).values
         for element in elements:
@@ -89,8 +93,10 @@ def _extreme(larger: bool) -> Callable[[int | float | None, int | float], int | 
     def choose(stored: int | float | None, given: int | float) -> int | float:
         if stored is None:
             return given
-        if math.isnan(stored) or math.isnan(given):
-            return math.nan
+        if math.isnan(stored):
+            return stored
+        if math.isnan(given):
+            return given
         return given if (given > stored if larger else given < stored) else stored
 
     return choose
@@ -104,7 +110,8 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], int | float]] = {
 
 
 def _change_array(value: ValueMessage, elements: Iterable[ValueMessage], *, append: bool) -> None:
-    current = list(value.array_value.values) if value.WhichOneof("value_type") == "array_value" else []
+    is_list = value.WhichOneof("value_type") == "array_value" and value.meaning != meanings.VECTOR
+    current = list(value.array_value.values) if is_list else []
     if append:
         for element in elements:
             if not any(_equivalent(element, other) for other in current):

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from gae_deferred.local.datastore import meanings
 from gae_deferred.local.datastore.errors import InvalidArgument
 from gae_deferred.local.datastore.keys import Partition, set_partition
 from gae_deferred.local.datastore.messages import EntityMessage, KeyMessage, ValueMessage
@@ -20,6 +21,9 @@ DEEPEST_PATH = 100
 
 DEEPEST_VALUE = 20
 """Levels of entities inside entities."""
+
+LONGEST_VECTOR = 2048
+"""Dimensions of a vector."""
 
 _RESERVED = re.compile(r"__.*__", re.DOTALL)
 _DIMENSION = re.compile(r"[A-Za-z\d.\-_]{1,100}")
@@ -124,13 +128,21 @@ def check_properties(entity: EntityMessage, scope: Partition) -> None:
 
 
 def check_value(
-    name: str, value: ValueMessage, scope: Partition, *, excluded: bool = False, in_array: bool = False, depth: int = 0
+    name: str,
+    value: ValueMessage,
+    scope: Partition,
+    *,
+    excluded: bool = False,
+    in_array: bool = False,
+    depth: int = 0,
+    projected: bool = False,
 ) -> None:
     """Check the value of a property and make it what is stored: microseconds, keys with a project.
 
     Parameters:
         name: the property, for messages.
         excluded: whether something around the value excludes it from indexes.
+        projected: whether it may come from a projection, which is not what the entity has.
 
     Raises:
         InvalidArgument: the value breaks a rule.
@@ -152,6 +164,7 @@ def check_value(
         _check_coordinate("longitude", value.geo_point_value.longitude, 180.0)
     elif kind is None:
         raise InvalidArgument(f'The value "{name}" does not contain a value.')
+    meanings.check(name, value, projected=projected)
 
 
 def _check_length(name: str, data: bytes, excluded: bool) -> None:
@@ -164,10 +177,33 @@ def _check_array(
 ) -> None:
     if in_array:
         raise InvalidArgument("list_value cannot contain a Value containing another list_value.")
+    if value.meaning == meanings.VECTOR:
+        check_vector(value)
+        if not excluded:
+            raise InvalidArgument(f'The vector "{name}" must be excluded from indexes.')
+        return
     if value.exclude_from_indexes:
         raise InvalidArgument("Exclude from indexes cannot be set on a list value")
     for element in value.array_value.values:
         check_value(name, element, scope, excluded=excluded, in_array=True, depth=depth)
+
+
+def check_vector(value: ValueMessage) -> None:
+    """Check the elements of a vector.
+
+    Raises:
+        InvalidArgument: there are none, too many, or others than numbers of type double.
+    """
+    elements = value.array_value.values
+    if not elements:
+        raise InvalidArgument("Cannot have a zero length vector.")
+    if len(elements) > LONGEST_VECTOR:
+        raise InvalidArgument(f"Vectors must be at most {LONGEST_VECTOR} dimensions.")
+    for element in elements:
+        if element.WhichOneof("value_type") != "double_value":
+            raise InvalidArgument("Vector must only contain values of type 'double'.")
+        if math.isnan(element.double_value):
+            raise InvalidArgument("Vector cannot contain NaN values.")
 
 
 def _check_embedded(entity: EntityMessage, scope: Partition, *, excluded: bool, depth: int) -> None:

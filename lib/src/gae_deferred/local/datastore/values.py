@@ -8,7 +8,7 @@ microseconds since the epoch, a string its UTF-8.
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from gae_deferred.local.datastore import keys, ordered
+from gae_deferred.local.datastore import keys, meanings, ordered
 from gae_deferred.local.datastore.messages import EntityMessage, Value, ValueMessage, timestamp_micros
 
 NULL = b"\x08"
@@ -18,9 +18,6 @@ TEXT = b"\x20"
 DOUBLE = b"\x28"
 GEO_POINT = b"\x30"
 KEY = b"\x38"
-
-INDEX_VALUE = 18
-"""The meaning (a legacy annotation of values) that marks a value as read from an index, as in projections."""
 
 
 def _encode_key(value: Any) -> bytes:
@@ -64,7 +61,7 @@ def decode(encoded: bytes) -> ValueMessage:
 
     A timestamp comes back as an integer and bytes that are UTF-8 as a string, as from the service's indexes.
     """
-    value = Value(meaning=INDEX_VALUE)
+    value = Value(meaning=meanings.INDEX_VALUE)
     tag = encoded[:1]
     if tag == NULL:
         value.null_value = 0
@@ -136,6 +133,8 @@ def indexed(entity: EntityMessage, only: Collection[str] | None = None) -> dict[
 def _walk(prefix: str, properties: Any) -> Iterator[tuple[str, bytes]]:
     for name, value in properties.items():
         if value.WhichOneof("value_type") == "array_value":
+            if value.exclude_from_indexes:  # a vector
+                continue
             for element in value.array_value.values:
                 yield from _walk_value(prefix + name, element)
         else:

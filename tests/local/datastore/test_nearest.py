@@ -1,0 +1,139 @@
+"""Nearest-neighbor search: what the docstrings of google.cloud.datastore_v1.types.FindNearest say."""
+
+import math
+
+import pytest
+
+from .wire import (
+    Mutation,
+    all_of,
+    any_of,
+    count,
+    name_of,
+    properties,
+    refused,
+    search,
+    value,
+    vector,
+    where,
+)
+
+
+@pytest.fixture
+def places(stub):
+    stub.put(
+        stub.entity("V", "east", v=vector(1.0, 0.0), a=1),
+        stub.entity("V", "far", v=vector(3.0, 0.0), a=2),
+        stub.entity("V", "north", v=vector(0.0, 2.0), a=1),
+        stub.entity("V", "zero", v=vector(0.0, 0.0), a=[1, 2]),
+        stub.entity("V", "space", v=vector(1.0, 0.0, 0.0), a=1),
+        stub.entity("V", "list", v=[1.0, 0.0], a=1),
+        stub.entity("V", "none", a=1),
+        stub.entity("V", "inside", e={"v": vector(1.0, 1.0)}),
+    )
+    return stub
+
+
+def _found(stub, *numbers, where=None, query=None, **fields):
+    batch = stub.batch(
+        "V", where, find_nearest=search("v", *numbers, distance_result_property="d", **fields), **query or {}
+    )
+    return [(name_of(result), properties(result.entity)["d"]) for result in batch.entity_results]
+
+
+@pytest.mark.parametrize(
+    ("measure", "expected"),
+    [
+        ("EUCLIDEAN", [("east", 0.0), ("zero", 1.0), ("far", 2.0), ("north", math.sqrt(5))]),
+        ("COSINE", [("east", 0.0), ("far", 0.0), ("north", 1.0)]),
+        ("DOT_PRODUCT", [("far", 3.0), ("east", 1.0), ("north", 0.0), ("zero", 0.0)]),
+    ],
+)
+def test_the_nearest_come_first(places, measure, expected):
+    assert _found(places, 1.0, 0.0, measure=measure) == expected
+
+
+def test_a_limit_keeps_the_nearest(places):
+    assert _found(places, 1.0, 0.0, limit=2) == [("east", 0.0), ("zero", 1.0)]
+    assert _found(places, 1.0, 0.0, measure="DOT_PRODUCT", limit=1) == [("far", 3.0)]
+
+
+def test_a_threshold_leaves_out_what_is_less_alike(places):
+    assert _found(places, 1.0, 0.0, distance_threshold={"value": 1.0}) == [("east", 0.0), ("zero", 1.0)]
+    alike = _found(places, 1.0, 0.0, measure="DOT_PRODUCT", distance_threshold={"value": 1.0})
+    assert alike == [("far", 3.0), ("east", 1.0)]
+
+
+def test_filters_come_before_the_search(places):
+    assert _found(places, 1.0, 0.0, where=where("a", "=", 2)) == [("zero", 1.0), ("far", 2.0)]
+    either = any_of(where("a", ">", 1), all_of(where("a", "=", 1), where("a", "=", 2)))
+    assert _found(places, 1.0, 0.0, where=either, limit=1) == [("zero", 1.0)]
+
+
+def test_the_search_supersedes_the_order(places):
+    assert [name for name, _ in _found(places, 1.0, 0.0, query={"order": ["-a"]})] == ["east", "zero", "far", "north"]
+
+
+def test_an_embedded_vector_is_found(places):
+    batch = places.batch("V", find_nearest=search("e.v", 1.0, 0.0))
+    assert [name_of(result) for result in batch.entity_results] == ["inside"]
+
+
+def test_what_a_result_holds(places):
+    (result,) = places.batch("V", find_nearest=search("v", 1.0, 0.0, limit=1)).entity_results
+    assert properties(result.entity) == {"a": 1, "v": [1.0, 0.0]}
+    assert result.version > 0
+    (result,) = places.batch("V", select=["__key__"], find_nearest=search("v", 1.0, 0.0, limit=1)).entity_results
+    assert properties(result.entity) == {}
+    batch = places.batch("V", select=["a"], find_nearest=search("v", 0.0, 0.0, limit=1, distance_result_property="d"))
+    assert [properties(result.entity) for result in batch.entity_results] == [{"a": 1, "d": 0.0}, {"a": 2, "d": 0.0}]
+
+
+def test_more_candidates_than_a_batch_holds(stub):
+    stub.put(*(stub.entity("V", number, v=vector(float(number))) for number in range(1, 451)))
+    batch = stub.batch("V", find_nearest=search("v", 440.4, limit=3))
+    assert [name_of(result) for result in batch.entity_results] == [440, 441, 439]
+
+
+def test_a_search_in_a_transaction_depends_on_its_candidates(places):
+    transaction = places.begin()
+    places.batch("V", find_nearest=search("v", 1.0, 0.0, limit=1), read={"transaction": transaction})
+    places.put(places.entity("V", "nearer", v=vector(1.0, 0.0)))
+    with refused("ABORTED", "V:nearer"):
+        places.commit(Mutation(upsert=places.entity("V", "new")), transaction=transaction)
+
+
+def test_a_vector_is_one_value_that_no_index_holds(places):
+    assert places.names("V", where("v", "=", 1.0)) == ["list"]
+    assert places.names("V", order=["v"]) == ["list"]
+    (found,) = places.lookup(places.key("V", "east")).found
+    assert found.entity.properties["v"] == vector(1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"limit": 1}, {"offset": 1}, {"distinct": ["a"], "select": ["a"]}],
+    ids=["limit", "offset", "distinct"],
+)
+def test_what_does_not_go_with_a_search(places, fields):
+    with refused("INVALID_ARGUMENT", "FindNearest"):
+        places.batch("V", find_nearest=search("v", 1.0), **fields)
+
+
+def test_aggregating_neighbors_is_refused_and_says_so(places):
+    with refused("UNIMPLEMENTED", "nearest neighbors"):
+        places.aggregate("V", count("n"), find_nearest=search("v", 1.0))
+
+
+@pytest.mark.parametrize("thing", [value(1, meaning=18), value("x", meaning=15), value([1], meaning=9)], ids=repr)
+def test_meanings_that_cannot_be_are_refused(stub, thing):
+    with refused("INVALID_ARGUMENT"):
+        stub.put(stub.entity("K", 1, a=thing))
+
+
+def test_the_result_of_a_projection_is_not_written_back(stub):
+    stub.put(stub.entity("K", 1, a=1, b=2))
+    (result,) = stub.results("K", select=["a"])
+    with refused("INVALID_ARGUMENT", "projection"):
+        stub.put(result.entity)
+    assert stub.names("K", where("a", "=", result.entity.properties["a"])) == [1]
