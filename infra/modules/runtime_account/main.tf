@@ -1,0 +1,52 @@
+resource "google_service_account" "this" {
+  project      = var.project
+  account_id   = var.account_id
+  display_name = "App Engine service ${var.service}"
+  description  = "Runs the App Engine service ${var.service}: enqueues tasks, reads and writes Datastore, reads the signing keys."
+}
+
+resource "google_project_iam_member" "this" {
+  for_each = toset([
+    "roles/datastore.user",      # there is nothing smaller to give it on than the project
+    "roles/logging.logWriter",   #
+    "roles/appengine.appViewer", # appengine.applications.get, which creating a task with an App Engine target needs
+  ])
+
+  project = var.project
+  role    = each.value
+  member  = google_service_account.this.member
+}
+
+resource "google_cloud_tasks_queue_iam_member" "enqueuer" {
+  for_each = var.queues
+
+  project  = var.project
+  location = split("/", each.value)[3]
+  name     = each.key
+  role     = "roles/cloudtasks.enqueuer"
+  member   = google_service_account.this.member
+}
+
+resource "google_secret_manager_secret_iam_member" "accessor" {
+  project   = var.project
+  secret_id = var.secret_id
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.this.member
+}
+
+# Cloud Tasks makes the token of a task in the name of this account only for those who may act as it.
+resource "google_service_account_iam_member" "self" {
+  count = var.acts_as_self ? 1 : 0
+
+  service_account_id = google_service_account.this.name
+  role               = "roles/iam.serviceAccountUser"
+  member             = google_service_account.this.member
+}
+
+resource "google_service_account_iam_member" "deployer" {
+  for_each = var.deployers
+
+  service_account_id = google_service_account.this.name
+  role               = "roles/iam.serviceAccountUser"
+  member             = each.value
+}
