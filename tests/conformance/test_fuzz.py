@@ -219,23 +219,23 @@ def _aggregate(stub: Stub, tree: Any, name: str) -> Any:
 
 
 @_fuzz
-@given(entities(nested), st.lists(st.tuples(filters, orders), min_size=1, max_size=3))
+@given(entities(nested), st.lists(st.tuples(filters, orders, selections), min_size=1, max_size=3))
 def test_pages_of_one_result_are_the_whole_and_lead_back(embedded, stored, queries):
     stub = Stub(embedded, f"fuzz-{_run}-{next(_numbers)}")
     _put(stub, stored)
-    for tree, order in queries:
-        where_ = _filter(stub, tree)
+    for tree, order, selection in queries:
+        where_, fields = _filter(stub, tree), {"order": order, **selection}
         try:
-            whole = [bytes(result.cursor) for result in stub.results("K", where_, order=order)]
+            whole = [bytes(result.cursor) for result in stub.results("K", where_, **fields)]
         except grpc.RpcError as error:
             assert error.code() == grpc.StatusCode.INVALID_ARGUMENT  # noqa: PT017 - some queries are not allowed
             continue
         pages, cursor = [], b""
-        while batch := stub.batch("K", where_, order=order, limit=1, start_cursor=cursor).entity_results:
+        while batch := stub.batch("K", where_, **fields, limit=1, start_cursor=cursor).entity_results:
             cursor = bytes(batch[0].cursor)
             pages.append(cursor)
-        assert pages == whole, (tree, order)
+        assert pages == whole, (tree, fields)
         for place, found in enumerate(whole):
-            upto = stub.results("K", where_, order=order, end_cursor=found)
-            assert [bytes(result.cursor) for result in upto] == whole[: place + 1], (tree, order)
+            upto = stub.results("K", where_, **fields, end_cursor=found)
+            assert [bytes(result.cursor) for result in upto] == whole[: place + 1], (tree, fields)
     stub.close()

@@ -2,7 +2,9 @@
 
 import pytest
 
-from .wire import QueryResultBatch, Stub, all_of, any_of, name_of, refused, rows, unindexed, where
+from gae_deferred.local.datastore.store import EntityStore
+
+from .wire import QueryResultBatch, Stub, all_of, any_of, name_of, properties, refused, rows, unindexed, where
 
 
 @pytest.fixture
@@ -247,6 +249,65 @@ def test_composite_queries_agree_however_many_candidates_there_are(stub, count):
     assert stub.names("C", where("a", "=", 1), order=["-b"]) == expected(skip=4)
 
 
+@pytest.fixture
+def reads(monkeypatch):
+    """The row ids of the entities that queries read, in order."""
+    found = []
+    get_row = EntityStore.get_row
+
+    def counting(store, row_id):
+        found.append(row_id)
+        return get_row(store, row_id)
+
+    monkeypatch.setattr(EntityStore, "get_row", counting)
+    return found
+
+
+def test_a_query_that_sorts_again_and_again_gets_an_index(stub, reads):
+    stub.put(*(stub.entity("C", number, a=number % 10, b=-number) for number in range(1, 401)))
+    asked = 0
+    while not stub.names("__Stat_Kind_CompositeIndex__"):
+        assert stub.names("C", where("a", "=", 7), order=["b"], limit=2) == [397, 387]
+        asked += 1
+        assert asked < 40
+    assert asked > 1, "one query of 40 candidates does not pay for an index of 400"
+    reads.clear()
+    assert stub.names("C", where("a", "=", 7), order=["b"], limit=2) == [397, 387]
+    assert len(reads) <= 3
+
+
+def test_a_projection_in_a_range_of_keys_reads_what_it_returns(stub, reads):
+    stub.put(*(stub.entity("C", number, a=number % 3, b=[2, 1], c=number) for number in range(1, 401)))
+    after = where("__key__", ">", stub.key("C", 100))
+    found = stub.results("C", after, select=["c", "b"], limit=5)
+    assert [properties(result.entity) for result in found] == [
+        {"b": b, "c": number} for number in (101, 102, 103) for b in (1, 2)
+    ][:5]
+    assert stub.names("C", after, select=["c"], start_cursor=stub.results("C", after, select=["c"])[1].cursor)[:2] == [
+        103,
+        104,
+    ]
+    reads.clear()
+    stub.results("C", after, select=["c", "b"], limit=5)
+    stub.results("C", all_of(after, where("a", "=", 1)), select=["c"], limit=5)
+    stub.results("C", after, select=["c"], order=["-__key__"], limit=5)
+    assert len(reads) < 30
+
+
+def test_pages_of_a_projection_in_a_range_of_keys_are_the_whole(stub):
+    stub.put(*(stub.entity("C", number, a=number % 3, b=[1, 2, 3], c=[4, 5]) for number in range(1, 31)))
+    range_ = where("__key__", "<", stub.key("C", 20))
+    for order in ([], ["-__key__"], ["a"], ["-a", "__key__"]):
+        whole = stub.results("C", range_, select=["b", "c"], order=order)
+        assert len({result.cursor for result in whole}) == len(whole) == 19 * 6
+        for place in (0, 1, 5, 6, 50):
+            cursor = whole[place].cursor
+            rest = stub.results("C", range_, select=["b", "c"], order=order, start_cursor=cursor)
+            assert [result.cursor for result in rest] == [result.cursor for result in whole[place + 1 :]]
+            head = stub.results("C", range_, select=["b", "c"], order=order, end_cursor=cursor)
+            assert [result.cursor for result in head] == [result.cursor for result in whole[: place + 1]]
+
+
 @pytest.mark.parametrize(
     ("filters", "fields", "message"),
     [
@@ -284,6 +345,9 @@ def test_an_entity_that_explodes_in_an_index_is_still_found(stub):
     assert stub.names("E", filters, order=["-b", "-c"]) == [*whole, 1000]
     stub.put(stub.entity("E", 1001, a=1, b=0, c=0))
     assert stub.names("E", filters, order=order) == [*whole, 1001, 1000]
+    batch = stub.batch("E", filters, order=order)
+    assert len(batch.entity_results) == 300, "a batch of what was sorted is no longer than others"
+    assert batch.more_results == QueryResultBatch.NOT_FINISHED
 
 
 def test_an_offset_beyond_what_a_batch_looks_at(stub):
@@ -293,8 +357,3 @@ def test_an_offset_beyond_what_a_batch_looks_at(stub):
     assert batch.more_results == QueryResultBatch.NOT_FINISHED
     assert 0 < batch.skipped_results < 5_990
     assert stub.names("Off", offset=5_990) == list(range(5_991, 6_001))
-
-
-def test_nearest_neighbor_search_is_refused(stub):
-    with refused("UNIMPLEMENTED", "nearest"):
-        stub.names("K", find_nearest={"vector_property": {"name": "v"}})

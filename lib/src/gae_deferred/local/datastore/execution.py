@@ -15,7 +15,10 @@ from gae_deferred.local.datastore.query import Query
 from gae_deferred.local.datastore.store import EntityStore, Snapshot, StoredEntity
 
 MOST_SORTED = 200
-"""Entities that are sorted in memory rather than that a composite index is made for a query."""
+"""Entities that one query sorts in memory rather than that a composite index is made for it.
+
+Queries that sort fewer, but again and again, get their index when together they have read as many as are in it.
+"""
 
 _SEEKS_PER_STEP = 64
 """Seeks of a merge between two signs of life."""
@@ -131,6 +134,7 @@ class Execution:
     def __init__(self, entities: EntityStore, query: Query, snapshot: Snapshot) -> None:
         self._entities = entities
         self._query = query
+        self._of_entities = query.of_entities()
         self._snapshot = snapshot
         self._partition = entities.find_partition(query.partition)
 
@@ -148,7 +152,7 @@ class Execution:
         group = query.group(low.encoded) if query.distinct and low is not None and low.encoded and low.after else None
         last: bytes | None = None
         size = 0
-        hits = self._hits()
+        hits = self._hits(budget.examined + 1)
         for hit in hits:
             if batch.examined >= budget.examined or len(batch.results) >= budget.results or size >= budget.size:
                 batch.finished = False
@@ -191,8 +195,9 @@ class Execution:
         indexed = values.indexed(Entity.FromString(stored.data))
         return stored if hit.position in self._query.positions(self._query.path(hit.position), indexed) else None
 
-    def _hits(self) -> Iterator[Hit]:
-        streams = self._streams()
+    def _hits(self, most: int) -> Iterator[Hit]:
+        """Return places where results may be, in order: all, or at least so many."""
+        streams = self._streams(most)
         if self._snapshot.restored:
             streams.append(self._restored())
         return iter(streams[0]) if len(streams) == 1 else heapq.merge(*streams, key=_by_position)
@@ -213,7 +218,7 @@ class Execution:
         positions = self._query.positions(path, values.indexed(Entity.FromString(stored.data)))
         return [position for position in positions if self._query.bounds.contains(position)]
 
-    def _streams(self) -> list[Iterable[Hit]]:
+    def _streams(self, most: int) -> list[Iterable[Hit]]:
         if self._partition is None:
             return [()]
         indexes: KindIndexes | None = None
@@ -221,13 +226,26 @@ class Execution:
             indexes = self._entities.indexes.of_kind(self._partition, self._query.kind)
             if indexes is None:
                 return [()]
-        planner = Planner(self._query, indexes)
-        scans = [planner.scan(conjunction) for conjunction in self._query.conjunctions]
-        usable = [scan for scan in scans if isinstance(scan, Scan)]
-        if len(usable) == len(scans):
-            return [self._walk(scan) for scan in usable]
-        needed = next((scan for scan in scans if isinstance(scan, Needed)), None)
-        return [self._sorted(planner, needed)]
+        planner = Planner(self._of_entities, indexes)
+        walks: list[Iterator[Hit]] = []
+        for conjunction in self._query.conjunctions:
+            scan = planner.scan(conjunction)
+            if isinstance(scan, Needed):
+                return [self._sorted(planner, scan, most)]
+            walks.append(self._walk(scan))
+        if self._of_entities is self._query:
+            return [*walks]
+        return [self._results_of(walk) for walk in walks]
+
+    def _results_of(self, walk: Iterator[Hit]) -> Iterator[Hit]:
+        """Yield the results of each entity of a walk in the order of the entities' positions."""
+        for hit in walk:
+            if hit.row is None or hit.row in self._snapshot.hidden:
+                continue
+            stored, path = self._entities.get_row(hit.row), self._entities.path_of(hit.row)
+            for position in self._positions(path, stored):
+                if position.startswith(hit.position):
+                    yield Hit(position, hit.row, True, stored)
 
     def _walk(self, scan: Scan) -> Iterator[Hit]:
         if any(part.keys.empty for part in scan.ranges):
@@ -296,7 +314,7 @@ class Execution:
         parts = []
         start = 0
         flipped = ordered.invert(suffix)
-        for place, (_, descending) in enumerate(self._query.order[:-1]):
+        for place, (_, descending) in enumerate(self._of_entities.order[:-1]):
             constant = scan.constants.get(place)
             if constant is None:
                 end = values.end_of(flipped if descending else suffix, start)
@@ -306,29 +324,43 @@ class Execution:
                 parts.append(constant)
         return b"".join((*parts, suffix[start:]))
 
-    def _sorted(self, planner: Planner, needed: Needed | None) -> list[Hit]:
-        """Return the query's results by looking at all candidates.
+    def _sorted(self, planner: Planner, needed: Needed, most: int) -> list[Hit]:
+        """Return the first results of the query by looking at all candidates.
+
+        There are few, unless an entity explodes in the index that would help: then the time of every batch grows with
+        the candidates, the memory does not.
 
         Raises:
-            IndexNeeded: they are too many, and an index would help.
+            IndexNeeded: it is time to make the index.
         """
-        rows: dict[int, None] = {}
+        parts: list[IndexRange] = []
         for conjunction in self._query.conjunctions:
-            counted = [(self._count(part), part) for part in planner.candidates(conjunction)]
+            counted = [(self._count(part, MOST_SORTED + 1), part) for part in planner.candidates(conjunction)]
             count, part = min(counted, key=lambda pair: pair[0])
-            if count > MOST_SORTED and needed is not None and not planner.explodes(needed):
+            if not planner.explodes(needed) and (count > MOST_SORTED or self._pays(planner, needed, count)):
                 raise IndexNeeded(needed)
-            rows.update(dict.fromkeys(row for _, row, _ in self._rows(part)))
-        hits: list[Hit] = []
-        for row in rows:
-            if row not in self._snapshot.hidden:
-                stored, path = self._entities.get_row(row), self._entities.path_of(row)
-                hits.extend(Hit(position, row, True, stored) for position in self._positions(path, stored))
-        return sorted(hits, key=_by_position)
+            parts.append(part)
+        return heapq.nsmallest(most, self._candidates(parts), key=_by_position)
 
-    def _count(self, part: IndexRange) -> int:
-        """Return how many keys a range has, but stop counting at one more than may be sorted."""
-        return 0 if part.keys.empty else sum(1 for _ in self._rows(part, limit=MOST_SORTED + 1))
+    def _candidates(self, parts: Iterable[IndexRange]) -> Iterator[Hit]:
+        for part in parts:
+            for _, row, _ in self._rows(part):
+                if row not in self._snapshot.hidden:
+                    positions = self._positions(self._entities.path_of(row), self._entities.get_row(row))
+                    yield from (Hit(position, row, True) for position in positions)
+
+    def _pays(self, planner: Planner, needed: Needed, count: int) -> bool:
+        """Return whether queries, with this one, have read as many entities for want of an index as there are.
+
+        To find out is to count the kind, so it is done only when their number has doubled.
+        """
+        read = planner.read_without(needed, count)
+        doubled = read.bit_length() > (read - count).bit_length()
+        return read > MOST_SORTED and doubled and self._count(planner.whole_kind(), read) < read
+
+    def _count(self, part: IndexRange, most: int) -> int:
+        """Return how many keys a range has, but count at most so many."""
+        return 0 if part.keys.empty else sum(1 for _ in self._rows(part, limit=most))
 
 
 _NOT_READ = StoredEntity(0, 0, b"")

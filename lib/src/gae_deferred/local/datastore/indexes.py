@@ -70,7 +70,8 @@ class KindIndexes:
 
     ``by_key`` holds every entity of the kind; ``by_property`` the built-in single-property indexes, which are all
     ascending: descending order reads them backwards. ``composite`` are those that queries turned out to need, ``ready``
-    once every entity is in them, and ``exploding`` those that some entity has too many entries in.
+    once every entity is in them, and ``exploding`` those that some entity has too many entries in. ``read_without``
+    counts the entities that queries have read for want of a composite index, since the server started.
     """
 
     by_key: Index
@@ -78,6 +79,7 @@ class KindIndexes:
     composite: dict[tuple[bool, tuple[Component, ...]], Index] = field(default_factory=dict)
     ready: set[int] = field(default_factory=set)
     exploding: set[tuple[bool, tuple[Component, ...]]] = field(default_factory=set)
+    read_without: dict[tuple[bool, tuple[Component, ...]], int] = field(default_factory=dict)
 
 
 class IndexCatalog:
@@ -90,12 +92,14 @@ class IndexCatalog:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._kinds: dict[tuple[int, str], KindIndexes] = {}
+        self.edition = 0  # goes up with every change
         self.reload()
 
     def reload(self) -> None:
         """Read the catalog from the database again, after a commit failed that may have held a part of it."""
         exploding = {name: indexes.exploding for name, indexes in self._kinds.items()}
         self._kinds.clear()
+        self.edition += 1
         rows = self._database.execute(
             "SELECT id, partition, kind, ancestor, properties, ready FROM indexes ORDER BY id"
         ).fetchall()
@@ -106,6 +110,7 @@ class IndexCatalog:
                 self._kinds[name].exploding = found
 
     def _add(self, partition: int, kind: str, index: Index, ready: bool) -> None:
+        self.edition += 1
         if not index.components and not index.ancestor:
             self._kinds[partition, kind] = KindIndexes(index)
             return
@@ -154,6 +159,7 @@ class IndexCatalog:
     def abandon(self, partition: int, kind: str, index: Index) -> None:
         """Drop a composite index that an entity explodes in: queries do without. Call it in an atomic block."""
         indexes = self._kinds[partition, kind]
+        self.edition += 1
         del indexes.composite[index.ancestor, index.components]
         indexes.ready.discard(index.id)
         indexes.exploding.add((index.ancestor, index.components))

@@ -62,6 +62,7 @@ class ByteRange(NamedTuple):
         return ByteRange(max(self.start, other.start), min(ends, default=None))
 
 
+EVERYWHERE = ByteRange(b"", None)
 NOTHING = ByteRange(b"", b"")
 
 

@@ -9,6 +9,7 @@ from gae_deferred.local.datastore.filters import KEY, Conjunction
 from gae_deferred.local.datastore.indexes import Component, Index, KindIndexes
 from gae_deferred.local.datastore.interval import (
     EVERYTHING,
+    EVERYWHERE,
     NOTHING,
     Bound,
     ByteRange,
@@ -62,7 +63,7 @@ class Planner:
     """Chooses index ranges for the conjunctions of one query.
 
     Parameters:
-        query: the query.
+        query: the query, which sorts by key last.
         indexes: the indexes of its kind; None if it has no kind.
     """
 
@@ -70,17 +71,13 @@ class Planner:
         self._query = query
         self._indexes = indexes
 
-    def scan(self, conjunction: Conjunction) -> Scan | Needed | None:
+    def scan(self, conjunction: Conjunction) -> Scan | Needed:
         """Return how to walk over the results of a conjunction in order.
 
         Returns:
-            The walk; or the composite index that it needs and that is not there; or None if no index can give
-            this order, because a projection sorts by key before it sorts by something else.
+            The walk; or the composite index that it needs and that is not there.
         """
         query = self._query
-        names = [name for name, _ in query.order]
-        if names[-1] != KEY:
-            return None
         constants = {
             place: (max if descending else min)(conjunction.equal[name])
             for place, (name, descending) in enumerate(query.order[:-1])
@@ -184,6 +181,18 @@ class Planner:
     def explodes(self, needed: Needed) -> bool:
         """Return whether an index is known to be of no use, because of an entity with too many entries in it."""
         return self._indexes is not None and (needed.ancestor, needed.components) in self._indexes.exploding
+
+    def read_without(self, needed: Needed, count: int) -> int:
+        """Remember that a query reads so many entities for want of an index; return how many all such queries have."""
+        assert self._indexes is not None  # noqa: S101 - only a query of a kind can need an index
+        name = (needed.ancestor, needed.components)
+        self._indexes.read_without[name] = self._indexes.read_without.get(name, 0) + count
+        return self._indexes.read_without[name]
+
+    def whole_kind(self) -> IndexRange:
+        """Return the range that holds every entity of the kind."""
+        assert self._indexes is not None  # noqa: S101 - likewise
+        return IndexRange(self._indexes.by_key.id, b"", EVERYWHERE)
 
     def candidates(self, conjunction: Conjunction) -> Iterator[IndexRange]:
         """Yield ranges each of which holds, in whatever order, every entity that meets a conjunction."""

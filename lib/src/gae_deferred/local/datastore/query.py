@@ -83,6 +83,33 @@ class Query:
         for row in itertools.product(*columns):
             yield b"".join(row)
 
+    def of_entities(self) -> "Query":
+        """Return the query whose positions are this one's up to the key: one or more results begin with each.
+
+        It is this query itself, unless a projection sorts by properties after the key.
+        """
+        place = [name for name, _ in self.order].index(KEY) + 1
+        if place == len(self.order):
+            return self
+        names = (name for name, _ in self.order[place:])
+        low, high = (self._before_properties(bound, place) for bound in self.bounds)
+        return dataclasses.replace(
+            self,
+            order=self.order[:place],
+            bounds=Interval(
+                low._replace(after=False) if low is not None else None,
+                high._replace(after=True) if high is not None else None,
+            ),
+            required=(*self.required, *names),
+        )
+
+    def _before_properties(self, bound: Bound | None, place: int) -> Bound | None:
+        """Return a bound without the components from ``place`` on; None if it is none, or at an end of everything."""
+        if bound is None or not bound.encoded:
+            return None
+        length = sum(map(len, self.split(bound.encoded)[:place]))
+        return bound._replace(encoded=bound.encoded[:length])
+
     def split(self, position: bytes) -> list[bytes]:
         """Return the components of a position, as encoded values: the inverted ones set right."""
         parts = []

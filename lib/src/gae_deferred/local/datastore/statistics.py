@@ -87,9 +87,11 @@ class Counted:
 
     Parameters:
         version: the last commit when the counting began.
+        edition: the indexes that there were, likewise.
     """
 
     version: int
+    edition: int
     entities: dict[Subject, Tally] = field(default_factory=dict)
     values: dict[Subject, Tally] = field(default_factory=dict)
     composites: dict[Subject, Tally] = field(default_factory=dict)
@@ -245,7 +247,8 @@ class Statistics:
     async def _current(self, scope: tuple[str, str]) -> Counted:
         """Return what there is now, or was when the counting under way began."""
         counted = self._counted.get(scope)
-        if counted is not None and counted.version == self._entities.last_version():
+        now = self._entities.last_version(), self._entities.indexes.edition
+        if counted is not None and (counted.version, counted.edition) == now:
             return counted
         task = self._running.get(scope)
         if task is None:
@@ -254,7 +257,7 @@ class Statistics:
         return await asyncio.shield(task)  # when a client gives up, the next finds what it was waiting for
 
     async def _count(self, scope: tuple[str, str]) -> Counted:
-        counted = Counted(self._entities.last_version())
+        counted = Counted(self._entities.last_version(), self._entities.indexes.edition)
         for partition in [found for found in self._entities.partitions() if found[:2] == scope]:
             await self._count_partition(counted, partition)
         self._counted[scope] = counted
