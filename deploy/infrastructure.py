@@ -58,7 +58,7 @@ class Infrastructure:
 
 
 def find(project: str, region: str = DEFAULT_REGION, services: Iterable[str] = ("default",)) -> Infrastructure:
-    """Return what Terraform's state says of a project, or where there is no state here, what it names things by default.
+    """Return what Terraform's state says of a project, or where there is none, what things are called by default.
 
     Raises:
         InfrastructureError: there is state, but it cannot be read.
