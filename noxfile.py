@@ -23,6 +23,8 @@ SAMPLES = ("flask", "django", "wsgi")
 NODE_CLIENT_TEST = "tests/local/cloud_tasks/test_node_client.py"  # needs what only the session clients installs
 
 TEST_TOOLS = ["hypothesis~=6.168", "pytest~=9.2", "pytest-asyncio~=1.5", "pytest-timeout~=2.4", "requests~=2.34"]
+DEPLOY_TOOLS = ["jinja2~=3.1", "packaging>=24", "pathspec~=1.1", "rich~=15.0", "uv==0.13.9"]
+BUNDLED_SDK = "appengine-python-standard==3.1.0"
 BENCH_TOOLS = ["rich~=15.0"]
 LINT_TOOLS = ["mypy==2.4.1", "ruff==0.17.6"]
 TYPE_STUBS = [
@@ -124,6 +126,63 @@ def lint(session: nox.Session) -> None:
             session.warn("Terraform is not installed: how infra/ is formatted was not checked.")
 
 
+@nox.session(name="deploy-flask")
+def deploy_flask(session: nox.Session) -> None:
+    """Deploy the Flask sample to App Engine. After --: --project, --dry-run, --promote; --help explains them all."""
+    deploy(session, "deploy", "flask")
+
+
+@nox.session(name="deploy-django")
+def deploy_django(session: nox.Session) -> None:
+    """Deploy the Django sample to App Engine. Its DJANGO_SECRET_KEY is taken from your environment."""
+    deploy(session, "deploy", "django", "--env", "DJANGO_SECRET_KEY")
+
+
+@nox.session(name="deploy-wsgi")
+def deploy_wsgi(session: nox.Session) -> None:
+    """Deploy the sample without a framework to App Engine."""
+    deploy(session, "deploy", "wsgi")
+
+
+@nox.session(name="e2e-flask")
+def e2e_flask(session: nox.Session) -> None:
+    """Deploy the Flask sample without traffic, test it on App Engine, and remove it. After --: --project."""
+    deploy(session, "e2e", "flask")
+
+
+@nox.session(name="e2e-django")
+def e2e_django(session: nox.Session) -> None:
+    """Do the same with the Django sample."""
+    deploy(session, "e2e", "django", "--random-env", "DJANGO_SECRET_KEY")
+
+
+@nox.session(name="e2e-wsgi")
+def e2e_wsgi(session: nox.Session) -> None:
+    """Do the same with the sample without a framework."""
+    deploy(session, "e2e", "wsgi")
+
+
+@nox.session(name="e2e-clean-up")
+def e2e_clean_up(session: nox.Session) -> None:
+    """Remove what such a test could not remove. After --: --version, --project."""
+    install(session, *DEPLOY_TOOLS, *TEST_TOOLS)
+    session.run("python", "-m", "deploy", "clean-up", *session.posargs)
+
+
+@nox.session(name="deploy-check")
+def deploy_check(session: nox.Session) -> None:
+    """Test what deploys: templates, staging, what e2e does when things fail; with gcloud, each of its command lines."""
+    install(session, *DEPLOY_TOOLS, *TEST_TOOLS)
+    sdk = Path(session.virtualenv.location, "bundled-sdk")  # in an environment of its own: it has a package google, too
+    if not sdk.exists():
+        session.run("uv", "venv", "--quiet", str(sdk))
+        session.run("uv", "pip", "install", "--quiet", "--python", str(sdk), BUNDLED_SDK)
+    session.env["BUNDLED_SDK_PYTHON"] = str(sdk / "bin" / "python")
+    session.run("pytest", *(session.posargs or ["tests/deploy"]))
+    if not shutil.which("gcloud"):
+        session.warn("gcloud is not installed: whether it takes the command lines was not checked.")
+
+
 def dev(session: nox.Session, sample: str) -> None:
     """Serve one sample until Ctrl-C."""
     install(session, *requirements(sample))
@@ -134,6 +193,20 @@ def dev(session: nox.Session, sample: str) -> None:
         interrupt_timeout=15,
         terminate_timeout=5,
     )
+
+
+def deploy(session: nox.Session, command: str, sample: str, *arguments: str) -> None:
+    """Run a command of deploy/ for one sample, or for the app that --app-dir names in the arguments after ``--``."""
+    install(session, *DEPLOY_TOOLS, *TEST_TOOLS)
+    with session.chdir(session.invoked_from):  # what --app-dir is relative to
+        session.run(
+            *["python", "-m", "deploy", command, "--app-dir", str(ROOT / "samples" / sample), *arguments],
+            *session.posargs,
+            env={"PYTHONPATH": str(ROOT)},
+            # After Ctrl-C a deploy that has begun is waited for, and what it made is removed.
+            interrupt_timeout=1200,
+            terminate_timeout=1200,
+        )
 
 
 def run_tests(session: nox.Session) -> None:

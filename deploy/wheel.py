@@ -1,7 +1,9 @@
 """The library as a wheel, which a staged app brings along."""
 
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import uv
@@ -25,8 +27,10 @@ def build(into: Path, sources: Path = LIB) -> Path:
     Raises:
         StagingError: it cannot be built; the message is that of the build.
     """
-    run_uv("build", "--quiet", "--wheel", "--python", sys.executable, "--out-dir", str(into), str(sources))
-    return next(into.glob("*.whl"))
+    with tempfile.TemporaryDirectory() as folder:  # where uv leaves other files, too
+        run_uv("build", "--quiet", "--wheel", "--python", sys.executable, "--out-dir", folder, str(sources))
+        built = next(Path(folder).glob("*.whl"))
+        return Path(shutil.copy(built, into))
 
 
 def run_uv(*arguments: str) -> str:

@@ -1,0 +1,156 @@
+"""A version that is deployed to be tested, and removed again whatever happens."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.errors import CleanUpError, DeployError
+from deploy.gcloud import Gcloud, GcloudError, ask, ask_json, stop, watch
+from deploy.infrastructure import Infrastructure
+from deploy.interruption import Interruption
+from deploy.leftovers import Leftovers
+from deploy.report import Report
+from deploy.staging import stage
+from deploy.variables import Variables
+
+ROOT = Path(__file__).parent.parent
+
+READY_PATH = "/counter/get"
+"""What answers 200 when the app has started, and can reach Datastore."""
+
+REQUEST_TIMEOUT = 60.0
+"""Seconds that one request may take: a new instance needs some of them to start."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One deploy with its tests.
+
+    Parameters:
+        app_dir: folder of the app.
+        variables: for its app.yaml.
+        infrastructure: of the project.
+        version: a name that no other run has.
+        kept: whether the version cannot be deleted afterwards, as the first of the service default.
+        arguments: for pytest.
+        deploy_timeout: seconds that App Engine may take to build and start it.
+        answer_timeout: seconds that it may take then until it answers.
+    """
+
+    app_dir: Path
+    variables: Variables
+    infrastructure: Infrastructure
+    version: str
+    kept: bool = False
+    arguments: tuple[str, ...] = ()
+    deploy_timeout: float = 1200.0
+    answer_timeout: float = 180.0
+
+    def run(self, report: Report) -> None:
+        """Deploy, test and clean up.
+
+        Raises:
+            DeployError: the deploy or a test failed; everything has been cleaned up, or reported if it could not be.
+            CleanUpError: all went well, but something could not be removed.
+            KeyboardInterrupt: somebody pressed Ctrl-C; likewise cleaned up.
+        """
+        gcloud = Gcloud(self.infrastructure.project)
+        leftovers = Leftovers(gcloud, self.infrastructure, self.variables.service, self.version, self.kept)
+
+        def still_here() -> None:
+            report.say(f"Cleaning up, which must not be stopped half-way. If it has to be: {leftovers.command()}")
+
+        with Interruption(still_here) as interruption, tempfile.TemporaryDirectory(prefix="staged-") as folder:
+            with report.step(f"staged {self.app_dir}"):
+                staged = stage(self.app_dir, Path(folder), self.variables)
+            try:
+                try:
+                    self._deploy_and_test(gcloud, staged.folder, report)
+                finally:
+                    interruption.stop_stopping()
+            finally:
+                report.headline("Clean-up")
+                left = leftovers.remove(report)
+        if left:
+            raise CleanUpError("The tests passed, but not everything could be removed: see above.")
+
+    def _deploy_and_test(self, gcloud: Gcloud, folder: Path, report: Report) -> None:
+        report.headline(f"Deploy of version {self.version}, which gets no traffic but the tests'")
+        command = gcloud.deploy(folder / "app.yaml", self.version, promote=False)
+        try:
+            watch(command, self.deploy_timeout)
+        except GcloudError as error:
+            raise DeployError(f"The deploy failed. {error}") from error
+        url = ask_json(gcloud.describe_version(self.version, self.variables.service))["versionUrl"]
+        try:
+            with report.step(f"{url} answers"):
+                wait_until_it_answers(url, self.answer_timeout)
+            report.headline("Tests, which wait for tasks that are due in one and in two minutes")
+            self._test(url)
+        except DeployError:
+            self._show_logs(gcloud, report)
+            raise
+
+    def _test(self, url: str) -> None:
+        options = ["--base-url", url, "--project", self.infrastructure.project, "--app-version", self.version]
+        place = ["--location", self.infrastructure.region, "--queue", "default"]
+        pytest = [sys.executable, "-m", "pytest", "tests/e2e", *options, *place, *self.arguments]
+        process = subprocess.Popen(pytest, cwd=ROOT, stdin=subprocess.DEVNULL, text=True)  # noqa: S603 (our tests)
+        try:
+            code = process.wait()
+        except BaseException:
+            stop(process)
+            raise
+        if code != 0:
+            raise DeployError(f"The tests failed: pytest ended with exit code {code}.")
+
+    def _show_logs(self, gcloud: Gcloud, report: Report) -> None:
+        report.headline(f"Log of version {self.version}")
+        try:
+            report.say(ask(gcloud.logs(self.version, self.variables.service)).rstrip() or "(nothing was logged)")
+        except GcloudError as error:
+            report.problem(f"The log cannot be read. {error}")
+
+
+def wait_until_it_answers(url: str, within: float) -> None:
+    """Wait until a version has started.
+
+    Parameters:
+        url: of the version.
+        within: seconds after which it is given up.
+
+    Raises:
+        DeployError: it has not answered, or not with 200; the message has its last answer.
+    """
+    deadline = time.monotonic() + within
+    while True:
+        answer = _answer(url + READY_PATH)
+        if answer == "":
+            return
+        if time.monotonic() > deadline:
+            raise DeployError(f"{url} has not answered within {within:.0f} s. The last try: {answer}")
+        time.sleep(min(1.0, within / 10))
+
+
+def _answer(url: str) -> str:
+    """Return what is wrong with the answer to a GET; ``""`` if it is 200."""
+    if not url.startswith(("https://", "http://")):
+        raise DeployError(f"{url!r} is not the URL of a version")
+    try:
+        with urllib.request.urlopen(url, timeout=REQUEST_TIMEOUT) as response:  # noqa: S310 (looked at above)
+            return "" if response.status == 200 else f"status {response.status}"
+    except urllib.error.HTTPError as error:
+        return f"status {error.code}"
+    except OSError as error:
+        return str(error)
+
+
+def emulators() -> list[str]:
+    """Return the variables that send the tests to a local cloud, for those who have forgotten that they are set."""
+    return [name for name in ("CLOUD_TASKS_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST") if os.environ.get(name)]

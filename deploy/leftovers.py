@@ -1,0 +1,128 @@
+"""What a version leaves in a project, and how it is removed: its tasks, the version itself, its data."""
+
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deploy.gcloud import Gcloud, GcloudError, ask, ask_json
+from deploy.infrastructure import Infrastructure
+from deploy.report import Report
+
+if TYPE_CHECKING:  # Google's clients take a second to load, and more to be installed: only what uses them needs them
+    from google.cloud import tasks_v2
+
+COUNTER_KIND = "Counter"
+"""Datastore kind of the samples, whose entities have the names of versions as ids (samples/flask/counter.py)."""
+
+DELETE_TIMEOUT = 600.0
+"""Seconds that App Engine may take to finish a deploy that was interrupted, or to delete a version."""
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """Everything that is left of one version.
+
+    Receipts of tasks that ran once are left to the TTL policy of ``infra/``: they name tasks, not versions.
+
+    Parameters:
+        gcloud: command lines for the project.
+        infrastructure: where the queues are.
+        service: of the version.
+        version: its name.
+        kept: the version itself is to stay, because App Engine never gives up the last one of the service default.
+    """
+
+    gcloud: Gcloud
+    infrastructure: Infrastructure
+    service: str
+    version: str
+    kept: bool = False
+
+    def remove(self, report: Report) -> list[str]:
+        """Remove everything, and go on where something cannot be removed.
+
+        Returns:
+            What could not be removed, each with the reason and the command that does it. It has been reported, too.
+        """
+        # Tasks first: once their version is gone, Cloud Tasks would bring them to the version that serves visitors.
+        left = [*self._remove("its tasks", self._delete_tasks, report)]
+        if self.kept:
+            report.say(f"Version {self.version} stays: it is the only one of the service {self.service}.")
+        else:
+            left += self._remove(f"version {self.version}", self._delete_version, report)
+        left += self._remove("its data", self._delete_counter, report)
+        return left
+
+    def command(self) -> str:
+        """Return the command that does this again."""
+        version = ["--service", self.service, "--version", self.version]
+        where = ["--project", self.gcloud.project, "--location", self.infrastructure.region]
+        return shlex.join(["nox", "-s", "e2e-clean-up", "--", *version, *where])
+
+    def _remove(self, what: str, remove: Callable[[], None], report: Report) -> Iterator[str]:
+        try:
+            with report.step(f"removed {what}"):
+                remove()
+        except Exception as error:  # noqa: BLE001 (whatever it is, the rest is to be removed, too, and it is told)
+            problem = self._explain(what, error)
+            report.problem(problem)
+            yield problem
+
+    def _explain(self, what: str, error: Exception) -> str:
+        said = error.said if isinstance(error, GcloudError) else str(error)
+        by_hand = self.command()
+        if what.startswith("version"):
+            by_hand = shlex.join(self.gcloud.delete_version(self.version, self.service))
+            if "currently serving" in said or "may not be deleted" in said:
+                what += ", because it is serving: give its traffic to another version first"
+        return f"Could not remove {what}. To do it by hand: {by_hand}\n{said.strip()}"
+
+    def _delete_version(self) -> None:
+        for operation in ask_json(self.gcloud.pending_operations(), apart=True):
+            if f"/versions/{self.version}" in str(operation):
+                # It fails if the deploy does, which is as well: then there is nothing to delete.
+                with suppress(GcloudError):
+                    ask(self.gcloud.wait_for_operation(operation["id"]), DELETE_TIMEOUT, apart=True)
+        ask(self.gcloud.delete_version(self.version, self.service), DELETE_TIMEOUT, apart=True)
+
+    def _delete_tasks(self) -> None:
+        from google.api_core.exceptions import NotFound
+
+        client = _tasks_client()
+
+        def delete(name: str) -> None:
+            with suppress(NotFound):  # it has run meanwhile
+                client.delete_task(name=name)
+
+        for queue in self.infrastructure.queues:
+            parent = client.queue_path(self.gcloud.project, self.infrastructure.region, queue)
+            tasks = list(client.list_tasks(request={"parent": parent, "page_size": 1000}))
+            names = [task.name for task in tasks if self._is_ours(task)]
+            with ThreadPoolExecutor(8) as threads:
+                list(threads.map(delete, names))
+
+    def _is_ours(self, task: "tasks_v2.Task") -> bool:
+        routing = task.app_engine_http_request.app_engine_routing
+        return (routing.service or "default") == self.service and routing.version == self.version
+
+    def _delete_counter(self) -> None:
+        from google.cloud import datastore
+
+        client = datastore.Client(project=self.gcloud.project)
+        client.delete(client.key(COUNTER_KIND, self.version))
+
+
+def _tasks_client() -> "tasks_v2.CloudTasksClient":
+    """Return a client of Cloud Tasks, or of the local one that ``CLOUD_TASKS_EMULATOR_HOST`` names."""
+    import grpc
+    from google.cloud import tasks_v2
+    from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
+
+    local = os.environ.get("CLOUD_TASKS_EMULATOR_HOST")
+    if not local:
+        return tasks_v2.CloudTasksClient()
+    return tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=grpc.insecure_channel(local)))

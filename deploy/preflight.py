@@ -1,0 +1,172 @@
+"""What a project must have before something is deployed to it, and how to mend what is missing."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from deploy.errors import UsageError
+from deploy.gcloud import Command, Gcloud, GcloudError, ask, ask_json
+from deploy.infrastructure import Infrastructure
+from deploy.report import Report
+
+APIS = (
+    "appengine.googleapis.com",
+    "artifactregistry.googleapis.com",
+    "cloudbuild.googleapis.com",
+    "cloudtasks.googleapis.com",
+    "datastore.googleapis.com",
+    "firestore.googleapis.com",
+    "iam.googleapis.com",
+    "secretmanager.googleapis.com",
+)
+"""What a deploy, and then the app, calls. ``infra/`` enables more, for what it makes itself."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The checks for one service of one project.
+
+    Parameters:
+        gcloud: command lines for the project.
+        infrastructure: what should be there.
+        service: of App Engine.
+        report: told what is well.
+    """
+
+    gcloud: Gcloud
+    infrastructure: Infrastructure
+    service: str
+    report: Report
+
+    def check(self, client_libraries: bool) -> None:
+        """Make sure that a deploy can succeed.
+
+        Parameters:
+            client_libraries: whether Google's client libraries are used here, too, which log in by themselves.
+
+        Raises:
+            UsageError: it cannot; the message says how to mend it. Everything that Terraform makes is looked at before.
+        """
+        self._tool()
+        self._login(client_libraries)
+        self._project()
+        self._apis()
+        missing = [problem for look in self._infrastructure() for problem in look()]
+        if missing:
+            apply = f"nox -s infra-apply -- --project {self.gcloud.project}"
+            lines = "\n".join(f"- {problem}" for problem in missing)
+            raise UsageError(f"Project {self.gcloud.project} is not ready. `{apply}` makes what is missing:\n{lines}")
+
+    def service_is_new(self) -> bool:
+        """Tell whether nothing has been deployed to the service yet."""
+        return self.service not in ask(self.gcloud.services()).split()
+
+    def _tool(self) -> None:
+        version = ask_json(self.gcloud.tool_version()).get("Google Cloud SDK", "of unknown version")
+        self.report.done(f"gcloud {version}")
+
+    def _login(self, client_libraries: bool) -> None:
+        self._must(self.gcloud.login(), "gcloud is not logged in, or its login has expired. Run: gcloud auth login")
+        if client_libraries:
+            mend = (
+                "Google's client libraries, with which the tests look into the queue, are not logged in. "
+                "Run: gcloud auth application-default login"
+            )
+            self._must(self.gcloud.application_default_login(), mend)
+        self.report.done("credentials")
+
+    def _project(self) -> None:
+        mend = (
+            f"There is no project {self.gcloud.project!r}, or your account may not see it. "
+            "`gcloud projects list` shows those that it may see; `gcloud auth login` changes the account."
+        )
+        self._must(self.gcloud.describe_project(), mend)
+        self.report.done(f"project {self.gcloud.project}")
+
+    def _apis(self) -> None:
+        mend = f"The APIs of {self.gcloud.project} cannot be listed: your account needs the role Service Usage Viewer."
+        enabled = self._must(self.gcloud.enabled_apis(), mend).split()
+        missing = [api for api in APIS if api not in enabled]
+        if missing:
+            project = self.gcloud.project
+            raise UsageError(
+                f"Project {project} has not enabled {', '.join(missing)}.\n"
+                f"Run: nox -s infra-apply -- --project {project}\n"
+                f"or:  gcloud services enable {' '.join(missing)} --project={project}"
+            )
+        self.report.done("APIs")
+
+    def _infrastructure(self) -> list[Callable[[], Iterator[str]]]:
+        return [self._app, self._database, self._queues, self._secret, self._service_account]
+
+    def _app(self) -> Iterator[str]:
+        try:
+            app = ask_json(self.gcloud.describe_app())
+        except GcloudError as error:
+            yield f"there is no App Engine application. gcloud says: {error.said.strip()}"
+            return
+        wanted = self.infrastructure.app_engine_location
+        if app.get("locationId") != wanted:
+            yield (
+                f"the App Engine application is in {app.get('locationId')}, not in {wanted}: "
+                "name its place (--location); it can never be moved"
+            )
+        elif app.get("servingStatus") != "SERVING":
+            yield f"the App Engine application is {app.get('servingStatus')}: enable it in the console, under Settings"
+        else:
+            self.report.done(f"App Engine application in {wanted}")
+
+    def _database(self) -> Iterator[str]:
+        name = self.infrastructure.database
+        try:
+            database = ask_json(self.gcloud.describe_database(name))
+        except GcloudError as error:
+            yield f"there is no database {name}. gcloud says: {error.said.strip()}"
+            return
+        if database.get("type") != "DATASTORE_MODE":
+            yield f"the database {name} is in {database.get('type')}, and must be in DATASTORE_MODE"
+        else:
+            self.report.done(f"database {name} in Datastore mode")
+
+    def _queues(self) -> Iterator[str]:
+        for name in self.infrastructure.queues:
+            try:
+                queue = ask_json(self.gcloud.describe_queue(name, self.infrastructure.region))
+            except GcloudError as error:
+                region = self.infrastructure.region
+                yield f"there is no queue {name} in {region}. gcloud says: {error.said.strip()}"
+                continue
+            if queue.get("state") != "RUNNING":
+                yield f"the queue {name} is {queue.get('state')}: `gcloud tasks queues resume {name}` lets tasks run"
+            else:
+                self.report.done(f"queue {name} in {self.infrastructure.region}")
+
+    def _secret(self) -> Iterator[str]:
+        name = self.infrastructure.signing_keys_secret.rpartition("/")[2]
+        try:
+            versions = ask(self.gcloud.enabled_secret_versions(name)).split()
+        except GcloudError as error:
+            yield f"there is no secret {name} with the signing keys. gcloud says: {error.said.strip()}"
+            return
+        if versions:
+            self.report.done(f"secret {name}")
+        else:
+            yield f"the secret {name} has no version that is enabled, so there is no key to sign with"
+
+    def _service_account(self) -> Iterator[str]:
+        email = self.infrastructure.service_accounts.get(self.service)
+        if email is None:
+            yield f"there is no service account for the service {self.service}: name the service in infra/"
+            return
+        try:
+            ask(self.gcloud.describe_service_account(email))
+        except GcloudError as error:
+            yield f"there is no service account {email}. gcloud says: {error.said.strip()}"
+            return
+        self.report.done(f"service account {email}")
+
+    def _must(self, command: Command, mend: str) -> str:
+        """Return what a command prints, or say how to mend that it failed."""
+        try:
+            return ask(command)
+        except GcloudError as error:
+            raise UsageError(f"{mend}\ngcloud says: {error.said.strip()}") from error
