@@ -1,0 +1,59 @@
+"""What App Engine gives a version: its names, and the environment variables of its instances."""
+
+import secrets
+from dataclasses import dataclass
+
+from deploy.instance_settings import InstanceSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """A version of a service, as it would be on App Engine.
+
+    Attributes:
+        settings: from its app.yaml.
+        project: the project's id.
+        name: of the version.
+    """
+
+    settings: InstanceSettings
+    project: str
+    name: str
+
+    @property
+    def host(self) -> str:
+        """The name by which clients find this version.
+
+        Apps since 2020 have a region in it; without one it is shorter, and as good ("How requests are routed").
+        """
+        return f"{self.name}-dot-{self.settings.service}-dot-{self.default_host}"
+
+    @property
+    def default_host(self) -> str:
+        """The name by which clients find the default version of the default service."""
+        return f"{self.project}.appspot.com"
+
+    def environment(self, port: int) -> dict[str, str]:
+        """Return the environment variables of a new instance.
+
+        They are those of the documentation, "Python runtime environment: environment variables", which app.yaml cannot
+        replace, those of app.yaml, and ``PYTHONUNBUFFERED``, which Google's buildpack for Python sets
+        (GoogleCloudPlatform/buildpacks, cmd/python/runtime) and app.yaml can replace.
+
+        Parameters:
+            port: where the app has to listen.
+        """
+        return {
+            "PYTHONUNBUFFERED": "TRUE",
+            **self.settings.environment,
+            "GAE_APPLICATION": f"s~{self.project}",
+            "GAE_DEPLOYMENT_ID": str(secrets.randbits(60)),
+            "GAE_ENV": "standard",
+            "GAE_INSTANCE": secrets.token_hex(32),
+            "GAE_MEMORY_MB": str(self.settings.memory),
+            "GAE_RUNTIME": self.settings.runtime,
+            "GAE_SERVICE": self.settings.service,
+            "GAE_VERSION": self.name,
+            "GOOGLE_CLOUD_PROJECT": self.project,
+            "PORT": str(port),
+        }

@@ -1,0 +1,172 @@
+"""An instance of a version on this machine: its process, what it finds around it, and its log."""
+
+import asyncio
+import re
+import signal
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.app_engine import Version
+from deploy.errors import DeployError
+from deploy.process import Process, running
+
+START_TIMEOUT = 60.0
+"""Seconds until an instance listens."""
+
+_POLL = 0.05
+_HELD_BACK = {"DEFERRED_SIGNING_KEYS_SECRET"}
+"""Variables of app.yaml that only work where there is a Secret Manager."""
+
+_ADVICE = {
+    r"ModuleNotFoundError: No module named '([^']+)'": (
+        "The app imports {0}. If that is a package, add it to the app's requirements.txt; if it is a file of the app, "
+        ".gcloudignore must not name it."
+    ),
+    r"FileNotFoundError: .*?'([^']+)'": (
+        "The app looks for {0}. If that is a file of the app, .gcloudignore must not name it; what the app makes "
+        "itself belongs into /tmp."
+    ),
+    r"(?:Read-only file system|Permission denied): '([^']+)'": (
+        "The app writes to {0}, and App Engine lets it write to /tmp alone."
+    ),
+    r"Failed to find attribute '([^']+)' in '([^']+)'": "The entrypoint serves {1}:{0}, but {1} has no {0}.",
+    r"sh: .*?([\w./-]+): not found": (
+        "The entrypoint runs {0}, which is not there. If a package brings it, add that to the app's requirements.txt."
+    ),
+}
+"""What to do about what an instance's log says, the first that fits."""
+
+
+class InstanceError(DeployError):
+    """The instance does not do what App Engine asks of it. Its log may say why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """The folders of an instance, and its log.
+
+    Attributes:
+        app: the app's files. The instance is started in it.
+        packages: the virtual environment.
+        home: an empty folder, which nobody may write to either.
+        temporary: the only folder that may be written to, in place of ``/tmp``.
+        log: a file for what the instance prints.
+    """
+
+    app: Path
+    packages: Path
+    home: Path
+    temporary: Path
+    log: Path
+
+
+class Instance:
+    """A running instance.
+
+    Parameters:
+        process: of the entrypoint.
+        port: where it has to listen.
+        log: the file with what it prints.
+    """
+
+    def __init__(self, process: Process, port: int, log: Path) -> None:
+        self._process = process
+        self._port = port
+        self._log = log
+
+    async def listens(self) -> None:
+        """Wait until it listens.
+
+        Raises:
+            InstanceError: it does not.
+        """
+        ended = asyncio.ensure_future(self.ends())
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + START_TIMEOUT
+        try:
+            while not await _is_open(self._port):
+                if ended.done():
+                    ended.result()
+                if loop.time() > deadline:
+                    raise InstanceError(
+                        f"The entrypoint runs, but nothing listens on $PORT ({self._port}) after {START_TIMEOUT:g} s: "
+                        "it has to name $PORT, as in `gunicorn --bind :$PORT main:app`."
+                    )
+                await asyncio.wait({ended}, timeout=_POLL)
+        finally:
+            ended.cancel()
+
+    async def ends(self) -> None:
+        """Wait until it has ended by itself, which it should not.
+
+        Raises:
+            InstanceError: it has.
+        """
+        code = await self._process.wait()
+        raise InstanceError(f"The instance has ended by itself, with exit code {code}. {self.advice()}".rstrip())
+
+    def advice(self) -> str:
+        """Return what to do about the last thing that its log complains of, or nothing."""
+        log = self._log.read_text(errors="replace")
+        found = [
+            (match.start(), text.format(*match.groups()))
+            for regex, text in _ADVICE.items()
+            for match in _all(regex, log)
+        ]
+        return max(found)[1] if found else ""
+
+
+@asynccontextmanager
+async def start(version: Version, place: Place, port: int, stand_ins: Mapping[str, str]) -> AsyncIterator[Instance]:
+    """Run an instance in a block.
+
+    Parameters:
+        version: of what.
+        place: where.
+        port: where it has to listen.
+        stand_ins: environment variables for what is not here as it is on App Engine.
+    """
+    with place.log.open("wb") as log:
+        async with running(
+            ["sh", "-c", f"exec {version.settings.entrypoint}"],
+            cwd=place.app,
+            environment=_environment(version, place, port) | dict(stand_ins),
+            output=log,
+            stop_with=signal.SIGTERM,
+        ) as process:
+            yield Instance(process, port, place.log)
+
+
+def _environment(version: Version, place: Place, port: int) -> dict[str, str]:
+    """Return what App Engine sets, and what a process needs on any machine; nothing of the developer's own."""
+    given = {name: value for name, value in version.environment(port).items() if name not in _HELD_BACK}
+    return given | {
+        "PATH": f"{place.packages / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(place.home),
+        "TMPDIR": str(place.temporary),
+        "PYTHONDONTWRITEBYTECODE": "1",  # on App Engine, it cannot be written
+        "PYTHONNOUSERSITE": "1",
+    }
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+async def _is_open(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def _all(regex: str, text: str) -> list[re.Match[str]]:
+    return list(re.finditer(regex, text))

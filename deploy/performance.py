@@ -1,0 +1,177 @@
+"""An uploaded app, run as App Engine would run it: an instance, the front before it, the local cloud behind it."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from deploy import instance
+from deploy.app_engine import Version
+from deploy.errors import DeployError
+from deploy.front import Front
+from deploy.instance import Instance, Place
+from deploy.read_only_folder import ReadOnlyFolder
+from gae_deferred.local.cloud import LocalCloud, Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Where the app can be reached, and its queue.
+
+    Attributes:
+        url: of the front's door for everybody.
+        tasks_host: ``host:port`` of the local Cloud Tasks.
+        location: of the queues.
+        stand_ins: the environment variables of the instance that are not App Engine's.
+    """
+
+    url: str
+    tasks_host: str
+    location: str
+    stand_ins: Mapping[str, str]
+
+
+Check = Callable[[Stage], Awaitable[None]]
+"""Tests the app, and raises a :class:`DeployError` if it is not as it should be."""
+
+
+class RehearsalError(DeployError):
+    """The app would not run on App Engine as it should. The message says what is wrong."""
+
+
+async def perform(version: Version, place: Place, location: str, check: Check) -> None:
+    """Run an app, and check it.
+
+    Parameters:
+        version: what to run.
+        place: its folders, with the packages installed.
+        location: of the queues.
+        check: called when the instance is ready for requests.
+
+    Raises:
+        RehearsalError: the message says what is wrong, a line for each thing.
+    """
+    problems: list[str] = []
+    untouchable = [ReadOnlyFolder(place.app), ReadOnlyFolder(place.home)]
+    try:
+        try:
+            await _run(version, place, location, check)
+        except DeployError as error:
+            problems.append(str(error))
+        problems += _writes(untouchable)
+    finally:
+        for folder in untouchable:
+            folder.release()
+    if problems:
+        raise RehearsalError("\n".join(problems))
+
+
+async def _run(version: Version, place: Place, location: str, check: Check) -> None:
+    port = instance.free_port()
+    async with AsyncExitStack() as stack:
+        front = await stack.enter_async_context(
+            Front(instance_port=port, host=version.host, default_host=version.default_host)
+        )
+        cloud = await stack.enter_async_context(LocalCloud(_cloud_options(version, place, location, front)))
+        stand_ins = _stand_ins(version, cloud)
+        served = await stack.enter_async_context(instance.start(version, place, port, stand_ins))
+        stack.push_async_callback(cloud.stop_tasks)  # before the instance: a task that runs may end
+        await served.listens()
+        await _unless_it_ends(served, _begin(version, front))
+        await cloud.run_tasks()
+        stage = Stage(url=front.outside_url, tasks_host=cloud.tasks_address, location=location, stand_ins=stand_ins)
+        await _unless_it_ends(served, check(stage))
+
+
+def _cloud_options(version: Version, place: Place, location: str, front: Front) -> Options:
+    """Return the local cloud's options: as strict as the real one, and with nothing that outlives the rehearsal."""
+    queue_yaml, index_yaml = place.app / "queue.yaml", place.app / "index.yaml"
+    return Options(
+        tasks_port=0,
+        tasks_rest_port=0,
+        datastore_port=0,
+        app_url=front.inside_url,
+        project=version.project,
+        location=location,
+        queue_yaml=queue_yaml if queue_yaml.exists() else None,
+        index_yaml=index_yaml if index_yaml.exists() else None,
+        require_indexes=True,
+    )
+
+
+def _stand_ins(version: Version, cloud: LocalCloud) -> dict[str, str]:
+    """Return the environment variables by which an instance here differs from one on App Engine."""
+    given = {
+        "CLOUD_TASKS_EMULATOR_HOST": cloud.tasks_address,
+        "DATASTORE_EMULATOR_HOST": cloud.datastore_address,
+        # For the key in Secret Manager. Also where the app has none there: the instance's own port is open to the
+        # network, past the front, as long as its entrypoint is the one for App Engine.
+        "DEFERRED_SIGNING_KEYS": f"rehearsal:{secrets.token_hex(32)}",
+    }
+    if "DEFERRED_LOCATION" not in version.settings.environment:
+        given["DEFERRED_LOCATION"] = cloud.options.location  # for the metadata server, which would tell it
+    return given
+
+
+async def _begin(version: Version, front: Front) -> None:
+    """Make the first request of an instance, which App Engine makes itself.
+
+    With manual and basic scaling, 404 starts the instance, too ("How instances are managed").
+    """
+    if version.settings.scaling != "automatic":
+        status = await front.call("/_ah/start")
+        if not _is_success(status) and status != HTTPStatus.NOT_FOUND:
+            raise RehearsalError(
+                f"/_ah/start was answered with {status}, so App Engine would not use the instance: answer it with "
+                "200, or not at all (404)."
+            )
+    if version.settings.warmup:
+        status = await front.call("/_ah/warmup")
+        if not _is_success(status):
+            raise RehearsalError(
+                f"/_ah/warmup was answered with {status}: answer it with 200, as wrap_wsgi_app does, or take `warmup` "
+                "out of inbound_services in app.yaml."
+            )
+
+
+async def _unless_it_ends(served: Instance, work: Awaitable[None]) -> None:
+    """Wait for work to be done while an instance runs, and no longer.
+
+    Raises:
+        InstanceError: the instance has ended. That is why the work, perhaps, has failed.
+    """
+    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(served.ends())]
+    working, ending = tasks
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if working.done() and working.exception() is not None:
+            await _let_it_end(ending)
+        (ending if ending.done() else working).result()
+    finally:
+        await _cancel(tasks)
+
+
+async def _let_it_end(ending: "asyncio.Future[None]") -> None:
+    """Give an instance the moment that it takes to end after it has broken a connection."""
+    await asyncio.wait([ending], timeout=1.0)
+
+
+async def _cancel(tasks: "Sequence[asyncio.Future[None]]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_success(status: int) -> bool:
+    return 200 <= status < 300
+
+
+def _writes(folders: Sequence[ReadOnlyFolder]) -> list[str]:
+    """Return what was written to folders, each in a line."""
+    return [
+        f"The app wrote to its own disk: {change} (in {folder.path.name}/). On App Engine it can write to /tmp alone."
+        for folder in folders
+        for change in folder.changes()
+    ]
