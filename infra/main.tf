@@ -69,7 +69,8 @@ module "runtime_account" {
   project      = var.project
   service      = each.value
   account_id   = module.naming.account_ids[each.value]
-  queues       = module.queues.ids
+  region       = var.region
+  queues       = module.queues.names
   secret_id    = module.signing_keys.secret_id
   acts_as_self = contains(var.oidc_services, each.value)
   deployers    = var.deployers

@@ -35,7 +35,7 @@ output "queues" {
 
 output "sweep_environment" {
   description = "Environment variables that the service that sweeps needs: none if cron.yaml is the scheduler."
-  value       = one(module.sweep[*].environment) == null ? {} : one(module.sweep[*].environment)
+  value       = try(module.sweep[0].environment, {})
 }
 
 output "hostname" {

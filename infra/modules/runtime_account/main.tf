@@ -8,7 +8,7 @@ resource "google_service_account" "this" {
 resource "google_project_iam_member" "this" {
   for_each = toset([
     "roles/datastore.user",      # there is nothing smaller to give it on than the project
-    "roles/logging.logWriter",   #
+    "roles/logging.logWriter",   # for google-cloud-logging; what is printed is logged anyhow
     "roles/appengine.appViewer", # appengine.applications.get, which creating a task with an App Engine target needs
   ])
 
@@ -21,8 +21,8 @@ resource "google_cloud_tasks_queue_iam_member" "enqueuer" {
   for_each = var.queues
 
   project  = var.project
-  location = split("/", each.value)[3]
-  name     = each.key
+  location = var.region
+  name     = each.value
   role     = "roles/cloudtasks.enqueuer"
   member   = google_service_account.this.member
 }

@@ -13,9 +13,14 @@ variable "account_id" {
   type        = string
 }
 
+variable "region" {
+  description = "Where the queues are."
+  type        = string
+}
+
 variable "queues" {
-  description = "Full names, projects/P/locations/L/queues/NAME, of the queues that the service puts tasks into, by short name."
-  type        = map(string)
+  description = "Short names of the queues that the service puts tasks into."
+  type        = set(string)
 }
 
 variable "secret_id" {
