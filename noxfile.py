@@ -126,6 +126,24 @@ def lint(session: nox.Session) -> None:
             session.warn("Terraform is not installed: how infra/ is formatted was not checked.")
 
 
+@nox.session(name="rehearse-flask")
+def rehearse_flask(session: nox.Session) -> None:
+    """Run what a deploy of the Flask sample would upload as App Engine would, here, and test it. --help explains it."""
+    deploy(session, "rehearse", "flask")
+
+
+@nox.session(name="rehearse-django")
+def rehearse_django(session: nox.Session) -> None:
+    """Do the same with the Django sample."""
+    deploy(session, "rehearse", "django", "--random-env", "DJANGO_SECRET_KEY")
+
+
+@nox.session(name="rehearse-wsgi")
+def rehearse_wsgi(session: nox.Session) -> None:
+    """Do the same with the sample without a framework."""
+    deploy(session, "rehearse", "wsgi")
+
+
 @nox.session(name="deploy-flask")
 def deploy_flask(session: nox.Session) -> None:
     """Deploy the Flask sample to App Engine. After --: --project, --dry-run, --promote; --help explains them all."""
@@ -174,9 +192,8 @@ def deploy_check(session: nox.Session) -> None:
     """Test what deploys: templates, staging, what e2e does when things fail; with gcloud, each of its command lines."""
     install(session, *DEPLOY_TOOLS, *TEST_TOOLS)
     sdk = Path(session.virtualenv.location, "bundled-sdk")  # in an environment of its own: it has a package google, too
-    if not sdk.exists():
-        session.run("uv", "venv", "--quiet", str(sdk))
-        session.run("uv", "pip", "install", "--quiet", "--python", str(sdk), BUNDLED_SDK)
+    session.run("uv", "venv", "--quiet", "--allow-existing", str(sdk))
+    session.run("uv", "pip", "install", "--quiet", "--python", str(sdk), BUNDLED_SDK)
     session.env["BUNDLED_SDK_PYTHON"] = str(sdk / "bin" / "python")
     session.run("pytest", *(session.posargs or ["tests/deploy"]))
     if not shutil.which("gcloud"):

@@ -33,6 +33,9 @@ _ADVICE = {
         "The app writes to {0}, and App Engine lets it write to /tmp alone."
     ),
     r"Failed to find attribute '([^']+)' in '([^']+)'": "The entrypoint serves {1}:{0}, but {1} has no {0}.",
+    r"KeyError: '([A-Z][A-Z0-9_]*)'": (
+        "The app needs the environment variable {0}: give --env {0}=VALUE, here and when you deploy it."
+    ),
     r"sh: .*?([\w./-]+): not found": (
         "The entrypoint runs {0}, which is not there. If a package brings it, add that to the app's requirements.txt."
     ),
