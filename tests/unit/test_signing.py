@@ -40,10 +40,10 @@ def test_without_keys_nothing_is_signed(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_what_was_signed_is_verified():
-    assert signing.verify(sign(), "q", b"/u", b"b") is None
+    assert signing.verify(sign(), "q", "/u", b"b") is None
 
 
-@pytest.mark.parametrize("field", [("other", b"/u", b"b"), ("q", b"/other", b"b"), ("q", b"/u", b"other")])
+@pytest.mark.parametrize("field", [("other", "/u", b"b"), ("q", "/other", b"b"), ("q", "/u", b"other")])
 def test_another_queue_url_or_body_is_refused(field: tuple[str, bytes, bytes]):
     problem = signing.verify(sign(), *field)
     assert problem is not None
@@ -51,12 +51,12 @@ def test_another_queue_url_or_body_is_refused(field: tuple[str, bytes, bytes]):
 
 
 def test_a_byte_cannot_move_from_one_field_to_the_next():
-    assert signing.verify(sign("q", "/u", b"1:b"), "q", b"/u1", b":b") is not None
-    assert signing.verify(sign("q1", "/u", b"b"), "q", b"1/u", b"b") is not None
+    assert signing.verify(sign("q", "/u", b"1:b"), "q", "/u1", b":b") is not None
+    assert signing.verify(sign("q1", "/u", b"b"), "q", "1/u", b"b") is not None
 
 
 def test_a_percent_encoded_url_is_verified_as_it_arrives():
-    assert signing.verify(sign(url="/%C3%BC%2Fx"), "q", "/ü/x".encode(), b"b") is None
+    assert signing.verify(sign(url="/%C3%BC%2Fx"), "q", "/\xc3\xbc/x", b"b") is None
 
 
 def test_the_first_key_signs_and_every_key_verifies(monkeypatch: pytest.MonkeyPatch):
@@ -64,13 +64,13 @@ def test_the_first_key_signs_and_every_key_verifies(monkeypatch: pytest.MonkeyPa
     by_old = sign()
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", f"{NEW},{OLD}")
     assert sign().startswith("new:")
-    assert signing.verify(by_old, "q", b"/u", b"b") is None
+    assert signing.verify(by_old, "q", "/u", b"b") is None
 
 
 def test_a_key_that_was_taken_away_no_longer_verifies(monkeypatch: pytest.MonkeyPatch):
     signature = sign()
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", OLD)
-    problem = signing.verify(signature, "q", b"/u", b"b")
+    problem = signing.verify(signature, "q", "/u", b"b")
     assert problem is not None
     assert "'new'" in problem
 
@@ -78,11 +78,11 @@ def test_a_key_that_was_taken_away_no_longer_verifies(monkeypatch: pytest.Monkey
 def test_a_key_with_the_same_id_and_another_secret_does_not_verify(monkeypatch: pytest.MonkeyPatch):
     signature = sign()
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "new:another-secret-altogether")
-    assert signing.verify(signature, "q", b"/u", b"b") is not None
+    assert signing.verify(signature, "q", "/u", b"b") is not None
 
 
-@given(st.text(max_size=100), st.text(max_size=20), st.binary(max_size=20), st.binary(max_size=20))
-def test_no_invented_signature_is_accepted_or_crashes(signature: str, queue: str, path: bytes, body: bytes):
+@given(st.text(max_size=100), st.text(max_size=20), st.text(max_size=20), st.binary(max_size=20))
+def test_no_invented_signature_is_accepted_or_crashes(signature: str, queue: str, path: str, body: bytes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEFERRED_SIGNING_KEYS", NEW)
         assert signing.verify(signature, queue, path, body) is not None
@@ -141,7 +141,7 @@ def test_with_a_target_url_a_task_goes_there_with_a_token(queue: FakeCloudTasks,
     assert request.oidc_token.service_account_email == "tasks@my-project.iam.gserviceaccount.com"
     assert request.oidc_token.audience == "https://app.example/base"
     signature = request.headers["X-Deferred-Signature"]
-    assert signing.verify(signature, "default", b"/base/_ah/queue/deferred", request.body) is None
+    assert signing.verify(signature, "default", "/base/_ah/queue/deferred", request.body) is None
 
 
 @pytest.mark.parametrize("url", ["app.example", "ftp://app.example", "https://", "https://a/?b=c", "https://[::1"])
@@ -157,6 +157,5 @@ def test_a_known_signature_stays_valid_across_releases():
     known = json.loads(Path(__file__).with_name("known_signature.json").read_text())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEFERRED_SIGNING_KEYS", known["keys"])
-        assert (
-            signing.verify(known["signature"], known["queue"], known["path"].encode(), known["body"].encode()) is None
-        )
+        problem = signing.verify(known["signature"], known["queue"], known["path"], known["body"].encode())
+    assert problem is None

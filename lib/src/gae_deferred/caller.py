@@ -5,7 +5,7 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
-from gae_deferred import cloud_tasks, oidc, settings, signing
+from gae_deferred import cloud_tasks, oidc, settings, signing, signing_keys
 from gae_deferred.delivery import Delivery
 from gae_deferred.errors import RequestRefusedError, TaskQueueError
 
@@ -53,16 +53,19 @@ def check_body(delivery: Delivery, body: bytes) -> None:
 
     Raises:
         RequestRefusedError: 403, with the reason.
-        ConfigurationError: a setting cannot be read.
+        ConfigurationError: a setting, or the secret with the keys, cannot be read.
+        TransientError: the secret with the keys cannot be read now.
     """
     environ = delivery.environ
-    if _is_signed(environ):
-        path = delivery.path.encode("latin-1", "backslashreplace")
-        problem = signing.verify(environ["HTTP_X_DEFERRED_SIGNATURE"], delivery.queue, path, body)
-        if problem is not None:
+    signature = environ.get("HTTP_X_DEFERRED_SIGNATURE")
+    if signature:
+        problem = signing.verify(signature, delivery.queue, delivery.path, body)
+        if problem is None:
+            return
+        if signing_keys.are_set():
             raise _forbidden(f"The task cannot be trusted: {problem}")
-    elif delivery.on_app_engine:
-        if signing.signing_keys():
+    if delivery.on_app_engine:
+        if signing_keys.current():
             _check_unsigned_accepted(delivery)
     elif not _token(environ):
         _check_with_local_queue(delivery, body)
@@ -90,7 +93,7 @@ def check_scheduler(environ: dict[str, Any]) -> None:
 
 def _is_signed(environ: dict[str, Any]) -> bool:
     """Tell whether a request has a signature that decides. A wrong one does, whatever else the request brings."""
-    return bool(environ.get("HTTP_X_DEFERRED_SIGNATURE") and settings.signing_keys())
+    return bool(environ.get("HTTP_X_DEFERRED_SIGNATURE") and signing_keys.are_set())
 
 
 def _token(environ: dict[str, Any]) -> str | None:
@@ -102,7 +105,7 @@ def _token(environ: dict[str, Any]) -> str | None:
 
 
 def _check_that_proof_is_possible() -> None:
-    if not (signing.signing_keys() or settings.service_account() or settings.cloud_tasks_emulator()):
+    if not (signing_keys.are_set() or settings.service_account() or settings.cloud_tasks_emulator()):
         raise _forbidden(
             "Outside App Engine (which sets GAE_ENV=standard) nothing proves that a request comes from the task queue, "
             "so no task is run. Set DEFERRED_SIGNING_KEYS (id:secret) where tasks are made and where they run, or "
@@ -116,7 +119,7 @@ def _check_unsigned_outside_app_engine(delivery: Delivery) -> None:
         _check_token(token)
     elif not settings.cloud_tasks_emulator():
         raise _forbidden("The request has neither a signature nor an OIDC token, one of which has to prove its sender")
-    elif signing.signing_keys():
+    elif signing_keys.current():
         _check_unsigned_accepted(delivery)
 
 

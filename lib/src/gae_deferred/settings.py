@@ -58,8 +58,16 @@ def cross_compatible_pickle() -> bool:
 
 
 def signing_keys() -> str:
-    """Return ``DEFERRED_SIGNING_KEYS``, which :mod:`gae_deferred.signing` reads, or ``""``."""
+    """Return ``DEFERRED_SIGNING_KEYS``, which :mod:`gae_deferred.signing_keys` reads, or ``""``."""
     return os.environ.get("DEFERRED_SIGNING_KEYS", "")
+
+
+def signing_keys_secret() -> str | None:
+    """Return the name of the secret with the signing keys (``DEFERRED_SIGNING_KEYS_SECRET``), or None.
+
+    It is ``projects/PROJECT/secrets/SECRET``, of Secret Manager. ``DEFERRED_SIGNING_KEYS`` goes before it.
+    """
+    return os.environ.get("DEFERRED_SIGNING_KEYS_SECRET") or None
 
 
 def accept_unsigned_until() -> datetime.date | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import cloud_tasks, datastore, deferred, settings, sweeper
+from gae_deferred import cloud_tasks, datastore, deferred, settings, signing_keys, sweeper
 from gae_deferred.sweeper import SWEEP_URL
 from gae_deferred.task import DEFAULT_URL
 
@@ -24,8 +24,8 @@ def wrap_wsgi_app(
     """Return a WSGI app that gives each request of ``app`` an NDB context, and runs deferred tasks.
 
     The context stays open until the response has been closed, also when it is streamed. Where one is open already (a
-    wrapped app inside a wrapped app, or inside NDB middleware), it is used. ``/_ah/warmup`` loads the Google clients,
-    so that no user waits for it, and is then passed on to the app.
+    wrapped app inside a wrapped app, or inside NDB middleware), it is used. ``/_ah/warmup`` loads the Google clients
+    and the signing keys, so that no user waits for it, and is then passed on to the app.
 
     Parameters:
         app: the WSGI app, for example Flask's ``app.wsgi_app``.
@@ -126,6 +126,7 @@ class _Warmup:
             datastore.warm_up()
             if self._use_deferred:
                 cloud_tasks.warm_up()
+                signing_keys.current()
         except Exception:
             _logger.exception("Warming up failed; requests will show why")
 

@@ -1,0 +1,55 @@
+"""Google Secret Manager, of which one call is needed: it is made with google-auth, which is there anyway."""
+
+import base64
+import re
+from http import HTTPStatus
+
+from gae_deferred.errors import ConfigurationError, TransientError
+
+_URL = "https://secretmanager.googleapis.com/v1"
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+_NAME = re.compile(r"projects/[^/\s]+/secrets/[A-Za-z0-9_-]{1,255}(/versions/[A-Za-z0-9_-]+)?")
+
+_TIMEOUT = 10.0
+"""Seconds to wait for an answer."""
+
+
+def read(name: str) -> str:
+    """Return the text of a secret, by the process's own Google credentials.
+
+    Parameters:
+        name: ``projects/PROJECT/secrets/SECRET``, which means its latest version, or with ``/versions/VERSION``.
+
+    Raises:
+        ConfigurationError: the name is none, there are no credentials, they do not permit it, the secret does not
+            exist, or it is no UTF-8 text.
+        TransientError: Secret Manager cannot be reached, or asks to be tried again.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(f"{name!r} is not the name of a secret, projects/PROJECT/secrets/SECRET")
+    import google.auth
+    import requests
+    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+    from google.auth.transport.requests import AuthorizedSession
+
+    version = name if "/versions/" in name else f"{name}/versions/latest"
+    try:
+        credentials, _ = google.auth.default(scopes=[_SCOPE])
+        with AuthorizedSession(credentials) as session:
+            response = session.get(f"{_URL}/{version}:access", timeout=_TIMEOUT)
+    except DefaultCredentialsError as error:
+        raise ConfigurationError(f"There are no Google credentials to read the secret {name} with: {error}") from error
+    except (GoogleAuthError, requests.RequestException) as error:
+        raise TransientError(f"Secret Manager cannot be asked for {name}: {error}") from error
+    if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        raise TransientError(f"Secret Manager answers {response.status_code} for {name}")
+    if not response.ok:
+        raise ConfigurationError(
+            f"Secret Manager refuses to tell {name}, with status {response.status_code}. It has to exist, and the "
+            f"app's service account needs the role roles/secretmanager.secretAccessor: {response.text[:500]}"
+        )
+    try:
+        return base64.b64decode(response.json()["payload"]["data"], validate=True).decode()
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"What Secret Manager tells of {name} is no text: {error!r}") from error

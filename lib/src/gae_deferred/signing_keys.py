@@ -1,0 +1,128 @@
+"""The keys that tasks are signed with: from the environment, or from a secret of Secret Manager that it names."""
+
+import functools
+import re
+import time
+from collections.abc import Callable, Mapping
+
+from gae_deferred import secret_manager, settings
+from gae_deferred.errors import ConfigurationError
+
+MIN_SECRET_LENGTH = 16
+"""Characters that the secret of a key has at least; random ones, 32 are better."""
+
+RENEWAL_INTERVAL = 60.0
+"""Seconds between two readings of a secret, at least: strangers who make up key ids do not keep us reading."""
+
+Keys = Mapping[str, bytes]
+"""Secrets by key id. The first signs, all verify."""
+
+_KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class SecretKeys:
+    """Keys that are kept in Secret Manager.
+
+    They are read when they are first needed, and again when a signature names a key that is not among them: another
+    instance, started later, may have a newer version of the secret. So a new key needs no restart.
+
+    Parameters:
+        read: returns the text of a secret by its name.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self, read: Callable[[str], str] = secret_manager.read, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._read = read
+        self._clock = clock
+        self._keys: dict[str, Keys] = {}
+        self._read_at: dict[str, float] = {}
+
+    def get(self, name: str) -> Keys:
+        """Return the keys in a secret.
+
+        Raises:
+            ConfigurationError: the secret may not be read, does not exist, or holds no keys.
+            TransientError: Secret Manager cannot be reached now.
+        """
+        keys = self._keys.get(name)
+        return self._renew(name) if keys is None else keys
+
+    def find(self, name: str, key_id: str) -> bytes | None:
+        """Return one key's secret, if need be after a look at the secret's latest version; None if it is not there.
+
+        Raises:
+            ConfigurationError, TransientError: as for :meth:`get`.
+        """
+        secret = self.get(name).get(key_id)
+        if secret is None and self._clock() - self._read_at[name] >= RENEWAL_INTERVAL:
+            secret = self._renew(name).get(key_id)
+        return secret
+
+    def _renew(self, name: str) -> Keys:
+        self._read_at[name] = self._clock()
+        self._keys[name] = parse(self._read(name), f"the secret {name}")
+        return self._keys[name]
+
+
+_secret_keys = SecretKeys()
+
+
+def current() -> Keys:
+    """Return the keys of ``DEFERRED_SIGNING_KEYS``, or else of ``DEFERRED_SIGNING_KEYS_SECRET``; empty without either.
+
+    Raises:
+        ConfigurationError: the keys cannot be read: the text is not ``id:secret[,id:secret...]``, a secret is too
+            short, or Secret Manager refuses.
+        TransientError: Secret Manager cannot be reached now.
+    """
+    text = settings.signing_keys()
+    if text:
+        return parse(text)
+    name = settings.signing_keys_secret()
+    return _secret_keys.get(name) if name else {}
+
+
+def find(key_id: str) -> bytes | None:
+    """Return the secret of a key by its id, or None if there is no such key.
+
+    Raises:
+        ConfigurationError, TransientError: as for :func:`current`.
+    """
+    text = settings.signing_keys()
+    if text:
+        return parse(text).get(key_id)
+    name = settings.signing_keys_secret()
+    return _secret_keys.find(name, key_id) if name else None
+
+
+def are_set() -> bool:
+    """Tell whether there are to be keys. Reads none."""
+    return bool(settings.signing_keys() or settings.signing_keys_secret())
+
+
+@functools.lru_cache(maxsize=4)
+def parse(text: str, source: str = "DEFERRED_SIGNING_KEYS") -> Keys:
+    """Return the keys of a text ``id:secret[,id:secret...]``.
+
+    Parameters:
+        source: where the text is from, for the error.
+
+    Raises:
+        ConfigurationError: the text is not that, or a secret is too short.
+    """
+    keys: dict[str, bytes] = {}
+    for number, entry in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
+        key_id, colon, secret = entry.partition(":")
+        where = f"Key {number} of {source}"  # never quote a secret
+        if not colon or not _KEY_ID.fullmatch(key_id):
+            raise ConfigurationError(f"{where} is not id:secret with an id of letters, digits, '.', '_' and '-'")
+        if len(secret) < MIN_SECRET_LENGTH:
+            raise ConfigurationError(f"{where} has a secret of {len(secret)} characters, less than {MIN_SECRET_LENGTH}")
+        if key_id in keys:
+            raise ConfigurationError(f"{where} has the id {key_id!r}, as one before it has")
+        keys[key_id] = secret.encode()
+    if not keys:
+        raise ConfigurationError(f"There is no key in {source}")  # not the same as unset
+    return keys

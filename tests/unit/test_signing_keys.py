@@ -1,0 +1,97 @@
+"""Signing keys that are kept in Secret Manager: when they are read, and how a new one becomes known."""
+
+import pytest
+
+from gae_deferred import signing, signing_keys
+from gae_deferred.errors import ConfigurationError, TransientError
+from gae_deferred.signing_keys import RENEWAL_INTERVAL, SecretKeys
+
+NAME = "projects/my-project/secrets/deferred-signing-keys"
+OLD = "old:an-old-secret-of-thirty-two-chars"
+NEW = "new:a-newer-secret-of-32-characters"
+
+
+class Vault:
+    """A Secret Manager with one secret, and a clock."""
+
+    def __init__(self) -> None:
+        self.text = OLD
+        self.readings = 0
+        self.down = False
+        self.now = 1000.0
+
+    def read(self, name: str) -> str:
+        assert name == NAME
+        self.readings += 1
+        if self.down:
+            raise TransientError("Secret Manager answers 503")
+        return self.text
+
+
+@pytest.fixture
+def vault(monkeypatch: pytest.MonkeyPatch) -> Vault:
+    vault = Vault()
+    monkeypatch.setattr(signing_keys, "_secret_keys", SecretKeys(vault.read, lambda: vault.now))
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS_SECRET", NAME)
+    return vault
+
+
+def test_a_secret_that_is_named_is_read_once(vault: Vault):
+    signature = signing.sign("q", "/u", b"b")
+    assert signature is not None
+    assert signature.startswith("old:")
+    assert signing.verify(signature, "q", "/u", b"b") is None
+    assert vault.readings == 1
+
+
+def test_nothing_is_read_to_know_that_there_are_keys(vault: Vault):
+    assert signing_keys.are_set()
+    assert vault.readings == 0
+
+
+def test_keys_in_the_environment_go_before_the_secret(vault: Vault, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", NEW)
+    assert list(signing_keys.current()) == ["new"]
+    assert signing_keys.find("old") is None
+    assert vault.readings == 0
+
+
+def test_a_key_that_another_instance_knows_already_is_looked_up(vault: Vault):
+    assert signing_keys.find("new") is None
+    vault.text, vault.now = f"{NEW},{OLD}", vault.now + RENEWAL_INTERVAL
+    assert signing_keys.find("new") == b"a-newer-secret-of-32-characters"
+    assert signing_keys.find("old") is not None
+    assert list(signing_keys.current()) == ["new", "old"]
+    assert vault.readings == 2
+
+
+def test_invented_key_ids_do_not_keep_secret_manager_busy(vault: Vault):
+    for number in range(100):
+        assert signing_keys.find(f"invented{number}") is None
+        vault.now += RENEWAL_INTERVAL / 1000
+    assert vault.readings == 1
+
+
+def test_while_secret_manager_is_down_the_known_keys_go_on(vault: Vault):
+    assert signing_keys.find("old") is not None
+    vault.down, vault.now = True, vault.now + RENEWAL_INTERVAL
+    with pytest.raises(TransientError):
+        signing_keys.find("new")
+    assert signing_keys.find("old") is not None
+    assert signing_keys.find("new") is None  # asked again after the interval, not before
+
+
+def test_a_secret_that_could_not_be_read_is_read_again(vault: Vault):
+    vault.down = True
+    with pytest.raises(TransientError):
+        signing_keys.current()
+    vault.down = False
+    assert list(signing_keys.current()) == ["old"]
+
+
+@pytest.mark.parametrize("text", ["", "no-id-in-front-of-this-secret", "id:tooshort"])
+def test_a_secret_without_proper_keys_is_an_error_that_names_it(text: str, vault: Vault):
+    vault.text = text
+    with pytest.raises(ConfigurationError, match=NAME) as caught:
+        signing_keys.current()
+    assert "in-front" not in str(caught.value)
