@@ -1,6 +1,6 @@
 """One attempt to run a task: what is known of it while it runs, and afterwards."""
 
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any
 
 from gae_deferred import payload
@@ -24,6 +24,19 @@ class Attempt:
         self.body = body
         self.call: payload.Call | None = None
 
+    def run(self) -> None:
+        """Unpickle the body and make its call, as the current attempt.
+
+        Raises:
+            PermanentTaskFailure: the body cannot be read, or what it calls raised it.
+            Exception: what is called raises.
+        """
+        before = _current.set(self)
+        try:
+            run(self.body)
+        finally:
+            _current.reset(before)
+
 
 _current: ContextVar[Attempt | None] = ContextVar("gae_deferred_attempt", default=None)
 
@@ -31,16 +44,6 @@ _current: ContextVar[Attempt | None] = ContextVar("gae_deferred_attempt", defaul
 def current() -> Attempt | None:
     """Return the attempt that the caller is part of, or None if it is not run by a queue."""
     return _current.get()
-
-
-def begin(attempt: Attempt) -> "Token[Attempt | None]":
-    """Make an attempt the current one, until what is returned is passed to :func:`end`."""
-    return _current.set(attempt)
-
-
-def end(token: "Token[Attempt | None]") -> None:
-    """Make the attempt of before the current one again."""
-    _current.reset(token)
 
 
 def run(data: bytes) -> Any:

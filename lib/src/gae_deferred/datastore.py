@@ -1,6 +1,7 @@
 """Cloud NDB, loaded when it is first needed: the context of a request, and the state of its transaction."""
 
 import contextvars
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +28,8 @@ def _make_client(emulator: str | None) -> "ndb.Client":
 
 _client = PerProcess(_make_client)
 
+_ALREADY_OPEN: AbstractContextManager[None] = nullcontext()
+
 
 def warm_up() -> None:
     """Load Cloud NDB and make its client, so that the first request need not.
@@ -43,12 +46,18 @@ def context() -> AbstractContextManager[None]:
     Raises:
         google.auth.exceptions.DefaultCredentialsError: the process has no Google credentials.
     """
-    from google.cloud.ndb.context import get_context
-
-    if get_context(raise_context_error=False) is not None:
-        return nullcontext()
+    if _get_context()(raise_context_error=False) is not None:
+        return _ALREADY_OPEN
     opened: AbstractContextManager[Any] = _client.get(settings.datastore_emulator()).context()
     return opened
+
+
+@functools.cache
+def _get_context() -> Callable[..., Any]:
+    """Return NDB's function of that name; a statement that imports it takes longer than the call."""
+    from google.cloud.ndb.context import get_context
+
+    return get_context
 
 
 def in_transaction() -> bool:
@@ -66,9 +75,7 @@ def run_outside_transaction(function: Callable[[], T]) -> T:
 
     The context has the client of the one that is open, if there is one.
     """
-    from google.cloud.ndb.context import get_context
-
-    current = get_context(raise_context_error=False)
+    current = _get_context()(raise_context_error=False)
     client = _client.get(settings.datastore_emulator()) if current is None else current.client
 
     def run() -> T:

@@ -272,24 +272,21 @@ class Handler:
         except RequestRefusedError as refusal:
             _logger.error("Refused a request to run a task (%d): %s", refusal.status, refusal)
             return str(refusal), refusal.status, [_PLAIN_TEXT]
-        _logger.log(
-            _log_level, "Running task %s of queue %s, retry %s", delivery.name, delivery.queue, delivery.retry_count
-        )
+        if _logger.isEnabledFor(_log_level):
+            _logger.log(
+                _log_level, "Running task %s of queue %s, retry %s", delivery.name, delivery.queue, delivery.retry_count
+            )
         this = Attempt(delivery, body)
         with datastore.context():
-            running = attempt.begin(this)
             try:
-                run(body)
+                this.run()
             except PermanentTaskFailure as error:
-                reason = dead_letters.FAILED if this.call else dead_letters.UNREADABLE
-                dead_letters.keep_failed(this, error, reason)
+                dead_letters.keep_failed(this, error, dead_letters.FAILED if this.call else dead_letters.UNREADABLE)
                 raise
             except Exception as error:
                 if delivery.is_last:
                     dead_letters.keep_failed(this, error, dead_letters.GIVEN_UP)
                 raise
-            finally:
-                attempt.end(running)
         return "Success", HTTPStatus.OK, [_PLAIN_TEXT]
 
     def post(self, environ: "WSGIEnvironment") -> Response:
@@ -339,10 +336,10 @@ def _read_body(environ: "WSGIEnvironment") -> bytes:
         RequestRefusedError: it has no length or none that is a number, is empty, longer than any task, or shorter than
             it says.
     """
-    declared = (environ.get("CONTENT_LENGTH") or "").strip()
-    if not declared:
-        raise RequestRefusedError(HTTPStatus.LENGTH_REQUIRED, "The request has no Content-Length")
+    declared = environ.get("CONTENT_LENGTH") or ""
     if not (declared.isascii() and declared.isdecimal()):
+        if not declared.strip():
+            raise RequestRefusedError(HTTPStatus.LENGTH_REQUIRED, "The request has no Content-Length")
         raise RequestRefusedError(HTTPStatus.BAD_REQUEST, f"The Content-Length {declared!r} is no number")
     length = int(declared[:20])  # Python refuses to read thousands of digits
     if length > MAX_TASK_BYTES:

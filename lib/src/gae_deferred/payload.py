@@ -55,8 +55,9 @@ def load(data: bytes) -> Call:
         call = _Unpickler(io.BytesIO(data), encoding="utf-8", errors="surrogateescape").load()
     else:
         call = pickle.loads(data, encoding="utf-8", errors="surrogateescape")
-    match call:
-        case (function, tuple() as args, dict() as kwargs) if callable(function):
+    if isinstance(call, tuple) and len(call) == 3:
+        function, args, kwargs = call
+        if callable(function) and isinstance(args, tuple) and isinstance(kwargs, dict):
             return function, args, kwargs
     raise ValueError(f"The payload holds a {type(call).__name__}, not (callable, args, kwargs)")
 

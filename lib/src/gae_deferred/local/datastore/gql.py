@@ -1,7 +1,7 @@
 """GQL: queries as text, made into Query and AggregationQuery messages."""
 
 import base64
-import binascii
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -31,6 +31,18 @@ _COMPARISONS = {
 _MIRRORED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _AGGREGATIONS = ("COUNT", "COUNT_UP_TO", "SUM", "AVG")
 _FUNCTIONS = ("KEY", "BLOB", "DATETIME", "ARRAY")
+_RESERVED = frozenset(
+    "AGGREGATE ALL ANCESTOR AND ANY AS ASC AVG BETWEEN BINARY BY CONTAINS COUNT COUNT_UP_TO DESC DESCENDANT DISTINCT "
+    "FALSE FROM GROUP HAS HAVING IN IS JOIN LIKE LIMIT NOT NULL OFFSET ON OR ORDER OVER SELECT SUM TRUE WHERE".split()
+)
+"""Words that are names only in backquotes."""
+
+_BASE64 = re.compile(r"[A-Za-z0-9_-]*")
+_DIGITS = re.compile(r"\d*")
+_BINDING = re.compile(r"[A-Za-z_$][A-Za-z_$0-9]*")
+_RESERVED_BASE64 = re.compile(r"[A-Za-z0-9_-]*")
+_DIGITS = re.compile(r"\d*")
+_BINDING = re.compile(r"__.*__")
 
 _Item = TypeVar("_Item")
 
@@ -56,6 +68,9 @@ class _Bindings:
     """The parameters of a query."""
 
     def __init__(self, named: Mapping[str, Message], positional: Sequence[Message]) -> None:
+        for name in named:
+            if not _BINDING.fullmatch(name) or _RESERVED_BINDING.fullmatch(name):
+                raise InvalidArgument(f"GQL query parameter name {name!r} is reserved or not a name.")
         self._named = named
         self._positional = positional
         self._unused = set(range(1, len(positional) + 1))
@@ -123,7 +138,7 @@ class _Parser:
         return found
 
     def _name(self) -> str:
-        if self._next.kind not in ("name", "quoted"):
+        if self._next.kind not in ("name", "quoted") or self._next.keyword in _RESERVED:
             raise self._unexpected("a name")
         return self._take().text
 
@@ -148,12 +163,9 @@ class _Parser:
             self._expect("OVER")
             return AggregationQuery(aggregations=aggregations, nested_query=self._enclosed(self._select))
         if self._next.keyword == "SELECT" and self._tokens[self._place + 1].keyword in _AGGREGATIONS:
-            start = self._place
             self._take()
-            if self._call_follows(_AGGREGATIONS):
-                aggregations = self._list(self._aggregation)
-                return AggregationQuery(aggregations=aggregations, nested_query=self._rest(Query()))
-            self._place = start
+            aggregations = self._list(self._aggregation)
+            return AggregationQuery(aggregations=aggregations, nested_query=self._source(Query()))
         return self._select()
 
     def finish(self) -> None:
@@ -185,6 +197,8 @@ class _Parser:
                 query.distinct_on.add(name=name)
             self._projection(query)
         elif self._accept("DISTINCT"):
+            if self._next.text == "*":
+                raise self._unexpected("a name")
             for name in self._projection(query):
                 query.distinct_on.add(name=name)
         else:
@@ -199,11 +213,15 @@ class _Parser:
             query.projection.add().property.name = name
         return names
 
-    def _rest(self, query: Message) -> Message:
+    def _source(self, query: Message) -> Message:
         if self._accept("FROM"):
             query.kind.add(name=self._name())
         if self._accept("WHERE"):
             query.filter.CopyFrom(self._disjunction())
+        return query
+
+    def _rest(self, query: Message) -> Message:
+        self._source(query)
         if self._accept("ORDER", "BY"):
             self._list(lambda: self._order(query))
         if self._accept("LIMIT"):
@@ -235,8 +253,8 @@ class _Parser:
 
     def _offset(self, query: Message) -> None:
         self._position(query, "start_cursor")
-        if self._accept("+") or (self._next.kind == "integer" and self._next.text.startswith("+")):
-            self._position(query, "start_cursor")
+        if query.start_cursor and self._accept("+"):
+            query.offset = self._integer()
 
     def _position(self, query: Message, cursor: str) -> None:
         """Read a number of results or a cursor, and put it where it belongs in a query."""
@@ -281,22 +299,24 @@ class _Parser:
         if self._value_follows():
             return self._backward(self._value())
         name = self._property()
-        if self._accept("IS", "NULL"):
+        if self._accept("IS"):
+            self._no_literal(self._next)
+            self._expect("NULL")
             return _filter(name, PropertyFilter.EQUAL, Value(null_value=0))
         if self._accept("HAS", "ANCESTOR"):
             return _filter(name, PropertyFilter.HAS_ANCESTOR, self._value())
         if self._accept("CONTAINS"):
-            return _filter(name, PropertyFilter.EQUAL, self._value())
+            return _equal_or_in(name, self._value())
         if self._accept("NOT", "IN"):
             return _filter(name, PropertyFilter.NOT_IN, self._value())
         if self._accept("IN"):
-            return _filter(name, PropertyFilter.IN, self._value())
+            return _equal_or_in(name, self._value())
         return _filter(name, _COMPARISONS[self._comparison()], self._value())
 
     def _backward(self, value: ValueMessage) -> Message:
         """Read the rest of a condition that began with a value: what it says of the property at its end."""
         if self._accept("IN"):
-            return _filter(self._property(), PropertyFilter.EQUAL, value)
+            return _equal_or_in(self._property(), value)
         if self._accept("HAS", "DESCENDANT"):
             return _filter(self._property(), PropertyFilter.HAS_ANCESTOR, value)
         comparison = self._comparison()
@@ -346,14 +366,10 @@ class _Parser:
             return _array(self._list(self._value))
         text = self._string()
         if name == "BLOB":
-            try:
-                padded = text + "=" * (-len(text) % 4)
-                return Value(blob_value=base64.b64decode(padded, altchars=b"-_", validate=True))
-            except binascii.Error as error:
-                raise InvalidArgument(f"GQL query error: {text!r} is not base64: {error}.") from error
+            return _blob(text)
         value = Value()
         try:
-            value.timestamp_value.FromJsonString(text)
+            value.timestamp_value.FromJsonString(_in_micros(text))
         except ValueError as error:
             raise InvalidArgument(f"GQL query error: {text!r} is not an RFC 3339 time.") from error
         return value
@@ -371,7 +387,7 @@ class _Parser:
         return value
 
     def _path_element(self, key: Message) -> None:
-        element = key.path.add(kind=self._take().text if self._next.kind == "string" else self._name())
+        element = key.path.add(kind=self._name())
         self._expect(",")
         token = self._take()
         if token.kind == "integer":
@@ -394,10 +410,35 @@ def _integer(token: Token) -> ValueMessage:
     return Value(integer_value=number)
 
 
+def _blob(text: str) -> ValueMessage:
+    """Return the bytes that web-safe base64 without padding stands for."""
+    if not _BASE64.fullmatch(text) or len(text) % 4 == 1:
+        raise InvalidArgument(f"GQL query error: {text!r} is not base64 with the letters - and _ and without padding.")
+    return Value(blob_value=base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+
+
+def _in_micros(text: str) -> str:
+    """Return an RFC 3339 time as protobuf reads it.
+
+    Raises:
+        ValueError: it has more digits than microseconds.
+    """
+    _, _, fraction = text.partition(".")
+    if len(_DIGITS.match(fraction)[0]) > 6:
+        raise ValueError(text)
+    return text.upper()
+
+
 def _array(elements: Sequence[ValueMessage]) -> ValueMessage:
     value = Value()
     value.array_value.values.extend(elements)
     return value
+
+
+def _equal_or_in(name: str, value: ValueMessage) -> Message:
+    """Return the filter that a property has a value, or one of the elements of an array."""
+    is_array = value.WhichOneof("value_type") == "array_value"
+    return _filter(name, PropertyFilter.IN if is_array else PropertyFilter.EQUAL, value)
 
 
 def _filter(name: str, operator: Any, value: ValueMessage) -> Message:
