@@ -77,7 +77,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class NestedBlock:
-    """A block in a block: one, or a list or set of them, as ``nesting`` says, of at most ``max_items`` if that is not 0."""
+    """A block in a block: ``nesting`` is single, list or set, and ``max_items`` 0 where there is no limit."""
 
     block: "Block"
     nesting: str

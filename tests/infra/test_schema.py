@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra import configuration
+from tests.infra import configuration, provider_schema
 
 INFRA = Path(__file__).parents[2] / "infra"
 
@@ -41,7 +41,7 @@ def test_the_schemas_are_those_of_the_pinned_providers() -> None:
         re.findall(r'source\s+= "hashicorp/(\w+)"\s+version = "([\d.]+)"', (INFRA / "versions.tf").read_text())
     )
     assert pinned == {"google": "6.50.0", "random": "3.7.2"}
-    assert pinned == {name: configuration.provider_schema.version(name) for name in pinned}
+    assert pinned == {name: provider_schema.version(name) for name in pinned}
 
 
 def test_a_good_configuration_has_no_problems(tmp_path: Path) -> None:

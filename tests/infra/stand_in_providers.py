@@ -1,0 +1,160 @@
+"""Providers that know their schemas and nothing else, for Terraform to validate and plan with where it cannot get them.
+
+Terraform talks with a provider by gRPC, in the messages of its plugin protocol, version 6 (docs/plugin-protocol in
+Terraform's repository; the numbers of fields are from there). The few that are needed are written here by hand.
+Terraform is told by ``TF_REATTACH_PROVIDERS`` that the providers run already: it neither looks for them nor starts them.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import msgpack
+
+from tests.infra import provider_schema
+from tests.infra.provider_schema import Attribute, Block, Kind, NestedBlock
+
+_NESTING = {"single": 1, "list": 2, "set": 3}
+_SCHEMA_FIELDS: dict[Kind, int] = {"resource": 2, "data": 3, "ephemeral": 8}
+
+_SILENT_METHODS = (
+    "ValidateProviderConfig",
+    "ValidateResourceConfig",
+    "ValidateDataResourceConfig",
+    "ValidateEphemeralResourceConfig",
+    "ConfigureProvider",
+    "CloseEphemeralResource",
+    "GetFunctions",
+    "StopProvider",
+)
+"""Methods that are answered with an empty message: there is nothing to complain of."""
+
+PASSWORD = "stand-in-password-of-exactly-43-characters-"
+
+
+@contextmanager
+def running(names: set[tuple[Kind, str]], folder: Path) -> Iterator[Mapping[str, str]]:
+    """Serve the schemas of resources, data sources and ephemeral resources.
+
+    Yields:
+        The environment variables by which Terraform finds the providers.
+    """
+    servers, reattach = [], {}
+    try:
+        for provider in ("google", "random"):
+            own = {each for each in names if each[1].partition("_")[0] == provider}
+            schemas = provider_schema.load({*own, ("provider", provider)})
+            socket = folder / provider
+            servers.append(_serve(schemas, socket))
+            reattach[f"registry.terraform.io/hashicorp/{provider}"] = {
+                "Protocol": "grpc",
+                "ProtocolVersion": 6,
+                "Pid": os.getpid(),
+                "Test": True,  # that Terraform leaves the process alone
+                "Addr": {"Network": "unix", "String": str(socket)},
+            }
+        yield {"TF_REATTACH_PROVIDERS": json.dumps(reattach)}
+    finally:
+        for server in servers:
+            server.stop(grace=None).wait()
+
+
+def _serve(schemas: Mapping[tuple[Kind, str], Block], socket: Path) -> grpc.Server:
+    response = _provider_schema(schemas)
+    methods: dict[str, Callable[[bytes], bytes]] = {name: lambda _: b"" for name in _SILENT_METHODS}
+    methods["GetProviderSchema"] = lambda _: response
+    methods["OpenEphemeralResource"] = _open_password
+    handlers = {
+        name: grpc.unary_unary_rpc_method_handler(lambda request, _, answer=answer: answer(request))
+        for name, answer in methods.items()
+    }
+    server = grpc.server(ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tfplugin6.Provider", handlers),))
+    server.add_insecure_port(f"unix:{socket}")
+    server.start()
+    return server
+
+
+def _open_password(request: bytes) -> bytes:
+    """Answer for ``ephemeral random_password``: its configuration as it is, with a result."""
+    config = msgpack.unpackb(_read(_read(request, 2), 1))
+    return _field(3, _field(1, msgpack.packb({**config, "result": PASSWORD})))
+
+
+def _provider_schema(schemas: Mapping[tuple[Kind, str], Block]) -> bytes:
+    message = b""
+    for (kind, name), block in schemas.items():
+        schema = _field(2, _block(block))
+        if kind == "provider":
+            message += _field(1, schema)
+        else:
+            message += _field(_SCHEMA_FIELDS[kind], _field(1, name.encode()) + _field(2, schema))
+    return message
+
+
+def _block(block: Block) -> bytes:
+    attributes = (_field(2, _attribute(name, attribute)) for name, attribute in block.attributes.items())
+    blocks = (_field(3, _nested(name, nested)) for name, nested in block.blocks.items())
+    return b"".join((*attributes, *blocks))
+
+
+def _attribute(name: str, attribute: Attribute) -> bytes:
+    return (
+        _field(1, name.encode())
+        + _field(2, json.dumps(attribute.type).encode())
+        + _field(4, attribute.required)
+        + _field(5, attribute.optional)
+        + _field(6, attribute.computed)
+        + _field(11, name.endswith("_wo"))  # the providers' own convention for what is write-only
+    )
+
+
+def _nested(name: str, nested: NestedBlock) -> bytes:
+    return (
+        _field(1, name.encode())
+        + _field(2, _block(nested.block))
+        + _field(3, _NESTING[nested.nesting])
+        + _field(4, 1 if nested.required and nested.nesting != "single" else 0)
+        + _field(5, nested.max_items if nested.nesting != "single" else 0)
+    )
+
+
+def _field(number: int, value: bytes | int) -> bytes:
+    """Return a field in the encoding of protocol buffers."""
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(int(value)) if value else b""
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes((*encoded, value))
+
+
+def _read(message: bytes, number: int) -> bytes:
+    """Return the field of a message that has nothing but texts, bytes and messages."""
+    position = 0
+    while position < len(message):
+        tag, position = _read_varint(message, position)
+        length, position = _read_varint(message, position)
+        if tag >> 3 == number:
+            return message[position : position + length]
+        position += length
+    return b""
+
+
+def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if not byte & 0x80:
+            return value, position

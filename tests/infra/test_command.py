@@ -1,0 +1,262 @@
+"""``python -m deploy.terraform``, with a stand-in for Terraform."""
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from deploy import terraform
+
+ROOT = Path(__file__).parents[2]
+APPLIED = {
+    "project": "my-project",
+    "region": "europe-west1",
+    "database": "(default)",
+    "queues": ["default", "mails"],
+    "service_accounts": {"default": "a@example.com"},
+    "delete_protection": True,
+}
+
+
+class StandIn:
+    """Tools on the PATH that write down how they are called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.order()
+
+    def order(self, **orders: Any) -> None:
+        (self.folder / "orders.json").write_text(json.dumps(orders))
+
+    def calls(self) -> list[dict[str, Any]]:
+        file = self.folder / "calls.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def commands(self) -> list[list[str]]:
+        return [call["arguments"] for call in self.calls()]
+
+    def add(self, name: str, source: str) -> None:
+        tool = self.folder / "bin" / name
+        tool.parent.mkdir(exist_ok=True)
+        tool.write_text(source)
+        tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    made = StandIn(tmp_path)
+    made.add("terraform", f"#!{sys.executable}\n" + (ROOT / "tests/infra/stand_in_terraform.py").read_text())
+    infra = tmp_path / "infra"
+    infra.mkdir()
+    shutil.copy(ROOT / "infra" / "backend.tf.example", infra)
+    monkeypatch.setattr(terraform, "INFRA", infra)
+    monkeypatch.setenv("STAND_IN", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
+    return made
+
+
+def run(*arguments: str, text: str | None = None) -> Result:
+    return CliRunner().invoke(terraform.main, arguments, input=text)
+
+
+@pytest.mark.parametrize("command", ["plan", "apply", "destroy", "rotate-keys"])
+def test_without_a_project_the_message_says_what_to_set(stand_in: StandIn, command: str) -> None:
+    result = run(command)
+    assert result.exit_code == 2
+    assert "--project PROJECT" in result.output
+    assert "GOOGLE_CLOUD_PROJECT" in result.output
+    assert stand_in.calls() == []
+
+
+def test_the_project_may_come_from_the_environment(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
+    assert run("plan").exit_code == 0
+    assert stand_in.commands()[-1] == ["plan", "-input=false", "-var=project=my-project"]
+
+
+def test_each_project_has_a_workspace_of_its_own(stand_in: StandIn) -> None:
+    assert run("plan", "--project", "my-project").exit_code == 0
+    assert [(call["arguments"][0], call["workspace"]) for call in stand_in.calls()] == [
+        ("init", "default"),
+        ("output", "my-project"),
+        ("plan", "my-project"),
+    ]
+
+
+def test_what_the_command_line_says_counts_more_than_the_file(stand_in: StandIn, tmp_path: Path) -> None:
+    file = tmp_path / "my.tfvars"
+    file.touch()
+    assert run("plan", "--project", "my-project", "--region", "us-east1", "--var-file", str(file)).exit_code == 0
+    assert stand_in.commands()[-1][2:] == [f"-var-file={file}", "-var=project=my-project", "-var=region=us-east1"]
+
+
+def test_a_file_of_the_projects_name_is_taken(stand_in: StandIn) -> None:
+    file = terraform.INFRA / "my-project.tfvars"
+    file.touch()
+    assert run("plan", "--project", "my-project").exit_code == 0
+    assert stand_in.commands()[-1][2:] == [f"-var-file={file}", "-var=project=my-project"]
+
+
+def test_a_file_that_is_not_there_is_named(stand_in: StandIn) -> None:
+    result = run("plan", "--project", "my-project", "--var-file", "nowhere.tfvars")
+    assert result.exit_code == 2
+    assert "nowhere.tfvars" in result.output
+
+
+def test_the_region_stays_where_it_was(stand_in: StandIn) -> None:
+    stand_in.order(outputs=APPLIED)
+    assert run("plan", "--project", "my-project").exit_code == 0
+    assert stand_in.commands()[-1][-1] == "-var=region=europe-west1"
+
+
+def test_another_region_is_refused(stand_in: StandIn) -> None:
+    stand_in.order(outputs=APPLIED)
+    result = run("apply", "--project", "my-project", "--region", "us-east1", "--yes")
+    assert result.exit_code == 2
+    assert "is in europe-west1" in result.output
+    assert [command[0] for command in stand_in.commands()] == ["init", "output"]
+
+
+def test_terraform_that_is_missing_is_asked_for(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    result = run("plan", "--project", "my-project")
+    assert result.exit_code == 1
+    assert "Install 1.11 or newer: https://" in result.output
+
+
+@pytest.mark.parametrize("version", ["1.10.5", "0.15.0", "nonsense"])
+def test_terraform_that_is_too_old_is_named(stand_in: StandIn, version: str) -> None:
+    stand_in.order(version=version)
+    result = run("plan", "--project", "my-project")
+    assert result.exit_code == 1
+    assert "Install 1.11 or newer" in result.output
+    assert stand_in.calls() == []
+
+
+@pytest.mark.parametrize("version", ["1.11.0", "1.12.0-beta1", "2.0.1"])
+def test_terraform_that_is_new_enough_is_used(stand_in: StandIn, version: str) -> None:
+    stand_in.order(version=version)
+    assert run("plan", "--project", "my-project").exit_code == 0
+
+
+@pytest.mark.parametrize(("fails", "after"), [("init", []), ("output", ["init"]), ("plan", ["init", "output"])])
+def test_terraforms_failure_is_the_commands(stand_in: StandIn, fails: str, after: list[str]) -> None:
+    stand_in.order(fails=fails)
+    assert run("plan", "--project", "my-project").exit_code == 7
+    assert [command[0] for command in stand_in.commands()] == [*after, fails]
+
+
+def test_a_bucket_for_the_state_is_written_down(stand_in: StandIn) -> None:
+    assert run("plan", "--project", "my-project", "--state-bucket", "my-state").exit_code == 0
+    assert 'backend "gcs"' in (terraform.INFRA / "backend.tf").read_text()
+    assert stand_in.commands()[0] == ["init", "-backend-config=bucket=my-state", "-migrate-state"]
+
+
+def test_a_bucket_that_nobody_named_is_asked_for(stand_in: StandIn) -> None:
+    shutil.copy(terraform.INFRA / "backend.tf.example", terraform.INFRA / "backend.tf")
+    result = run("plan", "--project", "my-project")
+    assert result.exit_code == 2
+    assert "--state-bucket BUCKET" in result.output
+    assert stand_in.calls() == []
+
+
+def test_an_address_is_not_a_bucket(stand_in: StandIn) -> None:
+    result = run("plan", "--project", "my-project", "--state-bucket", "gs://my-state")
+    assert result.exit_code == 2
+    assert "gs://my-state" in result.output
+
+
+def test_apply_does_not_go_on_where_nobody_can_be_asked(stand_in: StandIn) -> None:
+    result = run("apply", "--project", "my-project")
+    assert result.exit_code == 2
+    assert "--yes" in result.output
+    assert stand_in.calls() == []
+
+
+def test_apply_can_be_told_not_to_ask(stand_in: StandIn) -> None:
+    assert run("apply", "--project", "my-project", "--yes").exit_code == 0
+    assert stand_in.commands()[-1] == ["apply", "-auto-approve", "-var=project=my-project"]
+
+
+def test_destroy_says_what_goes_and_wants_the_projects_id(stand_in: StandIn) -> None:
+    stand_in.order(outputs=APPLIED)
+    result = run("destroy", "--project", "my-project", text="my-project\n")
+    assert result.exit_code == 0
+    assert "default, mails" in result.output
+    assert "The data stay" in result.output
+    assert stand_in.commands()[-1][:3] == ["destroy", "-auto-approve", "-input=false"]
+
+
+def test_destroy_says_that_unprotected_data_go(stand_in: StandIn) -> None:
+    stand_in.order(outputs={**APPLIED, "delete_protection": False})
+    assert "THE DATA GO" in run("destroy", "--project", "my-project", text="no\n").output
+
+
+@pytest.mark.parametrize("answer", ["yes\n", "\n", "my-projec\n", ""])
+def test_destroy_does_nothing_for_another_answer(stand_in: StandIn, answer: str) -> None:
+    stand_in.order(outputs=APPLIED)
+    result = run("destroy", "--project", "my-project", text=answer)
+    assert result.exit_code == 1
+    assert "destroy" not in [command[0] for command in stand_in.commands()]
+
+
+def test_destroy_takes_the_projects_id_from_the_command_line(stand_in: StandIn) -> None:
+    stand_in.order(outputs=APPLIED)
+    assert run("destroy", "--project", "my-project", "--yes-delete", "my-project").exit_code == 0
+    assert stand_in.commands()[-1][0] == "destroy"
+
+
+def test_destroy_refuses_another_id(stand_in: StandIn) -> None:
+    stand_in.order(outputs=APPLIED)
+    result = run("destroy", "--project", "my-project", "--yes-delete", "other-project")
+    assert result.exit_code == 2
+    assert stand_in.calls() == []
+
+
+def test_destroy_of_what_was_never_made_says_so(stand_in: StandIn) -> None:
+    result = run("destroy", "--project", "my-project", "--yes-delete", "my-project")
+    assert result.exit_code == 1
+    assert "has nothing of my-project" in result.output
+    assert "destroy" not in [command[0] for command in stand_in.commands()]
+
+
+def test_ctrl_c_leaves_terraform_the_time_that_it_needs(stand_in: StandIn) -> None:
+    """Killed, it would not know any more what it has made."""
+    stand_in.order(waits="apply")
+    program = "import sys; from deploy import terraform; from pathlib import Path;"
+    program += f"terraform.INFRA = Path({str(terraform.INFRA)!r}); terraform.main(sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "apply", "--project", "my-project", "--yes"],
+        cwd=ROOT,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not (stand_in.folder / "waiting").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (stand_in.folder / "state-written").exists()
+    assert process.returncode == 1
+    assert b"must not be stopped" in errors
+
+
+def test_each_command_explains_itself() -> None:
+    for command in ("plan", "apply", "destroy", "rotate-keys"):
+        result = run(command, "--help")
+        assert result.exit_code == 0
+        assert "--project" in result.output
