@@ -2,7 +2,7 @@
 
 Terraform talks with a provider by gRPC, in the messages of its plugin protocol, version 6 (docs/plugin-protocol in
 Terraform's repository; the numbers of fields are from there). The few that are needed are written here by hand.
-Terraform is told by ``TF_REATTACH_PROVIDERS`` that the providers run already: it neither looks for them nor starts them.
+``TF_REATTACH_PROVIDERS`` tells Terraform that the providers run already: it neither looks for them nor starts them.
 """
 
 import json
