@@ -4,7 +4,7 @@ import pytest
 
 from gae_deferred.local.datastore.store import EntityStore
 
-from .wire import QueryResultBatch, Stub, all_of, any_of, name_of, properties, refused, rows, unindexed, where
+from .wire import Filter, QueryResultBatch, Stub, all_of, any_of, name_of, properties, refused, rows, unindexed, where
 
 
 @pytest.fixture
@@ -317,14 +317,35 @@ def test_pages_of_a_projection_in_a_range_of_keys_are_the_whole(stub):
         (where("v", "ancestor", 1), {}, "has ancestor"),
         (all_of(), {}, "at least one sub-filter"),
         (all_of(where("a", "!=", 1), where("b", "!=", 1)), {}, "only a single"),
-        (where("v", "in", list(range(31))), {}, "the maximum is 30"),
+        (where("v", "in", [1] * 31), {}, "IN supports up to 30"),
+        (any_of(*(where("v", "=", number) for number in range(31))), {}, "the maximum is 30"),
+        (all_of(*(where(f"v{number}", ">", 1) for number in range(11))), {}, "the maximum is 10"),
+        (Filter(), {}, "must have"),
         (None, {"offset": -1}, "offset"),
         (None, {"select": ["a", "a"]}, "multiple times"),
+        (None, {"order": ["a", "-a"]}, "duplicate"),
+        (None, {"order": ["__key__", "a", "a"]}, "duplicate"),
+        (None, {"select": ["a"], "distinct": ["a", "a"]}, "multiple times"),
+        (None, {"select": ["a"], "distinct": ["__key__"]}, "not supported"),
+        (where("b", "=", 1), {"select": ["a"], "distinct": ["b"]}, "equality filter"),
     ],
 )
 def test_queries_that_break_a_rule_are_refused(stub, filters, fields, message):
     with refused("INVALID_ARGUMENT", message):
         stub.names("K", filters, **fields)
+
+
+def test_properties_with_reserved_names_are_queried_and_not_there(stub):
+    """``__scatter__`` is one: the service gives it to some entities, to be sorted by; here none has it."""
+    stub.put(stub.entity("K", 1))
+    assert stub.names("K", order=["__scatter__"]) == []
+    assert stub.names("K", where("__x__", "=", 1)) == []
+
+
+def test_a_sort_order_on_a_property_that_is_fixed_twice_has_one_result_per_projected_value(stub):
+    stub.put(stub.entity("K", 1, c=[1, 2, 3], m=[3, 4]))
+    both = all_of(where("c", "=", 1), where("c", "=", 2))
+    assert rows(stub.results("K", both, select=["m"], order=["c"])) == [{"m": 3}, {"m": 4}]
 
 
 def test_without_a_kind_only_keys_are_filtered_and_sorted(stub):

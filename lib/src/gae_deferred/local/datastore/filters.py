@@ -8,13 +8,16 @@ from gae_deferred.local.datastore import keys, validation, values
 from gae_deferred.local.datastore.errors import InvalidArgument
 from gae_deferred.local.datastore.interval import Bound, Interval
 from gae_deferred.local.datastore.keys import Partition
-from gae_deferred.local.datastore.messages import CompositeFilter, Filter, Message, PropertyFilter, ValueMessage
+from gae_deferred.local.datastore.messages import CompositeFilter, Message, PropertyFilter, ValueMessage
 
 KEY = "__key__"
 """The name under which a key is filtered and sorted."""
 
 MOST_DISJUNCTS = 30
 """Conjunctions that a query may come to after its ORs and INs are multiplied out (from the documentation)."""
+
+MOST_RANGES = 10
+"""Properties with inequalities in a query."""
 
 MOST_EXCLUDED = 10
 """Values in a NOT_IN."""
@@ -108,6 +111,10 @@ class FilterParser:
         if len({conjunction.ancestor for conjunction in conjunctions}) > 1:
             raise InvalidArgument(_ANCESTORS)
         self._check_operators()
+        if len(self.inequalities) > MOST_RANGES:
+            raise InvalidArgument(
+                f"The query has inequalities on {len(self.inequalities)} properties, the maximum is {MOST_RANGES}."
+            )
         return tuple(conjunctions)
 
     def _check_operators(self) -> None:
@@ -143,7 +150,7 @@ class FilterParser:
 
     def _property(self, message: Message) -> list[Conjunction]:
         name, op = message.property.name, message.op
-        validation.check_name(name, "property.name", reserved=name == KEY)
+        validation.check_name(name, "property.name", reserved=True)
         self._operators.append(op)
         if op == PropertyFilter.HAS_ANCESTOR:
             return [self._ancestor(name, message.value)]
@@ -173,6 +180,8 @@ class FilterParser:
             raise InvalidArgument(f"{operator} requires an ArrayValue.")
         if not elements:
             raise InvalidArgument(f"{operator} requires a non-empty ArrayValue.")
+        if op == PropertyFilter.IN and len(elements) > MOST_DISJUNCTS:
+            raise InvalidArgument(f"IN supports up to {MOST_DISJUNCTS} values. There are {len(elements)}.")
         encodings = sorted({self._encode(name, element) for element in elements})
         if op == PropertyFilter.IN:
             return [Conjunction(equal={name: (encoded,)}) for encoded in encodings]
@@ -216,13 +225,16 @@ def _interval(op: int, encoded: bytes) -> Interval:
     return Interval(low=Bound(encoded, not inclusive))
 
 
-def parse(message: Message, partition: Partition) -> tuple[tuple[Conjunction, ...], Sequence[str]]:
+def parse(message: Message | None, partition: Partition) -> tuple[tuple[Conjunction, ...], Sequence[str]]:
     """Return the conjunctions of a query's filter and its inequality properties, in the order of their names.
+
+    Parameters:
+        message: the filter; None if the query has none.
 
     Raises:
         InvalidArgument: the filter breaks a rule.
     """
-    if message == Filter():
+    if message is None:
         return (EVERYTHING,), ()
     parser = FilterParser(partition)
     conjunctions = parser.parse(message)

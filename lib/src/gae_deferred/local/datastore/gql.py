@@ -32,17 +32,18 @@ _MIRRORED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _AGGREGATIONS = ("COUNT", "COUNT_UP_TO", "SUM", "AVG")
 _FUNCTIONS = ("KEY", "BLOB", "DATETIME", "ARRAY")
 _RESERVED = frozenset(
-    "AGGREGATE ALL ANCESTOR AND ANY AS ASC AVG BETWEEN BINARY BY CONTAINS COUNT COUNT_UP_TO DESC DESCENDANT DISTINCT "
-    "FALSE FROM GROUP HAS HAVING IN IS JOIN LIKE LIMIT NOT NULL OFFSET ON OR ORDER OVER SELECT SUM TRUE WHERE".split()
+    {
+        *("AGGREGATE", "ALL", "ANCESTOR", "AND", "ANY", "AS", "ASC", "AVG", "BETWEEN", "BINARY", "BY", "CONTAINS"),
+        *("COUNT", "COUNT_UP_TO", "DESC", "DESCENDANT", "DISTINCT", "FALSE", "FROM", "GROUP", "HAS", "HAVING", "IN"),
+        *("IS", "JOIN", "LIKE", "LIMIT", "NOT", "NULL", "OFFSET", "ON", "OR", "ORDER", "OVER", "SELECT", "SUM", "TRUE"),
+        "WHERE",
+    }
 )
 """Words that are names only in backquotes."""
 
 _BASE64 = re.compile(r"[A-Za-z0-9_-]*")
-_DIGITS = re.compile(r"\d*")
-_BINDING = re.compile(r"[A-Za-z_$][A-Za-z_$0-9]*")
-_RESERVED_BASE64 = re.compile(r"[A-Za-z0-9_-]*")
-_DIGITS = re.compile(r"\d*")
-_BINDING = re.compile(r"__.*__")
+_TOO_FINE = re.compile(r"\.\d{7}")
+_BINDING = re.compile(r"(?!__.*__$)[^\W\d][\w$]*|\$[\w$]*")
 
 _Item = TypeVar("_Item")
 
@@ -69,7 +70,7 @@ class _Bindings:
 
     def __init__(self, named: Mapping[str, Message], positional: Sequence[Message]) -> None:
         for name in named:
-            if not _BINDING.fullmatch(name) or _RESERVED_BINDING.fullmatch(name):
+            if not _BINDING.fullmatch(name):
                 raise InvalidArgument(f"GQL query parameter name {name!r} is reserved or not a name.")
         self._named = named
         self._positional = positional
@@ -423,8 +424,7 @@ def _in_micros(text: str) -> str:
     Raises:
         ValueError: it has more digits than microseconds.
     """
-    _, _, fraction = text.partition(".")
-    if len(_DIGITS.match(fraction)[0]) > 6:
+    if _TOO_FINE.search(text):
         raise ValueError(text)
     return text.upper()
 

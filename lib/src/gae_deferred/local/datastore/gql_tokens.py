@@ -5,20 +5,21 @@ from typing import NamedTuple
 
 from gae_deferred.local.datastore.errors import InvalidArgument
 
+_LETTERS_AFTER_BACKSLASH = r"""["%'0Z\\_`bnrt]"""
 _TOKEN = re.compile(
-    r"""\s*(?:
+    rf"""\s*(?:
         (?P<binding>@[A-Za-z_$][A-Za-z_$0-9]*|@[0-9]+)
       | (?P<double>[+-]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?[0-9]+[eE][+-]?[0-9]+)
       | (?P<integer>[+-]?[0-9]+)
-      | (?P<string>'(?:[^'\\\n\r]|\\.|'')*'|"(?:[^"\\\n\r]|\\.|"")*")
-      | (?P<name>(?:[A-Za-z_$][A-Za-z_$0-9]*|`(?:[^`\\]|\\.|``)+`))
+      | (?P<string>'(?:[^'\\\n\r]|\\{_LETTERS_AFTER_BACKSLASH}|'')*'|"(?:[^"\\\n\r]|\\{_LETTERS_AFTER_BACKSLASH}|"")*")
+      | (?P<name>(?:[A-Za-z_$][A-Za-z_$0-9]*|`(?:[^`\\\n\r]|\\{_LETTERS_AFTER_BACKSLASH}|``)+`))
       | (?P<symbol><=|>=|!=|[*(),.=<>+])
       | (?P<end>\Z)
     )""",
     re.VERBOSE | re.DOTALL,
 )
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "0": "\0", "Z": "\x1a"}
+_ESCAPE = re.compile(r"""\\(.)|(['"`])\2""")
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "0": "\0", "Z": "\x1a", "%": "\\%", "_": "\\_"}
 
 
 class Token(NamedTuple):
@@ -64,5 +65,12 @@ def tokenize(query: str) -> list[Token]:
 
 
 def _unquote(text: str) -> str:
-    quote, inner = text[0], text[1:-1]
-    return _ESCAPE.sub(lambda match: _ESCAPES.get(match[1], match[1]), inner.replace(quote * 2, quote))
+    quote = text[0]
+
+    def unescape(match: re.Match[str]) -> str:
+        letter, doubled = match.groups()
+        if doubled:
+            return quote if doubled == quote else match[0]
+        return _ESCAPED.get(letter, letter)
+
+    return _ESCAPE.sub(unescape, text[1:-1])

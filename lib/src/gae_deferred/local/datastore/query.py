@@ -11,7 +11,7 @@ from gae_deferred.local.datastore.filters import KEY, Conjunction
 from gae_deferred.local.datastore.indexes import Component
 from gae_deferred.local.datastore.interval import EVERYTHING, Bound, Interval
 from gae_deferred.local.datastore.keys import Partition
-from gae_deferred.local.datastore.messages import Filter, Message, PropertyOrder
+from gae_deferred.local.datastore.messages import Message, PropertyOrder
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,10 @@ class Query:
             return
         columns: list[list[bytes]] = []
         for name, descending in self.order:
+            if name in conjunction.equal:  # of several wanted values, one is enough to sort by
+                one = (max if descending else min)(conjunction.equal[name])
+                columns.append([ordered.invert(one) if descending else one])
+                continue
             column = candidates.get(name) or ((path,) if name == KEY else indexed.get(name, ()))
             columns.append(sorted(map(ordered.invert, column) if descending else column))
         if not all(columns):
@@ -153,14 +157,15 @@ def parse(message: Message, partition: Partition) -> Query:
     if limit is not None and limit < 0:
         raise InvalidArgument("Limit must be non-negative.")
 
-    conjunctions, inequalities = filters.parse(message.filter if message.HasField("filter") else Filter(), partition)
+    conjunctions, inequalities = filters.parse(message.filter if message.HasField("filter") else None, partition)
     explicit, ineffective = _explicit_order(message)
     projection = tuple(item.property.name for item in message.projection)
-    keys_only = projection == (KEY,)
+    keys_only = set(projection) == {KEY}
     if keys_only:
         projection = ()
     distinct = tuple(item.name for item in message.distinct_on)
     _check_projection(projection, conjunctions)
+    _check_distinct(distinct, conjunctions)
     if kind is None:
         _check_kindless(conjunctions, explicit, projection)
     order = _complete_order(explicit, inequalities, projection, distinct)
@@ -225,10 +230,12 @@ def _explicit_order(message: Message) -> tuple[list[Component], tuple[str, ...]]
     by_key = False
     for item in message.order:
         name = item.property.name
-        validation.check_name(name, "property.name", reserved=name == KEY)
+        validation.check_name(name, "property.name", reserved=True)
+        if name in ineffective or any(component.property == name for component in components):
+            raise InvalidArgument(f"order by clause cannot contain duplicate fields {name}")
         if by_key:
             ineffective.append(name)
-        elif all(component.property != name for component in components):
+        else:
             components.append(Component(name, item.direction == PropertyOrder.DESCENDING))
             by_key = name == KEY
     return components, tuple(ineffective)
@@ -241,6 +248,16 @@ def _check_projection(projection: Sequence[str], conjunctions: Sequence[Conjunct
         validation.check_name(name, "property.name", reserved=name == KEY)
         if any(name in conjunction.equal for conjunction in conjunctions):
             raise InvalidArgument(f"Cannot use projection on a property with an equality filter: {name}")
+
+
+def _check_distinct(distinct: Sequence[str], conjunctions: Sequence[Conjunction]) -> None:
+    if len(set(distinct)) < len(distinct):
+        raise InvalidArgument("Cannot group by a property multiple times.")
+    for name in distinct:
+        if name == KEY:
+            raise InvalidArgument(f"Group by is not supported for the property: {KEY}")
+        if any(name in conjunction.equal for conjunction in conjunctions):
+            raise InvalidArgument(f"Cannot use group by on a property with an equality filter: {name}")
 
 
 def _check_kindless(
