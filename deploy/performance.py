@@ -15,6 +15,9 @@ from deploy.instance import Instance, Place
 from deploy.read_only_folder import ReadOnlyFolder
 from gae_deferred.local.cloud import LocalCloud, Options
 
+_LAST_MOMENT = 3.0
+"""Seconds that an instance may take to end after it has broken a connection."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -154,8 +157,8 @@ async def _unless_it_ends(served: Instance, work: Awaitable[None]) -> None:
 
 
 async def _let_it_end(ending: "asyncio.Future[None]") -> None:
-    """Give an instance the moment that it takes to end after it has broken a connection."""
-    await asyncio.wait([ending], timeout=1.0)
+    """Give an instance the moment that it takes to end, if that is why something went wrong."""
+    await asyncio.wait([ending], timeout=_LAST_MOMENT)
 
 
 async def _cancel(tasks: "Sequence[asyncio.Future[None]]") -> None:
