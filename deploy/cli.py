@@ -214,7 +214,8 @@ def find_infrastructure(project: str | None, location: str | None, service: str)
     """
     if not project:
         raise UsageError(
-            "Which project? Add --project ID, or set GOOGLE_CLOUD_PROJECT. `gcloud projects list` shows your projects."
+            "Which project? Add --project ID, or set GOOGLE_CLOUD_PROJECT. "
+            f"`{shlex.join(Gcloud('').list_projects())}` shows your projects."
         )
     return infra.find(project, location or infra.DEFAULT_REGION, [service])
 

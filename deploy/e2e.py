@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.errors import CleanUpError, DeployError
-from deploy.gcloud import Gcloud, GcloudError, ask, ask_json, stop, watch
+from deploy.gcloud import Gcloud, GcloudError, ask, ask_json, wait_for_end, watch
 from deploy.infrastructure import Infrastructure
 from deploy.interruption import Interruption
 from deploy.leftovers import Leftovers
@@ -105,7 +105,7 @@ class Trial:
         try:
             code = process.wait()
         except BaseException:
-            stop(process)
+            wait_for_end(process)
             raise
         if code != 0:
             raise DeployError(f"The tests failed: pytest ended with exit code {code}.")

@@ -3,8 +3,8 @@
 import json
 import shlex
 import shutil
-import signal
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,18 @@ class Gcloud:
         """Ask for a token of the account that Google's client libraries act as."""
         return ("gcloud", "auth", "application-default", "print-access-token", "--quiet")
 
+    def log_in(self) -> Command:
+        """Log in; for a person to run."""
+        return ("gcloud", "auth", "login")
+
+    def log_in_client_libraries(self) -> Command:
+        """Log in for Google's client libraries; for a person to run."""
+        return ("gcloud", "auth", "application-default", "login")
+
+    def list_projects(self) -> Command:
+        """List the projects that the account may see; for a person to run."""
+        return ("gcloud", "projects", "list")
+
     def describe_project(self) -> Command:
         """Ask whether the project is there, and may be seen."""
         return ("gcloud", "projects", "describe", self.project, "--format=json")
@@ -62,6 +74,10 @@ class Gcloud:
     def enabled_apis(self) -> Command:
         """Ask for the names of the APIs that the project may use, one a line."""
         return self._in_project("services", "list", "--enabled", "--format=value(config.name)")
+
+    def enable_apis(self, *apis: str) -> Command:
+        """Let the project use APIs; for a person to run."""
+        return self._in_project("services", "enable", *apis)
 
     def describe_app(self) -> Command:
         """Ask for the App Engine application."""
@@ -74,6 +90,10 @@ class Gcloud:
     def describe_queue(self, queue: str, location: str) -> Command:
         """Ask for a queue of Cloud Tasks."""
         return self._in_project("tasks", "queues", "describe", queue, f"--location={location}", "--format=json")
+
+    def resume_queue(self, queue: str, location: str) -> Command:
+        """Let the tasks of a queue run; for a person to run."""
+        return self._in_project("tasks", "queues", "resume", queue, f"--location={location}")
 
     def enabled_secret_versions(self, secret: str) -> Command:
         """Ask which versions of a secret (its short name) can be read; nothing is printed where there is none."""
@@ -170,23 +190,25 @@ def _run(command: Command, timeout: float, apart: bool, capture: bool) -> str:
     try:
         printed, said = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        stop(process)
+        process.terminate()
+        wait_for_end(process)
         raise GcloudError(command, f"It has not ended within {timeout:.0f} s.") from None
     except BaseException:
-        stop(process)
+        wait_for_end(process)
         raise
     if process.returncode != 0:
         raise GcloudError(command, said or "What it said is above.")
     return printed or ""
 
 
-def stop(process: "subprocess.Popen[str]") -> None:
-    """Wait until a process that was told to stop has ended, and help where it has not."""
-    for tell in (None, signal.SIGTERM, signal.SIGKILL):
-        if tell is not None:
-            process.send_signal(tell)
-        try:
-            process.communicate(timeout=GRACE)
-        except subprocess.TimeoutExpired:
-            continue
+def wait_for_end(process: "subprocess.Popen[str]") -> None:
+    """Wait for the end of a process that has been told to stop, if only by Ctrl-C, and insist where it goes on."""
+    with suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=GRACE)
         return
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=GRACE)
+        return
+    process.kill()
+    process.communicate()

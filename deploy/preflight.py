@@ -1,5 +1,6 @@
 """What a project must have before something is deployed to it, and how to mend what is missing."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -65,11 +66,12 @@ class Preflight:
         self.report.done(f"gcloud {version}")
 
     def _login(self, client_libraries: bool) -> None:
-        self._must(self.gcloud.login(), "gcloud is not logged in, or its login has expired. Run: gcloud auth login")
+        log_in = shlex.join(self.gcloud.log_in())
+        self._must(self.gcloud.login(), f"gcloud is not logged in, or its login has expired. Run: {log_in}")
         if client_libraries:
             mend = (
                 "Google's client libraries, with which the tests look into the queue, are not logged in. "
-                "Run: gcloud auth application-default login"
+                f"Run: {shlex.join(self.gcloud.log_in_client_libraries())}"
             )
             self._must(self.gcloud.application_default_login(), mend)
         self.report.done("credentials")
@@ -77,7 +79,8 @@ class Preflight:
     def _project(self) -> None:
         mend = (
             f"There is no project {self.gcloud.project!r}, or your account may not see it. "
-            "`gcloud projects list` shows those that it may see; `gcloud auth login` changes the account."
+            f"`{shlex.join(self.gcloud.list_projects())}` shows those that it may see; "
+            f"`{shlex.join(self.gcloud.log_in())}` changes the account."
         )
         self._must(self.gcloud.describe_project(), mend)
         self.report.done(f"project {self.gcloud.project}")
@@ -91,7 +94,7 @@ class Preflight:
             raise UsageError(
                 f"Project {project} has not enabled {', '.join(missing)}.\n"
                 f"Run: nox -s infra-apply -- --project {project}\n"
-                f"or:  gcloud services enable {' '.join(missing)} --project={project}"
+                f"or:  {shlex.join(self.gcloud.enable_apis(*missing))}"
             )
         self.report.done("APIs")
 
@@ -136,7 +139,8 @@ class Preflight:
                 yield f"there is no queue {name} in {region}. gcloud says: {error.said.strip()}"
                 continue
             if queue.get("state") != "RUNNING":
-                yield f"the queue {name} is {queue.get('state')}: `gcloud tasks queues resume {name}` lets tasks run"
+                resume = shlex.join(self.gcloud.resume_queue(name, self.infrastructure.region))
+                yield f"the queue {name} is {queue.get('state')}: `{resume}` lets its tasks run"
             else:
                 self.report.done(f"queue {name} in {self.infrastructure.region}")
 

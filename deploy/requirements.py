@@ -1,6 +1,7 @@
 """What an app needs on App Engine, down to the last package, each in one version."""
 
 import hashlib
+import sys
 import tempfile
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def pin(wanted: Path, wheel: Path, runtime: str) -> str:
         override.write_text(f"{LIBRARY} @ {wheel.resolve().as_uri()}\n")
         others = run_uv(
             *["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--generate-hashes"],
-            *["--python-version", python_version(runtime), "--python-platform", PLATFORM],
+            *["--python-version", python_version(runtime), "--python-platform", PLATFORM, "--python", sys.executable],
             *["--override", str(override), "--no-emit-package", LIBRARY],
             str(wanted),
         )

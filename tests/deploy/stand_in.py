@@ -1,0 +1,139 @@
+"""What stands in for gcloud: it writes down how it was called, and answers, fails or hangs as a test wants it.
+
+It contacts nothing. `install` makes a folder with a program named gcloud in it, to be the only thing on a PATH.
+"""
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = """#!{python}
+import json, pathlib, signal, sys, time
+
+folder = pathlib.Path(__file__).parent
+arguments = sys.argv[1:]
+line = " ".join(arguments)
+
+
+def write(event):
+    with (folder / "calls.jsonl").open("a") as calls:
+        calls.write(json.dumps({{"event": event, "line": line}}) + "\\n")
+
+
+write("called")
+for rule in json.loads((folder / "rules.json").read_text()):
+    if rule["words"] not in line:
+        continue
+    if rule["hangs"]:
+        signal.signal(signal.SIGINT, lambda *_: (write("interrupted"), sys.exit(130)))
+        end = time.monotonic() + 100
+        while not (folder / "released").exists() and time.monotonic() < end:
+            time.sleep(0.05)
+    sys.stdout.write(rule["prints"])
+    sys.stderr.write(rule["says"])
+    sys.exit(rule["exit_code"])
+sys.exit("The stand-in has no answer to: " + line)
+"""
+
+
+class StandIn:
+    """A gcloud that is told what to do.
+
+    Parameters:
+        folder: for the program, what it is told and what it writes down.
+        project: the project that is ready for everything.
+        url: where deployed versions answer.
+    """
+
+    def __init__(self, folder: Path, project: str, url: str) -> None:
+        self._folder = folder
+        program = folder / "gcloud"
+        program.write_text(PROGRAM.format(python=sys.executable))
+        program.chmod(0o755)
+        git = shutil.which("git")
+        if git:
+            (folder / "git").symlink_to(git)
+        self._rules: list[dict[str, Any]] = []
+        self._answer_as_a_project_that_is_ready(project, url)
+
+    @property
+    def path(self) -> str:
+        """What PATH has to be, so that there is no other gcloud, and no Terraform."""
+        return str(self._folder)
+
+    def remove(self) -> None:
+        """Have no gcloud at all."""
+        (self._folder / "gcloud").unlink()
+
+    def answers(self, words: str, prints: object = "", says: str = "", exit_code: int = 0, hangs: bool = False) -> None:
+        """Set what happens to the calls that have these words in them. What is set last comes first."""
+        printed = prints if isinstance(prints, str) else json.dumps(prints)
+        rule = {"words": words, "prints": printed, "says": says, "exit_code": exit_code, "hangs": hangs}
+        self._rules.insert(0, rule)
+        rules = self._folder / "rules.new"
+        rules.write_text(json.dumps(self._rules))
+        rules.rename(self._folder / "rules.json")  # at once: a call may be reading it
+
+    def fails(self, words: str, says: str) -> None:
+        """Have the calls with these words in them fail."""
+        self.answers(words, says=f"ERROR: {says}\n", exit_code=1)
+
+    def hangs(self, words: str) -> None:
+        """Have the calls with these words in them wait for Ctrl-C, or :meth:`release`."""
+        self.answers(words, hangs=True)
+
+    def release(self) -> None:
+        """Let the calls that hang come to their end."""
+        (self._folder / "released").touch()
+
+    def calls(self, words: str = "") -> list[str]:
+        """Return the calls so far, with these words in them, without the word gcloud."""
+        return self._events("called", words)
+
+    def interrupted(self, words: str = "") -> list[str]:
+        """Return the calls that Ctrl-C has reached."""
+        return self._events("interrupted", words)
+
+    def is_called(self, words: str, within: float = 60.0) -> None:
+        """Wait until there is such a call."""
+        deadline = time.monotonic() + within
+        while not self.calls(words):
+            if time.monotonic() > deadline:
+                pytest.fail(f"`gcloud ... {words}` was not called within {within:g} s. There were: {self.calls()}")
+            time.sleep(0.02)
+
+    def version(self) -> str:
+        """Return the version that was deployed."""
+        (call,) = self.calls("app deploy")
+        return next(word for word in call.split() if word.startswith("--version=")).removeprefix("--version=")
+
+    def _events(self, event: str, words: str) -> list[str]:
+        calls = self._folder / "calls.jsonl"
+        lines = calls.read_text().splitlines() if calls.exists() else []
+        events = [json.loads(line) for line in lines]
+        return [entry["line"] for entry in events if entry["event"] == event and words in entry["line"]]
+
+    def _answer_as_a_project_that_is_ready(self, project: str, url: str) -> None:
+        self.answers("version --format", {"Google Cloud SDK": "528.0.0"})
+        self.answers("auth print-access-token", "not-a-token\n")
+        self.answers("auth application-default print-access-token", "not-a-token\n")
+        self.answers("projects describe", {"projectId": project})
+        apis = ["appengine", "artifactregistry", "cloudbuild", "cloudtasks", "datastore", "firestore", "iam"]
+        self.answers("services list --enabled", "".join(f"{api}.googleapis.com\n" for api in [*apis, "secretmanager"]))
+        self.answers("app describe", {"locationId": "us-central", "servingStatus": "SERVING"})
+        self.answers("firestore databases describe", {"type": "DATASTORE_MODE"})
+        self.answers("tasks queues describe", {"state": "RUNNING"})
+        self.answers("secrets versions list", "1\n")
+        self.answers("iam service-accounts describe", {})
+        self.answers("app services list", "default\n")
+        self.answers("app deploy")
+        self.answers("app versions describe", {"versionUrl": url})
+        self.answers("app versions delete")
+        self.answers("app operations list", [])
+        self.answers("app operations wait")
+        self.answers("app logs read", "a line of the log\n")

@@ -1,0 +1,480 @@
+"""What `e2e` does when something goes wrong: what it says, how it ends, and that it leaves nothing behind.
+
+gcloud is a stand-in, the deployed version a small server here, and the project's queue and database a local cloud.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from google.cloud import datastore, tasks_v2
+
+from deploy.staging import stage
+from deploy.variables import Variables
+from tests.deploy.stand_in import StandIn
+
+ROOT = Path(__file__).parent.parent.parent
+ONE_QUICK_TEST = ["--", "-k", "warming_up"]
+TIMEOUT = 120
+"""Seconds that one run may take."""
+
+WITHOUT_INDEX = {"UV_OFFLINE": "1"}
+"""Has the versions of packages taken from what `already_staged` has fetched: to ask again takes seconds each time."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def already_staged(tmp_path_factory: pytest.TempPathFactory) -> None:
+    stage(ROOT / "samples" / "wsgi", tmp_path_factory.mktemp("staged"), Variables())
+
+
+class DeployedVersion:
+    """A server that takes the place of a version on App Engine.
+
+    Attributes:
+        status: of its answers, by path.
+        holds: paths whose requests are not answered until the server is closed.
+        asked: the paths that were asked for.
+        first_request: called once, when it is reached.
+    """
+
+    def __init__(self) -> None:
+        self.status = {"/counter/get": 200, "/_ah/warmup": 200}
+        self.holds: set[str] = set()
+        self.asked: list[str] = []
+        self.first_request: Callable[[], None] = lambda: None
+        self._closed = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._closed.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def is_asked(self, path: str, within: float = TIMEOUT) -> None:
+        deadline = time.monotonic() + within
+        while path not in self.asked:
+            if time.monotonic() > deadline:
+                pytest.fail(f"Nobody has asked for {path} within {within} s, only for {self.asked}")
+            time.sleep(0.02)
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        version = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if not version.asked:
+                    version.first_request()
+                version.asked.append(self.path)
+                if self.path in version.holds:
+                    version._closed.wait(TIMEOUT)
+                self.send_response(version.status.get(self.path, 404))
+                self.end_headers()
+                self.wfile.write(b"0")
+
+            def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 (the base class's name)
+                pass
+
+        return Handler
+
+
+class Data:
+    """What versions have in a project: entities and tasks, in the local cloud.
+
+    Parameters:
+        project: its id.
+        location: of its queue.
+        tasks: client of its queue.
+    """
+
+    def __init__(self, project: str, location: str, tasks: tasks_v2.CloudTasksClient) -> None:
+        self.project = project
+        self.tasks = tasks
+        self.queue = tasks.queue_path(project, location, "default")
+        self.datastore = datastore.Client(project=project)
+
+    def make(self, version: str) -> None:
+        """Count something, and leave two tasks that are due in an hour."""
+        self.datastore.put(datastore.Entity(self.datastore.key("Counter", version)))
+        later = {"seconds": int(time.time()) + 3600}
+        request = {"relative_uri": "/", "app_engine_routing": {"version": version}}
+        for _ in range(2):
+            task = {"schedule_time": later, "app_engine_http_request": request}
+            self.tasks.create_task(parent=self.queue, task=task)
+
+    def versions(self) -> tuple[set[str], list[str]]:
+        """Return the versions that have a counter, and for each task that waits its version."""
+        counters = {entity.key.name for entity in self.datastore.query(kind="Counter").fetch()}
+        tasks = self.tasks.list_tasks(parent=self.queue)
+        return counters, [task.app_engine_http_request.app_engine_routing.version for task in tasks]
+
+
+class Run:
+    """One `python -m deploy e2e`, in a process group of its own, as a terminal's shell would start it."""
+
+    def __init__(self, gcloud: StandIn, project: str, *arguments: str) -> None:
+        command = [sys.executable, "-m", "deploy", "e2e", "--app-dir", "samples/wsgi", "--project", project]
+        self._process = subprocess.Popen(
+            [*command, *arguments, *ONE_QUICK_TEST],
+            cwd=ROOT,
+            env={**os.environ, "PATH": gcloud.path, **WITHOUT_INDEX},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.said = ""
+
+    def press_ctrl_c(self) -> None:
+        os.killpg(self._process.pid, signal.SIGINT)
+
+    def ends(self) -> int:
+        """Wait for the end, and return the exit code."""
+        self.said, _ = self._process.communicate(timeout=TIMEOUT)
+        return self._process.returncode
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.communicate()
+
+
+@dataclass
+class World:
+    """Everything that a run meets."""
+
+    gcloud: StandIn
+    version: DeployedVersion
+    data: Data
+    runs: list[Run] = field(default_factory=list)
+
+    def start(self, *arguments: str) -> Run:
+        self.runs.append(Run(self.gcloud, self.data.project, *arguments))
+        return self.runs[-1]
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Run to the end, and return the exit code and what was said."""
+        run = self.start(*arguments)
+        return run.ends(), run.said
+
+    def is_clean(self) -> bool:
+        """Tell whether nothing is left of the version that was deployed, and everything of others."""
+        counters, tasks = self.data.versions()
+        deleted = self.gcloud.calls(f"app versions delete {self.gcloud.version()} --service=default")
+        return bool(deleted) and counters == {"of-others"} and tasks == ["of-others", "of-others"]
+
+
+@pytest.fixture
+def world(local_cloud, tmp_path: Path) -> Iterator[World]:
+    project, location = local_cloud.environment["GOOGLE_CLOUD_PROJECT"], "us-central1"
+    version = DeployedVersion()
+    data = Data(project, location, local_cloud.client)
+    data.make("of-others")
+    gcloud = StandIn(tmp_path, project, version.url)
+    version.first_request = lambda: data.make(gcloud.version())
+    world = World(gcloud, version, data)
+    yield world
+    for run in world.runs:
+        run.kill()
+    version.close()
+
+
+def test_when_all_goes_well_a_version_is_deployed_without_traffic_tested_and_removed(world):
+    code, said = world.run()
+
+    assert code == 0, said
+    assert "--no-promote" in world.gcloud.calls("app deploy")[0]
+    assert "1 passed" in said
+    assert world.is_clean()
+
+
+BEFORE = [
+    ("auth print-access-token", "You do not currently have an active account selected.", "gcloud auth login"),
+    (
+        "auth application-default print-access-token",
+        "Could not automatically determine credentials.",
+        "gcloud auth application-default login",
+    ),
+    ("projects describe", "does not have permission to access projects instance", "`gcloud projects list` shows"),
+    ("services list --enabled", "PERMISSION_DENIED", "Service Usage Viewer"),
+    ("app describe", "does not contain an App Engine application", "infra-apply"),
+    ("firestore databases describe", "NOT_FOUND: database", "infra-apply"),
+    ("tasks queues describe", "NOT_FOUND: queue", "infra-apply"),
+    ("secrets versions list", "NOT_FOUND: secret", "infra-apply"),
+    ("iam service-accounts describe", "NOT_FOUND: account", "infra-apply"),
+]
+"""Commands that ask before anything is deployed, what gcloud says when they fail, and how that is mended."""
+
+
+@pytest.mark.parametrize(("words", "reason", "mend"), BEFORE, ids=[words for words, _, _ in BEFORE])
+def test_what_is_missing_is_said_before_anything_is_deployed(world, words, reason, mend):
+    world.gcloud.fails(words, reason)
+
+    code, said = world.run()
+
+    assert code == 2, said
+    assert mend in said
+    assert reason in said
+    assert not world.gcloud.calls("app deploy")
+
+
+def test_everything_that_terraform_would_make_is_said_at_once(world):
+    for words, *_ in BEFORE[4:]:
+        world.gcloud.fails(words, "NOT_FOUND")
+
+    code, said = world.run()
+
+    assert code == 2
+    assert said.count("NOT_FOUND") == 5
+    assert f"nox -s infra-apply -- --project {world.data.project}" in said
+
+
+STATES = [
+    ("app describe", {"locationId": "europe-west", "servingStatus": "SERVING"}, "is in europe-west, not in us-central"),
+    ("app describe", {"locationId": "us-central", "servingStatus": "USER_DISABLED"}, "is USER_DISABLED"),
+    ("firestore databases describe", {"type": "FIRESTORE_NATIVE"}, "must be in DATASTORE_MODE"),
+    ("tasks queues describe", {"state": "PAUSED"}, "gcloud tasks queues resume default"),
+    ("secrets versions list", "", "no version that is enabled"),
+]
+
+
+@pytest.mark.parametrize(("words", "answer", "problem"), STATES, ids=[problem for _, _, problem in STATES])
+def test_what_is_there_but_not_as_it_should_be_is_said(world, words, answer, problem):
+    world.gcloud.answers(words, answer)
+
+    code, said = world.run()
+
+    assert code == 2
+    assert problem in said
+    assert not world.gcloud.calls("app deploy")
+
+
+def test_without_gcloud_it_says_where_to_get_it(world):
+    world.gcloud.remove()
+
+    code, said = world.run()
+
+    assert code == 2
+    assert "gcloud is not installed" in said
+    assert "https://cloud.google.com/sdk" in said
+
+
+def test_an_api_that_is_disabled_is_named_with_the_command_that_enables_it(world):
+    world.gcloud.answers("services list --enabled", "appengine.googleapis.com\niam.googleapis.com\n")
+
+    code, said = world.run()
+
+    assert code == 2
+    assert "gcloud services enable" in said
+    assert "cloudtasks.googleapis.com" in said
+    assert "iam.googleapis.com" not in said
+    assert not world.gcloud.calls("app deploy")
+
+
+def test_without_a_project_it_says_what_to_set(world, monkeypatch):
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT")
+    world.data.project = ""
+
+    code, said = world.run()
+
+    assert code == 2
+    assert "--project" in said
+    assert "GOOGLE_CLOUD_PROJECT" in said
+    assert not world.gcloud.calls()
+
+
+def test_a_deploy_that_fails_is_cleaned_up(world):
+    world.gcloud.fails("app deploy", "INVALID_ARGUMENT: the build has failed")
+
+    code, said = world.run()
+
+    assert code == 1
+    assert "The deploy failed" in said
+    assert "the build has failed" in said
+    assert world.is_clean()
+
+
+def test_a_deploy_that_does_not_end_is_given_up_and_cleaned_up_once_app_engine_is_done_with_it(world):
+    world.gcloud.hangs("app deploy")
+    run = world.start("--deploy-timeout", "5")
+    world.gcloud.is_called("app deploy")
+    target = f"apps/p/services/default/versions/{world.gcloud.version()}"
+    others = {"id": "op-of-others", "metadata": {"target": "apps/p/services/default/versions/of-others"}}
+    world.gcloud.answers("app operations list", [others, {"id": "op-1", "metadata": {"target": target}}])
+
+    assert run.ends() == 1
+    assert "not ended within 5 s" in run.said
+    assert world.gcloud.calls("app operations wait") == [f"app operations wait op-1 --project={world.data.project}"]
+    lines = world.gcloud.calls()
+    assert lines.index(world.gcloud.calls("operations wait")[0]) < lines.index(world.gcloud.calls("versions delete")[0])
+    assert world.is_clean()
+
+
+def test_a_version_that_never_answers_is_given_up_with_its_log_and_cleaned_up(world):
+    world.version.status["/counter/get"] = 500
+
+    code, said = world.run("--answer-timeout", "3")
+
+    assert code == 1
+    assert "has not answered within 3 s. The last try: status 500" in said
+    assert "a line of the log" in said
+    assert world.is_clean()
+
+
+def test_when_a_test_fails_the_log_is_shown_and_everything_is_cleaned_up(world):
+    world.version.status["/_ah/warmup"] = 500
+
+    code, said = world.run()
+
+    assert code == 1
+    assert "1 failed" in said
+    assert "pytest ended with exit code 1" in said
+    assert "a line of the log" in said
+    assert world.is_clean()
+
+
+def test_a_log_that_cannot_be_read_keeps_nothing_from_being_cleaned_up(world):
+    world.version.status["/_ah/warmup"] = 500
+    world.gcloud.fails("app logs read", "the log is not to be had")
+
+    code, said = world.run()
+
+    assert code == 1
+    assert "the log is not to be had" in said
+    assert world.is_clean()
+
+
+CLEAN_UP_FAULTS = [
+    ("Version [v] is currently serving 100.00% of traffic for service [default].", "because it is serving"),
+    ("INTERNAL: try again later", "try again later"),
+]
+
+
+@pytest.mark.parametrize(("reason", "explained"), CLEAN_UP_FAULTS, ids=["it is serving", "any other reason"])
+def test_a_version_that_cannot_be_deleted_is_reported_with_the_command_that_does_it(world, reason, explained):
+    world.gcloud.fails("app versions delete", reason)
+
+    code, said = world.run()
+
+    version = world.gcloud.version()
+    by_hand = f"gcloud app versions delete {version} --service=default --quiet --project={world.data.project}"
+    assert code == 3
+    assert "1 passed" in said
+    assert by_hand in said
+    assert explained in said
+    assert world.is_clean()  # its data is gone all the same, and it was tried
+
+
+def test_when_a_test_and_the_clean_up_fail_both_are_told(world):
+    world.version.status["/_ah/warmup"] = 500
+    world.gcloud.fails("app versions delete", "INTERNAL: try again later")
+
+    code, said = world.run()
+
+    assert code == 1
+    assert "1 failed" in said
+    assert "gcloud app versions delete" in said
+
+
+def test_the_first_version_of_the_default_service_stays_and_its_data_does_not(world):
+    world.gcloud.answers("app services list", "")
+
+    code, said = world.run()
+
+    assert code == 0, said
+    assert "stays" in said
+    assert not world.gcloud.calls("app versions delete")
+    assert world.data.versions() == ({"of-others"}, ["of-others", "of-others"])
+
+
+def test_two_runs_at_once_do_not_disturb_each_other(world):
+    first, second = world.start(), world.start()
+    world.version.first_request = lambda: None
+
+    assert (first.ends(), second.ends()) == (0, 0), first.said + second.said
+    deployed = {word for call in world.gcloud.calls("app deploy") for word in call.split() if "--version=" in word}
+    deleted = {call.split()[3] for call in world.gcloud.calls("app versions delete")}
+    assert len(deployed) == 2
+    assert {word.removeprefix("--version=") for word in deployed} == deleted
+    assert world.data.versions() == ({"of-others"}, ["of-others", "of-others"])
+
+
+QUESTIONS = ["auth print-access-token", "projects describe", "services list --enabled", "app describe"]
+
+
+@pytest.mark.parametrize("words", QUESTIONS)
+def test_ctrl_c_while_something_is_asked_ends_it_with_nothing_deployed(world, words):
+    world.gcloud.hangs(words)
+    run = world.start()
+    world.gcloud.is_called(words)
+
+    run.press_ctrl_c()
+
+    assert run.ends() == 130
+    assert "Interrupted" in run.said
+    assert not world.gcloud.calls("app deploy")
+
+
+def test_ctrl_c_while_it_is_deployed_waits_for_app_engine_and_cleans_up(world):
+    world.gcloud.hangs("app deploy")
+    run = world.start()
+    world.gcloud.is_called("app deploy")
+    target = f"apps/p/services/default/versions/{world.gcloud.version()}"
+    world.gcloud.answers("app operations list", [{"id": "op-1", "metadata": {"target": target}}])
+
+    run.press_ctrl_c()
+
+    assert run.ends() == 130
+    assert world.gcloud.interrupted("app deploy")
+    assert world.gcloud.calls("app operations wait op-1")
+    assert world.is_clean()
+
+
+def test_ctrl_c_while_its_answer_is_waited_for_cleans_up(world):
+    world.version.status["/counter/get"] = 503
+    run = world.start()
+    world.version.is_asked("/counter/get")
+
+    run.press_ctrl_c()
+
+    assert run.ends() == 130
+    assert world.is_clean()
+
+
+def test_ctrl_c_while_it_is_tested_cleans_up(world):
+    world.version.holds.add("/_ah/warmup")
+    run = world.start()
+    world.version.is_asked("/_ah/warmup")
+
+    run.press_ctrl_c()
+
+    assert run.ends() == 130
+    assert world.is_clean()
+
+
+def test_ctrl_c_while_it_cleans_up_does_not_stop_that(world):
+    world.gcloud.answers("app versions delete", hangs=True)
+    run = world.start()
+    world.gcloud.is_called("app versions delete")
+
+    run.press_ctrl_c()
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        assert not world.gcloud.interrupted(), "Ctrl-C has reached the clean-up"
+        time.sleep(0.1)
+    world.gcloud.release()
+
+    assert run.ends() == 0
+    assert "Cleaning up" in run.said
+    assert world.is_clean()
