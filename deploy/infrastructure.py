@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Infrastructure:
         service_accounts: the e-mail address of the account that each App Engine service runs as.
         signing_keys_secret: ``projects/P/secrets/NAME``, for ``DEFERRED_SIGNING_KEYS_SECRET``.
         queues: short names of the Cloud Tasks queues.
+        sweep_environment: environment variables that the service which sweeps needs. Empty if cron.yaml is the
+            scheduler; if not, cron.yaml must not be deployed as well.
     """
 
     project: str
@@ -55,6 +57,7 @@ class Infrastructure:
     service_accounts: Mapping[str, str]
     signing_keys_secret: str
     queues: tuple[str, ...]
+    sweep_environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def find(project: str, region: str = DEFAULT_REGION, services: Iterable[str] = ("default",)) -> Infrastructure:
@@ -132,6 +135,7 @@ def _from_outputs(outputs: dict[str, Any]) -> Infrastructure:
             service_accounts=dict(outputs["service_accounts"]),
             signing_keys_secret=outputs["signing_keys_secret"],
             queues=tuple(outputs["queues"]),
+            sweep_environment=dict(outputs["sweep_environment"]),
         )
     except KeyError as error:
         raise InfrastructureError(

@@ -6,8 +6,8 @@ locals {
   indexes = [
     for index in local.declared : {
       kind = index.kind
-      # An ancestor index is what Firestore calls recursive (gcloud's own translation). YAML 1.2 has no `yes`.
-      query_scope = contains(["yes", "true", "on"], lower(tostring(try(index.ancestor, false)))) ? "COLLECTION_RECURSIVE" : "COLLECTION_GROUP"
+      # An ancestor index is what Firestore calls recursive: gcloud translates it in this way.
+      query_scope = try(index.ancestor, false) ? "COLLECTION_RECURSIVE" : "COLLECTION_GROUP"
       properties = [
         for property in index.properties : {
           name  = property.name == "__key__" ? "__name__" : property.name

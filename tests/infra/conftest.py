@@ -1,0 +1,50 @@
+"""Terraform on a copy of infra/, with providers that stand in for those that may not be had."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.infra import configuration, stand_in_providers
+
+INFRA = Path(__file__).parents[2] / "infra"
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+"""Runs Terraform with some arguments, in a folder if one is named, and returns what it said."""
+
+
+@pytest.fixture(scope="session")
+def terraform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    if shutil.which("terraform") is None:
+        pytest.skip("Terraform is not installed")
+    names = {(each.kind, each.type) for each in configuration.read(INFRA) if each.kind != "provider"}
+    with stand_in_providers.running(names, tmp_path_factory.mktemp("providers")) as found_by:
+        environment = {**os.environ, **found_by, "TF_CLI_CONFIG_FILE": os.devnull, "CHECKPOINT_DISABLE": "1"}
+        environment.pop("TF_WORKSPACE", None)
+
+        def run(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+            return subprocess.run(
+                ["terraform", f"-chdir={folder}", *arguments, "-no-color"],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=120,
+            )
+
+        yield run
+
+
+@pytest.fixture
+def infra(tmp_path: Path, terraform: Run) -> Path:
+    """A copy of infra/, initialised, for a test to change."""
+    folder = tmp_path / "infra"
+    ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "terraform.tfstate.d", "*.tfvars", "backend.tf")
+    shutil.copytree(INFRA, folder, ignore=ignored)
+    done = terraform("init", "-input=false", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
