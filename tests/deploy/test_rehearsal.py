@@ -1,0 +1,108 @@
+"""The command `rehearse`: what it leaves behind, what it shows, and how it is stopped."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from deploy import rehearse
+from deploy.errors import DeployError
+from deploy.interruption import SIGNALS
+from deploy.rehearsal import Rehearsal, run_until_stopped
+
+
+@pytest.fixture
+def app_dir(tmp_path: Path) -> Path:
+    """An app with a broken requirements.txt, so that it is not even staged."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which temporary folders are made."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
+
+
+def rehearsed(app_dir: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(rehearse.rehearse, ["--app-dir", str(app_dir), *arguments])
+
+
+def fail(rehearsal: Rehearsal, report: object) -> None:
+    """Be a rehearsal that fails when the instance runs."""
+    rehearsal.place.log.write_text("".join(f"line {number}\n" for number in range(100)))
+    raise DeployError("It does not run.")
+
+
+def test_a_failure_shows_the_end_of_the_log_and_leaves_no_folder(app_dir, scratch, monkeypatch):
+    monkeypatch.setattr(Rehearsal, "run", fail)
+
+    result = rehearsed(app_dir)
+
+    assert isinstance(result.exception, DeployError)
+    assert "the last of 100 lines" in result.output
+    assert "line 99\n" in result.output
+    assert "line 9\n" not in result.output
+    assert not list(scratch.iterdir())
+
+
+def test_the_folder_can_be_kept(app_dir, scratch, monkeypatch):
+    monkeypatch.setattr(Rehearsal, "run", fail)
+
+    result = rehearsed(app_dir, "--keep")
+
+    (kept,) = scratch.iterdir()
+    assert f"kept {kept}" in result.output
+
+
+def test_what_is_not_the_folder_of_an_app_is_told(app_dir, scratch):
+    result = rehearsed(app_dir)
+
+    assert "has no requirements.txt: is it the folder of an app?" in str(result.exception)
+    assert not list(scratch.iterdir())
+
+
+def test_the_service_account_of_the_authors_own_app_yaml_is_not_in_the_way(app_dir, scratch, monkeypatch):
+    account = "web@my-project.iam.gserviceaccount.com"
+    (app_dir / "app.yaml").write_text(f"runtime: python313\nentrypoint: x\nservice_account: {account}\n")
+    seen = []
+    monkeypatch.setattr(Rehearsal, "run", lambda self, report: seen.append(self.variables.service_account))
+
+    assert rehearsed(app_dir).exit_code == 0
+    assert seen == [account]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_stops_what_runs_once_and_lets_it_tidy_up(number):
+    before = [signal.getsignal(each) for each in SIGNALS]
+    steps = []
+
+    async def work() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            await asyncio.Event().wait()
+        finally:
+            os.kill(os.getpid(), number)  # somebody who is impatient
+            await asyncio.sleep(0.1)
+            steps.append("tidied up")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_until_stopped(work())
+
+    assert steps == ["tidied up"]
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_what_work_raises_is_raised():
+    async def work() -> None:
+        raise DeployError("no")
+
+    with pytest.raises(DeployError, match="no"):
+        run_until_stopped(work())
