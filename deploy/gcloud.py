@@ -73,7 +73,7 @@ class Gcloud:
 
     def enabled_apis(self) -> Command:
         """Ask for the names of the APIs that the project may use, one a line."""
-        return self._in_project("services", "list", "--enabled", "--format=value(config.name)")
+        return self._in_project("services", "list", "--format=value(config.name)", "--enabled")
 
     def enable_apis(self, *apis: str) -> Command:
         """Let the project use APIs; for a person to run."""
@@ -95,10 +95,9 @@ class Gcloud:
         """Let the tasks of a queue run; for a person to run."""
         return self._in_project("tasks", "queues", "resume", queue, f"--location={location}")
 
-    def enabled_secret_versions(self, secret: str) -> Command:
-        """Ask which versions of a secret (its short name) can be read; nothing is printed where there is none."""
-        found = ["--filter=state=ENABLED", "--limit=1", "--format=value(name)"]
-        return self._in_project("secrets", "versions", "list", secret, *found)
+    def secret_version_states(self, secret: str) -> Command:
+        """Ask for the state of each version of a secret (its short name), one a line."""
+        return self._in_project("secrets", "versions", "list", secret, "--format=value(state)")
 
     def describe_service_account(self, email: str) -> Command:
         """Ask for a service account."""

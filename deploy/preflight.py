@@ -147,11 +147,11 @@ class Preflight:
     def _secret(self) -> Iterator[str]:
         name = self.infrastructure.signing_keys_secret.rpartition("/")[2]
         try:
-            versions = ask(self.gcloud.enabled_secret_versions(name)).split()
+            states = ask(self.gcloud.secret_version_states(name)).lower().split()
         except GcloudError as error:
             yield f"there is no secret {name} with the signing keys. gcloud says: {error.said.strip()}"
             return
-        if versions:
+        if "enabled" in states:
             self.report.done(f"secret {name}")
         else:
             yield f"the secret {name} has no version that is enabled, so there is no key to sign with"

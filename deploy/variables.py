@@ -14,6 +14,9 @@ RUNTIMES = ("python310", "python311", "python312", "python313", "python314")
 THREADS = 8
 """Threads of one gunicorn process. Tasks and requests mostly wait for Datastore, so more than one fits a processor."""
 
+MOST_DISPATCHES = 500
+"""Tasks a second of one queue (Cloud Tasks documentation, "Quotas and limits")."""
+
 _SERVICE = re.compile(r"(?!-|ah-)[a-z0-9-]{1,63}(?<!-)")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -151,6 +154,9 @@ class Queue:
     def __post_init__(self) -> None:
         check("queue name", self.name, bool(_QUEUE.fullmatch(self.name)), "1 to 100 letters, digits and hyphens")
         check("queue rate", self.rate, bool(_RATE.fullmatch(self.rate)), "a number and /s, /m, /h or /d, such as 10/s")
+        number, _, unit = self.rate.partition("/")
+        per_second = float(number) / {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
+        check("queue rate", self.rate, per_second <= MOST_DISPATCHES, f"at most {MOST_DISPATCHES}/s")
         check_number("bucket_size", self.bucket_size, 1, 500)
         check_number("max_concurrent_requests", self.max_concurrent_requests, 1, 5000)
         check_number("task_retry_limit", self.task_retry_limit, 0, 2147483647)

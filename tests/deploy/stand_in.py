@@ -124,11 +124,11 @@ class StandIn:
         self.answers("auth application-default print-access-token", "not-a-token\n")
         self.answers("projects describe", {"projectId": project})
         apis = ["appengine", "artifactregistry", "cloudbuild", "cloudtasks", "datastore", "firestore", "iam"]
-        self.answers("services list --enabled", "".join(f"{api}.googleapis.com\n" for api in [*apis, "secretmanager"]))
+        self.answers("services list --format", "".join(f"{api}.googleapis.com\n" for api in [*apis, "secretmanager"]))
         self.answers("app describe", {"locationId": "us-central", "servingStatus": "SERVING"})
         self.answers("firestore databases describe", {"type": "DATASTORE_MODE"})
         self.answers("tasks queues describe", {"state": "RUNNING"})
-        self.answers("secrets versions list", "1\n")
+        self.answers("secrets versions list", "DISABLED\nENABLED\n")
         self.answers("iam service-accounts describe", {})
         self.answers("app services list", "default\n")
         self.answers("app deploy")

@@ -207,7 +207,7 @@ BEFORE = [
         "gcloud auth application-default login",
     ),
     ("projects describe", "does not have permission to access projects instance", "`gcloud projects list` shows"),
-    ("services list --enabled", "PERMISSION_DENIED", "Service Usage Viewer"),
+    ("services list --format", "PERMISSION_DENIED", "Service Usage Viewer"),
     ("app describe", "does not contain an App Engine application", "infra-apply"),
     ("firestore databases describe", "NOT_FOUND: database", "infra-apply"),
     ("tasks queues describe", "NOT_FOUND: queue", "infra-apply"),
@@ -245,7 +245,7 @@ STATES = [
     ("app describe", {"locationId": "us-central", "servingStatus": "USER_DISABLED"}, "is USER_DISABLED"),
     ("firestore databases describe", {"type": "FIRESTORE_NATIVE"}, "must be in DATASTORE_MODE"),
     ("tasks queues describe", {"state": "PAUSED"}, "gcloud tasks queues resume default"),
-    ("secrets versions list", "", "no version that is enabled"),
+    ("secrets versions list", "DISABLED\n", "no version that is enabled"),
 ]
 
 
@@ -271,7 +271,7 @@ def test_without_gcloud_it_says_where_to_get_it(world):
 
 
 def test_an_api_that_is_disabled_is_named_with_the_command_that_enables_it(world):
-    world.gcloud.answers("services list --enabled", "appengine.googleapis.com\niam.googleapis.com\n")
+    world.gcloud.answers("services list --format", "appengine.googleapis.com\niam.googleapis.com\n")
 
     code, said = world.run()
 
@@ -410,7 +410,7 @@ def test_two_runs_at_once_do_not_disturb_each_other(world):
     assert world.data.versions() == ({"of-others"}, ["of-others", "of-others"])
 
 
-QUESTIONS = ["auth print-access-token", "projects describe", "services list --enabled", "app describe"]
+QUESTIONS = ["auth print-access-token", "projects describe", "services list --format", "app describe"]
 
 
 @pytest.mark.parametrize("words", QUESTIONS)

@@ -1,0 +1,103 @@
+"""Every command line of gcloud, held against gcloud itself, which neither runs them nor contacts anyone."""
+
+import ast
+import inspect
+import json
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deploy import terraform
+from deploy.gcloud import Command, Gcloud
+
+DEPLOY = Path(__file__).parent.parent.parent / "deploy"
+
+ARGUMENTS = {
+    "app_yaml": [Path("/srv/a folder/app.yaml")],
+    "apis": ["cloudtasks.googleapis.com"],
+    "database": ["(default)"],
+    "email": ["deferred-default@my-project.iam.gserviceaccount.com"],
+    "location": ["us-central1"],
+    "operation": ["0a1b2c3d-4e5f"],
+    "path": [Path("/srv/a folder/cron.yaml")],
+    "promote": [True, False],
+    "queue": ["default"],
+    "secret": ["deferred-signing-keys"],
+    "service": ["default"],
+    "version": ["v-20261121-1530-k7m2-96b4d1e"],
+}
+"""Values of the parameters of all commands."""
+
+BUILDERS = [name for name, _ in inspect.getmembers(Gcloud, inspect.isfunction) if not name.startswith("_")]
+
+needs_gcloud = pytest.mark.skipif(not shutil.which("gcloud"), reason="gcloud is not installed: command lines unchecked")
+
+
+def commands() -> list[Command]:
+    """Return each command that there is, once for each value of what it can be called with."""
+    found = []
+    for name in BUILDERS:
+        build = getattr(Gcloud("my-project"), name)
+        names = list(inspect.signature(build).parameters)
+        most = max((len(ARGUMENTS[parameter]) for parameter in names), default=1)
+        found += [build(*(ARGUMENTS[name][n % len(ARGUMENTS[name])] for name in names)) for n in range(most)]
+    keys = [terraform.read_keys_command("my-project"), terraform.add_keys_command("my-project")]
+    return found + [("gcloud", *arguments) for arguments in keys]
+
+
+def lint(lines: list[Command], folder: Path) -> dict[str, str | None]:
+    """Return what gcloud has to say against command lines, None where it takes them."""
+    file = folder / "commands.json"
+    file.write_text(json.dumps([{"command_string": shlex.join(line)} for line in lines]))
+    done = subprocess.run(
+        ["gcloud", "meta", "lint-gcloud-commands", f"--commands-file={file}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return {result["command_string"]: result["error_message"] for result in json.loads(done.stdout)}
+
+
+@needs_gcloud
+def test_gcloud_takes_every_command_line(tmp_path):
+    lines = commands()
+
+    verdicts = lint(lines, tmp_path)
+
+    assert len(verdicts) == len(set(lines)) >= len(BUILDERS)
+    assert {line: error for line, error in verdicts.items() if error} == {}
+
+
+@needs_gcloud
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (("gcloud", "app", "deploy", "app.yaml", "--no-promotion"), "unrecognized arguments: --no-promotion"),
+        (("gcloud", "app", "versions", "remove", "v1"), "Invalid choice: 'remove'"),
+        (("gcloud", "tasks", "queues", "describe", "--location=us-central1"), "QUEUE"),
+    ],
+    ids=["a wrong option", "a wrong command", "a missing argument"],
+)
+def test_gcloud_would_have_told(tmp_path, line, reason):
+    (error,) = lint([line], tmp_path).values()
+
+    assert error is not None
+    assert reason in error
+
+
+def test_no_other_module_makes_command_lines_of_gcloud():
+    for path in DEPLOY.rglob("*.py"):
+        if path.name in ("gcloud.py", "terraform.py"):  # whose functions `commands` calls
+            continue
+        constants = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+        assert "gcloud" not in [node.value for node in constants], f"{path.name} names gcloud: see deploy/gcloud.py"
+
+
+def test_whoever_looks_at_what_was_deployed_gets_a_command_to_copy():
+    line = shlex.join(Gcloud("my-project").deploy(Path("/a folder/app.yaml"), "v1", promote=False))
+
+    assert line == "gcloud app deploy '/a folder/app.yaml' --version=v1 --no-promote --quiet --project=my-project"
