@@ -1,6 +1,5 @@
 """What the service does with tasks, whatever the wire."""
 
-import secrets
 from typing import NamedTuple
 
 from google.longrunning import operations_pb2  # type: ignore[import-untyped]
@@ -205,7 +204,7 @@ class TaskService:
         The numbers grow, because names in the order of creation keep the index over a million of them fast. They follow
         the time of day; where that stands still or goes back, a restart repeats them, and the next one is tried.
         """
-        self._last_generated = max(self._last_generated + 1 + secrets.randbelow(1000), now * 1000)
+        self._last_generated = max(self._last_generated + 1, now * 1000)
         return str(self._last_generated)
 
     async def delete_task(self, request: DeleteTaskRequest) -> None:
