@@ -185,7 +185,14 @@ def test_apply_does_not_go_on_where_nobody_can_be_asked(stand_in: StandIn) -> No
 
 def test_apply_can_be_told_not_to_ask(stand_in: StandIn) -> None:
     assert run("apply", "--project", "my-project", "--yes").exit_code == 0
-    assert stand_in.commands()[-1] == ["apply", "-auto-approve", "-var=project=my-project"]
+    assert ["apply", "-auto-approve", "-var=project=my-project"] in stand_in.commands()
+
+
+def test_after_an_apply_it_says_how_the_sweep_gets_its_scheduler(stand_in: StandIn) -> None:
+    stand_in.order(outputs={**APPLIED, "sweep_environment": {}})
+    assert "--project my-project --cron" in run("apply", "--project", "my-project", "--yes").output
+    stand_in.order(outputs={**APPLIED, "sweep_environment": {"DEFERRED_AUDIENCE": "https://a.example"}})
+    assert "--cron" not in run("apply", "--project", "my-project", "--yes").output
 
 
 def test_destroy_says_what_goes_and_wants_the_projects_id(stand_in: StandIn) -> None:

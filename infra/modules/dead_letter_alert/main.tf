@@ -1,9 +1,10 @@
 locals {
-  # What gae_deferred/dead_letters.py logs; a test compares them. App Engine has a line of standard error as textPayload,
+  # What gae_deferred logs; a test compares them. App Engine has a line of standard error as textPayload,
   # google-cloud-logging has it in jsonPayload.
   log_lines = [
     "Dead letter [0-9]+: ",
     "No dead letter could be written of ",
+    "The task failed for good and will not be tried again",
   ]
   matches = flatten([
     for line in local.log_lines : ["textPayload=~\"${line}\"", "jsonPayload.message=~\"${line}\""]
