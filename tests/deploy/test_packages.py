@@ -78,17 +78,25 @@ def app(tmp_path: Path, python: Python, monkeypatch: pytest.MonkeyPatch) -> App:
     return made
 
 
-async def test_what_is_named_is_there_and_nothing_else_until_something_changes(app, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(pytest.__file__).parent.parent))
-
+async def test_what_is_named_is_there_and_nothing_else_until_something_changes(app):
     assert await app.install(app.cup, app.tea)
     assert app.importable("tea")
-    monkeypatch.delenv("PYTHONPATH")
     assert not app.importable("pytest")
     assert not app.importable("gae_deferred")
     assert not await app.install(app.cup, app.tea)
     assert await app.install(app.cup)
     assert not app.importable("tea")
+
+
+async def test_what_the_developer_has_already_does_not_count(app, tmp_path, monkeypatch):
+    with zipfile.ZipFile(app.index / "cup-1-py3-none-any.whl") as wheel:
+        wheel.extractall(tmp_path / "developers")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "developers"))
+
+    await app.install(app.cup)
+
+    monkeypatch.delenv("PYTHONPATH")
+    assert app.importable("cup")
 
 
 async def test_a_wheel_of_the_app_comes_from_its_own_folder(app):
