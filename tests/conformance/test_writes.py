@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from .conftest import DATASTORE, FIRESTORE
-from .wire import Mutation, Stub, avg_of, count, plain, refused, sum_of, unindexed, value
+from .wire import Mutation, Stub, avg_of, count, plain, properties, refused, sum_of, unindexed, value
 
 
 @pytest.fixture
@@ -53,6 +53,43 @@ REFUSALS: dict[str, tuple[str, Callable[[Stub], Any]]] = {
     "incomplete key value": ("INVALID_ARGUMENT", lambda stub: Mutation(upsert=stub.entity("K", 1, v=stub.key("K")))),
     "other project": ("INVALID_ARGUMENT", lambda stub: Mutation(upsert=Stub(stub.address, "other").entity("K", 1))),
     "no operation": ("INVALID_ARGUMENT", lambda stub: Mutation()),
+    "embedded reserved name": ("INVALID_ARGUMENT", lambda stub: Mutation(upsert=stub.entity("K", 1, e={"__x__": 1}))),
+    "embedded key without a path": (
+        "INVALID_ARGUMENT",
+        lambda stub: Mutation(upsert=stub.entity("K", 1, e=stub.entity())),
+    ),
+    "long value in an unindexed entity": (
+        "INVALID_ARGUMENT",
+        lambda stub: Mutation(upsert=stub.entity("K", 1, e=unindexed({"x": "y" * 1501}))),
+    ),
+    "result of a projection": (
+        "INVALID_ARGUMENT",
+        lambda stub: Mutation(upsert=stub.entity("K", 1, v=value(1, meaning=18))),
+    ),
+    "indexed long text": (
+        "INVALID_ARGUMENT",
+        lambda stub: Mutation(upsert=stub.entity("K", 1, v=value("", meaning=15))),
+    ),
+    "number as text": ("INVALID_ARGUMENT", lambda stub: Mutation(upsert=stub.entity("K", 1, v=value(1, meaning=3)))),
+    "version below zero": ("INVALID_ARGUMENT", lambda stub: Mutation(upsert=stub.entity("K", 1), base_version=-1)),
+    "insert for a version": ("INVALID_ARGUMENT", lambda stub: Mutation(insert=stub.entity("K", 1), base_version=1)),
+    "new key for a version": ("INVALID_ARGUMENT", lambda stub: Mutation(upsert=stub.entity("K"), base_version=1)),
+    "update for a version of nothing": (
+        "NOT_FOUND",
+        lambda stub: Mutation(update=stub.entity("K", 404), base_version=1),
+    ),
+    "resolution without detection": (
+        "INVALID_ARGUMENT",
+        lambda stub: Mutation(upsert=stub.entity("K", 1), conflict_resolution_strategy=3),
+    ),
+    "unknown resolution": (
+        "INVALID_ARGUMENT",
+        lambda stub: Mutation(upsert=stub.entity("K", 1), base_version=1, conflict_resolution_strategy=9),
+    ),
+    "conflict that is to fail": (
+        "FAILED_PRECONDITION",
+        lambda stub: Mutation(upsert=stub.entity("There", 1), base_version=1, conflict_resolution_strategy=3),
+    ),
 }
 
 
@@ -78,6 +115,58 @@ def test_sequences_that_cannot_make_sense_are_refused(stub, unless, first, secon
     ]
     with refused("INVALID_ARGUMENT"):
         stub.commit(*mutations, transaction=stub.begin())
+
+
+def test_a_conflict_keeps_what_is_there_unless_the_mutation_says_otherwise(stub, unless):
+    unless(firestore="it writes all the same; 'defaults to SERVER_VALUE: the server entity is kept', say the types")
+    stub.put(stub.entity("K", 1, v=1))
+    (result,) = stub.commit(Mutation(upsert=stub.entity("K", 1, v=2), base_version=1)).mutation_results
+    assert result.conflict_detected
+    assert stub.get("K", 1) == {"v": 1}
+
+
+def test_results_tell_what_the_whole_commit_makes_of_an_entity(stub, unless):
+    unless(datastore="it has no times of entities")
+    insert, delete = Mutation(insert=stub.entity("K", 1)), Mutation(delete=stub.key("K", 1))
+    results = stub.commit(insert, delete, transaction=stub.begin()).mutation_results
+    assert [result.HasField("create_time") for result in results] == [False, False]
+    results = stub.commit(delete, insert, transaction=stub.begin()).mutation_results
+    assert [result.HasField("create_time") for result in results] == [True, True]
+
+
+def test_sequences_are_looked_at_before_what_is_stored(stub, unless):
+    unless(datastore="it applies them one by one")
+    stub.put(stub.entity("K", 1))
+    insert = Mutation(insert=stub.entity("K", 1))
+    with refused("INVALID_ARGUMENT", "insert then insert"):
+        stub.commit(insert, insert, transaction=stub.begin())
+
+
+def test_too_many_indexed_values_are_refused(stub, unless):
+    unless(datastore="it stores them; the documented limit is 20,000")
+    stub.put(stub.entity("K", 1, v=list(range(4_999))))
+    with refused("INVALID_ARGUMENT", "too many indexed properties"):
+        stub.put(stub.entity("K", 1, v=list(range(20_001))))
+
+
+@pytest.mark.parametrize(
+    ("project", "database"), [("a b", ""), ("A", ""), ("a_b", ""), ("p", "(default)"), ("p", "a:b")]
+)
+def test_ids_that_cannot_be_are_refused(stub, project, database):
+    other = Stub(stub.address, project, database)
+    with refused("INVALID_ARGUMENT"):
+        other.put(other.entity("K", 1))
+    other.close()
+
+
+def test_a_read_time_of_nanoseconds_is_refused(stub):
+    stub.put(stub.entity("K", 1))
+    at = stub.lookup(stub.key("K", 1)).read_time
+    if not at.seconds:  # Cloud Datastore's emulator does not say
+        at.GetCurrentTime()
+    at.nanos = 1001
+    with refused("INVALID_ARGUMENT", "microseconds"):
+        stub.get("K", 1, read_time=at)
 
 
 def test_an_entity_over_the_limit_is_refused(stub, unless):
@@ -167,6 +256,25 @@ def test_masks(stub, unless):
     stub.put(stub.entity("M", 1, a=1, b=2, c={"x": 1, "y": 2}))
     stub.commit(Mutation(upsert=stub.entity("M", 1, a=5, b=6), property_mask={"paths": ["a", "c.x"]}))
     assert stub.get("M", 1) == {"a": 5, "b": 2, "c": {"y": 2}}
+
+
+@pytest.mark.parametrize("path", ["a", "e.x", "`a`", "`d.d`", "`e`.x"])
+def test_paths_of_masks(stub, unless, path):
+    unless(datastore="the Cloud Datastore emulator ignores masks")
+    stub.put(stub.entity("M", 1, a=1, e={"x": 2, "y": 3}, **{"d.d": 4}))
+    (found,) = stub.call("Lookup", keys=[stub.key("M", 1)], property_mask={"paths": [path]}).found
+    expected = {"a": {"a": 1}, "e": {"e": {"x": 2}}, "d": {"d.d": 4}}
+    assert properties(found.entity) == expected[path.strip("`")[0]]
+
+
+def test_a_name_with_a_dot_is_escaped_as_the_documentation_of_property_mask_says(stub, unless):
+    unless(
+        datastore="the Cloud Datastore emulator ignores masks",
+        firestore="it knows backquotes only; PropertyMask says that a dot must be escaped, as a backslash must",
+    )
+    stub.put(stub.entity("M", 1, a=1, **{"d.d": 4}))
+    (found,) = stub.call("Lookup", keys=[stub.key("M", 1)], property_mask={"paths": [r"d\.d"]}).found
+    assert properties(found.entity) == {"d.d": 4}
 
 
 def test_cursors_continue_after_inserts_and_deletes(stub):

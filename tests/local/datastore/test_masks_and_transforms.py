@@ -137,7 +137,7 @@ def test_a_mutation_for_another_version_conflicts(stub):
     (result,) = stub.commit(Mutation(upsert=stub.entity("V", 1, v=3), base_version=version)).mutation_results
     assert result.conflict_detected
     assert stub.get("V", 1) == {"v": 2}
-    with refused("ABORTED", "V:1"):
+    with refused("FAILED_PRECONDITION", "V:1"):
         stub.commit(Mutation(upsert=stub.entity("V", 1), base_version=version, conflict_resolution_strategy=3))
     stub.commit(Mutation(insert=stub.entity("V", 2, v=0), base_version=0))  # 0: there must be none
     assert stub.get("V", 2) == {"v": 0}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gae_deferred.local.datastore import property_paths, transforms, validation
-from gae_deferred.local.datastore.errors import Aborted, AlreadyExists, InvalidArgument, NotFound
+from gae_deferred.local.datastore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from gae_deferred.local.datastore.ids import IdAllocator
 from gae_deferred.local.datastore.keys import EntityKey, Partition, describe
 from gae_deferred.local.datastore.messages import (
@@ -28,12 +28,17 @@ _FORBIDDEN = {("insert", "insert"), ("update", "insert"), ("upsert", "insert"), 
 
 @dataclass
 class _Working:
-    """An entity while the mutations of a commit are applied to it."""
+    """An entity while the mutations of a commit are applied to it.
+
+    Parameters:
+        operations: what the mutations of the commit do to it, in order.
+        written: whether there is something to store.
+    """
 
     key: KeyMessage
     stored: StoredEntity | None
     entity: EntityMessage | None
-    operation: str | None = None
+    operations: list[str] = field(default_factory=list)
     written: bool = False
 
 
@@ -63,11 +68,17 @@ class Commit:
             InvalidArgument: a mutation, or the whole of them, breaks a rule.
             AlreadyExists: an insert names an entity that exists.
             NotFound: an update names one that does not.
-            Aborted: a mutation asked to fail on a conflict, and there is one.
+            FailedPrecondition: a mutation asked to fail on a conflict, and there is one.
         """
         if len(mutations) > MOST_MUTATIONS:
             raise InvalidArgument(f"cannot write more than {MOST_MUTATIONS} entities in a single call")
-        return [self._apply(mutation) for mutation in mutations]
+        checked = [self._check(mutation) for mutation in mutations]
+        results = [self._apply(mutation, working) for mutation, working, _ in checked]
+        for result, (_, working, completed) in zip(results, checked, strict=True):
+            if completed:
+                result.key.CopyFrom(working.key)
+            self._report(result, working)
+        return results
 
     def changes(self) -> dict[EntityKey, Change]:
         """Return what there is to store."""
@@ -77,11 +88,15 @@ class Commit:
             if working.written
         }
 
-    def _apply(self, mutation: Message) -> Message:
+    def _check(self, mutation: Message) -> tuple[Message, _Working, bool]:
+        """Check what does not depend on what is stored.
+
+        Returns:
+            The mutation, what it is applied to, and whether its key had to be completed.
+        """
         operation = mutation.WhichOneof("operation")
         if operation is None:
             raise InvalidArgument("Mutation is missing operation.")
-        result = MutationResult()
         if operation == "delete":
             key = mutation.delete
         else:
@@ -89,15 +104,20 @@ class Commit:
                 raise InvalidArgument("Entity is missing key.")
             key = mutation_entity(mutation).key
             validation.check_properties(mutation_entity(mutation), self.scope)
-        self._check_key(key, operation, result)
+        _check_strategy(mutation, key)
+        completed = self._check_key(key, operation)
         working = self._load(key)
         self._check_sequence(working, operation)
+        working.operations.append(operation)
+        return mutation, working, completed
+
+    def _apply(self, mutation: Message, working: _Working) -> Message:
+        operation = mutation.WhichOneof("operation")
+        result = MutationResult()
+        self._check_existence(working, operation)
         if self._conflicts(mutation, working):
-            self._report(result, working)
             result.conflict_detected = True
             return result
-        self._check_existence(working, operation)
-        working.operation = operation
         working.entity = None if operation == "delete" else self._written(mutation, working)
         if working.entity is not None:
             result.transform_results.extend(
@@ -107,17 +127,17 @@ class Commit:
         elif mutation.property_transforms:
             raise InvalidArgument("Delete mutation cannot have PropertyTransforms.")
         working.written = self._changed(working)
-        self._report(result, working)
         return result
 
-    def _check_key(self, key: KeyMessage, operation: str, result: Message) -> None:
+    def _check_key(self, key: KeyMessage, operation: str) -> bool:
+        """Check a mutation's key, and complete it if it has to be; return whether it had."""
         validation.check_partition(key, self.scope)
         if validation.is_complete(key) or operation not in ("insert", "upsert"):
             validation.check_key(key)
-        else:
-            validation.check_key(key, incomplete=True)
-            self.ids.complete(key)
-            result.key.CopyFrom(key)
+            return False
+        validation.check_key(key, incomplete=True)
+        self.ids.complete(key)
+        return True
 
     def _load(self, key: KeyMessage) -> _Working:
         name = entity_key(key)
@@ -129,13 +149,13 @@ class Commit:
         return working
 
     def _check_sequence(self, working: _Working, operation: str) -> None:
-        previous = working.operation
-        if previous is None:
+        if not working.operations:
             return
         if not self.transactional:
             raise InvalidArgument(
                 "A non-transactional commit may not contain multiple mutations affecting the same entity."
             )
+        previous = working.operations[-1]
         if (previous, operation) in _FORBIDDEN:
             raise InvalidArgument(f"Cannot {previous} then {operation} an entity in the same request.")
 
@@ -149,7 +169,7 @@ class Commit:
         """Return whether the entity is not the one that a mutation was made for.
 
         Raises:
-            Aborted: it is not, and the mutation asks to fail then.
+            FailedPrecondition: it is not, and the mutation asks to fail then.
         """
         strategy = mutation.WhichOneof("conflict_detection_strategy")
         if strategy is None:
@@ -159,8 +179,9 @@ class Commit:
         if current == expected:
             return False
         if mutation.conflict_resolution_strategy == Mutation.FAIL:
-            raise Aborted(
-                f"Conflict on {describe(working.key)}: the mutation is for version {expected}, it has {current}."
+            raise FailedPrecondition(
+                f"Conflict on {describe(working.key)}: the stored version ({current}) does not match the required "
+                f"base version ({expected})."
             )
         return True
 
@@ -187,11 +208,29 @@ class Commit:
         return masked
 
     def _report(self, result: Message, working: _Working) -> None:
+        """Write what the whole commit makes of an entity into the result of each of its mutations."""
         result.version = self._version(working) or self.version
         if working.entity is not None:
             stored = working.stored
             set_timestamp(result.update_time, result.version)
             set_timestamp(result.create_time, stored.created if stored is not None else self.version)
+
+
+def _check_strategy(mutation: Message, key: KeyMessage) -> None:
+    """Check how a mutation wants conflicts to be found and dealt with."""
+    detection = mutation.WhichOneof("conflict_detection_strategy")
+    if detection is None:
+        if mutation.conflict_resolution_strategy:
+            raise InvalidArgument("cannot set a conflict resolution strategy if no detection strategy was set")
+        return
+    if mutation.conflict_resolution_strategy not in Mutation.ConflictResolutionStrategy.values():
+        raise InvalidArgument("Unknown conflict resolution strategy.")
+    if not validation.is_complete(key):
+        raise InvalidArgument("conflict detection is not allowed for incomplete keys")
+    if mutation.base_version < 0:
+        raise InvalidArgument(f"Invalid base_version: {mutation.base_version}, it should be >= 0")
+    if mutation.base_version and mutation.WhichOneof("operation") == "insert":
+        raise InvalidArgument("Cannot insert an entity with a base version greater than zero")
 
 
 def mutation_entity(mutation: Message) -> EntityMessage:

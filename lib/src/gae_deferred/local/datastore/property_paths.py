@@ -1,5 +1,6 @@
 """Property masks: the parts of an entity that a read returns or a write touches."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -10,26 +11,31 @@ from gae_deferred.local.datastore.messages import Entity, EntityMessage, Message
 PropertyPath: TypeAlias = tuple[str, ...]
 """Names of properties, each inside the entity value of the one before."""
 
+_QUOTED = re.compile(r"`((?:[^`\\]|\\.)+)`(?=\.|$)", re.DOTALL)
+_PLAIN = re.compile(r"((?:[^.\\]|\\.?)*)", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.?)", re.DOTALL)
+
 KEY_PATH: PropertyPath = ("__key__",)
 
 
 def parse(text: str) -> PropertyPath:
-    """Return the path that a dotted string names; a backslash takes away the meaning of a dot or backslash after it.
+    """Return the path that a dotted string names.
+
+    In a name a backslash takes away the meaning of a dot or backslash after it, as the documentation of PropertyMask
+    says; a name in backquotes, which Google's emulator wants instead, may have dots as they are.
 
     Raises:
         InvalidArgument: the string or a name in it is empty, or a name is not allowed.
     """
     if not text:
         raise InvalidArgument("Invalid empty property path string.")
-    names = [""]
-    letters = iter(text)
-    for letter in letters:
-        if letter == ".":
-            names.append("")
-        elif letter == "\\":
-            names[-1] += next(letters, "")
-        else:
-            names[-1] += letter
+    names = []
+    place = 0
+    while place <= len(text):
+        match = _QUOTED.match(text, place) or _PLAIN.match(text, place)
+        assert match is not None  # noqa: S101 - a plain name may be empty
+        names.append(_ESCAPED.sub(r"\1", match[1]))
+        place = match.end() + 1
     if tuple(names) != KEY_PATH:
         for name in names:
             validation.check_name(name, "property path member name")

@@ -193,7 +193,7 @@ class DatastoreService:
         """Return the transaction of a read, if any, and the version that it sees; None is the present."""
         which = options.WhichOneof("consistency_type")
         if which == "read_time":
-            return None, self._check_read_time(messages.timestamp_micros(options.read_time))
+            return None, self._check_read_time(options.read_time)
         if which == "new_transaction":
             number = self._begin(options.new_transaction, scope)
             response.transaction = number
@@ -206,7 +206,10 @@ class DatastoreService:
             transaction.version = self.entities.last_version()
         return transaction, transaction.version
 
-    def _check_read_time(self, micros: int) -> int:
+    def _check_read_time(self, timestamp: Message) -> int:
+        if timestamp.nanos % 1000:
+            raise InvalidArgument("timestamp cannot have more than microseconds precision")
+        micros = messages.timestamp_micros(timestamp)
         now = self.entities.read_time()
         if micros > now:
             raise InvalidArgument("The requested 'read_time' cannot be in the future.")
@@ -225,7 +228,7 @@ class DatastoreService:
         read_only = options.WhichOneof("mode") == "read_only"
         version = self.entities.last_version() if read_only else None
         if read_only and options.read_only.HasField("read_time"):
-            version = self._check_read_time(messages.timestamp_micros(options.read_only.read_time))
+            version = self._check_read_time(options.read_only.read_time)
         return self._transactions.begin(scope[:2], read_only=read_only, version=version)
 
     async def rollback(self, request: Message) -> Message:
@@ -323,10 +326,9 @@ def _scope(request: Message) -> Partition:
     """Return the project and database of a request.
 
     Raises:
-        InvalidArgument: it has no project.
+        InvalidArgument: it has no project, or there cannot be such ids.
     """
-    if not request.project_id:
-        raise InvalidArgument("The project_id is required.")
+    validation.check_scope(request.project_id, request.database_id)
     return Partition(request.project_id, request.database_id, "")
 
 

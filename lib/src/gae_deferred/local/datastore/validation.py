@@ -1,11 +1,12 @@
 """What keys and entities may look like. Limits and messages are the service's."""
 
+import functools
 import math
 import re
 from collections.abc import Iterable
 from typing import Any
 
-from gae_deferred.local.datastore import meanings
+from gae_deferred.local.datastore import meanings, values
 from gae_deferred.local.datastore.errors import InvalidArgument
 from gae_deferred.local.datastore.keys import Partition, set_partition
 from gae_deferred.local.datastore.messages import EntityMessage, KeyMessage, ValueMessage
@@ -15,6 +16,11 @@ LONGEST_INDEXED = 1500
 
 LARGEST_ENTITY = (1 << 20) - 4
 """Bytes of an entity: 1 MiB less 4."""
+
+MOST_INDEXED_VALUES = 20_000
+"""Indexed values of an entity (from the documentation; Google's emulator stops at 5,000)."""
+
+_BYTES_OF_A_VALUE = 4  # at least, in a serialized entity
 
 DEEPEST_PATH = 100
 """Elements of a key's path."""
@@ -27,6 +33,7 @@ LONGEST_VECTOR = 2048
 
 _RESERVED = re.compile(r"__.*__", re.DOTALL)
 _DIMENSION = re.compile(r"[A-Za-z\d.\-_]{1,100}")
+_PROJECT = re.compile(r"(?:[a-z\d.\-]+:)?[a-z\d][a-z\d\-]{0,99}")
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799  # years 1 to 9999
 
 
@@ -60,6 +67,20 @@ def check_dimension(name: str, what: str, *, reserved: bool = False) -> None:
         raise InvalidArgument(f'Illegal string "{name}" in {what}.')
     if not reserved and _RESERVED.fullmatch(name):
         raise InvalidArgument(f'The {what} "{name}" is reserved.')
+
+
+@functools.lru_cache(maxsize=256)
+def check_scope(project: str, database: str) -> None:
+    """Check the project and database of a request.
+
+    Raises:
+        InvalidArgument: there is no project, or an id has a character that is not allowed, or is too long or reserved.
+    """
+    if not project:
+        raise InvalidArgument("The project_id is required.")
+    if not _PROJECT.fullmatch(project):
+        raise InvalidArgument(f'"{project}" is an invalid project id: it may have small letters, digits and hyphens.')
+    check_dimension(database, "database id")
 
 
 def check_partition(key: KeyMessage, scope: Partition) -> None:
@@ -132,7 +153,6 @@ def check_value(
     value: ValueMessage,
     scope: Partition,
     *,
-    excluded: bool = False,
     in_array: bool = False,
     depth: int = 0,
     projected: bool = False,
@@ -141,20 +161,22 @@ def check_value(
 
     Parameters:
         name: the property, for messages.
-        excluded: whether something around the value excludes it from indexes.
         projected: whether it may come from a projection, which is not what the entity has.
 
     Raises:
         InvalidArgument: the value breaks a rule.
     """
     kind = value.WhichOneof("value_type")
-    excluded = excluded or value.exclude_from_indexes
     if kind in ("string_value", "blob_value"):
-        _check_length(name, value.string_value.encode() if kind == "string_value" else value.blob_value, excluded)
+        _check_length(
+            name,
+            value.string_value.encode() if kind == "string_value" else value.blob_value,
+            value.exclude_from_indexes,
+        )
     elif kind == "array_value":
-        _check_array(name, value, scope, in_array=in_array, excluded=excluded, depth=depth)
+        _check_array(name, value, scope, in_array=in_array, depth=depth)
     elif kind == "entity_value":
-        _check_embedded(value.entity_value, scope, excluded=excluded, depth=depth + 1)
+        _check_embedded(value.entity_value, scope, depth=depth + 1)
     elif kind == "key_value":
         _check_key_value(value.key_value, scope)
     elif kind == "timestamp_value":
@@ -172,20 +194,18 @@ def _check_length(name: str, data: bytes, excluded: bool) -> None:
         raise InvalidArgument(f'The value of property "{name}" is longer than {LONGEST_INDEXED} bytes.')
 
 
-def _check_array(
-    name: str, value: ValueMessage, scope: Partition, *, in_array: bool, excluded: bool, depth: int
-) -> None:
+def _check_array(name: str, value: ValueMessage, scope: Partition, *, in_array: bool, depth: int) -> None:
     if in_array:
         raise InvalidArgument("list_value cannot contain a Value containing another list_value.")
     if value.meaning == meanings.VECTOR:
         check_vector(value)
-        if not excluded:
+        if not value.exclude_from_indexes:
             raise InvalidArgument(f'The vector "{name}" must be excluded from indexes.')
         return
     if value.exclude_from_indexes:
         raise InvalidArgument("Exclude from indexes cannot be set on a list value")
     for element in value.array_value.values:
-        check_value(name, element, scope, excluded=excluded, in_array=True, depth=depth)
+        check_value(name, element, scope, in_array=True, depth=depth)
 
 
 def check_vector(value: ValueMessage) -> None:
@@ -206,12 +226,14 @@ def check_vector(value: ValueMessage) -> None:
             raise InvalidArgument("Vector cannot contain NaN values.")
 
 
-def _check_embedded(entity: EntityMessage, scope: Partition, *, excluded: bool, depth: int) -> None:
+def _check_embedded(entity: EntityMessage, scope: Partition, *, depth: int) -> None:
     if depth > DEEPEST_VALUE:
         raise InvalidArgument(f"Entity values may be nested at most {DEEPEST_VALUE} levels deep.")
+    if entity.HasField("key") and not entity.key.path:
+        raise InvalidArgument("Key path is empty.")
     for name, value in entity.properties.items():
-        check_name(name, "property.name", reserved=True)
-        check_value(name, value, scope, excluded=excluded, depth=depth)
+        check_name(name, "property.name")
+        check_value(name, value, scope, depth=depth)
 
 
 def _check_key_value(key: KeyMessage, scope: Partition) -> None:
@@ -240,7 +262,10 @@ def check_size(entity: EntityMessage) -> None:
     """Check an entity's size.
 
     Raises:
-        InvalidArgument: it is over the limit.
+        InvalidArgument: it, or the number of its indexed values, is over the limit.
     """
-    if entity.ByteSize() > LARGEST_ENTITY:
+    size = entity.ByteSize()
+    if size > LARGEST_ENTITY:
         raise InvalidArgument("maximum entity size is 1048576 bytes")
+    if size > _BYTES_OF_A_VALUE * MOST_INDEXED_VALUES and values.count_indexed(entity) > MOST_INDEXED_VALUES:
+        raise InvalidArgument(f"Too many indexed properties: an entity may have {MOST_INDEXED_VALUES} indexed values.")

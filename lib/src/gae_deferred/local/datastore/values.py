@@ -130,6 +130,11 @@ def indexed(entity: EntityMessage, only: Collection[str] | None = None) -> dict[
     return {name: sorted(encodings) for name, encodings in found.items()}
 
 
+def count_indexed(entity: EntityMessage) -> int:
+    """Return how many indexed values an entity has, the same one each time that it occurs."""
+    return sum(1 for _ in _walk("", entity.properties))
+
+
 def _walk(prefix: str, properties: Any) -> Iterator[tuple[str, bytes]]:
     for name, value in properties.items():
         if value.WhichOneof("value_type") == "array_value":
