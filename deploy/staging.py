@@ -34,13 +34,13 @@ def stage(app_dir: Path, into: Path, variables: Variables, extras: tuple[str, ..
         raise StagingError(f"{into} is not empty: name another folder, or remove this one")
     into.mkdir(parents=True, exist_ok=True)
 
-    patterns = _own_or_rendered(app_dir, GCLOUDIGNORE, variables)
-    files = list(Ignored(patterns).files(app_dir))
+    ignored = Ignored.of(app_dir, otherwise=render(GCLOUDIGNORE, variables).splitlines())
+    files = list(ignored.files(app_dir))
     for name in files:
         target = into / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(app_dir / name, target)
-    (into / GCLOUDIGNORE).write_text(patterns, encoding="utf-8")
+    (into / GCLOUDIGNORE).write_text("\n".join([*ignored.lines, ""]), encoding="utf-8")
     text = own_app_yaml.choose(app_dir, variables)
     (into / own_app_yaml.NAME).write_text(text, encoding="utf-8")
     for name in extras:
@@ -48,12 +48,6 @@ def stage(app_dir: Path, into: Path, variables: Variables, extras: tuple[str, ..
     pinned = requirements.pin(app_dir / REQUIREMENTS, wheel.build(into), variables.runtime)
     (into / REQUIREMENTS).write_text(pinned, encoding="utf-8")
 
-    staged = Staged(into, tuple(Ignored(patterns).files(into)), pinned, yaml.safe_load(text))
+    staged = Staged(into, tuple(ignored.files(into)), pinned, yaml.safe_load(text))
     inspection.inspect(staged, app_dir)
     return staged
-
-
-def _own_or_rendered(app_dir: Path, name: str, variables: Variables) -> str:
-    """Return a file of the app, or where it has none, the template's."""
-    own = app_dir / name
-    return own.read_text(encoding="utf-8") if own.is_file() else render(name, variables)
