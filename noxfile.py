@@ -3,9 +3,11 @@
 Without nox: `python3 run.py` shows the same menu, `python3 run.py dev-flask` runs a job.
 """
 
+import functools
 import hashlib
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import nox
@@ -24,6 +26,12 @@ NODE_CLIENT_TEST = "tests/local/cloud_tasks/test_node_client.py"  # needs what o
 
 TEST_TOOLS = ["hypothesis~=6.168", "pytest~=9.2", "pytest-asyncio~=1.5", "pytest-timeout~=2.4", "requests~=2.34"]
 DEPLOY_TOOLS = ["jinja2~=3.1", "packaging>=24", "pathspec~=1.1", "rich~=15.0", "uv==0.13.9"]
+INFRA_TOOLS = [
+    *["msgpack~=1.1", "python-hcl2==8.1.4", "uv==0.13.9"],
+    # What the Terraform providers take: of google 6.50.0 and random 3.7.2, the versions in infra/versions.tf.
+    *["cdktf-cdktf-provider-google==16.12.1", "cdktf-cdktf-provider-random==12.0.1"],
+]
+CHECKOV = "checkov==3.3.30"
 BUNDLED_SDK = "appengine-python-standard==3.1.0"
 BENCH_TOOLS = ["rich~=15.0"]
 LINT_TOOLS = ["mypy==2.4.1", "ruff==0.17.6"]
@@ -200,6 +208,48 @@ def deploy_check(session: nox.Session) -> None:
         session.warn("gcloud is not installed: whether it takes the command lines was not checked.")
 
 
+@nox.session(name="infra-plan")
+def infra_plan(session: nox.Session) -> None:
+    """Show what Terraform would make in a Google Cloud project. After --: --project; --help explains the others."""
+    terraform(session, "plan")
+
+
+@nox.session(name="infra-apply")
+def infra_apply(session: nox.Session) -> None:
+    """Make it: the App Engine app, its database, queues, accounts, signing keys. Asks first. After --: --project."""
+    terraform(session, "apply")
+
+
+@nox.session(name="infra-destroy")
+def infra_destroy(session: nox.Session) -> None:
+    """Remove it. Says which data go, and wants the project's id typed. After --: --project."""
+    terraform(session, "destroy")
+
+
+@nox.session(name="infra-rotate-keys")
+def infra_rotate_keys(session: nox.Session) -> None:
+    """Let the next signing key sign, and make the one after it. After --: --project."""
+    terraform(session, "rotate-keys")
+
+
+@nox.session(name="infra-check")
+def infra_check(session: nox.Session) -> None:
+    """Check infra/: format, the providers' schemas, Terraform's tests, policies. Needs no network, nor a project."""
+    install(session, *TEST_TOOLS, *INFRA_TOOLS)
+    checkov = Path(session.virtualenv.location, "checkov")  # in an environment of its own: it has a module hcl2, too
+    if not (checkov / "bin" / "checkov").exists():
+        session.run("uv", "venv", "--quiet", "--allow-existing", str(checkov))
+        session.run("uv", "pip", "install", "--quiet", "--python", str(checkov), CHECKOV)
+    session.run("pytest", *(session.posargs or ["tests/infra"]))
+    scan = ["--directory", "infra", "--framework", "terraform", "--skip-download", "--compact", "--quiet"]
+    session.run(str(checkov / "bin" / "checkov"), *scan, external=True)
+    if not shutil.which("terraform"):
+        session.warn("Terraform is not installed: format, validity and Terraform's own tests were not checked.")
+        return
+    session.run("terraform", "fmt", "-check", "-diff", "-recursive", "infra", external=True)
+    check_with_real_providers(session)
+
+
 def dev(session: nox.Session, sample: str) -> None:
     """Serve one sample until Ctrl-C."""
     install(session, *requirements(sample))
@@ -224,6 +274,32 @@ def deploy(session: nox.Session, command: str, sample: str, *arguments: str) -> 
             interrupt_timeout=1200,
             terminate_timeout=1200,
         )
+
+
+def terraform(session: nox.Session, command: str) -> None:
+    """Run a command of deploy/terraform.py, which is told the project in the arguments after ``--``."""
+    session.install("--quiet", "click~=8.1")
+    with session.chdir(session.invoked_from):  # what --var-file is relative to
+        session.run(
+            *["python", "-m", "deploy.terraform", command, *session.posargs],
+            env={"PYTHONPATH": str(ROOT)},
+            interrupt_timeout=None,  # a Terraform that is killed does not know any more what it has made
+        )
+
+
+def check_with_real_providers(session: nox.Session) -> None:
+    """Have Terraform validate and test infra/ with its providers, if their registry can be reached."""
+    env = {"TF_DATA_DIR": str(Path(session.virtualenv.location, "terraform").resolve())}  # not what infra-plan uses
+    run = functools.partial(session.run, "terraform", "-chdir=infra", external=True, env=env)
+    try:
+        run("init", "-backend=false", "-input=false", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    except nox.command.CommandFailed:
+        session.warn(
+            "The providers could not be had: validate and test ran above with stand-ins that know their schemas."
+        )
+        return
+    run("validate")
+    run("test")
 
 
 def run_tests(session: nox.Session) -> None:
