@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
 
-_GRACE = 10.0
+_GRACE = 5.0
 """Seconds that a process has to end by itself."""
 
 _POLL = 0.02
