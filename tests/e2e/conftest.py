@@ -98,6 +98,16 @@ class Queue:
         self._version = version
         self._hurry = hurry
 
+    @property
+    def soon(self) -> float:
+        """Seconds within which a task that is due has run. On App Engine it may have to wait for a new instance."""
+        return 10 if self._hurry else REQUEST_TIMEOUT
+
+    @property
+    def skew(self) -> float:
+        """Seconds by which the clocks of this machine and of the app may differ."""
+        return 1 if self._hurry else 10
+
     def waiting(self, besides: Iterable[tasks_v2.Task] = ()) -> list[tasks_v2.Task]:
         """Return the tasks that are not done, the next one first, besides those that a test knows of already."""
         known = {task.name for task in besides}

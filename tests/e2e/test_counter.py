@@ -23,11 +23,12 @@ def test_an_increment_counts_at_once_and_again_with_each_of_its_delayed_tasks(ap
     app.increment()
     after = time.time()
 
-    app.reaches(start + AMOUNT, within=10)
+    app.reaches(start + AMOUNT, within=app.queue.soon)
     delayed = app.queue.waiting(besides=earlier)
     assert [task.app_engine_http_request.relative_uri for task in delayed] == [path for _, path in DELAYS]
+    skew = app.queue.skew
     for task, (delay, _) in zip(delayed, DELAYS, strict=True):
-        assert before + delay - 1 <= task.schedule_time.timestamp() <= after + delay + 1
+        assert before - skew <= task.schedule_time.timestamp() - delay <= after + skew
     for number, task in enumerate(delayed, start=2):
         app.queue.bring_forward([task])
         app.reaches(start + AMOUNT * number, app.queue.patience([task]))
@@ -94,7 +95,7 @@ def test_a_task_under_the_name_of_one_that_waits_is_refused(app, tmp_path):
     mark = tmp_path / "mark"
     start, earlier = app.count(), app.queue.waiting()
     app.increment()
-    app.reaches(start + AMOUNT, within=10)
+    app.reaches(start + AMOUNT, within=app.queue.soon)
     delayed = app.queue.waiting(besides=earlier)
 
     for task in delayed:
