@@ -222,9 +222,12 @@ def find_infrastructure(project: str | None, location: str | None, service: str)
 
 def in_project(variables: dict[str, Any], infrastructure: Infrastructure) -> Variables:
     """Return the variables of an app, with what the project has for it."""
+    account = infrastructure.service_accounts.get(variables["service"])
+    sweeper = infrastructure.sweep_environment
+    ours = sweeper if account and account == sweeper.get("DEFERRED_SERVICE_ACCOUNT") else {}
     return Variables(
-        **variables,
-        service_account=infrastructure.service_accounts.get(variables["service"]),
+        **variables | {"environment": {**ours, **variables["environment"]}},
+        service_account=account,
         signing_keys_secret=infrastructure.signing_keys_secret,
         location=infrastructure.region,
     )
@@ -253,7 +256,11 @@ def stage_command(
 @app_options
 @click.option("--version", "version", metavar="NAME", help="Of the new version.", show_default="time and commit")
 @click.option("--promote", is_flag=True, help="Have all visitors come to the new version, once it runs.")
-@click.option("--cron", is_flag=True, help="Deploy cron.yaml, too. It replaces the project's, all of it.")
+@click.option(
+    "--cron",
+    is_flag=True,
+    help="Deploy cron.yaml, too, which asks for a sweep every minute. It replaces the project's, all of it.",
+)
 @click.option("--queues", is_flag=True, help="Deploy queue.yaml, too. It replaces what Terraform has set.")
 @click.option(
     "--staged",
@@ -281,6 +288,11 @@ def deploy_command(
     infrastructure = find_infrastructure(project, location, service)
     gcloud = Gcloud(infrastructure.project)
     known = in_project(variables, infrastructure)
+    if cron and infrastructure.sweep_environment:
+        raise UsageError(
+            f"Cloud Scheduler asks for sweeps in {infrastructure.project} already (sweep_scheduler, in infra/), "
+            "and there must be one who does: leave out --cron"
+        )
     name = new_version("v", app_dir, known, infrastructure, version)
     if not dry_run:
         report.headline("Checks")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -119,13 +119,21 @@ class Data:
         return counters, [task.app_engine_http_request.app_engine_routing.version for task in tasks]
 
 
-class Run:
-    """One `python -m deploy e2e`, in a process group of its own, as a terminal's shell would start it."""
+E2E = [sys.executable, "-m", "deploy", "e2e", "--app-dir", "samples/wsgi"]
+E2E_WITH_NOX = [sys.executable, "run.py", "e2e-wsgi"]
 
-    def __init__(self, gcloud: StandIn, project: str, *arguments: str) -> None:
-        command = [sys.executable, "-m", "deploy", "e2e", "--app-dir", "samples/wsgi", "--project", project]
+
+class Run:
+    """One run of the tests, in a process group of its own, as a terminal's shell would start it.
+
+    Parameters:
+        command: what to run.
+        gcloud: which it finds.
+    """
+
+    def __init__(self, command: list[str], gcloud: StandIn) -> None:
         self._process = subprocess.Popen(
-            [*command, *arguments, *ONE_QUICK_TEST],
+            [*command, *ONE_QUICK_TEST],
             cwd=ROOT,
             env={**os.environ, "PATH": gcloud.path, **WITHOUT_INDEX},
             stdin=subprocess.DEVNULL,
@@ -139,13 +147,16 @@ class Run:
     def press_ctrl_c(self) -> None:
         os.killpg(self._process.pid, signal.SIGINT)
 
+    def goes_on(self) -> bool:
+        return self._process.poll() is None
+
     def ends(self) -> int:
         """Wait for the end, and return the exit code."""
         self.said, _ = self._process.communicate(timeout=TIMEOUT)
         return self._process.returncode
 
     def kill(self) -> None:
-        if self._process.poll() is None:
+        if self.goes_on():
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.communicate()
 
@@ -159,8 +170,8 @@ class World:
     data: Data
     runs: list[Run] = field(default_factory=list)
 
-    def start(self, *arguments: str) -> Run:
-        self.runs.append(Run(self.gcloud, self.data.project, *arguments))
+    def start(self, *arguments: str, command: Sequence[str] = E2E) -> Run:
+        self.runs.append(Run([*command, "--project", self.data.project, *arguments], self.gcloud))
         return self.runs[-1]
 
     def run(self, *arguments: str) -> tuple[int, str]:
@@ -438,6 +449,24 @@ def test_ctrl_c_while_it_is_deployed_waits_for_app_engine_and_cleans_up(world):
     assert run.ends() == 130
     assert world.gcloud.interrupted("app deploy")
     assert world.gcloud.calls("app operations wait op-1")
+    assert world.is_clean()
+
+
+def test_nox_lets_the_clean_up_after_ctrl_c_take_its_time(world):
+    world.gcloud.hangs("app deploy")
+    world.gcloud.answers("app operations list", [], hangs=True)
+    run = world.start(command=E2E_WITH_NOX)
+    world.gcloud.is_called("app deploy", within=TIMEOUT)
+
+    run.press_ctrl_c()
+    world.gcloud.is_called("app operations list")
+    deadline = time.monotonic() + 5  # nox's own patience would be half a second
+    while time.monotonic() < deadline:
+        assert run.goes_on()
+        time.sleep(0.1)
+    world.gcloud.release()
+
+    assert run.ends() == 130, run.said
     assert world.is_clean()
 
 

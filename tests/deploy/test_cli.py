@@ -1,0 +1,150 @@
+"""The options of the command line: what they become, and which go together."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy import cli
+from deploy.errors import UsageError
+from deploy.infrastructure import Infrastructure, by_convention
+from deploy.variables import AutomaticScaling, BasicScaling, ManualScaling
+from tests.deploy.stand_in import StandIn
+
+SAMPLES = Path(__file__).parent.parent.parent / "samples"
+ACCOUNT = "deferred-default@my-project.iam.gserviceaccount.com"
+SWEEPER = {"DEFERRED_SERVICE_ACCOUNT": ACCOUNT, "DEFERRED_AUDIENCE": "https://my-project.appspot.com"}
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Return a function that calls the command line, and returns its exit code and what it has printed."""
+    gcloud = StandIn(tmp_path, "my-project", "https://v-dot-my-project.appspot.com")
+    monkeypatch.setenv("PATH", gcloud.path)
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
+
+    def call(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["deploy", *arguments])
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+        else:
+            code = 0
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    call.gcloud = gcloud
+    return call
+
+
+def test_a_dry_run_prints_the_commands_runs_none_and_leaves_the_folder(run, tmp_path):
+    staged = tmp_path / "staged"
+    options = ["--project", "my-project", "--version", "v1", "--staged", str(staged), "--cron", "--queues", "--dry-run"]
+
+    code, printed = run("deploy", "--app-dir", str(SAMPLES / "wsgi"), *options)
+
+    assert code == 0, printed
+    assert f"gcloud app deploy {staged}/app.yaml --version=v1 --no-promote --quiet --project=my-project\n" in printed
+    assert f"gcloud app deploy {staged}/cron.yaml --quiet --project=my-project\n" in printed
+    assert f"gcloud app deploy {staged}/queue.yaml --quiet --project=my-project\n" in printed
+    assert not run.gcloud.calls()
+    settings = yaml.safe_load((staged / "app.yaml").read_text())
+    assert settings["service_account"] == ACCOUNT
+    assert settings["env_variables"]["DEFERRED_SIGNING_KEYS_SECRET"] == (
+        "projects/my-project/secrets/deferred-signing-keys"
+    )
+
+
+def test_a_deploy_looks_whether_it_can_succeed_then_deploys_and_says_where(run, tmp_path):
+    options = ["--project", "my-project", "--staged", str(tmp_path / "staged"), "--promote"]
+
+    code, printed = run("deploy", "--app-dir", str(SAMPLES / "wsgi"), *options)
+
+    assert code == 0, printed
+    assert "https://v-dot-my-project.appspot.com" in printed
+    (deploy,) = run.gcloud.calls("app deploy")
+    assert "--promote" in deploy
+    assert run.gcloud.calls()[-1].startswith("app versions describe v-")
+
+
+def test_a_deploy_that_fails_says_what_gcloud_says(run, tmp_path):
+    run.gcloud.fails("app deploy", "the build has failed")
+
+    code, printed = run(
+        *["deploy", "--app-dir", str(SAMPLES / "wsgi"), "--project", "my-project"],
+        *["--staged", str(tmp_path / "staged")],
+    )
+
+    assert code == 1
+    assert "gcloud app deploy" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ([], "Add --project ID, or set GOOGLE_CLOUD_PROJECT"),
+        (["--project", "p", "--service", "A"], "service is 'A', but must be"),
+        (["--project", "p", "--version", "V1"], "'V1' cannot be the name of a version"),
+        (["--project", "p", "--env", "NOT_THERE"], "The app needs NOT_THERE"),
+        (["--project", "p", "--instances", "3"], "automatic scaling takes no --instances"),
+        (["--project", "p", "--scaling", "basic"], "basic scaling needs --max-instances"),
+        (["--project", "p", "--instance-class", "F3"], "'F3' is not one of"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named_and_nothing_is_asked_of_google(run, options, problem):
+    code, printed = run("deploy", "--app-dir", str(SAMPLES / "wsgi"), *options)
+
+    assert code == 2
+    assert problem in printed
+    assert not run.gcloud.calls()
+
+
+def test_scaling_is_what_its_options_say():
+    assert cli.read_scaling(None, None, None, None, None) is None
+    assert cli.read_scaling(None, 1, 5, None, None) == AutomaticScaling(min_instances=1, max_instances=5)
+    assert cli.read_scaling("basic", None, 2, None, "10m") == BasicScaling(max_instances=2, idle_timeout="10m")
+    assert cli.read_scaling("manual", None, None, 3, None) == ManualScaling(instances=3)
+
+
+def test_environment_variables_are_taken_from_the_options_or_the_shell(monkeypatch):
+    monkeypatch.setitem(os.environ, "FROM_SHELL", "a secret")
+
+    values = cli.read_environment(("FROM_SHELL", "A=1", "A=2=3", "EMPTY="), ("KEY",))
+
+    assert len(values.pop("KEY")) > 40
+    assert values == {"FROM_SHELL": "a secret", "A": "2=3", "EMPTY": ""}
+
+
+def test_a_variable_that_the_session_asks_for_may_be_given_after_all(monkeypatch):
+    monkeypatch.delenv("DJANGO_SECRET_KEY", raising=False)
+
+    assert cli.read_environment(("DJANGO_SECRET_KEY", "DJANGO_SECRET_KEY=x"), ()) == {"DJANGO_SECRET_KEY": "x"}
+    with pytest.raises(UsageError, match="DJANGO_SECRET_KEY"):
+        cli.read_environment(("DJANGO_SECRET_KEY",), ())
+
+
+class TestCloudSchedulerSweeps:
+    """A project whose sweeps Cloud Scheduler asks for, in the name of the account of the service default."""
+
+    @pytest.fixture
+    def infrastructure(self) -> Infrastructure:
+        usual = by_convention("my-project", services=("default", "api"))
+        return Infrastructure(**vars(usual) | {"sweep_environment": SWEEPER})
+
+    def test_the_service_that_sweeps_can_tell_who_asks(self, infrastructure):
+        variables = {"service": "default", "environment": {"A": "1"}}
+
+        assert cli.in_project(variables, infrastructure).environment == SWEEPER | {"A": "1"}
+
+    def test_other_services_need_not(self, infrastructure):
+        assert cli.in_project({"service": "api", "environment": {}}, infrastructure).environment == {}
+
+    def test_cron_yaml_is_not_deployed_beside_it(self, infrastructure, run, monkeypatch):
+        monkeypatch.setattr(cli, "find_infrastructure", lambda *_: infrastructure)
+
+        code, printed = run("deploy", "--app-dir", str(SAMPLES / "wsgi"), "--project", "my-project", "--cron")
+
+        assert code == 2
+        assert "leave out --cron" in printed
