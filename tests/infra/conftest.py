@@ -17,31 +17,35 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
-def terraform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment variables of a Terraform that finds the stand-ins."""
     if shutil.which("terraform") is None:
         pytest.skip("Terraform is not installed")
     names = {(each.kind, each.type) for each in configuration.read(INFRA) if each.kind != "provider"}
     with stand_in_providers.running(names, tmp_path_factory.mktemp("providers")) as found_by:
-        environment = {**os.environ, **found_by, "TF_CLI_CONFIG_FILE": os.devnull, "CHECKPOINT_DISABLE": "1"}
-        environment.pop("TF_WORKSPACE", None)
+        inherited = {name: value for name, value in os.environ.items() if name != "TF_WORKSPACE"}
+        yield {**inherited, **found_by, "TF_CLI_CONFIG_FILE": os.devnull, "CHECKPOINT_DISABLE": "1"}
 
-        def run(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-            return subprocess.run(
-                ["terraform", f"-chdir={folder}", *arguments, "-no-color"],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=120,
-            )
 
-        yield run
+@pytest.fixture(scope="session")
+def terraform(environment: dict[str, str]) -> Run:
+    def run(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["terraform", f"-chdir={folder}", *arguments, "-no-color"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    return run
 
 
 @pytest.fixture
 def infra(tmp_path: Path, terraform: Run) -> Path:
-    """A copy of infra/, initialised, for a test to change."""
+    """A copy of infra/, initialised, for a test to change and to apply."""
     folder = tmp_path / "infra"
     ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "terraform.tfstate.d", "*.tfvars", "backend.tf")
     shutil.copytree(INFRA, folder, ignore=ignored)

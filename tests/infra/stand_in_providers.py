@@ -1,10 +1,11 @@
-"""Providers that know their schemas and nothing else, for Terraform to validate and plan with where it cannot get them.
+"""Providers that know their schemas and make nothing, for Terraform to work with where it cannot get the real ones.
 
 Terraform talks with a provider by gRPC, in the messages of its plugin protocol, version 6 (docs/plugin-protocol in
 Terraform's repository; the numbers of fields are from there). The few that are needed are written here by hand.
 ``TF_REATTACH_PROVIDERS`` tells Terraform that the providers run already: it neither looks for them nor starts them.
 """
 
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,9 @@ from tests.infra.provider_schema import Attribute, Block, Kind, NestedBlock
 
 _NESTING = {"single": 1, "list": 2, "set": 3}
 _SCHEMA_FIELDS: dict[Kind, int] = {"resource": 2, "data": 3, "ephemeral": 8}
+
+_WRITE_ONLY = "_wo"
+"""How the names of write-only arguments end, by the convention of providers; their packages do not tell."""
 
 _SILENT_METHODS = (
     "ValidateProviderConfig",
@@ -68,6 +72,12 @@ def _serve(schemas: Mapping[tuple[Kind, str], Block], socket: Path) -> grpc.Serv
     methods: dict[str, Callable[[bytes], bytes]] = {name: lambda _: b"" for name in _SILENT_METHODS}
     methods["GetProviderSchema"] = lambda _: response
     methods["OpenEphemeralResource"] = _open_password
+    methods["PlanResourceChange"] = functools.partial(_plan, schemas)
+    methods["ReadDataSource"] = functools.partial(_read_data, schemas)
+    # What was planned is what is made, and what was made is what is there.
+    methods["ApplyResourceChange"] = lambda request: _field(1, _read(request, 3))
+    methods["ReadResource"] = lambda request: _field(1, _read(request, 2))
+    methods["UpgradeResourceState"] = lambda request: _field(1, _field(2, _read(_read(request, 3), 1)))
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(lambda request, _, answer=answer: answer(request))
         for name, answer in methods.items()
@@ -83,6 +93,27 @@ def _open_password(request: bytes) -> bytes:
     """Answer for ``ephemeral random_password``: its configuration as it is, with a result."""
     config = msgpack.unpackb(_read(_read(request, 2), 1))
     return _field(3, _field(1, msgpack.packb({**config, "result": PASSWORD})))
+
+
+def _plan(schemas: Mapping[tuple[Kind, str], Block], request: bytes) -> bytes:
+    block = schemas["resource", _read(request, 1).decode()]
+    return _field(1, _field(1, _completed(_read(_read(request, 3), 1), block)))
+
+
+def _read_data(schemas: Mapping[tuple[Kind, str], Block], request: bytes) -> bytes:
+    block = schemas["data", _read(request, 1).decode()]
+    return _field(1, _field(1, _completed(_read(_read(request, 2), 1), block)))
+
+
+def _completed(value: bytes, block: Block) -> bytes:
+    """Return an object with some text for each text that the provider computes, and without what is write-only."""
+    known = msgpack.unpackb(value)
+    for name, attribute in block.attributes.items():
+        if name.endswith(_WRITE_ONLY):
+            known[name] = None
+        elif attribute.computed and attribute.type == "string" and known[name] is None:
+            known[name] = f"some-{name}"
+    return bytes(msgpack.packb(known))
 
 
 def _provider_schema(schemas: Mapping[tuple[Kind, str], Block]) -> bytes:
@@ -109,7 +140,7 @@ def _attribute(name: str, attribute: Attribute) -> bytes:
         + _field(4, attribute.required)
         + _field(5, attribute.optional)
         + _field(6, attribute.computed)
-        + _field(11, name.endswith("_wo"))  # the providers' own convention for what is write-only
+        + _field(11, name.endswith(_WRITE_ONLY))
     )
 
 
@@ -139,14 +170,17 @@ def _varint(value: int) -> bytes:
 
 
 def _read(message: bytes, number: int) -> bytes:
-    """Return the field of a message that has nothing but texts, bytes and messages."""
+    """Return a text, bytes or message in a message; numbers are skipped."""
     position = 0
     while position < len(message):
         tag, position = _read_varint(message, position)
-        length, position = _read_varint(message, position)
+        length, after = _read_varint(message, position)
+        if tag & 7 == 0:
+            position = after
+            continue
         if tag >> 3 == number:
-            return message[position : position + length]
-        position += length
+            return message[after : after + length]
+        position = after + length
     return b""
 
 
