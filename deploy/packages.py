@@ -3,7 +3,7 @@
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,11 +22,20 @@ class PackagesError(DeployError):
 
 
 @contextmanager
-def locked(environment: Path) -> Iterator[None]:
-    """Keep others from making or using an environment in a block; wait until they have done so."""
+def locked(environment: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Keep others from making or using an environment in a block.
+
+    Parameters:
+        environment: the folder.
+        waiting: called if somebody else has it, before this waits until they are done.
+    """
     environment.parent.mkdir(parents=True, exist_ok=True)
     with environment.with_name(f"{environment.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

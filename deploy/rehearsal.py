@@ -82,7 +82,7 @@ class Rehearsal:
         location = settings.environment.get("DEFERRED_LOCATION", LOCATION)
         place.home.mkdir()
         place.temporary.mkdir()
-        with packages.locked(place.packages):
+        with packages.locked(place.packages, lambda: report.say("  waiting for another rehearsal of the same app")):
             run_until_stopped(self._perform(python, version, location, report))
 
     def _stage(self, report: Report) -> Python:

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,8 @@ def rehearse(
     end-to-end tests ask it through a front that removes App Engine's own headers, while the local cloud's tasks keep
     them. PYTEST_ARGUMENTS are added to those of the tests, such as -k forged.
     """
+    # Google's packages warn of Pythons that they will not support one day. The app's own log still says so.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
     from deploy.rehearsal import Rehearsal  # and the local cloud, which takes a second to load
 
     report = Report()

@@ -5,6 +5,7 @@ The packages here are made by the tests, so that nothing comes from a network.
 
 import hashlib
 import subprocess
+import threading
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ class App:
 
     async def install(self, *lines: str) -> bool:
         (self.folder / packages.NAME).write_text("".join(lines))
-        with packages.locked(self.environment):
+        with packages.locked(self.environment, waiting=pytest.fail):
             return await packages.install(self.folder, self.python, self.environment, self.log)
 
     def importable(self, module: str) -> bool:
@@ -133,6 +134,29 @@ async def test_a_package_that_does_not_exist_is_refused(app):
 async def test_a_wheel_that_was_not_uploaded_is_refused(app):
     with pytest.raises(PackagesError, match=r"(?s)cannot be installed.*own-1-py3-none-any.whl"):
         await app.install(app.cup.replace("cup==1", "./own-1-py3-none-any.whl"))
+
+
+def test_two_do_not_use_an_environment_at_the_same_time(tmp_path):
+    environment = tmp_path / "environments" / "app"
+    steps: list[str] = []
+    waits = threading.Event()
+
+    def wait() -> None:
+        steps.append("waits")
+        waits.set()
+
+    def use() -> None:
+        with packages.locked(environment, wait):
+            steps.append("second")
+
+    with packages.locked(environment, wait):
+        other = threading.Thread(target=use)
+        other.start()
+        assert waits.wait(10)
+        steps.append("first")
+    other.join()
+
+    assert steps == ["waits", "first", "second"]
 
 
 async def test_requirements_that_were_not_uploaded_are_missed(app):
