@@ -6,19 +6,18 @@ The state of each project is a workspace of the project's name, so that what is 
 import json
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import click
 
-from deploy.infrastructure import INFRA, SIGNING_KEYS_SECRET
+from deploy import key_rotation
+from deploy.infrastructure import INFRA
 
 OLDEST_VERSION = (1, 11)
 """The first Terraform with write-only arguments, by which the signing keys stay out of the state."""
@@ -216,57 +215,15 @@ def rotate_keys(project: str) -> None:
     two of them, so they verify what new ones sign. Tasks that were signed with a key from before are refused, so leave
     31 days between two rotations, unless a key has leaked.
     """
-    gcloud = shutil.which("gcloud")
-    if gcloud is None:
-        raise Problem("gcloud is not installed, or not on the PATH: https://cloud.google.com/sdk/docs/install")
-    current = _gcloud(gcloud, read_keys_command(project))
-    rotated, signing, dropped = next_keys(current)
-    _gcloud(gcloud, add_keys_command(project), rotated)
-    click.echo(f"{signing} signs in instances that start from now on. Deploy, or restart, to have it everywhere.")
-    if dropped:
-        click.echo(f"Tasks signed with {', '.join(dropped)} are refused from now on.")
-
-
-def read_keys_command(project: str) -> list[str]:
-    """Return gcloud's arguments that print the signing keys."""
-    return ["secrets", "versions", "access", "latest", f"--secret={SIGNING_KEYS_SECRET}", f"--project={project}"]
-
-
-def add_keys_command(project: str) -> list[str]:
-    """Return gcloud's arguments that keep what is on standard input as the signing keys."""
-    return ["secrets", "versions", "add", SIGNING_KEYS_SECRET, "--data-file=-", f"--project={project}"]
-
-
-def next_keys(current: str) -> tuple[str, str, list[str]]:
-    """Return what ``DEFERRED_SIGNING_KEYS`` is after a rotation.
-
-    Parameters:
-        current: what it is, ``id:secret[,id:secret...]``: the first signs, the second is next, others did sign.
-
-    Returns:
-        The new value; the id of the key that signs; the ids of keys that are gone.
-
-    Raises:
-        Problem: there are no keys.
-    """
-    keys = [key.strip() for key in current.split(",") if key.strip()]
-    if not keys:
-        raise Problem(f"The secret {SIGNING_KEYS_SECRET} is empty. Make keys with: nox -s infra-apply")
-    fresh = f"k{datetime.now(timezone.utc):%Y%m%d}-{secrets.token_hex(3)}:{secrets.token_urlsafe(32)}"
-    # Where nobody knows a second key yet, the first goes on until the next rotation.
-    rotated = [keys[0], fresh] if len(keys) == 1 else [keys[1], fresh, keys[0]]
-    ids = [key.partition(":")[0] for key in rotated]
-    return ",".join(rotated), ids[0], [key.partition(":")[0] for key in keys if key not in rotated]
-
-
-def _gcloud(executable: str, arguments: Sequence[str], text: str | None = None) -> str:
-    """Return what gcloud prints; what is secret goes through pipes, where nobody else can read it."""
-    done = subprocess.run(  # noqa: S603 - the user's own gcloud, without a shell
-        [executable, *arguments], input=text, stdout=subprocess.PIPE, text=True, check=False
+    try:
+        rotation = key_rotation.rotate(project)
+    except key_rotation.RotationError as error:
+        raise Problem(str(error)) from error
+    click.echo(
+        f"{rotation.signing} signs in instances that start from now on. Deploy, or restart, to have it everywhere."
     )
-    if done.returncode != 0:
-        raise Problem("gcloud failed, so the keys are as they were.")
-    return done.stdout
+    if rotation.dropped:
+        click.echo(f"Tasks signed with {', '.join(rotation.dropped)} are refused from now on.")
 
 
 def _terraform(project: str) -> Terraform:

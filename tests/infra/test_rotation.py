@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deploy import terraform
+from deploy import key_rotation, terraform
 from gae_deferred import signing_keys
 
 
@@ -19,43 +19,40 @@ def ids(value: str) -> list[str]:
 
 
 def test_the_next_key_signs_and_the_old_one_still_verifies() -> None:
-    rotated, signing, dropped = terraform.next_keys("first:aaaaaaaaaaaaaaaa,second:bbbbbbbbbbbbbbbb")
-    assert ids(rotated)[0] == signing == "second"
-    assert ids(rotated)[2] == "first"
-    assert dropped == []
+    rotation = key_rotation.after("first:aaaaaaaaaaaaaaaa,second:bbbbbbbbbbbbbbbb")
+    assert ids(rotation.value)[0] == rotation.signing == "second"
+    assert ids(rotation.value)[2] == "first"
+    assert rotation.dropped == ()
 
 
 def test_whoever_read_the_keys_before_a_rotation_verifies_what_is_signed_after_it() -> None:
     value = "first:aaaaaaaaaaaaaaaa,second:bbbbbbbbbbbbbbbb"
     for _ in range(5):
-        before = value.split(",")
-        value, _, _ = terraform.next_keys(before_text := ",".join(before))
-        assert value.split(",")[0] in before_text.split(",")
-        assert before[0] in value.split(",")  # and the other way round
+        before, value = value, key_rotation.after(value).value
+        assert ids(value)[0] in ids(before)
+        assert ids(before)[0] in ids(value)  # and the other way round
         assert len(set(ids(value))) == 3
 
 
 def test_the_key_before_the_last_one_is_dropped_and_told() -> None:
-    _, _, dropped = terraform.next_keys("b:bbbbbbbbbbbbbbbb,c:cccccccccccccccc,a:aaaaaaaaaaaaaaaa")
-    assert dropped == ["a"]
+    assert key_rotation.after("b:bbbbbbbbbbbbbbbb,c:cccccccccccccccc,a:aaaaaaaaaaaaaaaa").dropped == ("a",)
 
 
 def test_a_single_key_goes_on_signing_until_everybody_knows_another() -> None:
-    rotated, signing, dropped = terraform.next_keys("only:aaaaaaaaaaaaaaaa\n")
-    assert signing == "only"
-    assert ids(rotated)[0] == "only"
-    assert len(ids(rotated)) == 2
-    assert dropped == []
+    rotation = key_rotation.after("only:aaaaaaaaaaaaaaaa\n")
+    assert ids(rotation.value)[0] == rotation.signing == "only"
+    assert len(ids(rotation.value)) == 2
+    assert rotation.dropped == ()
 
 
 def test_the_library_reads_what_a_rotation_writes() -> None:
-    rotated, first, _ = terraform.next_keys("first:aaaaaaaaaaaaaaaa,second:bbbbbbbbbbbbbbbb")
-    assert next(iter(signing_keys.parse(rotated))) == first
+    rotation = key_rotation.after("first:aaaaaaaaaaaaaaaa,second:bbbbbbbbbbbbbbbb")
+    assert next(iter(signing_keys.parse(rotation.value))) == rotation.signing
 
 
 def test_no_keys_are_not_rotated() -> None:
-    with pytest.raises(terraform.Problem, match="infra-apply"):
-        terraform.next_keys("\n")
+    with pytest.raises(key_rotation.RotationError, match="infra-apply"):
+        key_rotation.after("\n")
 
 
 @pytest.fixture
@@ -100,7 +97,7 @@ def test_gcloud_that_is_missing_is_asked_for(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
-@pytest.mark.parametrize("command", [terraform.read_keys_command, terraform.add_keys_command])
+@pytest.mark.parametrize("command", [key_rotation.read_command, key_rotation.add_command])
 def test_gcloud_takes_the_command_lines(command: Callable[[str], list[str]]) -> None:
     text = "--command-string=gcloud " + " ".join(command("my-project"))
     done = subprocess.run(
