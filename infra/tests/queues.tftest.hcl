@@ -36,8 +36,8 @@ run "a_queue_has_the_settings_of_cloud_tasks_unless_told_otherwise" {
   }
 
   assert {
-    condition     = google_cloud_tasks_queue.this["mails"].retry_config[0].min_backoff == "0.1s" && google_cloud_tasks_queue.this["mails"].retry_config[0].max_backoff == "3600s"
-    error_message = "Backoffs are durations such as 0.1s."
+    condition     = google_cloud_tasks_queue.this["mails"].retry_config[0].min_backoff == "0.100s" && google_cloud_tasks_queue.this["mails"].retry_config[0].max_backoff == "3600s"
+    error_message = "Cloud Tasks writes durations as 0.100s and 3600s."
   }
 
   assert {

@@ -1,3 +1,16 @@
+locals {
+  # As Cloud Tasks itself writes them, 3600s and 0.100s: other forms would look like a change at every plan.
+  durations = {
+    for name, queue in var.queues : name => {
+      for key, seconds in {
+        max_retry_duration = queue.max_retry_duration_seconds
+        min_backoff        = queue.min_backoff_seconds
+        max_backoff        = queue.max_backoff_seconds
+      } : key => format(floor(seconds) == seconds ? "%ds" : "%.3fs", seconds)
+    }
+  }
+}
+
 resource "google_cloud_tasks_queue" "this" {
   for_each = var.queues
 
@@ -12,9 +25,9 @@ resource "google_cloud_tasks_queue" "this" {
 
   retry_config {
     max_attempts       = each.value.max_attempts
-    max_retry_duration = "${each.value.max_retry_duration_seconds}s"
-    min_backoff        = "${each.value.min_backoff_seconds}s"
-    max_backoff        = "${each.value.max_backoff_seconds}s"
+    max_retry_duration = local.durations[each.key].max_retry_duration
+    min_backoff        = local.durations[each.key].min_backoff
+    max_backoff        = local.durations[each.key].max_backoff
     max_doublings      = each.value.max_doublings
   }
 
