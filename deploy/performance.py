@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 
 from deploy import instance
 from deploy.app_engine import Version
@@ -14,6 +15,8 @@ from deploy.front import Front
 from deploy.instance import Instance, Place
 from deploy.read_only_folder import ReadOnlyFolder
 from gae_deferred.local.cloud import LocalCloud, Options
+from gae_deferred.local.cloud_tasks import QueueYamlError
+from gae_deferred.local.datastore import IndexFileError
 
 _LAST_MOMENT = 3.0
 """Seconds that an instance may take to end after it has broken a connection."""
@@ -44,13 +47,14 @@ class RehearsalError(DeployError):
     """The app would not run on App Engine as it should. The message says what is wrong."""
 
 
-async def perform(version: Version, place: Place, location: str, check: Check) -> None:
+async def perform(version: Version, place: Place, location: str, configuration: Path, check: Check) -> None:
     """Run an app, and check it.
 
     Parameters:
         version: what to run.
         place: its folders, with the packages installed.
         location: of the queues.
+        configuration: a folder whose queue.yaml and index.yaml are the project's; they are deployed apart from the app.
         check: called when the instance is ready for requests.
 
     Raises:
@@ -60,7 +64,7 @@ async def perform(version: Version, place: Place, location: str, check: Check) -
     untouchable = [ReadOnlyFolder(place.app), ReadOnlyFolder(place.home)]
     try:
         try:
-            await _run(version, place, location, check)
+            await _run(version, place, location, configuration, check)
         except DeployError as error:
             problems.append(str(error))
         problems += _writes(untouchable)
@@ -71,13 +75,17 @@ async def perform(version: Version, place: Place, location: str, check: Check) -
         raise RehearsalError("\n".join(problems))
 
 
-async def _run(version: Version, place: Place, location: str, check: Check) -> None:
+async def _run(version: Version, place: Place, location: str, configuration: Path, check: Check) -> None:
     port = instance.free_port()
     async with AsyncExitStack() as stack:
         front = await stack.enter_async_context(
             Front(instance_port=port, host=version.host, default_host=version.default_host)
         )
-        cloud = await stack.enter_async_context(LocalCloud(_cloud_options(version, place, location, front)))
+        options = _cloud_options(version, location, configuration, front)
+        try:
+            cloud = await stack.enter_async_context(LocalCloud(options))
+        except (IndexFileError, QueueYamlError) as error:
+            raise RehearsalError(str(error)) from error
         stand_ins = _stand_ins(version, cloud)
         served = await stack.enter_async_context(instance.start(version, place, port, stand_ins))
         stack.push_async_callback(cloud.stop_tasks)  # before the instance: a task that runs may end
@@ -88,9 +96,9 @@ async def _run(version: Version, place: Place, location: str, check: Check) -> N
         await _unless_it_ends(served, check(stage))
 
 
-def _cloud_options(version: Version, place: Place, location: str, front: Front) -> Options:
+def _cloud_options(version: Version, location: str, configuration: Path, front: Front) -> Options:
     """Return the local cloud's options: as strict as the real one, and with nothing that outlives the rehearsal."""
-    queue_yaml, index_yaml = place.app / "queue.yaml", place.app / "index.yaml"
+    queue_yaml, index_yaml = configuration / "queue.yaml", configuration / "index.yaml"
     return Options(
         tasks_port=0,
         tasks_rest_port=0,

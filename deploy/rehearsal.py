@@ -92,7 +92,7 @@ class Rehearsal:
         """
         runtime = self.variables.runtime
         with report.step(f"staged {self.app_dir} for {runtime}"):
-            staging.stage(self.app_dir, self.staged, self.variables, extras=("queue.yaml",))
+            staging.stage(self.app_dir, self.staged, self.variables)
         python = runtime_python.find(runtime)
         if python is not None:
             return python
@@ -114,7 +114,7 @@ class Rehearsal:
             report.say(f"  other than on App Engine: {', '.join(sorted(stage.stand_ins))}")
             await self._test(stage)
 
-        await perform(version, place, location, test)
+        await perform(version, place, location, self.app_dir, test)
 
     async def _test(self, stage: Stage) -> None:
         """Run the end-to-end tests."""

@@ -25,7 +25,7 @@ _LAST_LINES = 60
 """Lines of the instance's log that are shown when something fails."""
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})  # they are pytest's
 @app_options
 @click.option("--keep", is_flag=True, help="Keep the folder with what was staged and uploaded, and the logs.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)

@@ -83,7 +83,7 @@ class App:
 
         upload(self.staged, self.place.app)
         version = Version(settings=instance_settings.read(self.staged), project="my-project", name="v1")
-        await perform(version, self.place, "europe-west1", check or answers)
+        await perform(version, self.place, "europe-west1", self.staged, check or answers)
 
     async def problem(self, check=None) -> str:
         """Run it, and return what is wrong."""
@@ -234,6 +234,23 @@ async def test_an_app_that_writes_where_it_may_not_is_told(app, place, tmp_path)
         "app.db, and App Engine lets it write to /tmp alone",
     )
     assert (written if os.access(mark, os.W_OK) else stopped) in problem
+
+
+async def test_the_queues_of_queue_yaml_are_there(app):
+    app.write("queue.yaml", "queue:\n- name: mail\n  rate: 1/s\n")
+    app.write("main.py", TASKS.replace('"by a task")', '"by a task", _queue="mail")'))
+    app.write(".gcloudignore", "queue.yaml\n")  # it is deployed apart from the app
+
+    async def check(stage: Stage) -> None:
+        await get(f"{stage.url}/defer")
+
+    await app.perform(check)
+
+
+async def test_a_queue_yaml_that_is_none_is_told(app):
+    app.write("queue.yaml", "queue: [{}]")
+
+    assert "queue.yaml" in await app.problem()
 
 
 async def test_an_app_may_write_to_tmp(app):

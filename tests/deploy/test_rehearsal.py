@@ -79,6 +79,14 @@ def test_the_service_account_of_the_authors_own_app_yaml_is_not_in_the_way(app_d
     assert seen == [account]
 
 
+def test_what_is_not_its_own_goes_to_pytest(app_dir, scratch, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Rehearsal, "run", lambda self, report: seen.append(self.arguments))
+
+    assert rehearsed(app_dir, "-k", "forged").exit_code == 0
+    assert seen == [("-k", "forged")]
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_stops_what_runs_once_and_lets_it_tidy_up(number):
     before = [signal.getsignal(each) for each in SIGNALS]
