@@ -33,7 +33,7 @@ INFRA_TOOLS = [
 ]
 CHECKOV = "checkov==3.3.30"
 BUNDLED_SDK = "appengine-python-standard==3.1.0"
-BENCH_TOOLS = ["rich~=15.0"]
+BENCH_TOOLS = ["matplotlib~=3.10", "rich~=15.0"]
 LINT_TOOLS = ["mypy==2.4.1", "ruff==0.17.6"]
 TYPE_STUBS = [
     "grpc-stubs==1.53.*",
@@ -112,19 +112,27 @@ def clients(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the local cloud against its peers. After --: lines, --heavy, --check, --save; -h explains them."""
-    install(session, *BENCH_TOOLS)
+    """Measure this project beside its peers. After --: lines, --heavy, --quick, --check, --save; -h explains them."""
+    install(session, *BENCH_TOOLS, *requirements(*SAMPLES))
     session.run("python", "-m", "bench", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Draw the plots, and write the newest results into README and docs. After --: --check, to change nothing."""
+    install(session, *BENCH_TOOLS)
+    session.run("python", "-m", "bench.pages", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and types, and how Terraform files are formatted. Changes nothing."""
-    install(session, *LINT_TOOLS, *TYPE_STUBS, *TEST_TOOLS)  # mypy looks at the pytest plugin, too
+    install(session, *LINT_TOOLS, *TYPE_STUBS, *TEST_TOOLS, *DEPLOY_TOOLS)  # mypy looks at the pytest plugin, too
     check_samples_alike(session)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy", "lib/src")
+    session.run("mypy", "deploy")
     dropin = ["--namespace-packages", "--explicit-package-bases", "lib/dropin/src"]  # google is others' too
     session.run("mypy", *dropin, env={"MYPYPATH": "lib/dropin/src"})
     if any(ROOT.glob("infra/**/*.tf")):

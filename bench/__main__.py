@@ -1,44 +1,99 @@
 """Measure, compare, and say where we stand: ``python -m bench [LINE ...]``."""
 
 import argparse
-import datetime
-import json
-import os
-import platform
 import sys
-from importlib import metadata
 from pathlib import Path
 
-import yaml
 from rich.console import Console
-from rich.table import Table
 
-from bench import cloud_tasks, datastore, deferred_api, scale
-from bench.lines import Answer, Line, answer, failed_budgets
+from bench import (
+    budgets,
+    cloud_tasks,
+    cold_start,
+    datastore,
+    deferred_api,
+    job_queues,
+    plots,
+    results,
+    sample,
+    scale,
+    table,
+)
+from bench.lines import Answer, Line, answer
 
-LINES: tuple[Line, ...] = (*deferred_api.LINES, *cloud_tasks.LINES, *datastore.LINES, *scale.LINES)
-_FOLDER = Path(__file__).parent
+LINES: tuple[Line, ...] = (
+    *deferred_api.LINES,
+    *cold_start.LINES,
+    *cloud_tasks.LINES,
+    *job_queues.LINES,
+    *sample.LINES,
+    *datastore.LINES,
+    *scale.LINES,
+)
+
+_QUICK_RUNS = 2
+_QUICK_WARM_UPS = 1
 
 
 def main() -> int:
     """Run the lines that were asked for; return the exit code."""
     arguments = _parse()
-    chosen = [line for line in LINES if line.name in arguments.lines] if arguments.lines else _usual(arguments.heavy)
+    if arguments.plots:
+        plots.draw(results.load(arguments.plots))
+        return 0
     console = Console(stderr=True)
-    answers: list[Answer] = []
-    with console.status("") as status:
-        for line in chosen:
-            answers.append(answer(line, lambda text: status.update(text), arguments.runs))
-            console.print(f"{line.name} took {answers[-1].seconds:.0f} s", style="dim")
-    Console().print(_table(answers))
-    if arguments.save:
-        console.print(f"Saved in {_save(answers)}", style="dim")
+    answers = _measure(arguments, console)
+    held_to = budgets.load()
+    Console().print(table.for_terminal(answers, held_to))
     if not arguments.check:
         return 0
-    failures = failed_budgets(answers, yaml.safe_load((_FOLDER / "budgets.yaml").read_text()))
-    for failure in failures:
-        console.print(failure, style="red")
-    return 1 if failures else 0
+    broken = budgets.broken(answers, held_to)
+    for sentence in broken:
+        console.print(sentence, style="red")
+    return 1 if broken else 0
+
+
+def _measure(arguments: argparse.Namespace, console: Console) -> list[Answer]:
+    chosen = _chosen(arguments)
+    file = _file(arguments)
+    answers: list[Answer] = []
+    with console.status("") as status:
+        for number, line in enumerate(chosen, 1):
+            where = f"{number} of {len(chosen)}, {line.name}: "
+            measured = answer(
+                line,
+                lambda text, where=where: status.update(where + text),
+                runs=arguments.runs or (min(_QUICK_RUNS, line.runs) if arguments.quick else None),
+                warm_ups=min(_QUICK_WARM_UPS, line.warm_ups) if arguments.quick else None,
+                heavy=arguments.heavy,
+            )
+            answers.append(measured)
+            if file:
+                results.save([measured], file)  # at once: an hour of measuring is not lost to an accident
+            console.print(f"{line.name} took {measured.seconds:.0f} s", style="dim")
+    if file:
+        console.print(f"Saved in {file}", style="dim")
+    return answers
+
+
+def _chosen(arguments: argparse.Namespace) -> list[Line]:
+    if arguments.lines:
+        return [line for line in LINES if line.name in arguments.lines]
+    if arguments.quick:
+        return [line for line in LINES if line.quick]
+    return [line for line in LINES if arguments.heavy or not line.heavy]
+
+
+def _file(arguments: argparse.Namespace) -> Path | None:
+    """Return the file to save in: some lines go where the others are that README and docs show."""
+    if not arguments.save:
+        return None
+    if not arguments.lines:
+        return results.today()
+    try:
+        return results.newest().path
+    except LookupError:
+        return results.today()
 
 
 def _parse() -> argparse.Namespace:
@@ -46,73 +101,22 @@ def _parse() -> argparse.Namespace:
     names = ", ".join(line.name for line in LINES)
     parser.add_argument("lines", nargs="*", metavar="LINE", help=f"which lines to measure: {names}")
     parser.add_argument("--runs", type=int, help="counted runs of each contender, instead of the line's own number")
-    parser.add_argument("--heavy", action="store_true", help="the lines that take minutes, too")
-    parser.add_argument("--check", action="store_true", help="fail when a ratio is below its budget (budgets.yaml)")
-    parser.add_argument("--save", action="store_true", help="write bench/results/DATE.json")
+    parser.add_argument("--heavy", action="store_true", help="the lines and sizes that take minutes, too")
+    parser.add_argument("--quick", action="store_true", help="only the lines that take seconds, with few runs: for CI")
+    parser.add_argument("--check", action="store_true", help="fail when a line is below its guard (budgets.yaml)")
+    parser.add_argument(
+        "--save", action="store_true", help="write bench/results/DATE.json; with LINE, put them into the newest file"
+    )
+    parser.add_argument("--plots", type=Path, metavar="FILE", help="measure nothing; draw the plots from a result file")
     arguments = parser.parse_args()
     unknown = set(arguments.lines) - {line.name for line in LINES}
     if unknown:
         parser.error(f"there is no line {', '.join(sorted(unknown))}; the lines are {names}")
+    if arguments.save and arguments.quick:
+        parser.error("--quick is for checking; its few runs are not worth keeping with --save")
+    if arguments.runs is not None and arguments.runs < 1:
+        parser.error(f"--runs {arguments.runs}: at least 1")
     return arguments
-
-
-def _usual(heavy: bool) -> list[Line]:
-    return [line for line in LINES if heavy or not line.heavy]
-
-
-def _table(answers: list[Answer]) -> Table:
-    table = Table(title="How many times better than each peer; each figure: median (least to most)")
-    for heading in ("Line", "What", "Who", "Figure", "Ratio"):
-        table.add_column(heading, justify="right" if heading in ("Figure", "Ratio") else "left")
-    for result in answers:
-        line = result.line
-        ours = [line.name, line.question, line.ours.name, _figure(result, line.ours.name), ""]
-        table.add_row(*ours)
-        for peer in line.peers:
-            if peer.name in result.missing:
-                table.add_row("", "", peer.name, f"not measured: {result.missing[peer.name]}", "")
-            else:
-                table.add_row("", "", peer.name, _figure(result, peer.name), f"{result.ratio(peer):.2f}")
-        table.add_section()
-    return table
-
-
-def _figure(result: Answer, name: str) -> str:
-    figures = sorted(result.figures[name])
-    middle = figures[len(figures) // 2]
-    return f"{_number(middle)} {result.line.unit} ({_number(figures[0])} to {_number(figures[-1])})"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _save(answers: list[Answer]) -> Path:
-    """Write everything that was measured, and on what."""
-    now = datetime.datetime.now(datetime.timezone.utc)
-    record = {
-        "time": now.isoformat(timespec="seconds"),
-        "machine": {"processors": os.cpu_count(), "system": platform.platform(), "python": sys.version.split()[0]},
-        "versions": {
-            name: metadata.version(name)
-            for name in ("gae-deferred", "grpcio", "google-cloud-tasks", "google-cloud-ndb", "aiohttp", "gunicorn")
-        },
-        "lines": {
-            result.line.name: {
-                "question": result.line.question,
-                "unit": result.line.unit,
-                "more_is_better": result.line.more_is_better,
-                "figures": result.figures,
-                "ratios": {peer.name: result.ratio(peer) for peer in result.line.peers if peer.name in result.figures},
-                "missing": result.missing,
-            }
-            for result in answers
-        },
-    }
-    path = _FOLDER / "results" / f"{now:%Y-%m-%d}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n")
-    return path
 
 
 if __name__ == "__main__":

@@ -2,16 +2,20 @@
 
 import itertools
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 
 import grpc
 from google.cloud import ndb
 from google.cloud.datastore_v1 import types
 
-from bench.lines import Contender, Line, Measure
+from bench.lines import Contender, Figure, Line, Measure
 from bench.peers import google_datastore_emulator, google_firestore_emulator, local_cloud
+from bench.processes import talking
 
 PROJECT = "local-dev"
 
@@ -19,6 +23,11 @@ _TRANSACTIONS = 300
 _NDB_TRANSACTIONS = 100
 _PUTS = 10_000
 _BATCH = 500
+_PROCESSES = 8
+_INCREMENTS = 25
+"""Of each process."""
+
+_REPOSITORY = Path(__file__).parent.parent
 
 _serial = itertools.count()
 
@@ -59,7 +68,7 @@ def counter(entity_key, count: int):
     return entity
 
 
-def commit(stub: Stub, entities: list, transaction: bytes | None = None) -> None:
+def commit(stub: Stub, entities: list, transaction: bytes | None = None, timeout: float | None = None) -> None:
     """Write entities with one call."""
     request = types.CommitRequest.pb()(project_id=PROJECT)
     if transaction is None:
@@ -69,28 +78,81 @@ def commit(stub: Stub, entities: list, transaction: bytes | None = None) -> None
         request.transaction = transaction
     for entity in entities:
         request.mutations.add().upsert.CopyFrom(entity)
-    stub.commit(request)
+    stub.commit(request, timeout)
+
+
+def increment(stub: Stub, name: str, timeout: float | None = None) -> None:
+    """Add 1 to a counter that exists, in a transaction.
+
+    Parameters:
+        timeout: seconds that each of the three calls may take.
+
+    Raises:
+        grpc.RpcError: with code ABORTED, others have changed the counter meanwhile.
+    """
+    begin = types.BeginTransactionRequest.pb()(project_id=PROJECT)
+    transaction = stub.begintransaction(begin, timeout).transaction
+    count = read(stub, name, transaction, timeout)
+    commit(stub, [counter(key("Counter", name), count + 1)], transaction, timeout)
+
+
+def read(stub: Stub, name: str, transaction: bytes = b"", timeout: float | None = None) -> int:
+    """Return how far a counter has counted."""
+    lookup = types.LookupRequest.pb()(project_id=PROJECT)
+    lookup.keys.add().CopyFrom(key("Counter", name))
+    if transaction:
+        lookup.read_options.transaction = transaction
+    return int(stub.lookup(lookup, timeout).found[0].entity.properties["count"].integer_value)
+
+
+def new_counter(stub: Stub) -> str:
+    """Write a counter that stands at 0, and return its name."""
+    name = f"counter-{next(_serial)}"
+    commit(stub, [counter(key("Counter", name), 0)])
+    return name
+
+
+def check_count(stub: Stub, name: str, count: int) -> None:
+    """Make sure that no increment was lost.
+
+    Raises:
+        RuntimeError: the counter is not where it should be.
+    """
+    if (counted := read(stub, name)) != count:
+        raise RuntimeError(f"{count} transactions have counted to {counted}")
 
 
 def transactions_per_second(stub: Stub) -> float:
     """Return get-modify-put transactions a second, one after another, on a counter of their own."""
-    counter_key = key("Counter", f"counter-{next(_serial)}")
-    commit(stub, [counter(counter_key, 0)])
-    begin = types.BeginTransactionRequest.pb()(project_id=PROJECT)
+    name = new_counter(stub)
     began = time.perf_counter()
     for _ in range(_TRANSACTIONS):
-        transaction = stub.begintransaction(begin).transaction
-        lookup = types.LookupRequest.pb()(project_id=PROJECT)
-        lookup.keys.add().CopyFrom(counter_key)
-        lookup.read_options.transaction = transaction
-        found = stub.lookup(lookup).found[0].entity
-        commit(stub, [counter(counter_key, found.properties["count"].integer_value + 1)], transaction)
+        increment(stub, name)
     rate = _TRANSACTIONS / (time.perf_counter() - began)
-    lookup.read_options.Clear()
-    count = stub.lookup(lookup).found[0].entity.properties["count"].integer_value
-    if count != _TRANSACTIONS:
-        raise RuntimeError(f"{_TRANSACTIONS} transactions have counted to {count}")
+    check_count(stub, name, _TRANSACTIONS)
     return rate
+
+
+@contextmanager
+def contending(server: Callable[[], AbstractContextManager[str]]) -> Iterator[Measure]:
+    """Measure increments of one counter a second, by processes that know nothing of each other."""
+    with ExitStack() as stack:
+        address = stack.enter_context(server())
+        command = [sys.executable, "-m", "bench.contention_worker", address]
+        threads = stack.enter_context(ThreadPoolExecutor(_PROCESSES))  # ends after the workers, whose answers it awaits
+        asks = [stack.enter_context(talking(command, {}, cwd=_REPOSITORY)) for _ in range(_PROCESSES)]
+        stub = Stub(address)
+
+        def measure() -> Figure:
+            name = new_counter(stub)
+            began = time.perf_counter()
+            aborted = sum(answer[0] for answer in threads.map(lambda ask: ask(f"{_INCREMENTS} {name}"), asks))
+            seconds = time.perf_counter() - began
+            count = _INCREMENTS * _PROCESSES
+            check_count(stub, name, count)
+            return Figure(count / seconds, {"aborted for each": aborted / count})
+
+        yield measure
 
 
 class Counter(ndb.Model):
@@ -115,11 +177,23 @@ def ndb_transactions_per_second(client: ndb.Client) -> float:
 
 def put_many(stub: Stub, count: int, kind: str) -> float:
     """Return entities with 5 indexed properties written a second, 500 with each call."""
-    first = next(_serial) * 1_000_000
     began = time.perf_counter()
-    for start in range(first, first + count, _BATCH):
-        commit(stub, [_five_properties(kind, number) for number in range(start, start + _BATCH)])
+    for _ in range(count // _BATCH):
+        commit(stub, new_entities(_BATCH, kind))
     return count / (time.perf_counter() - began)
+
+
+def new_entities(count: int, kind: str) -> list:
+    """Return messages for entities with 5 indexed properties, which no other call of this process returns."""
+    return [_five_properties(kind, next(_serial)) for _ in range(count)]
+
+
+def delete(stub: Stub, entities: list) -> None:
+    """Delete entities with one call."""
+    request = types.CommitRequest.pb()(project_id=PROJECT, mode=types.CommitRequest.Mode.NON_TRANSACTIONAL)
+    for entity in entities:
+        request.mutations.add().delete.CopyFrom(entity.key)
+    stub.commit(request)
 
 
 def _five_properties(kind: str, number: int):
@@ -204,6 +278,13 @@ LINES = (
         f"{_PUTS} entities with 5 indexed properties, 500 with a call",
         "entities/s",
         lambda server: raw(server, lambda stub: put_many(stub, _PUTS, "Thing")),
+        runs=3,
+    ),
+    _line(
+        "datastore-contention",
+        f"{_PROCESSES} processes that increment one counter in transactions, without a client library; none is lost",
+        "tx/s",
+        contending,
         runs=3,
     ),
 )

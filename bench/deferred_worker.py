@@ -1,33 +1,33 @@
 """Serializes and handles tasks with one implementation of the Deferred API, in a process of its own.
 
 Run as ``python deferred_worker.py MODULE``, where MODULE is ``gae_deferred.deferred`` or the bundled SDK's. For each
-line with the name of a measurement it prints microseconds for each call. It runs where only that implementation is
-installed, so it imports nothing of the benchmark.
+line with the name of a measurement it prints what it measured. It runs where only that implementation is installed, so
+it imports nothing of the benchmark.
 """
 
 import contextlib
 import importlib
 import io
+import os
 import sys
 import time
+import urllib.request
 
 _CALLS = 20_000
-
-
-def nothing(number):
-    """Do what a task does in a benchmark of everything around it."""
+_TRANSACTIONS = 30
+_TASKS = 5
 
 
 def serialize(deferred):
-    """Write a call as bytes."""
+    """Write a call as bytes; return microseconds."""
     began = time.perf_counter()
     for _ in range(_CALLS):
         deferred.serialize(print, 1)
-    return time.perf_counter() - began
+    return [(time.perf_counter() - began) / _CALLS * 1e6]
 
 
 def handle(deferred):
-    """Answer a task's request: with us its signature is verified, with the bundled SDK two headers are looked at."""
+    """Answer a task's request; return microseconds. Ours verifies a signature, the SDK looks at two headers."""
     body = deferred.serialize(int, 1)
     environ = {
         "REQUEST_METHOD": "POST",
@@ -55,14 +55,82 @@ def handle(deferred):
         seconds = time.perf_counter() - began
     if answer[1] != 200:
         raise RuntimeError(f"The handler has answered {answer}")
-    return seconds
+    return [seconds / _CALLS * 1e6]
+
+
+def transaction(deferred):
+    """Run transactions that each write an entity and defer tasks; return milliseconds for each, and an outbox's size.
+
+    The size is the number of entities that a transaction writes for its tasks; with the bundled SDK, which hands them
+    over while the transaction is open, the number of calls that takes.
+    """
+    wrap_wsgi_app, ndb = _parts(deferred)
+
+    class Order(ndb.Model):
+        number = ndb.IntegerProperty()
+
+    def order(number, also=lambda: None):
+        also()
+        Order(id=f"order-{number}", number=number).put()
+        for _ in range(_TASKS):
+            deferred.defer(int, number, _transactional=True)
+
+    answer = []
+
+    def app(environ, start_response):
+        size = _outbox_size(deferred, ndb, order)
+        began = time.perf_counter()
+        for number in range(_TRANSACTIONS):
+            ndb.transaction(lambda number=number: order(number))
+        answer.extend([(time.perf_counter() - began) / _TRANSACTIONS * 1e3, size])
+        start_response("200 OK", [])
+        return [b""]
+
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_HOST": "bench", "HTTP_X_APPENGINE_API_TICKET": "ticket"}
+    list(wrap_wsgi_app(app)(environ, lambda status, headers: None))
+    return answer
+
+
+def _parts(deferred):
+    if deferred.__name__.startswith("gae_deferred"):
+        from google.cloud import ndb
+
+        from gae_deferred import wrap_wsgi_app
+    else:
+        from google.appengine.api import wrap_wsgi_app
+        from google.appengine.ext import ndb
+    return wrap_wsgi_app, ndb
+
+
+def _outbox_size(deferred, ndb, order):
+    if not deferred.__name__.startswith("gae_deferred"):
+        before = _task_calls()
+        ndb.transaction(lambda: order(0))
+        return _task_calls() - before
+    from gae_deferred.datastore import run_outside_transaction
+    from gae_deferred.entities import Outbox
+
+    sizes = []
+
+    def look():
+        # When the transaction has committed, and before the library, which is told after us, has sent the tasks.
+        ndb.get_context().call_on_commit(lambda: sizes.append(run_outside_transaction(Outbox.query().count)))
+
+    ndb.transaction(lambda: order(0, look))
+    return sizes[0]
+
+
+def _task_calls():
+    url = f"http://{os.environ['API_HOST']}:{os.environ['API_PORT']}/"
+    with urllib.request.urlopen(url) as response:
+        return int(response.read())
 
 
 def main():
     deferred = importlib.import_module(sys.argv[1])
     for line in sys.stdin:
-        measure = {"serialize": serialize, "handle": handle}[line.strip()]
-        print(measure(deferred) / _CALLS * 1e6, flush=True)
+        measure = {"serialize": serialize, "handle": handle, "transaction": transaction}[line.strip()]
+        print(*measure(deferred), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,31 @@
-"""A line of the benchmark: one question, measured for us and for a peer in turn, answered with a ratio."""
+"""A line of the benchmark: one question, measured for us and for peers in turn, answered with figures and ratios."""
 
+import datetime
+import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-Measure = Callable[[], float]
+SEED = 7
+"""Of everything that is drawn at random: payloads, and the times at which tasks are offered."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured once.
+
+    Attributes:
+        value: in the unit of the line.
+        beside: what else the same run has shown, by name and unit (``"s of CPU"``, ``"ms p99"``).
+    """
+
+    value: float
+    beside: Mapping[str, float] = field(default_factory=dict)
+
+
+Measure = Callable[[], float | Figure]
 """Measures once, and returns the figure in the unit of its line."""
 
 
@@ -20,12 +39,15 @@ class Contender:
 
     Attributes:
         name: as the table shows it.
-        prepare: a context manager that starts what is measured and gives the function that measures once. That function
-            returns the figure, in the unit of its line.
+        prepare: a context manager that starts what is measured and gives the function that measures once.
+        at: for a line about growth, how much there is already: the x of its curve.
+        heavy: takes minutes to prepare; measured with ``--heavy`` only.
     """
 
     name: str
     prepare: Callable[[], AbstractContextManager[Measure]]
+    at: int | None = None
+    heavy: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,13 +58,14 @@ class Line:
         name: what the command line calls it.
         question: what is measured, for the table.
         unit: of the figures.
-        ours: us.
-        peers: what we are compared with; for a line about scale, ourselves at another size; may be empty.
+        ours: us; for a line about growth, us at the smallest size.
+        peers: what we are compared with; for a line about growth, ourselves at other sizes; may be empty.
         more_is_better: whether a larger figure is better. The ratio is ours to the peer's then, else the peer's to
             ours: it is above 1 where we are better.
         runs: how often each contender is measured.
         warm_ups: how often before that, uncounted. Servers on the Java virtual machine get faster for a while.
         heavy: takes minutes; is run when asked for by name or with ``--heavy``.
+        quick: takes seconds and stays steady on a machine with two processors; is what ``--quick`` runs.
     """
 
     name: str
@@ -54,82 +77,137 @@ class Line:
     runs: int = 5
     warm_ups: int = 1
     heavy: bool = False
+    quick: bool = False
 
 
 @dataclass
 class Answer:
-    """The figures of a line.
+    """The figures of a line: what is kept in a file, shown in the table and drawn.
 
     Attributes:
-        figures: every counted run of each contender, by its name.
+        name, question, unit, more_is_better: those of the line.
+        ours: name of the contender that is us.
+        figures: every counted run of each contender that was measured, by its name.
+        beside: what each run has shown beside its figure: by contender, then by name and unit.
+        at: the x of each contender, on a line about growth.
         missing: why a peer could not be measured, by its name.
         seconds: how long it took.
+        time: when it was measured, ISO 8601.
     """
 
-    line: Line
+    name: str
+    question: str
+    unit: str
+    more_is_better: bool
+    ours: str
     figures: dict[str, list[float]] = field(default_factory=dict)
+    beside: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    at: dict[str, int] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    time: str = ""
 
-    def median(self, contender: Contender) -> float:
+    def add(self, contender: str, figure: Figure) -> None:
+        """Take the figure of a run."""
+        self.figures.setdefault(contender, []).append(figure.value)
+        for what, value in figure.beside.items():
+            self.beside.setdefault(contender, {}).setdefault(what, []).append(value)
+
+    def leave_out(self, contender: str, reason: str) -> None:
+        """Forget what a contender has shown so far, and keep the reason."""
+        self.missing[contender] = reason
+        for table in (self.figures, self.beside, self.at):
+            table.pop(contender, None)
+
+    def peers(self) -> list[str]:
+        """Return the names of the peers that were measured."""
+        return [name for name in self.figures if name != self.ours]
+
+    def median(self, contender: str) -> float:
         """Return the median of a contender's runs."""
-        return statistics.median(self.figures[contender.name])
+        return statistics.median(self.figures[contender])
 
-    def ratio(self, peer: Contender) -> float:
+    def ratio(self, peer: str) -> float:
         """Return how many times better than a peer we are: the median of the runs, each beside its neighbour."""
-        pairs = zip(self.figures[self.line.ours.name], self.figures[peer.name], strict=True)
-        return statistics.median(mine / theirs if self.line.more_is_better else theirs / mine for mine, theirs in pairs)
+        pairs = zip(self.figures[self.ours], self.figures[peer], strict=True)
+        return statistics.median(mine / theirs if self.more_is_better else theirs / mine for mine, theirs in pairs)
 
-    def best_peer(self) -> Contender | None:
+    def best_peer(self) -> str | None:
         """Return the peer that we do worst against, None if none could be measured."""
-        measured = [peer for peer in self.line.peers if peer.name in self.figures]
-        return min(measured, key=self.ratio, default=None)
+        return min(self.peers(), key=self.ratio, default=None)
+
+    def largest(self) -> str | None:
+        """Return the contender with the largest x, None where the line is not about growth."""
+        return max(self.at, key=self.at.__getitem__, default=None)
+
+    def growth(self) -> float | None:
+        """Return how many times the cost of one thing is at the largest size what it is at the smallest."""
+        largest = self.largest()
+        return None if largest is None else self.ratio(largest)
+
+    def exponent(self) -> float | None:
+        """Return k where the cost of one thing grows like size to the k: a least-squares line through the logarithms.
+
+        0 is a cost that stays the same, 1 one that grows with all there is. None where fewer than three sizes were
+        measured.
+        """
+        if len(self.at) < 3:
+            return None
+        xs = [math.log(size) for size in self.at.values()]
+        ys = [math.log(self.median(name)) * (-1 if self.more_is_better else 1) for name in self.at]
+        return statistics.linear_regression(xs, ys).slope
 
 
-def answer(line: Line, progress: Callable[[str], None], runs: int | None = None) -> Answer:
+def answer(
+    line: Line,
+    progress: Callable[[str], None],
+    *,
+    runs: int | None = None,
+    warm_ups: int | None = None,
+    heavy: bool = True,
+) -> Answer:
     """Measure a line: all contenders are up at the same time, and are measured in turn, A B A B.
 
     Parameters:
         progress: is told what is being done.
         runs: counted runs of each contender, instead of what the line says.
+        warm_ups: uncounted runs, instead of what the line says.
+        heavy: whether to measure the contenders that take minutes.
     """
-    result = Answer(line)
+    result = Answer(line.name, line.question, line.unit, line.more_is_better, line.ours.name)
+    result.time = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     began = time.monotonic()
     with ExitStack() as stack:
         measures: dict[str, Measure] = {}
         for contender in (line.ours, *line.peers):
-            progress(f"{line.name}: starting {contender.name}")
-            try:
+            if contender.heavy and not heavy:
+                result.missing[contender.name] = "takes minutes; --heavy measures it"
+                continue
+            progress(f"starting {contender.name}")
+            with _named_where_missing(result, contender.name):
                 measures[contender.name] = stack.enter_context(contender.prepare())
-            except Unavailable as reason:
-                result.missing[contender.name] = str(reason)
+                if contender.at is not None:
+                    result.at[contender.name] = contender.at
         count = line.runs if runs is None else runs
-        for number in range(-line.warm_ups, count):
+        for number in range(-(line.warm_ups if warm_ups is None else warm_ups), count):
             for name, measure in measures.items():
-                progress(f"{line.name}: {name}, {'warm-up' if number < 0 else f'run {number + 1} of {count}'}")
-                figure = measure()
-                if number >= 0:
-                    result.figures.setdefault(name, []).append(figure)
-    result.seconds = time.monotonic() - began
+                if name in result.missing:
+                    continue
+                progress(f"{name}, {'warm-up' if number < 0 else f'run {number + 1} of {count}'}")
+                with _named_where_missing(result, name):
+                    measured = measure()
+                    if number >= 0:
+                        result.add(name, measured if isinstance(measured, Figure) else Figure(measured))
+    result.seconds = round(time.monotonic() - began, 1)
     return result
 
 
-def failed_budgets(answers: list[Answer], budgets: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Return a sentence for each line that is outside of its budget, or has one for a ratio and no peer to measure by.
-
-    Parameters:
-        budgets: for the name of a line ``times``, the least ratio to the best peer, or ``at_most``, in the line's unit.
-    """
-    failures = []
-    for result in answers:
-        name, budget = result.line.name, budgets.get(result.line.name, {})
-        if "at_most" in budget and (figure := result.median(result.line.ours)) > budget["at_most"]:
-            failures.append(f"{name}: {figure:.3g} {result.line.unit}, the budget is {budget['at_most']}")
-        if "times" not in budget:
-            continue
-        peer = result.best_peer()
-        if peer is None:
-            failures.append(f"{name}: no peer could be measured ({'; '.join(result.missing.values())})")
-        elif (ratio := result.ratio(peer)) < budget["times"]:
-            failures.append(f"{name}: {ratio:.2f} times {peer.name}, the budget is {budget['times']}")
-    return failures
+@contextmanager
+def _named_where_missing(result: Answer, name: str) -> Iterator[None]:
+    """Leave a peer out of a line, with the reason, when it cannot be had or does not get through; never ourselves."""
+    try:
+        yield
+    except (Unavailable, RuntimeError, TimeoutError) as error:
+        if name == result.ours:
+            raise
+        result.leave_out(name, (str(error).strip().splitlines() or [repr(error)])[-1])

@@ -1,5 +1,6 @@
 """What we are measured against, each in an environment of its own."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,7 +14,10 @@ from pathlib import Path
 from bench.lines import Unavailable
 from bench.processes import GAE_DEFERRED, Server, free_port, serving
 
-_ENVIRONMENTS = Path(__file__).parent / ".environments"
+_FOLDER = Path(__file__).parent
+_ENVIRONMENTS = _FOLDER / ".environments"
+
+BUNDLED_SDK = "bundled SDK 3.1.0"
 
 
 @contextmanager
@@ -83,6 +87,80 @@ def google_firestore_emulator() -> Iterator[Server]:
         yield server
 
 
+@contextmanager
+def redis_server() -> Iterator[Server]:
+    """Run Redis as it comes: in memory, saved to a file now and then."""
+    path = shutil.which("redis-server")
+    if path is None:
+        raise Unavailable("redis-server is not installed")
+    port = free_port()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving([path, "--bind", "127.0.0.1", "--port", port, "--dir", folder], port) as server,
+    ):
+        yield server
+
+
+def bundled_sdk() -> Path:
+    """Return the Python of an environment with the bundled SDK, and what its samples need."""
+    return environment(
+        "bundled-sdk", *(_FOLDER / "bundled_sdk" / "requirements.txt").read_text().split(), "Django==5.2.*"
+    )
+
+
+@contextmanager
+def bundled_api_host() -> Iterator[dict[str, str]]:
+    """Run what answers the bundled SDK's calls at once, and give the environment in which the SDK calls it."""
+    port = free_port()
+    with serving([bundled_sdk(), _FOLDER / "bundled_sdk" / "api_host.py", port], port) as server:
+        host, _, _ = server.address.partition(":")
+        yield {"API_HOST": host, "API_PORT": str(port), "GAE_APPLICATION": "s~bench", "GOOGLE_CLOUD_PROJECT": "bench"}
+
+
+@contextmanager
+def dev_appserver() -> Iterator[Server]:
+    """Run the counter sample, in Flask on the bundled SDK, under dev_appserver.py; ready when it takes connections."""
+    home = Path(_gcloud()).resolve().parent.parent
+    script = home / "platform" / "google_appengine" / "dev_appserver.py"
+    if not script.exists():
+        raise Unavailable("dev_appserver.py is not installed (gcloud component app-engine-python)")
+    python = environment("dev-appserver")  # the libraries of any other environment would come before its own
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        app = Path(folder, "app")
+        shutil.copytree(_FOLDER / "bundled_sdk", app, ignore=shutil.ignore_patterns("__pycache__"))
+        description = app / "app.yaml"
+        runtime = f"python{sys.version_info.major}{sys.version_info.minor}"
+        description.write_text(re.sub(r"(?m)^runtime: .*", f"runtime: {runtime}", description.read_text()))
+        port = free_port()
+        command = [
+            *(python, script, "--application=bench", "--skip_sdk_update_check=true", f"--storage_path={folder}/data"),
+            *(f"--runtime_python_path={sys.executable}", "--port", port, "--admin_port", free_port()),
+            *("--api_port", free_port(), app / "app.yaml"),
+        ]
+        with serving(command, port, cwd=app) as server:
+            yield server
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the peers that this machine has."""
+    found = {}
+    for stamp in _ENVIRONMENTS.glob("*/made-from"):
+        pinned = re.findall(r"^([\w-]+)(?:\[\w+\])?==([\w.]+)$", stamp.read_text(), re.MULTILINE)
+        found.update(pinned)
+    if redis := shutil.which("redis-server"):
+        match = re.search(r"v=(\S+)", _printed(redis, "--version"))
+        found["redis-server"] = match[1] if match else "unknown"
+    if gcloud := shutil.which("gcloud"):
+        components = json.loads(_printed(gcloud, "version", "--format=json"))
+        wanted = ("cloud-datastore-emulator", "cloud-firestore-emulator", "app-engine-python", "Google Cloud SDK")
+        found.update({name: components[name] for name in wanted if name in components})
+    return found
+
+
+def _printed(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def _gcloud() -> str:
     path = shutil.which("gcloud")
     if path is None:
@@ -98,6 +176,9 @@ def environment(name: str, *requirements: str) -> Path:
     wanted = "\n".join(requirements)
     if not stamp.exists() or stamp.read_text() != wanted:
         venv.create(folder, clear=True, with_pip=True)
+        if not requirements:
+            stamp.write_text(wanted)
+            return python
         installed = subprocess.run(
             [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements],
             capture_output=True,

@@ -8,13 +8,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 START_TIMEOUT = 60.0
 """Seconds that a server has to get ready."""
+
+STOP_TIMEOUT = 5.0
+"""Seconds that a process has to stop before it is killed."""
 
 GAE_DEFERRED = str(Path(sys.executable).with_name("gae-deferred"))
 
@@ -38,6 +41,10 @@ class Server:
         """Return the resident memory of the server and its children, in MB (10^6 bytes)."""
         return sum(_resident_kib(pid) for pid in _descendants(self.process.pid)) * 1024 / 1e6
 
+    def exports(self) -> dict[str, str]:
+        """Return the variables with which clients find the server, from the ``export`` lines that it printed."""
+        return dict(re.findall(r"^export (\w+)=(.*)$", self.output.read_text(errors="replace"), re.MULTILINE))
+
     def cpu(self) -> float:
         """Return the processor seconds that the server and its children have used so far."""
         ticks = os.sysconf("SC_CLK_TCK")
@@ -53,6 +60,44 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def variables(more: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process: that of this one, with more."""
+    return {**os.environ, **more}
+
+
+@contextmanager
+def running(
+    command: Sequence[str | Path | int],
+    output: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command in a block; stop it and all its children afterwards.
+
+    Parameters:
+        output: the file that takes what it prints.
+        environment: variables that it gets beside those of this process.
+    """
+    with output.open("wb") as stream:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=variables(environment or {}),
+            cwd=cwd,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, number)
+                process.wait(STOP_TIMEOUT)
 
 
 @contextmanager
@@ -73,30 +118,59 @@ def serving(
     Raises:
         RuntimeError: it ended, or was not ready in :data:`START_TIMEOUT`.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         output = Path(folder, "output")
         began = time.monotonic()
-        with output.open("wb") as stream:
-            process = subprocess.Popen(
-                [str(word) for word in command],
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **(environment or {})},
-                cwd=cwd,
-                start_new_session=True,
-            )
-        try:
+        with running(command, output, environment=environment, cwd=cwd) as process:
             while not _is_ready(port, ready, output):
                 if process.poll() is not None or time.monotonic() - began > START_TIMEOUT:
                     raise RuntimeError(f"{command[0]} did not start:\n{output.read_text(errors='replace')}")
                 time.sleep(0.005)
             yield Server(process, f"127.0.0.1:{port}", time.monotonic() - began, output)
+
+
+Ask = Callable[[str], list[float]]
+"""Hands a worker one line, and returns the numbers of the line that it answers."""
+
+
+@contextmanager
+def talking(command: Sequence[str | Path], environment: Mapping[str, str], cwd: Path | None = None) -> Iterator[Ask]:
+    """Run a worker in a block: a process that answers each line of its input with a line of numbers.
+
+    The function that it gives raises RuntimeError, with what the worker has printed, when it ends instead of answering.
+    """
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            env=variables(environment),
+            cwd=cwd,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+
+        def ask(line: str) -> list[float]:
+            with suppress(BrokenPipeError):
+                process.stdin.write(f"{line}\n")
+                process.stdin.flush()
+            answer = process.stdout.readline()
+            if not answer:
+                errors.seek(0)
+                raise RuntimeError(f"{' '.join(map(str, command))} ended:\n{errors.read()}")
+            return [float(word) for word in answer.split()]
+
+        try:
+            yield ask
         finally:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-                    os.killpg(process.pid, number)
-                    process.wait(5)
+            with suppress(BrokenPipeError):
+                process.stdin.close()  # the end of its input ends it
+            try:
+                process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
 
 
 def _is_ready(port: int, ready: str | None, output: Path) -> bool:

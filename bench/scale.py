@@ -6,29 +6,33 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from google.cloud import tasks_v2
 from google.cloud.datastore_v1 import types
 
-from bench.cloud_tasks import NOWHERE, client_of, create_in_batches, request, sink
-from bench.datastore import PROJECT, Stub, put_many
+from bench.cloud_tasks import NOWHERE, QUEUE, client_of, create_batches, create_in_batches, request, sink
+from bench.datastore import PROJECT, Stub, commit, delete, new_entities, put_many
 from bench.lines import Contender, Line, Measure
 from bench.peers import google_datastore_emulator, google_firestore_emulator, local_cloud
 
-MILLION = 1_000_000
-_NEXT = 10_000
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+MILLION = SIZES[-1]
+_NEXT = 500
+"""Tasks or entities that are measured at a time, and removed again: a size stays what it is."""
+
+_ROUNDS = 10
 _QUERIES = 50
 _KIND = "Thing"
 
 
 @functools.cache
-def folder_with_tasks() -> Path:
-    """Return a data folder with a million tasks that are due in an hour or later, made on first use."""
+def folder_with_tasks(count: int) -> Path:
+    """Return a data folder with so many tasks that are due in an hour or later, made on first use."""
 
     def fill(tasks_address: str, datastore_address: str) -> None:
-        create_in_batches(client_of(tasks_address), MILLION // 100)
+        create_in_batches(client_of(tasks_address), count // 100)
 
     return _filled(fill)
 
@@ -52,21 +56,31 @@ def _filled(fill: Callable[[str, str], object]) -> Path:
 
 
 @contextmanager
-def creating(folder: Callable[[], Path] | None) -> Iterator[Measure]:
-    """Measure tasks created a second, in batches of 100, beside those that a folder holds."""
-    with local_cloud("--app-url", f"http://{NOWHERE}", data_dir=folder and folder()) as (server, _):
+def creating(count: int) -> Iterator[Measure]:
+    """Measure tasks created a second, in batches of 100, beside those that there are."""
+    with local_cloud("--app-url", f"http://{NOWHERE}", data_dir=folder_with_tasks(count)) as (server, _):
         client = client_of(server.address)
-        yield lambda: create_in_batches(client, _NEXT // 100)
+
+        def measure() -> float:
+            seconds = 0.0
+            for _ in range(_ROUNDS):
+                began = time.perf_counter()
+                names = create_batches(client, _NEXT // 100)
+                seconds += time.perf_counter() - began
+                client.batch_delete_tasks(tasks_v2.BatchDeleteTasksRequest(parent=QUEUE, names=names)).result()
+            return _NEXT * _ROUNDS / seconds
+
+        yield measure
 
 
 @contextmanager
 def memory_with_tasks() -> Iterator[Measure]:
     """Measure MB of memory after a restart, with the next 10,000 tasks created."""
-    with local_cloud("--app-url", f"http://{NOWHERE}", data_dir=folder_with_tasks()) as (server, _):
+    with local_cloud("--app-url", f"http://{NOWHERE}", data_dir=folder_with_tasks(MILLION)) as (server, _):
         client = client_of(server.address)
 
         def measure() -> float:
-            create_in_batches(client, _NEXT // 100)
+            create_in_batches(client, 100)
             return server.memory()
 
         yield measure
@@ -77,7 +91,7 @@ def lateness() -> Iterator[Measure]:
     """Measure milliseconds from a task's time until it has reached the app."""
     with (
         sink() as target,
-        local_cloud("--app-url", f"http://{target.address}", data_dir=folder_with_tasks()) as (server, _),
+        local_cloud("--app-url", f"http://{target.address}", data_dir=folder_with_tasks(MILLION)) as (server, _),
     ):
         client = client_of(server.address)
 
@@ -96,7 +110,7 @@ def lateness() -> Iterator[Measure]:
 @contextmanager
 def restart() -> Iterator[Measure]:
     """Measure seconds from the command until the server is ready, with a million tasks."""
-    folder = folder_with_tasks()
+    folder = folder_with_tasks(MILLION)
 
     def measure() -> float:
         with local_cloud("--app-url", f"http://{NOWHERE}", data_dir=folder) as (server, _):
@@ -117,25 +131,35 @@ def starting(server: Callable[[], object]) -> Iterator[Measure]:
 
 
 @contextmanager
-def idle(figure: str) -> Iterator[Measure]:
-    """Measure what a local cloud without work takes: per cent of a processor, or MB of memory."""
+def idle() -> Iterator[Measure]:
+    """Measure per cent of a processor that a local cloud without work takes."""
     with local_cloud("--app-url", f"http://{NOWHERE}") as (server, _):
 
-        def cpu() -> float:
+        def measure() -> float:
             before, began = server.cpu(), time.monotonic()
             time.sleep(10)
             return (server.cpu() - before) / (time.monotonic() - began) * 100
 
-        yield cpu if figure == "cpu" else server.memory
+        yield measure
 
 
 @contextmanager
 def putting(count: int) -> Iterator[Measure]:
-    """Measure entities written a second, beside those that are there."""
-    folder = folder_with_entities(count) if count else None
-    with local_cloud("--app-url", f"http://{NOWHERE}", data_dir=folder) as (_, address):
+    """Measure entities written a second, 500 with a call, beside those that are there."""
+    with local_cloud("--app-url", f"http://{NOWHERE}", data_dir=folder_with_entities(count)) as (_, address):
         stub = Stub(address)
-        yield lambda: put_many(stub, _NEXT, _KIND)
+
+        def measure() -> float:
+            seconds = 0.0
+            for _ in range(_ROUNDS):
+                entities = new_entities(_NEXT, _KIND)
+                began = time.perf_counter()
+                commit(stub, entities)
+                seconds += time.perf_counter() - began
+                delete(stub, entities)
+            return _NEXT * _ROUNDS / seconds
+
+        yield measure
 
 
 @contextmanager
@@ -190,6 +214,27 @@ def _own(name: str, question: str, unit: str, prepare: Callable[[], object], **o
     return Line(name, question, unit, Contender(_OURS, prepare), (), more_is_better=False, **options)
 
 
+def _growth(
+    name: str, question: str, unit: str, state: str, measuring: Callable[[int], AbstractContextManager[Measure]]
+) -> Line:
+    contenders = [
+        Contender(f"with {size:,} {state}", lambda size=size: measuring(size), at=size, heavy=size == MILLION)
+        for size in SIZES
+    ]
+    return Line(name, question, unit, contenders[0], tuple(contenders[1:]), more_is_better=unit != "ms")
+
+
+def _resident(server: Callable[[], AbstractContextManager[object]]) -> AbstractContextManager[Measure]:
+    """Measure MB of memory of a server without work."""
+
+    @contextmanager
+    def measuring() -> Iterator[Measure]:
+        with server() as started:
+            yield (started[0] if isinstance(started, tuple) else started).memory
+
+    return measuring()
+
+
 LINES = (
     Line(
         "cloud-ready",
@@ -201,39 +246,40 @@ LINES = (
             Contender("Google's Firestore emulator", lambda: starting(google_firestore_emulator)),
         ),
         more_is_better=False,
+        quick=True,
     ),
-    _own("cloud-idle-cpu", "Without work", "% of a core", lambda: idle("cpu"), heavy=False, warm_ups=0),
-    _own("cloud-idle-memory", "Without work", "MB", lambda: idle("memory"), heavy=False, warm_ups=0),
+    _own("cloud-idle-cpu", "Without work", "% of a core", idle, heavy=False, warm_ups=0),
     Line(
-        "tasks-create-at-1e6",
-        "Tasks created, 100 with a call, while a million wait; beside an empty queue",
-        "tasks/s",
-        Contender("with 1,000,000 tasks", lambda: creating(folder_with_tasks)),
-        (Contender("with none", lambda: creating(None)),),
-        more_is_better=True,
-        heavy=True,
+        "cloud-idle-memory",
+        "Without work: ours with Cloud Tasks and Datastore",
+        "MB",
+        Contender(_OURS, lambda: _resident(local_cloud)),
+        (
+            Contender("Google's Datastore emulator", lambda: _resident(google_datastore_emulator)),
+            Contender("Google's Firestore emulator", lambda: _resident(google_firestore_emulator)),
+        ),
+        more_is_better=False,
+        runs=3,
+        warm_ups=0,
+        quick=True,
     ),
+    _growth("tasks-create-growth", "Tasks created, 100 with a call, while others wait", "tasks/s", "waiting", creating),
     _own("tasks-memory-at-1e6", "With a million tasks waiting", "MB", memory_with_tasks),
     _own("tasks-lateness-at-1e6", "From a task's time to the app, with a million waiting", "ms", lateness, runs=10),
     _own("tasks-restart-at-1e6", "From the command until ready, with a million tasks", "s", restart),
-    Line(
-        "datastore-put-at-1e6",
-        "Entities with 5 indexed properties, 500 with a call, while a million are stored; beside none",
+    _growth(
+        "datastore-put-growth",
+        "Entities with 5 indexed properties written, 500 with a call, while others are stored",
         "entities/s",
-        Contender("with 1,000,000 entities", lambda: putting(MILLION)),
-        (Contender("with none", lambda: putting(0)),),
-        more_is_better=True,
-        runs=3,
-        heavy=True,
+        "stored",
+        putting,
     ),
-    Line(
-        "datastore-query-at-1e6",
-        "A query for 20 results by equality and order, over a million entities; beside a thousand",
+    _growth(
+        "datastore-query-growth",
+        "A query for 20 results by equality and order",
         "ms",
-        Contender("over 1,000,000 entities", lambda: querying(MILLION)),
-        (Contender("over 1,000 entities", lambda: querying(1000)),),
-        more_is_better=False,
-        heavy=True,
+        "stored",
+        querying,
     ),
     _own("datastore-memory-at-1e5", "With 100,000 entities stored", "MB", memory_with_entities),
 )

@@ -1,0 +1,126 @@
+"""The counter sample as a whole on a laptop: our `gae-deferred dev` beside dev_appserver.py."""
+
+import http.client
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from bench.lines import Contender, Line, Measure
+from bench.peers import dev_appserver
+from bench.processes import GAE_DEFERRED, Server, free_port, serving
+
+_SAMPLES = Path(__file__).parent.parent / "samples"
+_WARM_UPS = 5
+_INCREMENTS = 40
+_CLIENTS = 4
+_AMOUNT = 10
+_LATER = 60.0
+"""Seconds after which the second task of an increment counts, too."""
+
+Start = Callable[[], AbstractContextManager[Server]]
+
+
+@contextmanager
+def dev(sample: str) -> Iterator[Server]:
+    """Serve a sample with the local cloud, durable and within the rate limits; ready when it takes connections."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        command = [
+            *(GAE_DEFERRED, "dev", "main:app", "--app-dir", _SAMPLES / sample, "--data-dir", folder, "--port", port),
+            *("--tasks-port", free_port(), "--tasks-rest-port", free_port(), "--datastore-port", free_port()),
+        ]
+        with serving(command, port) as server:
+            yield server
+
+
+def get(address: str, path: str) -> str:
+    """Return the body of an answer.
+
+    Raises:
+        RuntimeError: its status is not 200.
+    """
+    connection = http.client.HTTPConnection(address, timeout=60)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    body = response.read().decode()
+    connection.close()
+    if response.status != 200:
+        raise RuntimeError(f"{path}: {response.status} {body[:200]}")
+    return body
+
+
+def increments_per_second(address: str) -> float:
+    """Return increments a second, from the first request until the counter shows all of them.
+
+    Raises:
+        TimeoutError: that took so long that the tasks for a minute later count, too.
+    """
+    deadline = time.monotonic() + _LATER
+    counted = _count_up(address, 0, _WARM_UPS, deadline)
+    began = time.perf_counter()
+    _count_up(address, counted, _INCREMENTS, deadline)
+    return _INCREMENTS / (time.perf_counter() - began)
+
+
+def _count_up(address: str, counted: int, increments: int, deadline: float) -> int:
+    with ThreadPoolExecutor(_CLIENTS) as clients:
+        list(clients.map(get, itertools.repeat(address, increments), itertools.repeat("/counter/increment")))
+    wanted = counted + increments * _AMOUNT
+    while (counted := int(get(address, "/counter/get"))) < wanted:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the counter stands at {counted}, not at {wanted}, after {_LATER:.0f} s")
+        time.sleep(0.01)
+    return counted
+
+
+@contextmanager
+def incrementing(start: Start) -> Iterator[Measure]:
+    """Measure increments a second, each time of a new server: its counter begins at 0, and nothing is left to do."""
+
+    def measure() -> float:
+        with start() as server:
+            get(server.address, "/counter/get")
+            return increments_per_second(server.address)
+
+    yield measure
+
+
+@contextmanager
+def responding(start: Start) -> Iterator[Measure]:
+    """Measure seconds from the command until the counter is answered."""
+
+    def measure() -> float:
+        began = time.monotonic()
+        with start() as server:
+            get(server.address, "/counter/get")
+            return time.monotonic() - began
+
+    yield measure
+
+
+def _line(name: str, question: str, unit: str, measuring: Callable[[Start], AbstractContextManager[Measure]]) -> Line:
+    return Line(
+        name,
+        question,
+        unit,
+        Contender("gae-deferred dev", lambda: measuring(lambda: dev("flask"))),
+        (Contender("dev_appserver.py", lambda: measuring(dev_appserver)),),
+        more_is_better=unit != "s",
+        runs=3,
+        warm_ups=0,
+    )
+
+
+LINES = (
+    _line("sample-ready", "From the command to the first answer of the Flask sample", "s", responding),
+    _line(
+        "sample-increments",
+        "Increments of the Flask sample from the HTTP request to the committed counter, by 4 clients",
+        "increments/s",
+        incrementing,
+    ),
+)
