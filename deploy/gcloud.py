@@ -156,8 +156,17 @@ def ask(command: Command, timeout: float = QUESTION_TIMEOUT, apart: bool = False
 
 
 def ask_json(command: Command, apart: bool = False) -> Any:
-    """Run a command that prints JSON, and return what it says."""
-    return json.loads(ask(command, apart=apart))
+    """Run a command that prints JSON, and return what it says.
+
+    Raises:
+        UsageError: gcloud is not installed.
+        GcloudError: it failed, took too long, or printed something else.
+    """
+    printed = ask(command, apart=apart)
+    try:
+        return json.loads(printed)
+    except json.JSONDecodeError as error:
+        raise GcloudError(command, f"It should print JSON, and printed: {printed[:500]}") from error
 
 
 def watch(command: Command, timeout: float) -> None:

@@ -23,7 +23,7 @@ def stage(app_dir: Path, into: Path, variables: Variables, extras: tuple[str, ..
         app_dir: folder of the app: a sample, or what somebody has made of it.
         into: the folder to make. It must not be there, or be empty.
         variables: for the templates.
-        extras: names of other templates to render, such as ``cron.yaml``.
+        extras: names of other templates to render, such as ``cron.yaml``, where the app has no such file of its own.
 
     Raises:
         StagingError: something is missing or wrong; the message says what, and what to do.
@@ -44,7 +44,8 @@ def stage(app_dir: Path, into: Path, variables: Variables, extras: tuple[str, ..
     text = own_app_yaml.choose(app_dir, variables)
     (into / own_app_yaml.NAME).write_text(text, encoding="utf-8")
     for name in extras:
-        (into / name).write_text(render(name, variables), encoding="utf-8")
+        if not (app_dir / name).is_file():
+            (into / name).write_text(render(name, variables), encoding="utf-8")
     pinned = requirements.pin(app_dir / REQUIREMENTS, wheel.build(into), variables.runtime)
     (into / REQUIREMENTS).write_text(pinned, encoding="utf-8")
 

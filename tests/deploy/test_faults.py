@@ -355,6 +355,16 @@ def test_when_a_test_fails_the_log_is_shown_and_everything_is_cleaned_up(world):
     assert world.is_clean()
 
 
+def test_an_answer_of_gcloud_that_makes_no_sense_is_shown(world):
+    world.gcloud.answers("app versions describe", "Updates are available")
+
+    code, said = world.run()
+
+    assert code == 1
+    assert "It should print JSON, and printed: Updates are available" in said
+    assert world.is_clean()
+
+
 def test_a_log_that_cannot_be_read_keeps_nothing_from_being_cleaned_up(world):
     world.version.status["/_ah/warmup"] = 500
     world.gcloud.fails("app logs read", "the log is not to be had")

@@ -194,6 +194,17 @@ def test_code_that_is_no_python_is_named_with_its_line(app):
     assert "views.py, line 2" in look_at(app)
 
 
+def test_a_cron_yaml_of_the_apps_own_is_not_replaced(tmp_path):
+    app = tmp_path / "app"
+    shutil.copytree(SAMPLES / "wsgi", app)
+    (app / "cron.yaml").write_text("cron: []\n")
+
+    staged = stage(app, tmp_path / "staged", Variables(), ("cron.yaml", "queue.yaml"))
+
+    assert (staged.folder / "cron.yaml").read_text() == "cron: []\n"
+    assert (staged.folder / "queue.yaml").read_text() == render("queue.yaml", Variables())
+
+
 def test_a_folder_that_is_no_app_is_turned_away(tmp_path):
     with pytest.raises(StagingError, match=r"has no requirements\.txt"):
         stage(tmp_path, tmp_path / "staged", Variables())
