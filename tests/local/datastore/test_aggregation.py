@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from .wire import Aggregation, avg_of, count, refused, sum_of, where
+from .wire import Aggregation, Mutation, avg_of, count, refused, sum_of, where
 
 
 @pytest.fixture
@@ -82,4 +82,4 @@ def test_an_aggregation_in_a_transaction_conflicts_with_what_changes_it(stub):
     )
     stub.put(stub.entity("K", 2, v=1))
     with refused("ABORTED", "K:2"):
-        stub.commit(transaction=transaction)
+        stub.commit(Mutation(upsert=stub.entity("Seen", 1)), transaction=transaction)

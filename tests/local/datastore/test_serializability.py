@@ -28,12 +28,17 @@ _steps = st.tuples(
 
 @dataclass
 class _Client:
-    """A client's open transaction: what it read and will write, and what others have committed since it first read."""
+    """A client's open transaction: what it read and will write, and what others have committed since it first read.
+
+    Parameters:
+        snapshot: the state of the store when it first read.
+    """
 
     transaction: bytes
     reads: list[tuple[tuple[str, int], object]] = field(default_factory=list)
     writes: dict[int, int | None] = field(default_factory=dict)
     committed_since: set[int] = field(default_factory=set)
+    snapshot: dict[int, int] = field(default_factory=dict)
 
 
 def _read(state: dict[int, int], read: tuple[str, int]) -> object:
@@ -96,6 +101,8 @@ def test_committed_transactions_are_serializable_and_only_conflicts_abort(stub, 
             client = clients[number] = _Client(stub.begin())
         if action in ("get", "query"):
             read = (action, arguments[0])
+            if not client.reads:
+                client.snapshot = dict(state)
             client.reads.append((read, _ask(stub, client, read, kind)))
         elif action == "set":
             client.writes[arguments[0]] = arguments[1]
@@ -113,8 +120,9 @@ def test_committed_transactions_are_serializable_and_only_conflicts_abort(stub, 
                     for key in KEYS
                 ), "it was aborted though nothing it read was written"
             else:
+                before = state if client.writes else client.snapshot  # where it stands among the others
                 for read, found in client.reads:
-                    assert found == _read(state, read), "it committed though what it read had changed"
+                    assert found == _read(before, read), "it committed though what it read had changed"
                 committed(client.writes, number)
     assert {key: stub.get(kind, key) for key in KEYS} == {
         key: {"v": state[key]} if key in state else None for key in KEYS

@@ -33,6 +33,7 @@ class _Working:
     Parameters:
         operations: what the mutations of the commit do to it, in order.
         written: whether there is something to store.
+        deleted: whether a mutation has deleted it: what comes after it is a new entity.
     """
 
     key: KeyMessage
@@ -40,6 +41,7 @@ class _Working:
     entity: EntityMessage | None
     operations: list[str] = field(default_factory=list)
     written: bool = False
+    deleted: bool = False
 
 
 @dataclass
@@ -83,7 +85,7 @@ class Commit:
     def changes(self) -> dict[EntityKey, Change]:
         """Return what there is to store."""
         return {
-            key: Change(working.key.path[-1].kind, working.entity)
+            key: Change(working.key.path[-1].kind, working.entity, working.deleted)
             for key, working in self._working.items()
             if working.written
         }
@@ -99,11 +101,14 @@ class Commit:
             raise InvalidArgument("Mutation is missing operation.")
         if operation == "delete":
             key = mutation.delete
+            if mutation.property_transforms:
+                raise InvalidArgument("Delete mutation cannot have PropertyTransforms.")
         else:
             if not mutation_entity(mutation).HasField("key"):
                 raise InvalidArgument("Entity is missing key.")
             key = mutation_entity(mutation).key
             validation.check_properties(mutation_entity(mutation), self.scope)
+            transforms.check(mutation.property_transforms, self.scope)
         _check_strategy(mutation, key)
         completed = self._check_key(key, operation)
         working = self._load(key)
@@ -118,14 +123,13 @@ class Commit:
         if self._conflicts(mutation, working):
             result.conflict_detected = True
             return result
+        working.deleted = working.deleted or operation == "delete"
         working.entity = None if operation == "delete" else self._written(mutation, working)
         if working.entity is not None:
             result.transform_results.extend(
-                transforms.apply(working.entity, mutation.property_transforms, self.scope, self.version)
+                transforms.apply(working.entity, mutation.property_transforms, self.version)
             )
             validation.check_size(working.entity)
-        elif mutation.property_transforms:
-            raise InvalidArgument("Delete mutation cannot have PropertyTransforms.")
         working.written = self._changed(working)
         return result
 
@@ -189,7 +193,7 @@ class Commit:
         """Return whether there is something to store: writing what is there already keeps the entity's version."""
         if working.stored is None or working.entity is None:
             return (working.stored is None) != (working.entity is None)
-        return bool(working.entity != working.stored.message(working.key))
+        return working.deleted or bool(working.entity != working.stored.message(working.key))
 
     def _version(self, working: _Working) -> int:
         if working.written:
@@ -211,9 +215,9 @@ class Commit:
         """Write what the whole commit makes of an entity into the result of each of its mutations."""
         result.version = self._version(working) or self.version
         if working.entity is not None:
-            stored = working.stored
+            kept = working.stored if not working.deleted else None
             set_timestamp(result.update_time, result.version)
-            set_timestamp(result.create_time, stored.created if stored is not None else self.version)
+            set_timestamp(result.create_time, kept.created if kept is not None else self.version)
 
 
 def _check_strategy(mutation: Message, key: KeyMessage) -> None:

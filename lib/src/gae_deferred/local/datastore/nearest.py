@@ -69,7 +69,7 @@ class Search:
 
     def distance(self, entity: EntityMessage) -> float | None:
         """Return how far an entity's vector is, or None if it has none of the same length, or it is too far."""
-        found: ValueMessage | None = entity.properties.get(self.name) or _at(entity, self.path)
+        found = entity.properties.get(self.name) or property_paths.find(entity, self.path)
         if found is None or found.meaning != meanings.VECTOR or len(found.array_value.values) != len(self.vector):
             return None
         distance = _MEASURES[self.measure](self.vector, _numbers(found))
@@ -147,16 +147,6 @@ def parse(query: Message) -> Search:
         threshold,
         message.distance_result_property,
     )
-
-
-def _at(entity: EntityMessage, path: PropertyPath) -> ValueMessage | None:
-    """Return the value at a path into an entity, or None."""
-    *outer, last = path
-    for name in outer:
-        if name not in entity.properties:
-            return None
-        entity = entity.properties[name].entity_value
-    return entity.properties.get(last)
 
 
 def _numbers(vector: ValueMessage) -> tuple[float, ...]:

@@ -1,12 +1,12 @@
 """Property masks: the parts of an entity that a read returns or a write touches."""
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import TypeAlias
 
 from gae_deferred.local.datastore import validation
 from gae_deferred.local.datastore.errors import InvalidArgument
-from gae_deferred.local.datastore.messages import Entity, EntityMessage, Message
+from gae_deferred.local.datastore.messages import Entity, EntityMessage, Message, ValueMessage
 
 PropertyPath: TypeAlias = tuple[str, ...]
 """Names of properties, each inside the entity value of the one before."""
@@ -63,23 +63,43 @@ def select(entity: EntityMessage, paths: Iterable[PropertyPath]) -> EntityMessag
 def copy(source: EntityMessage, target: EntityMessage, paths: Iterable[PropertyPath]) -> None:
     """Make the properties of an entity at some paths what they are in another: a value, or absent."""
     for path in paths:
-        if path != KEY_PATH:
-            _copy(source.properties, target.properties, path)
+        if path == KEY_PATH:
+            continue
+        value = find(source, path)
+        if value is not None:
+            make(target, path).CopyFrom(value)
+        else:
+            _remove(target, path)
 
 
-def _copy(source: Any, target: Any, path: Sequence[str]) -> None:
-    name, *rest = path
-    if rest:
-        inner = source[name].entity_value.properties if _is_entity(source, name) else {}
-        if inner or _is_entity(target, name):
-            if not _is_entity(target, name):
-                target[name].entity_value.SetInParent()
-            _copy(inner, target[name].entity_value.properties, rest)
-    elif name in source:
-        target[name].CopyFrom(source[name])
-    elif name in target:
-        del target[name]
+def _remove(entity: EntityMessage, path: PropertyPath) -> None:
+    inner = _inside(entity, path[:-1])
+    if inner is not None and path[-1] in inner.properties:
+        del inner.properties[path[-1]]
 
 
-def _is_entity(properties: Any, name: str) -> bool:
-    return name in properties and properties[name].WhichOneof("value_type") == "entity_value"
+def find(entity: EntityMessage, path: PropertyPath) -> ValueMessage | None:
+    """Return the value at a path into an entity, or None if there is none."""
+    inner = _inside(entity, path[:-1])
+    return inner.properties.get(path[-1]) if inner is not None else None
+
+
+def make(entity: EntityMessage, path: PropertyPath) -> ValueMessage:
+    """Return the value at a path into an entity, made if it is not there; what is in the way becomes an entity."""
+    for name in path[:-1]:
+        value = entity.properties[name]
+        if value.WhichOneof("value_type") != "entity_value":
+            value.Clear()
+            value.entity_value.SetInParent()
+        entity = value.entity_value
+    return entity.properties[path[-1]]
+
+
+def _inside(entity: EntityMessage, path: Iterable[str]) -> EntityMessage | None:
+    """Return the embedded entity at a path, or None if there is none."""
+    for name in path:
+        value = entity.properties.get(name)
+        if value is None or value.WhichOneof("value_type") != "entity_value":
+            return None
+        entity = value.entity_value
+    return entity

@@ -158,11 +158,11 @@ def parse(message: Message, partition: Partition) -> Query:
         raise InvalidArgument("Limit must be non-negative.")
 
     conjunctions, inequalities = filters.parse(message.filter if message.HasField("filter") else None, partition)
-    explicit, ineffective = _explicit_order(message)
     projection = tuple(item.property.name for item in message.projection)
     keys_only = set(projection) == {KEY}
     if keys_only:
         projection = ()
+    explicit, ineffective = _explicit_order(message, after_key=bool(projection))
     distinct = tuple(item.name for item in message.distinct_on)
     _check_projection(projection, conjunctions)
     _check_distinct(distinct, conjunctions)
@@ -223,8 +223,12 @@ def reading(query: Query, names: Sequence[str]) -> Query:
     )
 
 
-def _explicit_order(message: Message) -> tuple[list[Component], tuple[str, ...]]:
-    """Return the order that a query asks for, and properties that it sorts by to no effect, after the key."""
+def _explicit_order(message: Message, *, after_key: bool) -> tuple[list[Component], tuple[str, ...]]:
+    """Return the order that a query asks for, and properties that it sorts by to no effect, after the key.
+
+    Parameters:
+        after_key: whether an entity may be several results, which what comes after the key does sort.
+    """
     components: list[Component] = []
     ineffective: list[str] = []
     by_key = False
@@ -237,7 +241,7 @@ def _explicit_order(message: Message) -> tuple[list[Component], tuple[str, ...]]
             ineffective.append(name)
         else:
             components.append(Component(name, item.direction == PropertyOrder.DESCENDING))
-            by_key = name == KEY
+            by_key = name == KEY and not after_key
     return components, tuple(ineffective)
 
 

@@ -255,7 +255,7 @@ class DatastoreService:
                 raise InvalidArgument("Cannot modify entities in a read-only transaction.")
 
         def write() -> Message:
-            if transaction is not None:
+            if transaction is not None and request.mutations:  # what only reads was consistent, whatever came after
                 transaction.check(self.entities)
             commit = Commit(self.entities, self._ids, scope, transactional, self.entities.next_version())
             response = messages.CommitResponse(mutation_results=commit.apply(request.mutations))

@@ -41,10 +41,12 @@ class Change(NamedTuple):
     Parameters:
         kind: the kind of the entity.
         entity: its new state, with or without a key; None deletes it.
+        anew: whether it was deleted first, so that this is another entity of the same key.
     """
 
     kind: str
     entity: EntityMessage | None
+    anew: bool = False
 
 
 @dataclass(frozen=True)
@@ -260,7 +262,11 @@ class EntityStore:
                 )
                 row_id = cursor.lastrowid or 0
             else:
-                execute("UPDATE entities SET version = ?, entity = ? WHERE id = ?", (version, data, row_id))
+                created = version if change.anew else row[2]
+                execute(
+                    "UPDATE entities SET version = ?, created = ?, entity = ? WHERE id = ?",
+                    (version, created, data, row_id),
+                )
         return self._write_entries(row_id, old_entries, new_entries)
 
     def _write_entries(

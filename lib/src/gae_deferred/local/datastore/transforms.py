@@ -14,59 +14,69 @@ _NUMBERS = ("integer_value", "double_value")
 _MILLISECOND = 1000
 
 
-def apply(entity: EntityMessage, transforms: Iterable[Message], scope: Partition, now: int) -> list[ValueMessage]:
-    """Apply transforms to an entity, in order, and return the result of each.
+def check(transforms: Iterable[Message], scope: Partition) -> None:
+    """Check transforms.
 
     Parameters:
         scope: the project and database of the entity.
-        now: the time that ``REQUEST_TIME`` becomes, in microseconds since the epoch, to the millisecond.
 
     Raises:
-        InvalidArgument: a transform breaks a rule.
+        InvalidArgument: one breaks a rule.
     """
-    return [_apply(entity, transform, scope, now) for transform in transforms]
+    paths = {_check(transform, scope) for transform in transforms}
+    for path in paths:
+        if any(path[:length] in paths for length in range(1, len(path))):
+            raise InvalidArgument(
+                f"Cannot transform property {path[0]} and its nested property {'.'.join(path)} at the same time."
+            )
 
 
-def _apply(entity: EntityMessage, transform: Message, scope: Partition, now: int) -> ValueMessage:
+def _check(transform: Message, scope: Partition) -> property_paths.PropertyPath:
+    """Check one transform and return its path."""
     path = property_paths.parse(transform.property)
     if path == property_paths.KEY_PATH:
         raise InvalidArgument('Invalid property path member name "__key__".')
     kind = transform.WhichOneof("transform_type")
     if kind is None:
         raise InvalidArgument(f'The transform of "{transform.property}" has no type.')
-    value = _at(entity, path)
     if kind == "set_to_server_value":
         if transform.set_to_server_value != PropertyTransform.REQUEST_TIME:
             raise InvalidArgument(f'The transform of "{transform.property}" has an unknown server value.')
+    elif kind in _ARITHMETIC:
+        if getattr(transform, kind).WhichOneof("value_type") not in _NUMBERS:
+            raise InvalidArgument("Input must be int64 or double.")
+    else:
+        for element in getattr(transform, kind).values:
+            validation.check_value(transform.property, element, scope, in_array=True)
+    return path
+
+
+def apply(entity: EntityMessage, transforms: Iterable[Message], now: int) -> list[ValueMessage]:
+    """Apply transforms that have been checked to an entity, in order, and return the result of each.
+
+    Parameters:
+        now: the time that ``REQUEST_TIME`` becomes, in microseconds since the epoch, to the millisecond.
+    """
+    return [_apply(entity, transform, now) for transform in transforms]
+
+
+def _apply(entity: EntityMessage, transform: Message, now: int) -> ValueMessage:
+    kind = transform.WhichOneof("transform_type")
+    value = property_paths.make(entity, property_paths.parse(transform.property))
+    if kind == "set_to_server_value":
         value.Clear()
         value.timestamp_value.FromMicroseconds(now - now % _MILLISECOND)
     elif kind in _ARITHMETIC:
         operand = getattr(transform, kind)
-        if operand.WhichOneof("value_type") not in _NUMBERS:
-            raise InvalidArgument("Input must be int64 or double.")
         stored = _number(value)
         number = _ARITHMETIC[kind](stored, _number(operand))
         if number is not stored:  # what is new is indexed like what was given
             value.CopyFrom(operand)
             _set_number(value, number)
     else:
-        elements = getattr(transform, kind).values
-        for element in elements:
-            validation.check_value(transform.property, element, scope, in_array=True)
-        _change_array(value, elements, append=kind == "append_missing_elements")
+        _change_array(value, getattr(transform, kind).values, append=kind == "append_missing_elements")
         return Value(null_value=0)
     return Value.FromString(value.SerializeToString())
-
-
-def _at(entity: EntityMessage, path: property_paths.PropertyPath) -> ValueMessage:
-    """Return the value at a path, made if it is not there; what is in the way gives way to an entity."""
-    for name in path[:-1]:
-        value = entity.properties[name]
-        if value.WhichOneof("value_type") != "entity_value":
-            value.Clear()
-            value.entity_value.SetInParent()
-        entity = value.entity_value
-    return entity.properties[path[-1]]
 
 
 def _number(value: ValueMessage) -> int | float | None:
