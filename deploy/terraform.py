@@ -66,10 +66,17 @@ class Terraform:
                 )
             self._run("init", "-input=false")
             return
-        if not backend.exists():
+        is_new = not backend.exists()
+        if is_new:
             shutil.copy(self.infra / "backend.tf.example", backend)
+        try:
+            self._run("init", f"-backend-config=bucket={state_bucket}", "-migrate-state")
+        except SystemExit:
+            if is_new:
+                backend.unlink()  # the state is where it was
+            raise
+        if is_new:
             click.echo(f"The state is kept in gs://{state_bucket} from now on: {backend} says so.")
-        self._run("init", f"-backend-config=bucket={state_bucket}", "-migrate-state")
 
     def change(self, command: str, *arguments: str) -> None:
         """Run a command that works on the project's state.

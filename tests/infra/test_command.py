@@ -162,6 +162,12 @@ def test_a_bucket_for_the_state_is_written_down(stand_in: StandIn) -> None:
     assert stand_in.commands()[0] == ["init", "-backend-config=bucket=my-state", "-migrate-state"]
 
 
+def test_a_bucket_that_cannot_be_used_changes_nothing(stand_in: StandIn) -> None:
+    stand_in.order(fails="init")
+    assert run("plan", "--project", "my-project", "--state-bucket", "my-state").exit_code == 7
+    assert not (terraform.INFRA / "backend.tf").exists()
+
+
 def test_a_bucket_that_nobody_named_is_asked_for(stand_in: StandIn) -> None:
     shutil.copy(terraform.INFRA / "backend.tf.example", terraform.INFRA / "backend.tf")
     result = run("plan", "--project", "my-project")
