@@ -6,6 +6,7 @@ The SDK is in an environment of its own, because it has a package `google`, too:
 import json
 import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,6 +116,15 @@ def test_the_sdk_reads_app_yaml_as_it_was_meant():
         read_back = {name: str(value) for name, value in kinds.pop(f"{scaling.kind}_scaling").items()}
         assert read_back == {name: str(value) for name, value in scaling.settings.items()}
         assert not kinds
+
+
+def test_the_sdk_reads_the_app_yaml_of_each_sample():
+    samples = sorted((Path(__file__).parent.parent.parent / "samples").glob("*/app.yaml"))
+    assert [path.parent.name for path in samples] == ["django", "flask", "wsgi"]
+
+    for app in read([("app.yaml", path.read_text()) for path in samples]):
+        assert app["runtime"] == "python313"
+        assert app["entrypoint"].endswith("main:app")
 
 
 def test_the_sdk_reads_cron_yaml_as_it_was_meant():
