@@ -3,6 +3,7 @@
     <!-- bench: LINE; WHAT; CONTENDER -->4.27        a figure: WHAT is ``median``, ``ratio``, ``exponent``,
                                                     or what was measured beside it, such as ``ms p99``
     <!-- bench: table -->...<!-- bench: end -->     the whole table
+    <!-- bench: standing -->...<!-- bench: end -->  where we are ahead of the best of the peers, and where behind
     <!-- bench: machine -->...<!-- bench: end -->   what it was measured on, and when
     <!-- not measured: WHY -->                      before a figure that only looks like one
 
@@ -16,20 +17,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench import budgets, plots, results, table
+from bench.lines import Answer
 from bench.results import Results
 
 ROOT = Path(__file__).parent.parent
 
 _MARKED = re.compile(r"(<!-- bench: (?P<mark>[^;>]+;[^>]+?) -->)(?P<number>-?\d(?:[\d.,]*\d)?)")
-_BLOCK = re.compile(r"(<!-- bench: (?P<kind>table|machine) -->\n).*?(<!-- bench: end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- bench: (?P<kind>table|standing|machine) -->\n).*?(<!-- bench: end -->)", re.DOTALL)
 _ANY_MARK = re.compile(r"<!-- bench: (?!end)[^>]*-->")
+
+_ALIKE = 1.1
+"""How many times better something has to be to count as better."""
 
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"`[^`\n]+`")
 _EXCUSED = re.compile(r"<!-- not measured: [^>]+ -->[^\n]*")
 _LOOKS_MEASURED = re.compile(
     r"\d[\d.,]* ?(?:ms|µs|MB|MiB resident|tasks/s|jobs/s|tx/s|entities/s|times (?:as|faster|slower|better|the))\b"
-    r"|(?:takes|in) about \d[\d.,]* (?:s|seconds)\b"
 )
 
 
@@ -118,6 +122,25 @@ def _table(measured: Results) -> str:
     return table.for_page(list(measured.answers.values()), budgets.load())
 
 
+def _standing(measured: Results) -> str:
+    """Return three lists: the lines where we are better than the best of the peers, where worse, where alike."""
+    compared = [(answer, answer.best_peer()) for answer in measured.answers.values() if not answer.at]
+    ratios = [(answer.ratio(peer), answer, peer) for answer, peer in compared if peer is not None]
+    ratios.sort(key=lambda entry: entry[0], reverse=True)
+    ahead = [_sentence(*entry, "better than") for entry in ratios if entry[0] > _ALIKE]
+    alike = [_sentence(*entry, "better than") for entry in ratios if 1 / _ALIKE <= entry[0] <= _ALIKE]
+    behind = [_sentence(1 / ratio, answer, peer, "worse than") for ratio, answer, peer in reversed(ratios)]
+    lists = {"Behind": behind[: len(ratios) - len(ahead) - len(alike)], "Alike": alike, "Ahead": ahead}
+    return "\n\n".join(f"**{heading}**\n\n" + "\n".join(entries or ["- nowhere"]) for heading, entries in lists.items())
+
+
+def _sentence(ratio: float, answer: Answer, peer: str, verb: str) -> str:
+    return (
+        f"- {table.number(ratio)} times {verb} {peer}: {answer.question[0].lower()}{answer.question[1:]}; "
+        f"{table.number(answer.median(answer.ours))} {answer.unit} (`{answer.name}`)"
+    )
+
+
 def _machine(measured: Results) -> str:
     machine = measured.machine
     first = min(answer.time for answer in measured.answers.values())[:10]
@@ -128,7 +151,7 @@ def _machine(measured: Results) -> str:
     )
 
 
-_BLOCKS: dict[str, Callable[[Results], str]] = {"table": _table, "machine": _machine}
+_BLOCKS: dict[str, Callable[[Results], str]] = {"table": _table, "standing": _standing, "machine": _machine}
 
 
 def main(arguments: list[str]) -> int:
