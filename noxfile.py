@@ -114,7 +114,8 @@ def clients(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure this project beside its peers. After --: lines, --heavy, --quick, --check, --save; -h explains them."""
     install(session, *BENCH_TOOLS, *requirements(*SAMPLES))
-    session.run("python", "-m", "bench", *session.posargs)
+    # After Ctrl-C there are servers to stop.
+    session.run("python", "-m", "bench", *session.posargs, interrupt_timeout=30, terminate_timeout=10)
 
 
 @nox.session

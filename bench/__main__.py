@@ -1,6 +1,7 @@
 """Measure, compare, and say where we stand: ``python -m bench [LINE ...]``."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -38,6 +39,7 @@ _QUICK_WARM_UPS = 1
 def main() -> int:
     """Run the lines that were asked for; return the exit code."""
     arguments = _parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stops every server on its way out, as Ctrl-C does
     if arguments.plots:
         plots.draw(results.load(arguments.plots))
         return 0
@@ -120,4 +122,7 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
