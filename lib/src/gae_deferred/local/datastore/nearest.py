@@ -2,7 +2,8 @@
 
 A vector is an array of doubles with a meaning that marks it (:data:`gae_deferred.local.datastore.meanings.VECTOR`).
 There is no index of vectors here: a search looks at every result of the query without it, so that time grows with
-those, and memory with the neighbors asked for.
+those, and memory with the neighbors asked for. Production needs a vector index, which ``--require-indexes`` does not
+ask for.
 """
 
 import heapq
