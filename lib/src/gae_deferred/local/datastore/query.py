@@ -285,7 +285,7 @@ def _complete_order(
 
     Properties with inequality filters follow in the order of their names, the key last, then likewise projected
     properties, then the key, all in the direction of the last order asked for: so Firestore in Datastore mode
-    completes an order.
+    completes an order. What follows the key sorts the results that a projection makes of one entity.
     """
     order = list(explicit)
     if distinct:
@@ -300,6 +300,8 @@ def _complete_order(
     if KEY not in placed:
         names += [name for name in inequalities if name != KEY]
         names += [KEY] if KEY in inequalities else [*projected, KEY]
+    elif projected:
+        names += inequalities
     names += projected
     order.extend(Component(name, direction) for name in dict.fromkeys(names) if name not in placed)
     return tuple(order)
