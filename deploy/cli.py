@@ -1,11 +1,7 @@
 """The command line: `python -m deploy stage`, `deploy`, `e2e` and `clean-up`."""
 
-import functools
-import os
-import secrets
 import shlex
 import sys
-from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,10 +15,11 @@ from deploy.errors import CleanUpError, DeployError, UsageError
 from deploy.gcloud import Command, Gcloud, ask_json, watch
 from deploy.infrastructure import Infrastructure, InfrastructureError
 from deploy.leftovers import Leftovers
+from deploy.options import app_options
 from deploy.preflight import Preflight
 from deploy.report import Report
 from deploy.staging import stage
-from deploy.variables import MEMORY, RUNTIMES, AutomaticScaling, BasicScaling, ManualScaling, Variables
+from deploy.variables import Variables
 
 BUILD = Path(__file__).parent.parent / "build" / "deploy"
 """Where staged folders are left."""
@@ -52,158 +49,6 @@ def cli() -> None:
     Exit codes: 0 all is well, 1 a deploy or a test failed, 2 something has to be said or mended first and nothing was
     deployed, 3 the tests passed but something was left behind, 130 Ctrl-C.
     """
-
-
-def app_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say what is deployed, and how it runs."""
-
-    @functools.wraps(command)
-    def with_variables(
-        *arguments: Any,
-        scaling: str | None,
-        min_instances: int | None,
-        max_instances: int | None,
-        instances: int | None,
-        idle_timeout: str | None,
-        env: tuple[str, ...],
-        random_env: tuple[str, ...],
-        runtime: str,
-        service: str,
-        instance_class: str,
-        entrypoint: str | None,
-        warmup: bool,
-        **others: Any,
-    ) -> Any:
-        variables = {
-            "runtime": runtime,
-            "service": service,
-            "instance_class": instance_class,
-            "scaling": read_scaling(scaling, min_instances, max_instances, instances, idle_timeout),
-            "entrypoint": entrypoint,
-            "warmup": warmup,
-            "environment": read_environment(env, random_env),
-        }
-        return command(*arguments, variables=variables, **others)
-
-    default = Variables()
-    classes = click.Choice(list(MEMORY))
-    options = [
-        click.option(
-            "--app-dir",
-            type=click.Path(path_type=Path, exists=True, file_okay=False),
-            required=True,
-            metavar="DIR",
-            help="Folder of the app: a sample, or your copy of one.",
-        ),
-        click.option(
-            "--project",
-            envvar="GOOGLE_CLOUD_PROJECT",
-            metavar="ID",
-            help="Google Cloud project; GOOGLE_CLOUD_PROJECT if it is not given.",
-        ),
-        click.option(
-            "--location",
-            metavar="REGION",
-            help="Of queues and app, where Terraform's state is not at hand.",
-            show_default=infra.DEFAULT_REGION,
-        ),
-        click.option("--service", default=default.service, metavar="NAME", help="App Engine service."),
-        click.option("--runtime", type=click.Choice(RUNTIMES), default=default.runtime, help="Version of Python."),
-        click.option(
-            "--instance-class",
-            type=classes,
-            default=default.instance_class,
-            help="Memory and processor of an instance; F for automatic scaling, B for the others.",
-        ),
-        click.option(
-            "--scaling",
-            type=click.Choice(["automatic", "basic", "manual"]),
-            help="How the number of instances is found.",
-            show_default="automatic, or basic for a B class",
-        ),
-        click.option("--min-instances", type=int, help="With automatic scaling: kept running without requests."),
-        click.option("--max-instances", type=int, help="With automatic or basic scaling: the most at a time."),
-        click.option("--instances", type=int, help="With manual scaling: always this many."),
-        click.option("--idle-timeout", metavar="5m", help="With basic scaling: after which an instance stops."),
-        click.option(
-            "--env",
-            multiple=True,
-            metavar="NAME[=VALUE]",
-            help="Environment variable of the app. Without a value it is taken from your environment.",
-        ),
-        click.option(
-            "--random-env",
-            multiple=True,
-            metavar="NAME",
-            help="The same with a new random value, for a key that nothing else has to know.",
-        ),
-        click.option(
-            "--entrypoint",
-            metavar="COMMAND",
-            help="Command that serves the app.",
-            show_default="gunicorn, fitted to the instance class",
-        ),
-        click.option(
-            "--warmup/--no-warmup", default=default.warmup, help="Call /_ah/warmup before an instance gets visitors."
-        ),
-    ]
-    return functools.reduce(lambda decorated, option: option(decorated), reversed(options), with_variables)
-
-
-def read_scaling(
-    kind: str | None,
-    min_instances: int | None,
-    max_instances: int | None,
-    instances: int | None,
-    idle_timeout: str | None,
-) -> AutomaticScaling | BasicScaling | ManualScaling | None:
-    """Return what the options for scaling say.
-
-    Raises:
-        UsageError: an option belongs to another kind of scaling, or one is missing.
-    """
-    given = {
-        "min_instances": min_instances,
-        "max_instances": max_instances,
-        "instances": instances,
-        "idle_timeout": idle_timeout,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    if kind is None and not given:
-        return None
-    makers: dict[str, tuple[Callable[..., Any], set[str], set[str]]] = {
-        "automatic": (AutomaticScaling, {"min_instances", "max_instances"}, set()),
-        "basic": (BasicScaling, {"max_instances", "idle_timeout"}, {"max_instances"}),
-        "manual": (ManualScaling, {"instances"}, {"instances"}),
-    }
-    make, allowed, needed = makers[kind or "automatic"]
-    wrong, missing = given.keys() - allowed, needed - given.keys()
-    if wrong or missing:
-        fault = f"takes no {_option(min(wrong))}" if wrong else f"needs {_option(min(missing))}"
-        raise UsageError(f"{kind or 'automatic'} scaling {fault}")
-    scaling: AutomaticScaling | BasicScaling | ManualScaling = make(**given)
-    return scaling
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def read_environment(given: tuple[str, ...], random: tuple[str, ...]) -> dict[str, str]:
-    """Return the environment variables that the options name. A name that is given twice counts as given last.
-
-    Raises:
-        UsageError: one is to be taken from this process's environment, and is not there.
-    """
-    values: dict[str, str | None] = {name: secrets.token_urlsafe(50) for name in random}
-    for text in given:
-        name, has_value, value = text.partition("=")
-        values[name] = value if has_value else os.environ.get(name, values.get(name))
-    missing = [name for name, value in values.items() if value is None]
-    if missing:
-        names = ", ".join(missing)
-        raise UsageError(f"The app needs {names}: set it in your environment, or give --env {missing[0]}=VALUE")
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def find_infrastructure(project: str | None, location: str | None, service: str) -> Infrastructure:

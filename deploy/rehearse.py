@@ -11,9 +11,9 @@ from typing import Any
 import click
 import yaml
 
-from deploy.cli import app_options
 from deploy.errors import DeployError
 from deploy.interruption import Interruption
+from deploy.options import app_options
 from deploy.own_app_yaml import NAME as APP_YAML
 from deploy.report import Report
 from deploy.variables import Variables

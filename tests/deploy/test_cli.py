@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy import cli
+from deploy import cli, options
 from deploy.errors import UsageError
 from deploy.infrastructure import Infrastructure, by_convention
 from deploy.variables import AutomaticScaling, BasicScaling, ManualScaling
@@ -102,16 +102,16 @@ def test_an_option_that_cannot_be_is_named_and_nothing_is_asked_of_google(run, o
 
 
 def test_scaling_is_what_its_options_say():
-    assert cli.read_scaling(None, None, None, None, None) is None
-    assert cli.read_scaling(None, 1, 5, None, None) == AutomaticScaling(min_instances=1, max_instances=5)
-    assert cli.read_scaling("basic", None, 2, None, "10m") == BasicScaling(max_instances=2, idle_timeout="10m")
-    assert cli.read_scaling("manual", None, None, 3, None) == ManualScaling(instances=3)
+    assert options.read_scaling(None, None, None, None, None) is None
+    assert options.read_scaling(None, 1, 5, None, None) == AutomaticScaling(min_instances=1, max_instances=5)
+    assert options.read_scaling("basic", None, 2, None, "10m") == BasicScaling(max_instances=2, idle_timeout="10m")
+    assert options.read_scaling("manual", None, None, 3, None) == ManualScaling(instances=3)
 
 
 def test_environment_variables_are_taken_from_the_options_or_the_shell(monkeypatch):
     monkeypatch.setitem(os.environ, "FROM_SHELL", "a secret")
 
-    values = cli.read_environment(("FROM_SHELL", "A=1", "A=2=3", "EMPTY="), ("KEY",))
+    values = options.read_environment(("FROM_SHELL", "A=1", "A=2=3", "EMPTY="), ("KEY",))
 
     assert len(values.pop("KEY")) > 40
     assert values == {"FROM_SHELL": "a secret", "A": "2=3", "EMPTY": ""}
@@ -120,9 +120,9 @@ def test_environment_variables_are_taken_from_the_options_or_the_shell(monkeypat
 def test_a_variable_that_the_session_asks_for_may_be_given_after_all(monkeypatch):
     monkeypatch.delenv("DJANGO_SECRET_KEY", raising=False)
 
-    assert cli.read_environment(("DJANGO_SECRET_KEY", "DJANGO_SECRET_KEY=x"), ()) == {"DJANGO_SECRET_KEY": "x"}
+    assert options.read_environment(("DJANGO_SECRET_KEY", "DJANGO_SECRET_KEY=x"), ()) == {"DJANGO_SECRET_KEY": "x"}
     with pytest.raises(UsageError, match="DJANGO_SECRET_KEY"):
-        cli.read_environment(("DJANGO_SECRET_KEY",), ())
+        options.read_environment(("DJANGO_SECRET_KEY",), ())
 
 
 class TestCloudSchedulerSweeps:
