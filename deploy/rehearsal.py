@@ -112,12 +112,16 @@ class Rehearsal:
         async def test(stage: Stage) -> None:
             report.done(f"started {version.settings.entrypoint}")
             report.say(f"  other than on App Engine: {', '.join(sorted(stage.stand_ins))}")
-            await self._test(stage)
+            await self.test(stage)
 
         await perform(version, place, location, self.app_dir, test)
 
-    async def _test(self, stage: Stage) -> None:
-        """Run the end-to-end tests."""
+    async def test(self, stage: Stage) -> None:
+        """Run the end-to-end tests.
+
+        Raises:
+            RehearsalError: one of them failed, or none was run.
+        """
         command = [
             *[sys.executable, "-m", "pytest", "tests/e2e", "--base-url", stage.url, "--tasks-host", stage.tasks_host],
             *["--project", self.project, "--location", stage.location, "--app-version", VERSION, *self.arguments],

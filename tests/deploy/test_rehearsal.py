@@ -6,12 +6,16 @@ import signal
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from click.testing import CliRunner, Result
 
 from deploy import rehearse
 from deploy.errors import DeployError
 from deploy.interruption import SIGNALS
+from deploy.performance import RehearsalError, Stage
 from deploy.rehearsal import Rehearsal, run_until_stopped
+from deploy.variables import Variables
 
 
 @pytest.fixture
@@ -85,6 +89,24 @@ def test_what_is_not_its_own_goes_to_pytest(app_dir, scratch, monkeypatch):
 
     assert rehearsed(app_dir, "-k", "forged").exit_code == 0
     assert seen == [("-k", "forged")]
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_the_end_to_end_tests_ask_the_app_and_what_they_find_is_told(app_dir, tmp_path, status):
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    application = web.Application()
+    application.router.add_get("/_ah/warmup", answer)
+    rehearsal = Rehearsal(app_dir, Variables(), "my-project", tmp_path, ("-k", "warming_up", "-p", "no:cacheprovider"))
+    async with TestServer(application) as server:
+        url = str(server.make_url("")).rstrip("/")
+        stage = Stage(url=url, tasks_host="127.0.0.1:1", location="us-central1", stand_ins={})
+        if status == 200:
+            await rehearsal.test(stage)
+        else:
+            with pytest.raises(RehearsalError, match="pytest ended with exit code 1"):
+                await rehearsal.test(stage)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
