@@ -121,7 +121,7 @@ def keep_failed(attempt: Attempt, error: BaseException, reason: str) -> None:
         return letter_id
 
     letter_id = _try_to_keep(write, f"the task {delivery.name!r} of queue {delivery.queue!r}")
-    _tell(Failure(reason, delivery.queue, delivery.name, name, error, letter_id))
+    tell(Failure(reason, delivery.queue, delivery.name, name, error, letter_id))
 
 
 def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception) -> Failure:
@@ -154,9 +154,11 @@ def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception) -> Failu
 
 
 def tell(failure: Failure) -> None:
-    """Log a failure and call the hooks."""
-    _logger.error("Dead letter %s: %s of queue %r is kept", failure.letter_id, failure.callable, failure.queue)
-    _tell(failure)
+    """Log that a failed task is kept, if it could be, and call the hooks."""
+    if failure.letter_id is not None:
+        _logger.error("Dead letter %s: %s of queue %r is kept", failure.letter_id, failure.callable, failure.queue)
+    for hook in _hooks:
+        _call(hook, failure)
 
 
 def query(queue: str | None = None) -> "Iterator[Letter]":
@@ -252,11 +254,6 @@ def _try_to_keep(write: Callable[[], int], what: str) -> int | None:
     except Exception:
         _logger.exception("No dead letter could be written of %s, which has failed for good", what)
         return None
-
-
-def _tell(failure: Failure) -> None:
-    for hook in _hooks:
-        _call(hook, failure)
 
 
 def _call(hook: Callable[[Failure], object], failure: Failure) -> None:

@@ -79,7 +79,7 @@ def test_a_body_that_cannot_be_read_is_kept(cloud: Cloud):
     assert letter.arguments is None
 
 
-def test_the_last_attempt_of_a_task_is_kept_where_it_is_known(cloud: Cloud):
+def test_the_last_attempt_of_a_task_is_kept_where_it_is_known(cloud: Cloud, caplog: pytest.LogCaptureFixture):
     defer(once_tasks.fail, 1, _retry_options=TaskRetryOptions(task_retry_limit=2))
     (task,) = cloud.tasks()
     for retry in ("0", "1"):
@@ -90,6 +90,7 @@ def test_the_last_attempt_of_a_task_is_kept_where_it_is_known(cloud: Cloud):
         deliver(task, HTTP_X_APPENGINE_TASKRETRYCOUNT="2")
     letter = the_letter(cloud)
     assert (letter.reason, letter.attempts) == (dead_letters.GIVEN_UP, 3)
+    assert f"Dead letter {letter.key.id()}: once_tasks.fail of queue" in caplog.text  # an alert looks for this line
 
 
 def test_the_queue_gives_up_exactly_when_the_letter_is_written(cloud: Cloud):
