@@ -3,7 +3,7 @@
 import re
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gae_deferred import errors, settings, signing
 from gae_deferred.delivery import MAX_ATTEMPTS_HEADER
@@ -76,14 +76,25 @@ def _make_client(emulator: str | None) -> "tasks_v2.CloudTasksClient":
 
 _client = PerProcess(_make_client)
 
+_CONNECT_TIMEOUT = 10.0
+"""Seconds that a warm-up waits for the connection to Cloud Tasks."""
+
 
 def warm_up() -> None:
-    """Load the client library and make the client, so that the first ``defer`` need not.
+    """Load the client library, make the client and let it connect, so that the first ``defer`` need not.
 
     Raises:
         ConfigurationError: the process has no Google credentials.
+        grpc.FutureTimeoutError: Cloud Tasks cannot be reached.
     """
-    _client.get(settings.cloud_tasks_emulator())
+    import grpc
+
+    transport: Any = _client.get(settings.cloud_tasks_emulator()).transport  # the one for gRPC: it has a channel
+    connected = grpc.channel_ready_future(transport.grpc_channel)
+    try:
+        connected.result(_CONNECT_TIMEOUT)
+    finally:
+        connected.cancel()
 
 
 def create(task: Task) -> None:

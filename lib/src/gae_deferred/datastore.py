@@ -26,18 +26,27 @@ def _make_client(emulator: str | None) -> "ndb.Client":
     return ndb.Client(project=settings.project() if emulator else None)
 
 
+_WARM_UP_TIMEOUT = 10.0
+"""Seconds that Datastore has for the look-up of a warm-up."""
+
 _client = PerProcess(_make_client)
 
 _ALREADY_OPEN: AbstractContextManager[None] = nullcontext()
 
 
 def warm_up() -> None:
-    """Load Cloud NDB and make its client, so that the first request need not.
+    """Load Cloud NDB, make its client and look for an entity that is not there, so that the first request need not.
+
+    The look-up opens the connection, fetches a token and costs one read.
 
     Raises:
         google.auth.exceptions.DefaultCredentialsError: the process has no Google credentials.
+        google.api_core.exceptions.GoogleAPICallError: Datastore cannot be reached, or refuses.
     """
-    _client.get(settings.datastore_emulator())
+    from google.cloud import ndb
+
+    with context():
+        ndb.Key("_DeferredWarmUp", 1, namespace="").get(retries=0, timeout=_WARM_UP_TIMEOUT)
 
 
 def context() -> AbstractContextManager[None]:

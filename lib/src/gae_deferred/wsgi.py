@@ -2,7 +2,7 @@
 
 import contextvars
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,8 @@ def wrap_wsgi_app(
     """Return a WSGI app that gives each request of ``app`` an NDB context, and runs deferred tasks.
 
     The context stays open until the response has been closed, also when it is streamed. Where one is open already (a
-    wrapped app inside a wrapped app, or inside NDB middleware), it is used. ``/_ah/warmup`` loads the Google clients
-    and the signing keys, so that no user waits for it, and is then passed on to the app.
+    wrapped app inside a wrapped app, or inside NDB middleware), it is used. ``/_ah/warmup`` loads the Google clients,
+    connects them and reads the signing keys, so that no user waits for it, and is then passed on to the app.
 
     Parameters:
         app: the WSGI app, for example Flask's ``app.wsgi_app``.
@@ -112,28 +112,32 @@ class _Response:
 
 
 class _Warmup:
-    """Loads what the first request would have to wait for, then lets the app warm itself up.
+    """Does what the first request would have to wait for, then lets the app warm itself up.
 
     App Engine takes any answer; where the app has no route of its own for it, 200 looks better in the log than 404.
     """
 
     def __init__(self, app: "WSGIApplication", use_deferred: bool) -> None:
         self._app = app
-        self._use_deferred = use_deferred
+        self._steps: list[Callable[[], object]] = [datastore.warm_up]
+        if use_deferred:
+            self._steps += [cloud_tasks.warm_up, signing_keys.current]
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        try:
-            datastore.warm_up()
-            if self._use_deferred:
-                cloud_tasks.warm_up()
-                signing_keys.current()
-        except Exception:
-            _logger.exception("Warming up failed; requests will show why")
+        for step in self._steps:
+            _try(step)
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             return start_response("200 OK" if status.startswith("404") else status, headers, exc_info)
 
         return self._app(environ, start)
+
+
+def _try(step: Callable[[], object]) -> None:
+    try:
+        step()
+    except Exception:
+        _logger.exception("Warming up failed; requests will show why")
 
 
 def _trust_front_end(environ: "WSGIEnvironment") -> None:
