@@ -1,10 +1,11 @@
 """How long a new instance lets its first visitor wait, beside the same app on the bundled SDK.
 
-Without gunicorn, which is the same in both. Ours asks the local cloud, the SDK an API host that answers at once.
+An instance is started as on App Engine, by gunicorn, and each of the two in an environment with what it needs and
+nothing else. Ours asks the local cloud, the SDK an API host that answers at once.
 """
 
+import http.client
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,15 +14,21 @@ from pathlib import Path
 
 from bench.cloud_tasks import NOWHERE
 from bench.lines import Contender, Figure, Line, Measure
-from bench.peers import BUNDLED_SDK, bundled_api_host, bundled_sdk, local_cloud
-from bench.processes import variables
+from bench.peers import BUNDLED_SDK, bundled_api_host, bundled_sdk, environment, local_cloud
+from bench.processes import free_port, serving, variables
 
 _FOLDER = Path(__file__).parent
-_SAMPLES = _FOLDER.parent / "samples"
-_WORKER = _FOLDER / "cold_start_worker.py"
+_ROOT = _FOLDER.parent
 _PRODUCTION = {"GAE_ENV": "standard", "DJANGO_SECRET_KEY": "only-for-benchmarks"}
 
 _GET, _INCREMENT, _WARM_UP = "/counter/get", "/counter/increment", "/_ah/warmup"
+
+_HEADERS = {
+    "Host": "bench.appspot.com",
+    "X-Appengine-Api-Ticket": "ticket",  # what lets the bundled SDK call its API server
+}
+
+_IMPORT = "import sys, time; sys.path.insert(0, '.'); __import__(sys.argv[1]); print(time.process_time())"
 
 
 @dataclass(frozen=True)
@@ -33,24 +40,53 @@ class Instance:
     module: str
     environment: dict[str, str]
 
-    def start(self, *paths: str) -> list[tuple[float, float]]:
-        """Start it, ask for paths, and return seconds and processor seconds until the import and until each answer.
+    def load(self) -> Figure:
+        """Import the app in a process of its own, and return the seconds from its start to its end.
 
         Raises:
-            RuntimeError: it ended, or answered with an error.
+            RuntimeError: it cannot be imported.
         """
         began = time.monotonic()
         done = subprocess.run(
-            [self.python, _WORKER, self.folder, self.module, str(began), *paths],
+            [self.python, "-c", _IMPORT, self.module],
+            cwd=self.folder,
             env=variables(self.environment),
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"{self.folder.name} did not start:\n{done.stderr}")
-        numbers = [float(word) for word in done.stdout.split()]
-        return list(zip(numbers[::2], numbers[1::2], strict=True))
+            raise RuntimeError(f"{self.folder.name} cannot be imported:\n{done.stderr}")
+        return Figure(time.monotonic() - began, {"s of CPU": float(done.stdout)})
+
+    def start(self, *paths: str) -> list[tuple[float, float]]:
+        """Start it, ask for paths in turn, and return seconds and processor seconds until each answer.
+
+        Raises:
+            RuntimeError: it ended, or answered with an error.
+        """
+        port = free_port()
+        command = [
+            *(self.python, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", 1, "--threads", 8),
+            *("--no-control-socket", f"{self.module}:app"),
+        ]
+        times = []
+        began = time.monotonic()
+        with serving(command, port, environment=self.environment, cwd=self.folder) as server:
+            for path in paths:
+                _get(port, path)
+                times.append((time.monotonic() - began, server.cpu()))
+        return times
+
+
+def _get(port: int, path: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", path, headers=_HEADERS)
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    if response.status != http.HTTPStatus.OK and path != _WARM_UP:  # which an app may leave unanswered
+        raise RuntimeError(f"{path}: {response.status} {body[:200]!r}")
 
 
 Start = Callable[[], AbstractContextManager[Instance]]
@@ -60,7 +96,12 @@ Start = Callable[[], AbstractContextManager[Instance]]
 def ours(sample: str) -> Iterator[Instance]:
     """Give what starts one of the samples."""
     with local_cloud("--app-url", f"http://{NOWHERE}") as (server, _):
-        yield Instance(Path(sys.executable), _SAMPLES / sample, "main", _PRODUCTION | server.exports())
+        yield Instance(_samples(), _ROOT / "samples" / sample, "main", _PRODUCTION | server.exports())
+
+
+def _samples() -> Path:
+    requirements = [f"--requirement={path}" for path in sorted(_ROOT.glob("samples/*/requirements.txt"))]
+    return environment("samples", f"--editable={_ROOT / 'lib'}", *requirements)
 
 
 @contextmanager
@@ -71,8 +112,15 @@ def theirs(sample: str) -> Iterator[Instance]:
 
 
 @contextmanager
+def loaded(start: Start) -> Iterator[Measure]:
+    """Measure seconds until the app is imported."""
+    with start() as instance:
+        yield instance.load
+
+
+@contextmanager
 def until(start: Start, *paths: str) -> Iterator[Measure]:
-    """Measure seconds until the last of some requests is answered; without any, until the app is imported."""
+    """Measure seconds until the last of some requests is answered."""
     with start() as instance:
 
         def measure() -> Figure:
@@ -88,7 +136,7 @@ def first_defer(start: Start) -> Iterator[Measure]:
     with start() as instance:
 
         def measure() -> Figure:
-            _, warm, done = instance.start(_WARM_UP, _INCREMENT)
+            warm, done = instance.start(_WARM_UP, _INCREMENT)
             return Figure((done[0] - warm[0]) * 1e3, {"ms of CPU": (done[1] - warm[1]) * 1e3})
 
         yield measure
@@ -123,11 +171,11 @@ def _lines_of(sample: str) -> tuple[Line, ...]:
             f"From the start of Python until {what} is imported",
             "s",
             sample,
-            until,
+            loaded,
         ),
         _line(
             f"start-{sample}-response",
-            f"From the start of Python to the first response of {what}, which reads the counter",
+            f"From the start of gunicorn to the first response of {what}, which reads the counter",
             "s",
             sample,
             lambda start: until(start, _GET),
@@ -135,7 +183,7 @@ def _lines_of(sample: str) -> tuple[Line, ...]:
         ),
         _line(
             f"start-{sample}-defer",
-            f"From the start of Python until {what} has deferred its first three tasks",
+            f"From the start of gunicorn until {what} has deferred its first three tasks",
             "s",
             sample,
             lambda start: until(start, _INCREMENT),
