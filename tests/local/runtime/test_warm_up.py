@@ -58,8 +58,8 @@ def test_a_warm_up_connects(local: LocalApp, monkeypatch: pytest.MonkeyPatch):
     transport.grpc_channel.subscribe(states.put)
     assert states.get(timeout=10) is grpc.ChannelConnectivity.IDLE
     cloud_tasks.warm_up()
-    assert states.get(timeout=10) is grpc.ChannelConnectivity.CONNECTING
-    assert states.get(timeout=10) is grpc.ChannelConnectivity.READY
+    while states.get(timeout=10) is not grpc.ChannelConnectivity.READY:
+        pass  # CONNECTING is not always told
 
 
 def test_a_warm_up_without_cloud_tasks_says_so_and_goes_on(
