@@ -3,5 +3,6 @@
 import gc
 
 # App Engine starts an instance when somebody is waiting for it. Python looks for garbage each time some hundreds of
-# objects have been made, and next to none of what a start makes becomes garbage: looking less often saves a tenth of it.
+# objects have been made, and next to none of what a start makes becomes garbage: looking less often saves a tenth of
+# the start.
 gc.set_threshold(50_000)
