@@ -43,13 +43,11 @@ def main() -> int:
     if arguments.plots:
         plots.draw(results.load(arguments.plots))
         return 0
-    console = Console(stderr=True)
+    console = Console(highlight=False)
     answers = _measure(arguments, console)
-    held_to = budgets.load()
-    Console().print(table.for_terminal(answers, held_to))
     if not arguments.check:
         return 0
-    broken = budgets.broken(answers, held_to)
+    broken = budgets.broken(answers, budgets.load())
     for sentence in broken:
         console.print(sentence, style="red")
     return 1 if broken else 0
@@ -58,6 +56,8 @@ def main() -> int:
 def _measure(arguments: argparse.Namespace, console: Console) -> list[Answer]:
     chosen = _chosen(arguments)
     file = _file(arguments)
+    held_to = budgets.load()
+    console.print("Each figure: median (least to most). Last: how many times better than this peer we are.\n")
     answers: list[Answer] = []
     with console.status("") as status:
         for number, line in enumerate(chosen, 1):
@@ -72,9 +72,9 @@ def _measure(arguments: argparse.Namespace, console: Console) -> list[Answer]:
             answers.append(measured)
             if file:
                 results.save([measured], file)  # at once: an hour of measuring is not lost to an accident
-            console.print(f"{line.name} took {measured.seconds:.0f} s", style="dim")
+            console.print(table.for_terminal(measured, held_to))
     if file:
-        console.print(f"Saved in {file}", style="dim")
+        console.print(f"Saved in {file}")
     return answers
 
 

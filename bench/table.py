@@ -8,7 +8,7 @@ from bench.budgets import Budgets, missed
 from bench.lines import Answer
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 
 def number(value: float) -> str:
@@ -18,25 +18,25 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def for_terminal(answers: list[Answer], budgets: Budgets) -> "Table":
-    """Return the table that ``python -m bench`` prints."""
+def for_terminal(answer: Answer, budgets: Budgets) -> "Group":
+    """Return the part of the table about one line, as ``python -m bench`` prints it when the line is measured."""
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title="How many times better than each peer (ratio); each figure: median (least to most)")
-    for heading in ("Line", "What", "Who", "Figure", "Ratio"):
-        table.add_column(heading, justify="right" if heading == "Ratio" else "left")
-    for answer in answers:
-        what = answer.question
-        if exponent := answer.exponent():
-            what += f"; costs grow like size^{exponent:.2f}"
-        if reason := missed(answer, budgets):
-            what += f"\n[yellow]asked for more: {reason}[/]"
-        first = (answer.name, what)
-        for who, figure, ratio in _rows(answer):
-            table.add_row(*first, who, figure, ratio)
-            first = ("", "")
-        table.add_section()
-    return table
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(min_width=28)
+    rows.add_column(min_width=40)
+    rows.add_column(justify="right", no_wrap=True)
+    for who, figure, ratio in _rows(answer):
+        rows.add_row(f"  {who}", figure, ratio)
+    parts = [Text.assemble((answer.name, "bold"), f"  {answer.question}"), rows]
+    exponent = answer.exponent()
+    if exponent is not None:
+        parts.append(Text(f"  costs grow like size^{exponent:.2f}"))
+    if reason := missed(answer, budgets):
+        parts.append(Text(f"  asked for more: {reason}", style="yellow"))
+    return Group(*parts, "")
 
 
 def for_page(answers: list[Answer], budgets: Budgets) -> str:
