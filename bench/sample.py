@@ -15,7 +15,7 @@ from bench.processes import GAE_DEFERRED, Server, free_port, serving
 
 _SAMPLES = Path(__file__).parent.parent / "samples"
 _WARM_UPS = 5
-_INCREMENTS = 40
+_INCREMENTS = 100
 _CLIENTS = 4
 _AMOUNT = 10
 _LATER = 60.0
