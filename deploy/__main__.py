@@ -1,7 +1,7 @@
 """`python -m deploy`."""
 
 from deploy.cli import cli, main
-from deploy.rehearse import rehearse
+from deploy.rehearsal.command import rehearse
 
 cli.add_command(rehearse)
 main()

@@ -18,8 +18,8 @@ from deploy.leftovers import Leftovers
 from deploy.options import app_options
 from deploy.preflight import Preflight
 from deploy.report import Report
-from deploy.staging import stage
-from deploy.variables import Variables
+from deploy.staging.assembly import stage
+from deploy.staging.variables import Variables
 
 BUILD = Path(__file__).parent.parent / "build" / "deploy"
 """Where staged folders are left."""

@@ -16,8 +16,8 @@ from deploy.infrastructure import Infrastructure
 from deploy.interruption import Interruption
 from deploy.leftovers import Leftovers
 from deploy.report import Report
-from deploy.staging import stage
-from deploy.variables import Variables
+from deploy.staging.assembly import stage
+from deploy.staging.variables import Variables
 
 ROOT = Path(__file__).parent.parent
 

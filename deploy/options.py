@@ -11,7 +11,7 @@ import click
 
 from deploy import infrastructure as infra
 from deploy.errors import UsageError
-from deploy.variables import MEMORY, RUNTIMES, AutomaticScaling, BasicScaling, ManualScaling, Variables
+from deploy.staging.variables import MEMORY, RUNTIMES, AutomaticScaling, BasicScaling, ManualScaling, Variables
 
 
 def app_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from deploy.templates import render
-from deploy.variables import MEMORY, RUNTIMES, AutomaticScaling, BasicScaling, ManualScaling, Queue, Variables
+from deploy.staging.templates import render
+from deploy.staging.variables import MEMORY, RUNTIMES, AutomaticScaling, BasicScaling, ManualScaling, Queue, Variables
 
 READER = """
 import json, sys

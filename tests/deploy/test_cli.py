@@ -9,7 +9,7 @@ import yaml
 from deploy import cli, options
 from deploy.errors import UsageError
 from deploy.infrastructure import Infrastructure, by_convention
-from deploy.variables import AutomaticScaling, BasicScaling, ManualScaling
+from deploy.staging.variables import AutomaticScaling, BasicScaling, ManualScaling
 from tests.deploy.stand_in import StandIn
 
 SAMPLES = Path(__file__).parent.parent.parent / "samples"

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from google.cloud import datastore, tasks_v2
 
-from deploy.staging import stage
-from deploy.variables import Variables
+from deploy.staging.assembly import stage
+from deploy.staging.variables import Variables
 from tests.deploy.stand_in import StandIn
 
 ROOT = Path(__file__).parent.parent.parent

@@ -10,8 +10,8 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from deploy import front
-from deploy.front import Front
+from deploy.rehearsal import front
+from deploy.rehearsal.front import Front
 
 HOST = "v1-dot-default-dot-rehearsal.appspot.com"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy import packages, runtime_python
-from deploy.packages import PackagesError
-from deploy.runtime_python import Python
+from deploy.rehearsal import packages, runtime_python
+from deploy.rehearsal.packages import PackagesError
+from deploy.rehearsal.runtime_python import Python
 
 
 def make_wheel(folder: Path, name: str, requires: Sequence[str] = ()) -> Path:

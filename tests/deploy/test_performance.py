@@ -10,11 +10,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from deploy import instance, instance_settings
-from deploy.app_engine import Version
-from deploy.instance import Place
-from deploy.performance import RehearsalError, Stage, perform
-from deploy.upload import upload
+from deploy.rehearsal import instance, instance_settings
+from deploy.rehearsal.app_engine import Version
+from deploy.rehearsal.instance import Place
+from deploy.rehearsal.performance import RehearsalError, Stage, perform
+from deploy.rehearsal.upload import upload
 
 HELLO = """
 def app(environ, start_response):

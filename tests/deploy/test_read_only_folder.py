@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.read_only_folder import ReadOnlyFolder
+from deploy.rehearsal.read_only_folder import ReadOnlyFolder
 
 WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 

@@ -10,12 +10,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from click.testing import CliRunner, Result
 
-from deploy import rehearse
 from deploy.errors import DeployError
 from deploy.interruption import SIGNALS
-from deploy.performance import RehearsalError, Stage
-from deploy.rehearsal import Rehearsal, run_until_stopped
-from deploy.variables import Variables
+from deploy.rehearsal import command
+from deploy.rehearsal.performance import RehearsalError, Stage
+from deploy.rehearsal.rehearsal import Rehearsal, run_until_stopped
+from deploy.staging.variables import Variables
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def rehearsed(app_dir: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(rehearse.rehearse, ["--app-dir", str(app_dir), *arguments])
+    return CliRunner().invoke(command.rehearse, ["--app-dir", str(app_dir), *arguments])
 
 
 def fail(rehearsal: Rehearsal, report: object) -> None:

@@ -1,6 +1,6 @@
 """The Python of a runtime: found where it works, and not where only its name is."""
 
-from deploy import runtime_python
+from deploy.rehearsal import runtime_python
 
 
 def test_the_python_that_runs_this_is_found_for_its_runtime():

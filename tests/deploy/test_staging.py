@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy import own_app_yaml, requirements
 from deploy.errors import StagingError
-from deploy.inspection import MOST_BYTES, inspect
-from deploy.staged import Staged
-from deploy.staging import stage
-from deploy.templates import render
-from deploy.variables import Variables
+from deploy.staging import own_app_yaml, requirements
+from deploy.staging.assembly import stage
+from deploy.staging.inspection import MOST_BYTES, inspect
+from deploy.staging.staged import Staged
+from deploy.staging.templates import render
+from deploy.staging.variables import Variables
 
 SAMPLES = Path(__file__).parent.parent.parent / "samples"
 WHEEL = "gae_deferred-0.1.0-py3-none-any.whl"

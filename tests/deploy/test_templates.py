@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from deploy.errors import TemplateError, VariableError
-from deploy.templates import FOLDER, render
-from deploy.variables import MEMORY, AutomaticScaling, BasicScaling, ManualScaling, Queue, Variables
+from deploy.staging.templates import FOLDER, render
+from deploy.staging.variables import MEMORY, AutomaticScaling, BasicScaling, ManualScaling, Queue, Variables
 
 SAMPLES = Path(__file__).parent.parent.parent / "samples"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import StagingError
-from deploy.upload import upload
+from deploy.rehearsal.upload import upload
 
 
 @pytest.fixture

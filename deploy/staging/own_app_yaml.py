@@ -6,8 +6,8 @@ from typing import Any
 import yaml
 
 from deploy.errors import StagingError
-from deploy.templates import render
-from deploy.variables import Variables
+from deploy.staging.templates import render
+from deploy.staging.variables import Variables
 
 NAME = "app.yaml"
 

@@ -7,9 +7,9 @@ import jinja2
 import yaml
 
 from deploy.errors import TemplateError
-from deploy.variables import Variables
+from deploy.staging.variables import Variables
 
-FOLDER = Path(__file__).parent.parent / "app.yaml.templates"
+FOLDER = Path(__file__).parents[2] / "app.yaml.templates"
 """Where the templates are: each has the name of the file that it becomes."""
 
 

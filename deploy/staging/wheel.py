@@ -10,7 +10,7 @@ import uv
 
 from deploy.errors import StagingError
 
-LIB = Path(__file__).parent.parent / "lib"
+LIB = Path(__file__).parents[2] / "lib"
 """Sources of gae-deferred."""
 
 TIMEOUT = 300.0

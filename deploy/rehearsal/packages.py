@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.errors import DeployError
-from deploy.process import running
-from deploy.runtime_python import Python
+from deploy.rehearsal.process import running
+from deploy.rehearsal.runtime_python import Python
 
 NAME = "requirements.txt"
 _STAMP = "made-from"

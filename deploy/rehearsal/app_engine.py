@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import dataclass
 
-from deploy.instance_settings import InstanceSettings
+from deploy.rehearsal.instance_settings import InstanceSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ import yaml
 from deploy.errors import DeployError
 from deploy.interruption import Interruption
 from deploy.options import app_options
-from deploy.own_app_yaml import NAME as APP_YAML
 from deploy.report import Report
-from deploy.variables import Variables
+from deploy.staging.own_app_yaml import NAME as APP_YAML
+from deploy.staging.variables import Variables
 
 PROJECT = "rehearsal"
 """The name of the project where none is given."""
@@ -46,7 +46,7 @@ def rehearse(
     """
     # Google's packages warn of Pythons that they will not support one day. The app's own log still says so.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
-    from deploy.rehearsal import Rehearsal  # and the local cloud, which takes a second to load
+    from deploy.rehearsal.rehearsal import Rehearsal  # and the local cloud, which takes a second to load
 
     report = Report()
     known = Variables(**variables, location=location, service_account=_own_service_account(app_dir))

@@ -14,17 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy import instance_settings, packages, requirements, runtime_python, staging, upload
-from deploy.app_engine import Version
-from deploy.instance import Place
 from deploy.interruption import SIGNALS
-from deploy.performance import RehearsalError, Stage, perform
-from deploy.process import running
+from deploy.rehearsal import instance_settings, packages, runtime_python, upload
+from deploy.rehearsal.app_engine import Version
+from deploy.rehearsal.instance import Place
+from deploy.rehearsal.performance import RehearsalError, Stage, perform
+from deploy.rehearsal.process import running
+from deploy.rehearsal.runtime_python import Python
 from deploy.report import Report
-from deploy.runtime_python import Python
-from deploy.variables import Variables
+from deploy.staging import requirements
+from deploy.staging.assembly import stage
+from deploy.staging.variables import Variables
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ROOT / ".venv-rehearsal"
 """Where the virtual environments are kept from one rehearsal to the next, one for each app."""
 
@@ -92,7 +94,7 @@ class Rehearsal:
         """
         runtime = self.variables.runtime
         with report.step(f"staged {self.app_dir} for {runtime}"):
-            staging.stage(self.app_dir, self.staged, self.variables)
+            stage(self.app_dir, self.staged, self.variables)
         python = runtime_python.find(runtime)
         if python is not None:
             return python

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.app_engine import Version
 from deploy.errors import DeployError
-from deploy.process import Process, running
+from deploy.rehearsal.app_engine import Version
+from deploy.rehearsal.process import Process, running
 
 START_TIMEOUT = 60.0
 """Seconds until an instance listens."""

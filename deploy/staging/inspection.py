@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from deploy import requirements
 from deploy.errors import StagingError
-from deploy.staged import Staged
+from deploy.staging import requirements
+from deploy.staging.staged import Staged
 
 MOST_FILES = 10_000
 """How many files a version may have (App Engine documentation, "Quotas and limits")."""

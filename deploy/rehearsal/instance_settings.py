@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from deploy.errors import StagingError
-from deploy.own_app_yaml import NAME
-from deploy.variables import MEMORY, RUNTIMES
+from deploy.staging.own_app_yaml import NAME
+from deploy.staging.variables import MEMORY, RUNTIMES
 
 
 @dataclass(frozen=True, kw_only=True)

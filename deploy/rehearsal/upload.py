@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from deploy.ignored import NAME, Ignored
+from deploy.staging.ignored import NAME, Ignored
 
 _DEFAULT = [NAME, ".git", ".gitignore", "__pycache__/", "/setup.cfg"]
 """What gcloud writes into a .gcloudignore for an app in Python that has none."""

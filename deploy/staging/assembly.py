@@ -5,13 +5,13 @@ from pathlib import Path
 
 import yaml
 
-from deploy import inspection, own_app_yaml, requirements, wheel
 from deploy.errors import StagingError
-from deploy.ignored import NAME as GCLOUDIGNORE
-from deploy.ignored import Ignored
-from deploy.staged import Staged
-from deploy.templates import render
-from deploy.variables import Variables
+from deploy.staging import inspection, own_app_yaml, requirements, wheel
+from deploy.staging.ignored import NAME as GCLOUDIGNORE
+from deploy.staging.ignored import Ignored
+from deploy.staging.staged import Staged
+from deploy.staging.templates import render
+from deploy.staging.variables import Variables
 
 REQUIREMENTS = "requirements.txt"
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from deploy import instance
-from deploy.app_engine import Version
 from deploy.errors import DeployError
-from deploy.front import Front
-from deploy.instance import Instance, Place
-from deploy.read_only_folder import ReadOnlyFolder
+from deploy.rehearsal import instance
+from deploy.rehearsal.app_engine import Version
+from deploy.rehearsal.front import Front
+from deploy.rehearsal.instance import Instance, Place
+from deploy.rehearsal.read_only_folder import ReadOnlyFolder
 from gae_deferred.local.cloud import LocalCloud, Options
 from gae_deferred.local.cloud_tasks import QueueYamlError
 from gae_deferred.local.datastore import IndexFileError
