@@ -128,7 +128,7 @@ def _standing(measured: Results) -> str:
     ratios = [(answer.ratio(peer), answer, peer) for answer, peer in compared if peer is not None]
     ratios.sort(key=lambda entry: entry[0], reverse=True)
     ahead = [_sentence(*entry, "better than") for entry in ratios if entry[0] > _ALIKE]
-    alike = [_sentence(*entry, "better than") for entry in ratios if 1 / _ALIKE <= entry[0] <= _ALIKE]
+    alike = [_sentence(*entry, "as good as") for entry in ratios if 1 / _ALIKE <= entry[0] <= _ALIKE]
     behind = [_sentence(1 / ratio, answer, peer, "worse than") for ratio, answer, peer in reversed(ratios)]
     lists = {"Behind": behind[: len(ratios) - len(ahead) - len(alike)], "Alike": alike, "Ahead": ahead}
     return "\n\n".join(f"**{heading}**\n\n" + "\n".join(entries or ["- nowhere"]) for heading, entries in lists.items())
