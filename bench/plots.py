@@ -28,6 +28,7 @@ _OURS, _BETTER, _WORSE = "#0b57d0", "#1e8e5a", "#c5491f"
 _OTHERS = ("#c5491f", "#1e8e5a", "#7b4fb5", "#a87900", "#5f6368")
 
 _MARKERS = "osD^v*"
+_LATENCY = "jobs-latency-"
 
 
 def draw(measured: Results) -> list[Path]:
@@ -58,10 +59,11 @@ def _save(name: str, plot: Callable[[Results], object], measured: Results) -> Pa
 
 
 def comparison(measured: Results):
-    """Draw how many times better or worse than the best peer we are, line by line."""
+    """Draw how many times better or worse than the best peer we are, line by line; latencies have a plot of their own."""
     from matplotlib import pyplot as plt
 
-    answers = [answer for answer in measured.answers.values() if answer.best_peer() and not answer.at]
+    compared = (answer for name, answer in measured.answers.items() if not name.startswith(_LATENCY))
+    answers = [answer for answer in compared if answer.best_peer() and not answer.at]
     answers.sort(key=lambda answer: answer.ratio(answer.best_peer()))
     ratios = [answer.ratio(answer.best_peer()) for answer in answers]
     figure, axes = plt.subplots(figsize=(9, 0.34 * len(answers) + 1.2))
@@ -75,7 +77,7 @@ def comparison(measured: Results):
     for row, ratio in zip(rows, ratios, strict=True):
         side = "left" if ratio >= 1 else "right"
         axes.annotate(
-            f"{ratio:.2f}",
+            number(ratio),
             (ratio, row),
             xytext=(4 if ratio >= 1 else -4, 0),
             textcoords="offset points",
@@ -83,6 +85,7 @@ def comparison(measured: Results):
             va="center",
             fontsize=8,
         )
+    axes.margins(y=0.01)
     axes.set_xlim(min(ratios) / 2, max(ratios) * 2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("times better than the best of the peers (1: alike; left of it we lose)")
@@ -109,6 +112,8 @@ def growth(measured: Results):
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.01)
+    axes.yaxis.set_major_formatter(lambda value, _: number(value))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel("tasks or entities that are there already")
     axes.set_ylabel("milliseconds for each")
     axes.set_title("What one more costs the local cloud")
@@ -127,7 +132,7 @@ def latency(measured: Results):
     from matplotlib import pyplot as plt
 
     rates = (1, 10, 100, 1_000)
-    answers = [measured.line(f"jobs-latency-{rate}") for rate in rates]
+    answers = [measured.line(f"{_LATENCY}{rate}") for rate in rates]
     figure, axes = plt.subplots(figsize=(7, 4.4))
     contenders = list(dict.fromkeys(name for answer in answers for name in answer.figures))
     colours = (_OURS, *_OTHERS)
