@@ -59,7 +59,7 @@ def _save(name: str, plot: Callable[[Results], object], measured: Results) -> Pa
 
 
 def comparison(measured: Results):
-    """Draw how many times better or worse than the best peer we are, line by line; latencies have a plot of their own."""
+    """Draw how many times better than the best peer we are, line by line, but for latencies, which have a plot."""
     from matplotlib import pyplot as plt
 
     compared = (answer for name, answer in measured.answers.items() if not name.startswith(_LATENCY))
