@@ -25,7 +25,7 @@ SAMPLES = ("flask", "django", "wsgi")
 NODE_CLIENT_TEST = "tests/local/cloud_tasks/test_node_client.py"  # needs what only the session clients installs
 
 TEST_TOOLS = ["hypothesis~=6.168", "pytest~=9.2", "pytest-asyncio~=1.5", "pytest-timeout~=2.4", "requests~=2.34"]
-DEPLOY_TOOLS = ["jinja2~=3.1", "packaging>=24", "pathspec~=1.1", "rich~=15.0", "uv==0.13.9"]
+DEPLOY_TOOLS = ["jinja2~=3.1", "packaging>=24", "rich~=15.0", "uv==0.13.9"]
 INFRA_TOOLS = [
     *["msgpack~=1.1", "python-hcl2==8.1.4", "uv==0.13.9"],
     # What the Terraform providers take: of google 6.50.0 and random 3.7.2, the versions in infra/versions.tf.

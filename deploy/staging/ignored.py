@@ -1,11 +1,10 @@
 """What `.gcloudignore` keeps on a developer's machine."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-
-import pathspec
+from pathlib import Path, PurePosixPath
 
 from deploy.errors import StagingError
+from deploy.staging.gcloudignore_pattern import Pattern
 
 NAME = ".gcloudignore"
 
@@ -14,7 +13,7 @@ _INCLUDE = "!include:"
 
 
 class Ignored:
-    """The patterns of a .gcloudignore, which are those of .gitignore.
+    """The lines of a .gcloudignore.
 
     Parameters:
         lines: of the file, with other files that it includes already in place.
@@ -22,7 +21,7 @@ class Ignored:
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = list(lines)
-        self._patterns = pathspec.GitIgnoreSpec.from_lines(self.lines)
+        self._patterns = [pattern for line in self.lines if (pattern := Pattern.of(line))]
 
     @classmethod
     def of(cls, folder: Path, otherwise: Iterable[str]) -> "Ignored":
@@ -34,21 +33,40 @@ class Ignored:
         path = folder / NAME
         return cls(_lines(path) if path.is_file() else otherwise)
 
-    def __contains__(self, path: str) -> bool:
-        """Tell whether a path, relative to the app and with ``/`` at the end if it is a folder, stays behind."""
-        return self._patterns.match_file(path)
-
     def files(self, folder: Path) -> Iterator[str]:
-        """Yield the files of an app that are uploaded, as sorted paths relative to it. Links are followed."""
-        yield from self._files(folder, "")
+        """Yield the files of an app that are uploaded, as sorted paths relative to it. Links are followed.
 
-    def _files(self, folder: Path, prefix: str) -> Iterator[str]:
+        Raises:
+            StagingError: a link leads to nothing, or to a folder that it is in itself.
+        """
+        yield from self._files(folder, PurePosixPath())
+
+    def _files(self, folder: Path, prefix: PurePosixPath) -> Iterator[str]:
         for path in sorted(folder.iterdir()):
-            name = prefix + path.name
-            if path.is_dir() and f"{name}/" not in self:
-                yield from self._files(path, f"{name}/")
-            elif not path.is_dir() and name not in self:
-                yield name
+            name, is_folder = prefix / path.name, path.is_dir()
+            if self._keeps(name, is_folder):
+                continue  # a folder with all that is in it: no later line can name a part of it
+            _check_link(path)
+            if is_folder:
+                yield from self._files(path, name)
+            else:
+                yield str(name)
+
+    def _keeps(self, name: PurePosixPath, is_folder: bool) -> bool:
+        """Tell whether a path stays behind, of whose folders none does. The last line that names it decides."""
+        deciding = next((each for each in reversed(self._patterns) if each.matches(name, is_folder)), None)
+        return deciding is not None and not deciding.uploads
+
+
+def _check_link(path: Path) -> None:
+    if not path.is_symlink():
+        return
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself, before Python 3.13
+        raise StagingError(f"{path} is a link that leads to nothing: remove it, or name it in {NAME}.") from error
+    if path.parent.resolve().is_relative_to(target):
+        raise StagingError(f"{path} is a link to {target}, which it is in itself: remove it, or name it in {NAME}.")
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -61,9 +79,11 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _included(folder: Path, name: str) -> list[str]:
+    """Return the lines of a file. Those that include others are comments there, and must not become more than that."""
     if "/" in name:
         raise StagingError(f"{NAME} includes {name!r}, but gcloud includes files of the same folder only.")
     try:
-        return (folder / name).read_text(encoding="utf-8").splitlines()
+        lines = (folder / name).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
         raise StagingError(f"{NAME} includes {name!r}, which is not in {folder}: remove the line.") from error
+    return [line for line in lines if not line.startswith("#")]
