@@ -2,6 +2,7 @@
 
     <!-- bench: LINE; WHAT; CONTENDER -->4.27        a figure: WHAT is ``median``, ``ratio``, ``exponent``,
                                                     or what was measured beside it, such as ``ms p99``
+    <!-- bench: before/LINE; WHAT; CONTENDER -->    a figure from before an improvement: of results/before/
     <!-- bench: table -->...<!-- bench: end -->     the whole table
     <!-- bench: standing -->...<!-- bench: end -->  where we are ahead of the best of the peers, and where behind
     <!-- bench: machine -->...<!-- bench: end -->   what it was measured on, and when
@@ -26,6 +27,8 @@ _MARKED = re.compile(r"(<!-- bench: (?P<mark>[^;>]+;[^>]+?) -->)(?P<number>-?\d(
 _BLOCK = re.compile(r"(<!-- bench: (?P<kind>table|standing|machine) -->\n).*?(<!-- bench: end -->)", re.DOTALL)
 _ANY_MARK = re.compile(r"<!-- bench: (?!end)[^>]*-->")
 
+_BEFORE = "before/"
+
 _ALIKE = 1.1
 """How many times better something has to be to count as better."""
 
@@ -33,7 +36,7 @@ _FENCE = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"`[^`\n]+`")
 _EXCUSED = re.compile(r"<!-- not measured: [^>]+ -->[^\n]*")
 _LOOKS_MEASURED = re.compile(
-    r"\d[\d.,]* ?(?:ms|µs|MB|MiB resident|tasks/s|jobs/s|tx/s|entities/s|times (?:as|faster|slower|better|the))\b"
+    r"\d[\d.,]* ?(?:ms|µs|MB|MiB resident|tasks/s|jobs/s|tx/s|entities/s|times (?:as|faster|slower|better|the))\b|about \d+ seconds"
 )
 
 
@@ -63,6 +66,8 @@ def figure(mark: str, measured: Results) -> str:
         LookupError: the file does not have it.
     """
     name, what, *rest = (part.strip() for part in mark.split(";"))
+    if name.startswith(_BEFORE):
+        measured, name = results.newest(results.BEFORE), name.removeprefix(_BEFORE)
     answer = measured.line(name)
     contender = rest[0] if rest else answer.ours
     if what == "exponent":

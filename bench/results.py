@@ -18,6 +18,9 @@ from bench.lines import SEED, Answer
 
 FOLDER = Path(__file__).with_name("results")
 
+BEFORE = FOLDER / "before"
+"""Files of the same lines, measured with an earlier state of the library: what an improvement is compared with."""
+
 _LIBRARIES = ("gae-deferred", "grpcio", "google-cloud-tasks", "google-cloud-ndb", "aiohttp", "gunicorn")
 
 
@@ -76,15 +79,15 @@ def load(path: Path) -> Results:
     return Results(path, data["machine"], data["versions"], answers)
 
 
-def newest() -> Results:
-    """Read the newest file, which is what README and docs show.
+def newest(folder: Path = FOLDER) -> Results:
+    """Read the newest file of a folder. That of :data:`FOLDER` is what README and docs show.
 
     Raises:
         LookupError: there is none.
     """
-    path = max(FOLDER.glob("*.json"), default=None)
+    path = max(folder.glob("*.json"), default=None)
     if path is None:
-        raise LookupError(f"There are no results in {FOLDER}")
+        raise LookupError(f"There are no results in {folder}")
     return load(path)
 
 
