@@ -36,7 +36,8 @@ _FENCE = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"`[^`\n]+`")
 _EXCUSED = re.compile(r"<!-- not measured: [^>]+ -->[^\n]*")
 _LOOKS_MEASURED = re.compile(
-    r"\d[\d.,]* ?(?:ms|µs|MB|MiB resident|tasks/s|jobs/s|tx/s|entities/s|times (?:as|faster|slower|better|the))\b|about \d+ seconds"
+    r"\d[\d.,]* ?(?:ms|µs|MB|MiB resident|tasks/s|jobs/s|tx/s|entities/s|times (?:as|faster|slower|better|the))\b"
+    r"|about \d+ seconds"
 )
 
 

@@ -79,12 +79,13 @@ def load(path: Path) -> Results:
     return Results(path, data["machine"], data["versions"], answers)
 
 
-def newest(folder: Path = FOLDER) -> Results:
-    """Read the newest file of a folder. That of :data:`FOLDER` is what README and docs show.
+def newest(folder: Path | None = None) -> Results:
+    """Read the newest file of a folder; without one, of :data:`FOLDER`: it is what README and docs show.
 
     Raises:
         LookupError: there is none.
     """
+    folder = folder or FOLDER
     path = max(folder.glob("*.json"), default=None)
     if path is None:
         raise LookupError(f"There are no results in {folder}")
