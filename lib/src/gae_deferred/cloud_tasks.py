@@ -297,34 +297,29 @@ def make_request(task: Task) -> "tasks_v2.CreateTaskRequest":
 
     client = tasks_v2.CloudTasksClient  # its path methods are static
     project, location, base = settings.project(), settings.location(), settings.target_url()
+    request = tasks_v2.CreateTaskRequest()
+    # The fields are set in the protocol buffer: the library's wrapper around it copies what it is given several times.
+    message: Any = tasks_v2.CreateTaskRequest.pb(request)
+    message.parent = client.queue_path(project, location, task.queue_name)
     if base is None:
-        message = tasks_v2.Task(
-            app_engine_http_request=tasks_v2.AppEngineHttpRequest(
-                http_method=tasks_v2.HttpMethod.POST,
-                relative_uri=task.url,
-                headers=_request_headers(task, task.url),
-                body=task.payload,
-                app_engine_routing=_routing(task),
-            )
-        )
+        http = message.task.app_engine_http_request
+        http.relative_uri = task.url
+        http.headers.update(_request_headers(task, task.url))
+        _set_routing(http.app_engine_routing, task)
     else:
-        url = base + task.url
-        message = tasks_v2.Task(
-            http_request=tasks_v2.HttpRequest(
-                http_method=tasks_v2.HttpMethod.POST,
-                url=url,
-                headers=_request_headers(task, urllib.parse.urlsplit(url).path),
-                body=task.payload,
-                oidc_token=_oidc_token(),
-            )
-        )
+        http = message.task.http_request
+        http.url = base + task.url
+        http.headers.update(_request_headers(task, urllib.parse.urlsplit(http.url).path))
+        _set_oidc_token(http.oidc_token)
+    http.http_method = tasks_v2.HttpMethod.POST
+    http.body = task.payload
     if task.name:
-        message.name = client.task_path(project, location, task.queue_name, task.name)
+        message.task.name = client.task_path(project, location, task.queue_name, task.name)
     if task.is_scheduled:
-        tasks_v2.Task.pb(message).schedule_time.FromDatetime(task.eta)
+        message.task.schedule_time.FromDatetime(task.eta)
     if task.retry_options is not None and task.retry_options != TaskRetryOptions():
-        message.retry_config = _retry_config(task.retry_options)  # even an empty one would hide the queue's
-    return tasks_v2.CreateTaskRequest(parent=client.queue_path(project, location, task.queue_name), task=message)
+        _set_retry_config(message.task.retry_config, task.retry_options)  # even an empty one would hide the queue's
+    return request
 
 
 def _request_headers(task: Task, path: str) -> dict[str, str]:
@@ -343,52 +338,44 @@ def _request_headers(task: Task, path: str) -> dict[str, str]:
     return headers
 
 
-def _oidc_token() -> "tasks_v2.OidcToken | None":
-    from google.cloud import tasks_v2
-
+def _set_oidc_token(token: Any) -> None:
     account = settings.service_account()
-    if account is None:
-        return None
-    return tasks_v2.OidcToken(service_account_email=account, audience=settings.oidc_audience() or "")
+    if account is not None:
+        token.service_account_email = account
+        token.audience = settings.oidc_audience() or ""
 
 
-def _routing(task: Task) -> "tasks_v2.AppEngineRouting | None":
-    """Return where a task runs: what its target says, else the service and version of this process.
+def _set_routing(routing: Any, task: Task) -> None:
+    """Say where a task runs: what its target says, else the service and version of this process.
 
     A target for this process's own service without a version means this version too, as with the bundled SDK.
     """
-    from google.cloud import tasks_v2
-
-    service, version = settings.service(), settings.version()
-    if not task.target:
-        if service is None and version is None:
-            return None
-        return tasks_v2.AppEngineRouting(service=service or "", version=version or "")
-    target_service, target_version, target_instance = split_target(task.target)
-    if not target_version and target_service == service:
-        target_version = version or ""
-    return tasks_v2.AppEngineRouting(service=target_service, version=target_version, instance=target_instance)
+    service, version, instance = settings.service(), settings.version(), ""
+    if task.target:
+        target_service, target_version, instance = split_target(task.target)
+        if not target_version and target_service == service:
+            target_version = version or ""
+        service, version = target_service, target_version
+    if task.target or service or version:
+        routing.SetInParent()
+        routing.service, routing.version, routing.instance = service or "", version or "", instance
 
 
-def _retry_config(options: TaskRetryOptions) -> "tasks_v2.RetryConfig":
-    from google.cloud import tasks_v2
-
-    config = tasks_v2.RetryConfig()
-    durations = tasks_v2.RetryConfig.pb(config)
+def _set_retry_config(config: Any, options: TaskRetryOptions) -> None:
+    config.SetInParent()
     if options.task_retry_limit is not None:
         config.max_attempts = options.task_retry_limit + 1
     if options.task_age_limit is not None:
-        _set_seconds(durations.max_retry_duration, options.task_age_limit)
+        _set_seconds(config.max_retry_duration, options.task_age_limit)
         if options.task_retry_limit is None:
             # Retries stop when attempts and duration are both used up; one attempt leaves the age alone to decide.
             config.max_attempts = 1
     if options.min_backoff_seconds is not None:
-        _set_seconds(durations.min_backoff, options.min_backoff_seconds)
+        _set_seconds(config.min_backoff, options.min_backoff_seconds)
     if options.max_backoff_seconds is not None:
-        _set_seconds(durations.max_backoff, options.max_backoff_seconds)
+        _set_seconds(config.max_backoff, options.max_backoff_seconds)
     if options.max_doublings is not None:
         config.max_doublings = options.max_doublings
-    return config
 
 
 def _set_seconds(duration: "Duration", seconds: float) -> None:
