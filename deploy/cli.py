@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from deploy import end_to_end_tests, versions
 from deploy import infrastructure as infra
-from deploy import versions
-from deploy.e2e import Trial, emulators
+from deploy.e2e import Trial, refuse_emulators
 from deploy.errors import CleanUpError, DeployError, UsageError
 from deploy.gcloud import Command, Gcloud, ask_json, watch
 from deploy.infrastructure import Infrastructure, InfrastructureError
@@ -149,8 +149,13 @@ def deploy_command(
         stage(app_dir, folder, known, extras)
     commands = [gcloud.deploy(folder / "app.yaml", name, promote)]
     commands += [gcloud.deploy_configuration(folder / extra) for extra in extras]
-    for command in commands:
-        _run_or_print(command, dry_run, report)
+    try:
+        for command in commands:
+            _run_or_print(command, dry_run, report)
+    except KeyboardInterrupt:
+        remove = shlex.join(gcloud.delete_version(name, service))
+        report.say(f"App Engine goes on with what it has begun. If you do not want the version: {remove}")
+        raise
     if not dry_run:
         url = ask_json(gcloud.describe_version(name, service))["versionUrl"]
         report.done(f"version {name} is at {url}" + ("" if promote else ", and gets no visitors (--promote)"))
@@ -170,8 +175,14 @@ def new_version(kind: str, app_dir: Path, known: Variables, infrastructure: Infr
     return versions.name(kind, now, commit, known.service, infrastructure.project)
 
 
-@cli.command("e2e")
+emulators_option = click.option(
+    "--emulators", is_flag=True, hidden=True, help="Find tasks and data in a local cloud, to test this command itself."
+)
+
+
+@cli.command("e2e", context_settings={"ignore_unknown_options": True})  # they are pytest's
 @app_options
+@emulators_option
 @click.option(
     "--deploy-timeout", default=DEPLOY_TIMEOUT, metavar="SECONDS", help="Until App Engine has built and started it."
 )
@@ -182,6 +193,7 @@ def e2e_command(
     project: str | None,
     location: str | None,
     variables: dict[str, Any],
+    emulators: bool,
     deploy_timeout: float,
     answer_timeout: float,
     pytest_arguments: tuple[str, ...],
@@ -195,13 +207,15 @@ def e2e_command(
     report = Report()
     service = variables["service"]
     infrastructure = find_infrastructure(project, location, service)
+    if not emulators:
+        refuse_emulators(infrastructure.project)
     known = in_project(variables, infrastructure)
     version = new_version("e2e", app_dir, known, infrastructure, None)
     report.headline("Checks")
-    for name in emulators():
-        report.problem(f"{name} is set: the tests look into that local cloud, not into project {project}")
     preflight = Preflight(Gcloud(infrastructure.project), infrastructure, service, report)
     preflight.check(client_libraries=True)
+    if pytest_arguments:
+        end_to_end_tests.check(pytest_arguments)
     kept = service == "default" and preflight.service_is_new()
     if kept:
         report.say(
@@ -218,9 +232,12 @@ def e2e_command(
 @click.option("--service", default="default", metavar="NAME", help="Its service.")
 @click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", metavar="ID", help="Its project.")
 @click.option("--location", metavar="REGION", help="Of the queues.", show_default=infra.DEFAULT_REGION)
-def clean_up_command(version: str, service: str, project: str | None, location: str | None) -> None:
+@emulators_option
+def clean_up_command(version: str, service: str, project: str | None, location: str | None, emulators: bool) -> None:
     """Remove a version of a test, its tasks and its data, where a test could not do it itself."""
     infrastructure = find_infrastructure(project, location, service)
+    if not emulators:
+        refuse_emulators(infrastructure.project)
     leftovers = Leftovers(Gcloud(infrastructure.project), infrastructure, service, version)
     if leftovers.remove(Report()):
         raise CleanUpError("Not everything could be removed: see above.")

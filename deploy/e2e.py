@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -10,7 +9,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.errors import CleanUpError, DeployError
+from deploy import end_to_end_tests
+from deploy.errors import CleanUpError, DeployError, UsageError
 from deploy.gcloud import Gcloud, GcloudError, ask, ask_json, wait_for_end, watch
 from deploy.infrastructure import Infrastructure
 from deploy.interruption import Interruption
@@ -18,8 +18,6 @@ from deploy.leftovers import Leftovers
 from deploy.report import Report
 from deploy.staging.assembly import stage
 from deploy.staging.variables import Variables
-
-ROOT = Path(__file__).parent.parent
 
 READY_PATH = "/counter/get"
 """What answers 200 when the app has started, and can reach Datastore."""
@@ -98,10 +96,12 @@ class Trial:
             raise
 
     def _test(self, url: str) -> None:
-        options = ["--base-url", url, "--project", self.infrastructure.project, "--app-version", self.version]
-        place = ["--location", self.infrastructure.region, "--queue", "default"]
-        pytest = [sys.executable, "-m", "pytest", "tests/e2e", *options, *place, *self.arguments]
-        process = subprocess.Popen(pytest, cwd=ROOT, stdin=subprocess.DEVNULL, text=True)  # noqa: S603 (our tests)
+        place = ["--project", self.infrastructure.project, "--location", self.infrastructure.region]
+        queue = ["--queue", "default", "--app-version", self.version]
+        command = end_to_end_tests.command(url, [*place, *queue, *self.arguments])
+        process = subprocess.Popen(  # noqa: S603 (our tests)
+            command, cwd=end_to_end_tests.ROOT, stdin=subprocess.DEVNULL, text=True
+        )
         try:
             code = process.wait()
         except BaseException:
@@ -151,6 +151,15 @@ def _answer(url: str) -> str:
         return str(error)
 
 
-def emulators() -> list[str]:
-    """Return the variables that send the tests to a local cloud, for those who have forgotten that they are set."""
-    return [name for name in ("CLOUD_TASKS_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST") if os.environ.get(name)]
+def refuse_emulators(project: str) -> None:
+    """Make sure that Google's client libraries look for tasks and data in the project.
+
+    Raises:
+        UsageError: a variable, perhaps forgotten, sends them to a local cloud. What is in the project would stay there.
+    """
+    set_here = [name for name in ("CLOUD_TASKS_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST") if os.environ.get(name)]
+    if set_here:
+        names = " ".join(set_here)
+        raise UsageError(
+            f"Tasks and data of {project} would be looked for in a local cloud, by {names}. Run first: unset {names}"
+        )

@@ -121,7 +121,7 @@ class Gcloud:
         return self._in_project("app", "versions", "describe", version, f"--service={service}", "--format=json")
 
     def delete_version(self, version: str, service: str) -> Command:
-        """Delete a version; one that is not there is no error."""
+        """Delete a version; one that is not there is no error, unless its service has no version at all."""
         return self._in_project("app", "versions", "delete", version, f"--service={service}", "--quiet")
 
     def pending_operations(self) -> Command:

@@ -1,6 +1,7 @@
 """What a version leaves in a project, and how it is removed: its tasks, the version itself, its data."""
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -51,9 +52,12 @@ class Leftovers:
         # Tasks first: once their version is gone, Cloud Tasks would bring them to the version that serves visitors.
         left = [*self._remove("its tasks", self._delete_tasks, report)]
         if self.kept:
-            report.say(f"Version {self.version} stays: it is the only one of the service {self.service}.")
+            report.say(
+                f"Version {self.version} stays, if it was made: it is the only one of the service {self.service}."
+            )
         else:
             left += self._remove(f"version {self.version}", self._delete_version, report)
+            left += self._remove("the tasks that it made meanwhile", self._delete_tasks, report)
         left += self._remove("its data", self._delete_counter, report)
         return left
 
@@ -82,12 +86,17 @@ class Leftovers:
         return f"Could not remove {what}. To do it by hand: {by_hand}\n{said.strip()}"
 
     def _delete_version(self) -> None:
+        ours = re.compile(rf"/services/{self.service}/versions/{self.version}(?![a-z0-9-])")
         for operation in ask_json(self.gcloud.pending_operations(), apart=True):
-            if f"/versions/{self.version}" in str(operation):
+            if ours.search(str(operation)):
                 # It fails if the deploy does, which is as well: then there is nothing to delete.
                 with suppress(GcloudError):
                     ask(self.gcloud.wait_for_operation(operation["id"]), DELETE_TIMEOUT, apart=True)
-        ask(self.gcloud.delete_version(self.version, self.service), DELETE_TIMEOUT, apart=True)
+        try:
+            ask(self.gcloud.delete_version(self.version, self.service), DELETE_TIMEOUT, apart=True)
+        except GcloudError as error:
+            if f"Service [{self.service}] not found" not in error.said:  # it has no version at all, so not ours either
+                raise
 
     def _delete_tasks(self) -> None:
         from google.api_core.exceptions import NotFound

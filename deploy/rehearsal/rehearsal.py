@@ -7,13 +7,13 @@ not pinned, an entrypoint that does not serve, an app that writes where it may n
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy import end_to_end_tests
 from deploy.interruption import SIGNALS
 from deploy.rehearsal import instance_settings, packages, runtime_python, upload
 from deploy.rehearsal.app_engine import Version
@@ -26,8 +26,7 @@ from deploy.staging import requirements
 from deploy.staging.assembly import stage
 from deploy.staging.variables import Variables
 
-ROOT = Path(__file__).parents[2]
-ENVIRONMENTS = ROOT / ".venv-rehearsal"
+ENVIRONMENTS = end_to_end_tests.ROOT / ".venv-rehearsal"
 """Where the virtual environments are kept from one rehearsal to the next, one for each app."""
 
 LOCATION = "us-central1"
@@ -124,11 +123,11 @@ class Rehearsal:
         Raises:
             RehearsalError: one of them failed, or none was run.
         """
-        command = [
-            *[sys.executable, "-m", "pytest", "tests/e2e", "--base-url", stage.url, "--tasks-host", stage.tasks_host],
-            *["--project", self.project, "--location", stage.location, "--app-version", VERSION, *self.arguments],
-        ]
-        async with running(command, cwd=ROOT, environment=os.environ, stop_with=signal.SIGINT) as tests:
+        queue = ["--tasks-host", stage.tasks_host, "--project", self.project, "--location", stage.location]
+        command = end_to_end_tests.command(stage.url, [*queue, "--app-version", VERSION, *self.arguments])
+        async with running(
+            command, cwd=end_to_end_tests.ROOT, environment=os.environ, stop_with=signal.SIGINT
+        ) as tests:
             code = await tests.wait()
         if code != 0:
             raise RehearsalError(f"The end-to-end tests failed: pytest ended with exit code {code}.")

@@ -32,7 +32,7 @@ def stage(app_dir: Path, into: Path, variables: Variables, extras: tuple[str, ..
         raise StagingError(f"{app_dir} has no {REQUIREMENTS}: is it the folder of an app?")
     if into.exists() and any(into.iterdir()):
         raise StagingError(f"{into} is not empty: name another folder, or remove this one")
-    into.mkdir(parents=True, exist_ok=True)
+    into.mkdir(mode=0o700, parents=True, exist_ok=True)  # values of environment variables are in its app.yaml
 
     ignored = Ignored.of(app_dir, otherwise=render(GCLOUDIGNORE, variables).splitlines())
     files = list(ignored.files(app_dir))

@@ -57,6 +57,45 @@ def test_a_dry_run_prints_the_commands_runs_none_and_leaves_the_folder(run, tmp_
     )
 
 
+def test_only_its_owner_reads_what_is_staged(run, tmp_path):
+    staged = tmp_path / "staged"
+    secret = ["--env", "DJANGO_SECRET_KEY=something"]
+
+    code, printed = run("stage", "--app-dir", str(SAMPLES / "wsgi"), "--into", str(staged), *secret)
+
+    assert code == 0, printed
+    assert staged.stat().st_mode & 0o077 == 0
+    assert "something" not in printed
+
+
+def test_arguments_that_pytest_does_not_take_are_told_before_anything_is_deployed(run):
+    code, printed = run("e2e", "--app-dir", str(SAMPLES / "wsgi"), "--project", "my-project", "--answr-timeout", "3")
+
+    assert code == 2
+    assert "--answr-timeout" in printed
+    assert not run.gcloud.calls("app deploy")
+
+
+def test_arguments_with_which_there_are_no_tests_are_told_before_anything_is_deployed(run):
+    code, printed = run("e2e", "--app-dir", str(SAMPLES / "wsgi"), "--project", "my-project", "-k", "no_such_test")
+
+    assert code == 2
+    assert "-k no_such_test" in printed
+    assert not run.gcloud.calls("app deploy")
+
+
+@pytest.mark.parametrize("command", [["e2e", "--app-dir", str(SAMPLES / "wsgi")], ["clean-up", "--version", "v1"]])
+@pytest.mark.parametrize("name", ["CLOUD_TASKS_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST"])
+def test_a_local_cloud_in_the_environment_is_refused(run, monkeypatch, command, name):
+    monkeypatch.setenv(name, "127.0.0.1:1")
+
+    code, printed = run(*command, "--project", "my-project")
+
+    assert code == 2
+    assert f"unset {name}" in printed
+    assert not run.gcloud.calls()
+
+
 def test_a_deploy_looks_whether_it_can_succeed_then_deploys_and_says_where(run, tmp_path):
     options = ["--project", "my-project", "--staged", str(tmp_path / "staged"), "--promote"]
 

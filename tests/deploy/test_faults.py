@@ -22,7 +22,7 @@ from deploy.staging.variables import Variables
 from tests.deploy.stand_in import StandIn
 
 ROOT = Path(__file__).parent.parent.parent
-ONE_QUICK_TEST = ["--", "-k", "warming_up"]
+ONE_QUICK_TEST = ["-k", "warming_up"]
 TIMEOUT = 120
 """Seconds that one run may take."""
 
@@ -144,6 +144,10 @@ class Run:
         )
         self.said = ""
 
+    @property
+    def group(self) -> int:
+        return self._process.pid
+
     def press_ctrl_c(self) -> None:
         os.killpg(self._process.pid, signal.SIGINT)
 
@@ -161,6 +165,12 @@ class Run:
             self._process.communicate()
 
 
+def children(run: Run, name: str) -> list[str]:
+    """Return the processes of a run that have this name."""
+    listed = subprocess.check_output(["/bin/ps", "-o", "comm=", "-g", str(run.group)], text=True)
+    return [line for line in listed.split() if line == name]
+
+
 @dataclass
 class World:
     """Everything that a run meets."""
@@ -171,7 +181,7 @@ class World:
     runs: list[Run] = field(default_factory=list)
 
     def start(self, *arguments: str, command: Sequence[str] = E2E) -> Run:
-        self.runs.append(Run([*command, "--project", self.data.project, *arguments], self.gcloud))
+        self.runs.append(Run([*command, "--project", self.data.project, "--emulators", *arguments], self.gcloud))
         return self.runs[-1]
 
     def run(self, *arguments: str) -> tuple[int, str]:
@@ -316,13 +326,28 @@ def test_a_deploy_that_fails_is_cleaned_up(world):
     assert world.is_clean()
 
 
+def test_when_a_new_service_gets_no_version_nothing_is_said_to_be_left(world):
+    world.gcloud.fails("app deploy", "INVALID_ARGUMENT: the build has failed")
+    world.gcloud.fails("app versions delete", "(gcloud.app.versions.delete) Service [default] not found.")
+
+    code, said = world.run()
+
+    assert code == 1
+    assert "Could not remove" not in said
+    assert world.is_clean()
+
+
+def operation(name: str, target: str) -> dict[str, object]:
+    """Return what `gcloud app operations list` has of one that App Engine is at."""
+    return {"id": name, "op_resource": {"metadata": {"target": target}, "name": f"apps/p/operations/{name}"}}
+
+
 def test_a_deploy_that_does_not_end_is_given_up_and_cleaned_up_once_app_engine_is_done_with_it(world):
     world.gcloud.hangs("app deploy")
     run = world.start("--deploy-timeout", "5")
     world.gcloud.is_called("app deploy")
     target = f"apps/p/services/default/versions/{world.gcloud.version()}"
-    others = {"id": "op-of-others", "metadata": {"target": "apps/p/services/default/versions/of-others"}}
-    world.gcloud.answers("app operations list", [others, {"id": "op-1", "metadata": {"target": target}}])
+    world.gcloud.answers("app operations list", [operation("op-of-others", f"{target}-2"), operation("op-1", target)])
 
     assert run.ends() == 1
     assert "not ended within 5 s" in run.said
@@ -431,7 +456,25 @@ def test_two_runs_at_once_do_not_disturb_each_other(world):
     assert world.data.versions() == ({"of-others"}, ["of-others", "of-others"])
 
 
-QUESTIONS = ["auth print-access-token", "projects describe", "services list --format", "app describe"]
+def test_tasks_that_are_made_while_the_version_is_deleted_go_too(world):
+    world.gcloud.answers("app versions delete", hangs=True)
+    run = world.start()
+    world.gcloud.is_called("app versions delete")
+
+    world.data.make(world.gcloud.version())
+    world.gcloud.release()
+
+    assert run.ends() == 0, run.said
+    assert world.is_clean()
+
+
+QUESTIONS = [
+    "auth print-access-token",
+    "projects describe",
+    "services list --format",
+    "app describe",
+    "app services list",
+]
 
 
 @pytest.mark.parametrize("words", QUESTIONS)
@@ -452,7 +495,7 @@ def test_ctrl_c_while_it_is_deployed_waits_for_app_engine_and_cleans_up(world):
     run = world.start()
     world.gcloud.is_called("app deploy")
     target = f"apps/p/services/default/versions/{world.gcloud.version()}"
-    world.gcloud.answers("app operations list", [{"id": "op-1", "metadata": {"target": target}}])
+    world.gcloud.answers("app operations list", [operation("op-1", target)])
 
     run.press_ctrl_c()
 
@@ -478,6 +521,35 @@ def test_nox_lets_the_clean_up_after_ctrl_c_take_its_time(world):
 
     assert run.ends() == 130, run.said
     assert world.is_clean()
+
+
+@pytest.mark.parametrize("words", ["app versions describe", "app logs read"])
+def test_ctrl_c_while_something_is_asked_of_the_version_cleans_up(world, words):
+    world.version.status["/_ah/warmup"] = 500
+    world.gcloud.hangs(words)
+    run = world.start()
+    world.gcloud.is_called(words)
+
+    run.press_ctrl_c()
+
+    assert run.ends() == 130
+    assert world.is_clean()
+
+
+def test_ctrl_c_while_it_is_staged_ends_it_with_nothing_deployed(world):
+    world.gcloud.answers("app services list", "default\n")
+    run = world.start()
+    world.gcloud.is_called("app services list")  # the last question before it is staged, which takes seconds
+
+    deadline = time.monotonic() + TIMEOUT
+    while not children(run, "uv"):
+        assert time.monotonic() < deadline, "it has not begun to build the wheel"
+        time.sleep(0.01)
+    run.press_ctrl_c()
+
+    assert run.ends() == 130
+    assert "Interrupted" in run.said
+    assert not world.gcloud.calls("app deploy")
 
 
 def test_ctrl_c_while_its_answer_is_waited_for_cleans_up(world):
