@@ -10,6 +10,39 @@ import click
 from gae_deferred import datastore, dead_letters, sweeper
 from gae_deferred.errors import Error
 
+WHERE = (
+    "For a project: set GOOGLE_CLOUD_PROJECT, and log in with `gcloud auth application-default login`. "
+    "For a local cloud that runs: set DATASTORE_EMULATOR_HOST to what it shows beside Datastore, such as 127.0.0.1:8081"
+)
+
+
+@contextlib.contextmanager
+def _as_message() -> Iterator[None]:
+    """Tell of an error in a line, without a traceback."""
+    try:
+        yield
+    except (Error, KeyError) as error:
+        raise click.ClickException(str(error.args[0] if error.args else error)) from error
+
+
+@contextlib.contextmanager
+def _in_datastore() -> Iterator[None]:
+    """Run a command in an NDB context; tell in a line if there are no credentials, or nobody answers."""
+    from google.api_core.exceptions import GoogleAPICallError, RetryError
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        context = datastore.context()
+    except (GoogleAuthError, OSError) as error:  # OSError is what NDB raises without a project
+        raise click.ClickException(f"{error}\n{WHERE}") from error
+    try:
+        with context:
+            yield
+    except RetryError as error:
+        raise click.ClickException(f"Datastore did not answer: {error.cause}\n{WHERE}") from error
+    except (GoogleAPICallError, GoogleAuthError) as error:
+        raise click.ClickException(f"Google Cloud did not do it: {error}\n{WHERE}") from error
+
 
 @click.command()
 @click.option(
@@ -19,12 +52,13 @@ from gae_deferred.errors import Error
     show_default=True,
     help="Seconds since a transaction during which its tasks are left to the process that ran it.",
 )
+@_in_datastore()
 def sweep(grace: float) -> None:
     """Send the tasks of committed transactions that are still waiting.
 
     A deployed app is swept by its cron (/_ah/deferred/sweep); by hand this does the same, until nothing is left.
     """
-    with _as_message(), datastore.context():
+    with _as_message():
         while True:
             report = sweeper.sweep(grace=grace)
             click.echo(str(report))
@@ -33,18 +67,18 @@ def sweep(grace: float) -> None:
 
 
 @click.group("dead-letters")
-@click.pass_context
-def dead_letters_group(context: click.Context) -> None:
+def dead_letters_group() -> None:
     """Look after tasks that failed for good: list, show, send again, delete.
 
-    They are those of $GOOGLE_CLOUD_PROJECT, or of the local cloud that the exports of 'emulators' name.
+    They are those of $GOOGLE_CLOUD_PROJECT, or of the local cloud that $DATASTORE_EMULATOR_HOST names, such as
+    127.0.0.1:8081.
     """
-    context.with_resource(datastore.context())
 
 
 @dead_letters_group.command("list")
 @click.option("--queue", metavar="NAME", help="Only tasks of this queue.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many, the newest first.")
+@_in_datastore()
 def list_letters(queue: str | None, limit: int) -> None:
     """List dead letters, one a line: id, time (UTC), reason, queue, callable, error."""
     for letter in itertools.islice(dead_letters.query(queue), limit):
@@ -58,6 +92,7 @@ def list_letters(queue: str | None, limit: int) -> None:
 @dead_letters_group.command()
 @click.argument("letter_id", metavar="ID", type=int)
 @click.option("--payload", "payload_file", type=click.File("wb"), metavar="FILE", help="Write the payload there.")
+@_in_datastore()
 def show(letter_id: int, payload_file: IO[bytes] | None) -> None:
     """Show all that is known of a dead letter. Nothing of it is run."""
     with _as_message():
@@ -86,6 +121,7 @@ def show(letter_id: int, payload_file: IO[bytes] | None) -> None:
 
 @dead_letters_group.command()
 @click.argument("letter_ids", metavar="ID...", type=int, nargs=-1, required=True)
+@_in_datastore()
 def resend(letter_ids: tuple[int, ...]) -> None:
     """Enqueue tasks again, now, and delete their dead letters."""
     for letter_id in letter_ids:
@@ -96,18 +132,10 @@ def resend(letter_ids: tuple[int, ...]) -> None:
 
 @dead_letters_group.command()
 @click.argument("letter_ids", metavar="ID...", type=int, nargs=-1, required=True)
+@_in_datastore()
 def delete(letter_ids: tuple[int, ...]) -> None:
     """Delete dead letters, with their payloads."""
     for letter_id in letter_ids:
         with _as_message():
             dead_letters.delete(letter_id)
         click.echo(f"{letter_id} is deleted")
-
-
-@contextlib.contextmanager
-def _as_message() -> Iterator[None]:
-    """Tell of an error in a line, without a traceback."""
-    try:
-        yield
-    except (Error, KeyError) as error:
-        raise click.ClickException(str(error.args[0] if error.args else error)) from error
