@@ -1,6 +1,6 @@
 """Every job of this project, for people and for CI alike. `nox -l` is the menu.
 
-Without nox: `python3 run.py` shows the same menu, `python3 run.py dev-flask` runs a job.
+Without nox: `python3 run.py` shows the same menu, `python3 run.py dev-flask` runs a job, and needs no `--`.
 """
 
 import functools
@@ -14,7 +14,8 @@ import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["tests"]
-nox.options.default_venv_backend = "uv|virtualenv"  # uv where it is installed, for its speed
+# Uv where it is installed, for its speed. Asked for where it is not, nox would say so at each start.
+nox.options.default_venv_backend = "uv|virtualenv" if shutil.which("uv") else "virtualenv"
 nox.options.reuse_venv = "yes"
 # tests-versions runs on the Pythons that a machine has, in CI as well: it fetches none and names those that it misses.
 nox.options.download_python = "never"
