@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from deploy import end_to_end_tests, versions
+from deploy import client_libraries, end_to_end_tests, versions
 from deploy import infrastructure as infra
-from deploy.e2e import Trial, refuse_emulators
+from deploy.e2e import Trial
 from deploy.errors import CleanUpError, DeployError, UsageError
 from deploy.gcloud import Command, Gcloud, ask_json, watch
-from deploy.infrastructure import Infrastructure, InfrastructureError
+from deploy.infrastructure import Infrastructure
 from deploy.leftovers import Leftovers
 from deploy.options import app_options
 from deploy.preflight import Preflight
@@ -34,9 +34,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (DeployError, InfrastructureError) as error:
+    except DeployError as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(getattr(error, "exit_code", 2))
+        sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
         sys.exit(130)
@@ -208,7 +208,7 @@ def e2e_command(
     service = variables["service"]
     infrastructure = find_infrastructure(project, location, service)
     if not emulators:
-        refuse_emulators(infrastructure.project)
+        client_libraries.point_at(infrastructure.project)
     known = in_project(variables, infrastructure)
     version = new_version("e2e", app_dir, known, infrastructure, None)
     report.headline("Checks")
@@ -237,7 +237,7 @@ def clean_up_command(version: str, service: str, project: str | None, location: 
     """Remove a version of a test, its tasks and its data, where a test could not do it itself."""
     infrastructure = find_infrastructure(project, location, service)
     if not emulators:
-        refuse_emulators(infrastructure.project)
+        client_libraries.point_at(infrastructure.project)
     leftovers = Leftovers(Gcloud(infrastructure.project), infrastructure, service, version)
     if leftovers.remove(Report()):
         raise CleanUpError("Not everything could be removed: see above.")

@@ -1,6 +1,5 @@
 """A version that is deployed to be tested, and removed again whatever happens."""
 
-import os
 import subprocess
 import tempfile
 import time
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy import end_to_end_tests
-from deploy.errors import CleanUpError, DeployError, UsageError
+from deploy.errors import CleanUpError, DeployError
 from deploy.gcloud import Gcloud, GcloudError, ask, ask_json, wait_for_end, watch
 from deploy.infrastructure import Infrastructure
 from deploy.interruption import Interruption
@@ -149,17 +148,3 @@ def _answer(url: str) -> str:
         return f"status {error.code}"
     except OSError as error:
         return str(error)
-
-
-def refuse_emulators(project: str) -> None:
-    """Make sure that Google's client libraries look for tasks and data in the project.
-
-    Raises:
-        UsageError: a variable, perhaps forgotten, sends them to a local cloud. What is in the project would stay there.
-    """
-    set_here = [name for name in ("CLOUD_TASKS_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST") if os.environ.get(name)]
-    if set_here:
-        names = " ".join(set_here)
-        raise UsageError(
-            f"Tasks and data of {project} would be looked for in a local cloud, by {names}. Run first: unset {names}"
-        )

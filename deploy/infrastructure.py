@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deploy.errors import UsageError
+
 INFRA = Path(__file__).parent.parent / "infra"
 """Terraform's root module."""
 
@@ -30,7 +32,7 @@ _TIMEOUT = 60.0
 """Seconds for Terraform to read its state, which may be in a bucket."""
 
 
-class InfrastructureError(Exception):
+class InfrastructureError(UsageError):
     """What Terraform has made cannot be read. The message says why, and what to do."""
 
 
@@ -121,7 +123,10 @@ def _run(terraform: str, infra: Path, workspace: str, *arguments: str) -> str:
     except subprocess.TimeoutExpired as error:
         raise InfrastructureError(f"Terraform did not read its state within {_TIMEOUT:.0f} s") from error
     if done.returncode != 0:
-        raise InfrastructureError(f"Terraform cannot read its state in {infra}:\n{done.stderr.strip()}")
+        raise InfrastructureError(
+            f"Terraform cannot read its state in {infra}. If that is in a bucket, name it once: "
+            f"nox -s infra-plan -- --project PROJECT --state-bucket BUCKET\n{done.stderr.strip()}"
+        )
     return done.stdout
 
 

@@ -58,11 +58,19 @@ class Preflight:
             raise UsageError(f"Project {self.gcloud.project} is not ready. `{apply}` makes what is missing:\n{lines}")
 
     def service_is_new(self) -> bool:
-        """Tell whether nothing has been deployed to the service yet."""
-        return self.service not in ask(self.gcloud.services()).split()
+        """Tell whether nothing has been deployed to the service yet.
+
+        Raises:
+            UsageError: gcloud does not say.
+        """
+        mend = "App Engine's services cannot be listed: your account needs the role App Engine Viewer."
+        return self.service not in self._must(self.gcloud.services(), mend).split()
 
     def _tool(self) -> None:
-        version = ask_json(self.gcloud.tool_version()).get("Google Cloud SDK", "of unknown version")
+        try:
+            version = ask_json(self.gcloud.tool_version()).get("Google Cloud SDK", "of unknown version")
+        except GcloudError as error:
+            raise UsageError(f"gcloud does not work. {error}") from error
         self.report.done(f"gcloud {version}")
 
     def _login(self, client_libraries: bool) -> None:

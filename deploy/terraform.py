@@ -264,9 +264,8 @@ def _variables(terraform: Terraform, region: str | None, var_file: str | None) -
     there: str | None = terraform.outputs().get("region")
     if there is not None and region not in (None, there):
         raise UsageProblem(f"{terraform.project} is in {there}, and no App Engine app can move to {region}.")
-    if var_file is None:
-        region = region or there
     return [
+        *([f"-var=region={there}"] if there else []),  # not the default, where the file does not say
         *([f"-var-file={var_file}"] if var_file else []),
         f"-var=project={terraform.project}",
         *([f"-var=region={region}"] if region else []),

@@ -9,7 +9,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from deploy.errors import StagingError
-from deploy.staging.wheel import run_uv
+from deploy.staging.uv_command import run_uv
 
 LIBRARY = "gae-deferred"
 """The distribution that comes as a wheel."""

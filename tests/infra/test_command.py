@@ -116,7 +116,16 @@ def test_a_file_that_is_not_there_is_named(stand_in: StandIn) -> None:
 def test_the_region_stays_where_it_was(stand_in: StandIn) -> None:
     stand_in.order(outputs=APPLIED)
     assert run("plan", "--project", "my-project").exit_code == 0
-    assert stand_in.commands()[-1][-1] == "-var=region=europe-west1"
+    assert stand_in.commands()[-1][2:] == ["-var=region=europe-west1", "-var=project=my-project"]
+
+
+def test_the_region_stays_where_it_was_if_the_file_names_none(stand_in: StandIn) -> None:
+    """The variable's default would have everything made again in another place."""
+    stand_in.order(outputs=APPLIED)
+    file = terraform.INFRA / "my-project.tfvars"
+    file.touch()
+    assert run("plan", "--project", "my-project").exit_code == 0
+    assert stand_in.commands()[-1][2:4] == ["-var=region=europe-west1", f"-var-file={file}"]
 
 
 def test_another_region_is_refused(stand_in: StandIn) -> None:
