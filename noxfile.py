@@ -5,6 +5,7 @@ Without nox: `python3 run.py` shows the same menu, `python3 run.py dev-flask` ru
 
 import functools
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -14,8 +15,9 @@ import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["tests"]
-# Uv where it is installed, for its speed. Asked for where it is not, nox would say so at each start.
-nox.options.default_venv_backend = "uv|virtualenv" if shutil.which("uv") else "virtualenv"
+nox.options.default_venv_backend = "uv|virtualenv"  # uv where it is installed, for its speed
+# That it is not there is no news to those who need nothing but Python, and looks like an error.
+logging.getLogger("nox").addFilter(lambda record: record.msg != "uv binary not found.")
 nox.options.reuse_venv = "yes"
 # tests-versions runs on the Pythons that a machine has, in CI as well: it fetches none and names those that it misses.
 nox.options.download_python = "never"
