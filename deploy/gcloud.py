@@ -95,9 +95,11 @@ class Gcloud:
         """Let the tasks of a queue run; for a person to run."""
         return self._in_project("tasks", "queues", "resume", queue, f"--location={location}")
 
-    def secret_version_states(self, secret: str) -> Command:
-        """Ask for the state of each version of a secret (its short name), one a line."""
-        return self._in_project("secrets", "versions", "list", secret, "--format=value(state)")
+    def secret_state(self, secret: str) -> Command:
+        """Ask for the state of the latest version of a secret (its short name), which is what the app reads."""
+        return self._in_project(
+            "secrets", "versions", "describe", "latest", f"--secret={secret}", "--format=value(state)"
+        )
 
     def describe_service_account(self, email: str) -> Command:
         """Ask for a service account."""

@@ -155,14 +155,14 @@ class Preflight:
     def _secret(self) -> Iterator[str]:
         name = self.infrastructure.signing_keys_secret.rpartition("/")[2]
         try:
-            states = ask(self.gcloud.secret_version_states(name)).lower().split()
+            state = ask(self.gcloud.secret_state(name)).strip().lower()
         except GcloudError as error:
             yield f"there is no secret {name} with the signing keys. gcloud says: {error.said.strip()}"
             return
-        if "enabled" in states:
+        if state == "enabled":
             self.report.done(f"secret {name}")
         else:
-            yield f"the secret {name} has no version that is enabled, so there is no key to sign with"
+            yield f"the latest version of the secret {name} is {state}, and the app reads no other: enable it"
 
     def _service_account(self) -> Iterator[str]:
         email = self.infrastructure.service_accounts.get(self.service)

@@ -128,7 +128,7 @@ class StandIn:
         self.answers("app describe", {"locationId": "us-central", "servingStatus": "SERVING"})
         self.answers("firestore databases describe", {"type": "DATASTORE_MODE"})
         self.answers("tasks queues describe", {"state": "RUNNING"})
-        self.answers("secrets versions list", "DISABLED\nENABLED\n")
+        self.answers("secrets versions describe", "enabled\n")
         self.answers("iam service-accounts describe", {})
         self.answers("app services list", "default\n")
         self.answers("app deploy")

@@ -232,7 +232,7 @@ BEFORE = [
     ("app describe", "does not contain an App Engine application", "infra-apply"),
     ("firestore databases describe", "NOT_FOUND: database", "infra-apply"),
     ("tasks queues describe", "NOT_FOUND: queue", "infra-apply"),
-    ("secrets versions list", "NOT_FOUND: secret", "infra-apply"),
+    ("secrets versions describe", "NOT_FOUND: secret", "infra-apply"),
     ("iam service-accounts describe", "NOT_FOUND: account", "infra-apply"),
     ("app services list", "PERMISSION_DENIED", "App Engine Viewer"),
     ("version --format", "ImportError", "gcloud does not work"),
@@ -268,7 +268,7 @@ STATES = [
     ("app describe", {"locationId": "us-central", "servingStatus": "USER_DISABLED"}, "is USER_DISABLED"),
     ("firestore databases describe", {"type": "FIRESTORE_NATIVE"}, "must be in DATASTORE_MODE"),
     ("tasks queues describe", {"state": "PAUSED"}, "gcloud tasks queues resume default"),
-    ("secrets versions list", "DISABLED\n", "no version that is enabled"),
+    ("secrets versions describe", "disabled\n", "the app reads no other"),
 ]
 
 

@@ -27,6 +27,6 @@ resource "google_secret_manager_secret_version" "this" {
 
   lifecycle {
     create_before_destroy = true
-    ignore_changes        = [enabled] # a rotated version may be disabled
+    ignore_changes        = [enabled] # a rotated version may be disabled; destroyed, it would be made again
   }
 }
