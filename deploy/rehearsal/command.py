@@ -11,6 +11,7 @@ from typing import Any
 import click
 import yaml
 
+from deploy import end_to_end_tests
 from deploy.errors import DeployError
 from deploy.interruption import Interruption
 from deploy.options import app_options
@@ -49,6 +50,8 @@ def rehearse(
     from deploy.rehearsal.rehearsal import Rehearsal  # and the local cloud, which takes a second to load
 
     report = Report()
+    if pytest_arguments:
+        end_to_end_tests.check(pytest_arguments)
     known = Variables(**variables, location=location, service_account=_own_service_account(app_dir))
     with (
         Interruption(lambda: report.say("stopping, which takes a moment")) as interruption,

@@ -91,6 +91,13 @@ def test_what_is_not_its_own_goes_to_pytest(app_dir, scratch, monkeypatch):
     assert seen == [("-k", "forged")]
 
 
+def test_what_pytest_does_not_take_is_told_at_once(app_dir, scratch):
+    result = rehearsed(app_dir, "--kep")
+
+    assert "unrecognized arguments: --kep" in str(result.exception)
+    assert not list(scratch.iterdir())
+
+
 @pytest.mark.parametrize("status", [200, 500])
 async def test_the_end_to_end_tests_ask_the_app_and_what_they_find_is_told(app_dir, tmp_path, status):
     async def answer(request: web.Request) -> web.Response:
