@@ -9,6 +9,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a CI run that is cancelled, a terminal that is closed."""
 
 
+def signals_to_heed() -> tuple[signal.Signals, ...]:
+    """Return the signals that stop the work: all, but for a closed terminal where ``nohup`` has that ignored."""
+    without_terminal = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return tuple(number for number in SIGNALS if not (without_terminal and number == signal.SIGHUP))
+
+
 class Interruption:
     """While it is entered, the first signal raises KeyboardInterrupt, and all others only have something said.
 
@@ -22,7 +28,7 @@ class Interruption:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interruption":
-        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self._before = {number: signal.signal(number, self._handle) for number in signals_to_heed()}
         return self
 
     def __exit__(

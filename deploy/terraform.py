@@ -72,11 +72,17 @@ class Terraform:
         try:
             self._run("init", f"-backend-config=bucket={state_bucket}", "-migrate-state")
         except SystemExit:
-            if is_new:
-                backend.unlink()  # the state is where it was
+            if is_new and not self._state_is_in_bucket():
+                backend.unlink()
             raise
         if is_new:
             click.echo(f"The state is kept in gs://{state_bucket} from now on: {backend} says so.")
+
+    def _state_is_in_bucket(self) -> bool:
+        """Tell what Terraform has noted. The state moves before the providers are fetched, which may fail."""
+        note = self.infra / ".terraform" / "terraform.tfstate"
+        backend = json.loads(note.read_text()).get("backend") if note.exists() else None
+        return backend is not None and backend["type"] == "gcs"
 
     def change(self, command: str, *arguments: str) -> None:
         """Run a command that works on the project's state.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy import end_to_end_tests
-from deploy.interruption import SIGNALS
+from deploy.interruption import SIGNALS, signals_to_heed
 from deploy.rehearsal import instance_settings, packages, runtime_python, upload
 from deploy.rehearsal.app_engine import Version
 from deploy.rehearsal.instance import Place
@@ -157,7 +157,7 @@ async def _cancelled_by_signals(work: Coroutine[Any, Any, None]) -> None:
             stopped = True
             task.cancel()
 
-    for number in SIGNALS:
+    for number in signals_to_heed():
         asyncio.get_running_loop().add_signal_handler(number, stop)
     await asyncio.wait([task])
     if stopped:

@@ -34,7 +34,7 @@ def choose(app_dir: Path, variables: Variables) -> str:
         settings = yaml.safe_load(own)
     except yaml.YAMLError as error:
         raise StagingError(f"{path} is not YAML: {error}") from error
-    if not isinstance(settings, dict) or "entrypoint" not in settings:
+    if not isinstance(settings, dict) or not settings.get("entrypoint"):
         raise StagingError(f"{path} has no entrypoint: say there which command serves the app")
     missing = _differences(settings, yaml.safe_load(rendered))
     if missing:

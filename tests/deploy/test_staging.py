@@ -274,7 +274,12 @@ class TestOwnAppYaml:
         assert own_app_yaml.choose(own.parent, Variables(service="api", environment={"A": "1"})) == own.read_text()
 
     @pytest.mark.parametrize(
-        ("text", "problem"), [("a: [", "is not YAML"), ("runtime: python313\n", "has no entrypoint")]
+        ("text", "problem"),
+        [
+            ("a: [", "is not YAML"),
+            ("runtime: python313\n", "has no entrypoint"),
+            ("entrypoint: ''", "has no entrypoint"),
+        ],
     )
     def test_what_cannot_be_deployed_is_turned_away(self, own, text, problem):
         own.write_text(text)

@@ -177,6 +177,16 @@ def test_a_bucket_that_cannot_be_used_changes_nothing(stand_in: StandIn) -> None
     assert not (terraform.INFRA / "backend.tf").exists()
 
 
+def test_a_bucket_that_has_the_state_already_stays_written_down(stand_in: StandIn) -> None:
+    """Terraform moves the state first, and may fail to get the providers then."""
+    note = terraform.INFRA / ".terraform" / "terraform.tfstate"
+    note.parent.mkdir()
+    note.write_text(json.dumps({"version": 3, "backend": {"type": "gcs", "config": {"bucket": "my-state"}}}))
+    stand_in.order(fails="init")
+    assert run("plan", "--project", "my-project", "--state-bucket", "my-state").exit_code == 7
+    assert (terraform.INFRA / "backend.tf").exists()
+
+
 def test_a_bucket_that_nobody_named_is_asked_for(stand_in: StandIn) -> None:
     shutil.copy(terraform.INFRA / "backend.tf.example", terraform.INFRA / "backend.tf")
     result = run("plan", "--project", "my-project")
