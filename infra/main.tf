@@ -42,6 +42,16 @@ module "app_engine" {
   depends_on = [module.project_services, module.datastore]
 }
 
+module "build_account" {
+  source = "./modules/build_account"
+
+  project     = var.project
+  code_bucket = module.app_engine.code_bucket
+
+  # The account is made with the app.
+  depends_on = [module.app_engine]
+}
+
 module "queues" {
   source = "./modules/queues"
 
@@ -126,6 +136,7 @@ locals {
     "logging.googleapis.com",
     "monitoring.googleapis.com",
     "secretmanager.googleapis.com",
+    "storage.googleapis.com", # where a deploy uploads the app
   ]
 
   # The kinds of the library whose entities have a property `expires`. Dead letters have none: a person deletes those.

@@ -63,3 +63,23 @@ run "an_account_whose_tasks_carry_its_token_acts_as_itself" {
     error_message = "Cloud Tasks would refuse its tasks."
   }
 }
+
+run "the_account_of_builds_gets_what_a_new_project_does_not_give_it" {
+  module {
+    source = "./modules/build_account"
+  }
+
+  variables {
+    code_bucket = "staging.my-project.appspot.com"
+  }
+
+  assert {
+    condition     = google_storage_bucket_iam_member.source.bucket == "staging.my-project.appspot.com" && google_storage_bucket_iam_member.source.member == "serviceAccount:my-project@appspot.gserviceaccount.com"
+    error_message = "The build reads what was uploaded."
+  }
+
+  assert {
+    condition     = toset(keys(google_project_iam_member.this)) == toset(["roles/artifactregistry.createOnPushWriter", "roles/logging.logWriter"])
+    error_message = "On the project it has ${jsonencode(keys(google_project_iam_member.this))}."
+  }
+}
