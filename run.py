@@ -23,6 +23,8 @@ STAMP = ENVIRONMENT / "made-from"
 def main(arguments):
     if sys.version_info < (3, 10):
         sys.exit(f"This project needs Python 3.10 or newer, and this is Python {sys.version.split()[0]}.")
+    if os.name == "nt":
+        sys.exit("This project runs on Linux. On Windows, use WSL: https://learn.microsoft.com/windows/wsl/install")
     if not is_complete():
         make_environment()
     nox = [str(PYTHON), "-m", "nox", "--noxfile", str(ROOT / "noxfile.py")]
