@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from deploy import end_to_end_tests
 from deploy.errors import DeployError
 from deploy.interruption import Interruption
 from deploy.options import app_options
 from deploy.report import Report
-from deploy.staging.own_app_yaml import NAME as APP_YAML
+from deploy.staging import own_app_yaml
 from deploy.staging.variables import Variables
 
 PROJECT = "rehearsal"
@@ -52,7 +51,8 @@ def rehearse(
     report = Report()
     if pytest_arguments:
         end_to_end_tests.check(pytest_arguments)
-    known = Variables(**variables, location=location, service_account=_own_service_account(app_dir))
+    account = own_app_yaml.read(app_dir).get("service_account")  # here nobody acts as it
+    known = Variables(**variables, location=location, service_account=account)
     with (
         Interruption(lambda: report.say("stopping, which takes a moment")) as interruption,
         scratch_folder(keep, report) as scratch,
@@ -79,13 +79,6 @@ def scratch_folder(keep: bool, report: Report) -> Iterator[Path]:
             report.say(f"kept {folder}")
         else:
             shutil.rmtree(folder)
-
-
-def _own_service_account(app_dir: Path) -> str | None:
-    """Return the account that the author's own app.yaml names. Here nobody acts as it."""
-    path = app_dir / APP_YAML
-    content: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return content.get("service_account") if isinstance(content, dict) else None
 
 
 def _show(log: Path, report: Report) -> None:

@@ -3,12 +3,10 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from deploy.errors import StagingError
 from deploy.staging.own_app_yaml import NAME
+from deploy.staging.own_app_yaml import read as read_app_yaml
 from deploy.staging.variables import MEMORY, RUNTIMES
 
 
@@ -42,7 +40,9 @@ def read(folder: Path) -> InstanceSettings:
         StagingError: it is missing, is not YAML, or lacks what an instance needs. The message says what.
     """
     path = folder / NAME
-    content = _load(path)
+    content = read_app_yaml(folder)
+    if not content:
+        raise StagingError(f"There is no {path}: App Engine cannot know how to run the app.")
     instance_class = content.get("instance_class", "F1")
     _check(path, "runtime", content.get("runtime"), RUNTIMES)
     _check(path, "instance_class", instance_class, MEMORY)
@@ -57,18 +57,6 @@ def read(folder: Path) -> InstanceSettings:
         scaling=next((kind for kind in ("basic", "manual") if f"{kind}_scaling" in content), "automatic"),
         memory=MEMORY[instance_class],
     )
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise StagingError(f"There is no {path}: App Engine cannot know how to run the app.") from error
-    except yaml.YAMLError as error:
-        raise StagingError(f"{path} is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise StagingError(f"{path} does not consist of names and values.")
-    return content
 
 
 def _check(path: Path, name: str, value: object, allowed: Collection[str]) -> None:

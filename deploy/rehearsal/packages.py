@@ -10,8 +10,8 @@ from pathlib import Path
 from deploy.errors import DeployError
 from deploy.rehearsal.process import running
 from deploy.rehearsal.runtime_python import Python
+from deploy.staging.requirements import NAME
 
-NAME = "requirements.txt"
 _STAMP = "made-from"
 _LAST_LINES = 20
 """Lines of pip's output that tell why it failed."""

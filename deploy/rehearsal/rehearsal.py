@@ -100,8 +100,8 @@ class Rehearsal:
         python = runtime_python.this_python()
         with report.step(f"pinned the requirements again, for Python {python.version}: there is no {runtime} here"):
             wheel = next(self.staged.glob("*.whl"))
-            pinned = requirements.pin(self.app_dir / packages.NAME, wheel, python.runtime)
-            (self.staged / packages.NAME).write_text(pinned, encoding="utf-8")
+            pinned = requirements.pin(self.app_dir / requirements.NAME, wheel, python.runtime)
+            (self.staged / requirements.NAME).write_text(pinned, encoding="utf-8")
         return python
 
     async def _perform(self, python: Python, version: Version, location: str, report: Report) -> None:

@@ -1,6 +1,5 @@
 """What `gcloud app deploy` uploads of a folder, copied as App Engine would find it."""
 
-import shutil
 from pathlib import Path
 
 from deploy.staging.ignored import NAME, Ignored
@@ -20,12 +19,9 @@ def upload(folder: Path, target: Path) -> list[str]:
         The names of the files, relative to the folder.
 
     Raises:
-        StagingError: .gcloudignore includes a file that is not there, or one of another folder.
+        StagingError: .gcloudignore includes a file that is not there, or one of another folder; or a link cannot be
+            followed.
     """
-    names = list(Ignored.of(folder, otherwise=_DEFAULT).files(folder))
+    ignored = Ignored.of(folder, otherwise=_DEFAULT)
     target.mkdir()
-    for name in names:
-        copy = target / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(folder / name, copy)
-    return names
+    return ignored.copy(folder, target)

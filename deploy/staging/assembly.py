@@ -1,6 +1,5 @@
 """A folder with everything that App Engine needs to run an app, and nothing else."""
 
-import shutil
 from pathlib import Path
 
 import yaml
@@ -12,8 +11,6 @@ from deploy.staging.ignored import Ignored
 from deploy.staging.staged import Staged
 from deploy.staging.templates import render
 from deploy.staging.variables import Variables
-
-REQUIREMENTS = "requirements.txt"
 
 
 def stage(app_dir: Path, into: Path, variables: Variables, extras: tuple[str, ...] = ()) -> Staged:
@@ -28,26 +25,22 @@ def stage(app_dir: Path, into: Path, variables: Variables, extras: tuple[str, ..
     Raises:
         StagingError: something is missing or wrong; the message says what, and what to do.
     """
-    if not (app_dir / REQUIREMENTS).is_file():
-        raise StagingError(f"{app_dir} has no {REQUIREMENTS}: is it the folder of an app?")
+    if not (app_dir / requirements.NAME).is_file():
+        raise StagingError(f"{app_dir} has no {requirements.NAME}: is it the folder of an app?")
     if into.exists() and any(into.iterdir()):
         raise StagingError(f"{into} is not empty: name another folder, or remove this one")
     into.mkdir(mode=0o700, parents=True, exist_ok=True)  # values of environment variables are in its app.yaml
 
     ignored = Ignored.of(app_dir, otherwise=render(GCLOUDIGNORE, variables).splitlines())
-    files = list(ignored.files(app_dir))
-    for name in files:
-        target = into / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(app_dir / name, target)
+    ignored.copy(app_dir, into)
     (into / GCLOUDIGNORE).write_text("\n".join([*ignored.lines, ""]), encoding="utf-8")
     text = own_app_yaml.choose(app_dir, variables)
     (into / own_app_yaml.NAME).write_text(text, encoding="utf-8")
     for name in extras:
         if not (app_dir / name).is_file():
             (into / name).write_text(render(name, variables), encoding="utf-8")
-    pinned = requirements.pin(app_dir / REQUIREMENTS, wheel.build(into), variables.runtime)
-    (into / REQUIREMENTS).write_text(pinned, encoding="utf-8")
+    pinned = requirements.pin(app_dir / requirements.NAME, wheel.build(into), variables.runtime)
+    (into / requirements.NAME).write_text(pinned, encoding="utf-8")
 
     staged = Staged(into, tuple(ignored.files(into)), pinned, yaml.safe_load(text))
     inspection.inspect(staged, app_dir)

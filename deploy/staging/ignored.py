@@ -1,5 +1,6 @@
 """What `.gcloudignore` keeps on a developer's machine."""
 
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -40,6 +41,26 @@ class Ignored:
             StagingError: a link leads to nothing, or to a folder that it is in itself.
         """
         yield from self._files(folder, PurePosixPath())
+
+    def copy(self, folder: Path, into: Path) -> list[str]:
+        """Copy the files of an app that are uploaded, links as what they lead to, empty folders not at all.
+
+        Parameters:
+            folder: of the app.
+            into: a folder that is there.
+
+        Returns:
+            Their names, relative to the folder.
+
+        Raises:
+            StagingError: as from :meth:`files`.
+        """
+        names = list(self.files(folder))
+        for name in names:
+            target = into / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / name, target)
+        return names
 
     def _files(self, folder: Path, prefix: PurePosixPath) -> Iterator[str]:
         for path in sorted(folder.iterdir()):

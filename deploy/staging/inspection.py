@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from deploy.errors import StagingError
 from deploy.staging import requirements
 from deploy.staging.staged import Staged
+from deploy.staging.variables import APP
 
 MOST_FILES = 10_000
 """How many files a version may have (App Engine documentation, "Quotas and limits")."""
@@ -20,7 +21,6 @@ _UNWANTED = {".git", ".local-cloud", ".env", "pyvenv.cfg", "tests", "__pycache__
 """Names of files and folders that have no place in an instance. Some hold secrets."""
 
 _TEST = re.compile(r"test_.*\.py|conftest\.py")
-_APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def inspect(staged: Staged, app_dir: Path) -> None:
@@ -76,7 +76,7 @@ def _entrypoint(staged: Staged) -> Iterator[str]:
     if not any(name.endswith(".whl") and name in staged.files for name in packages):
         yield "requirements.txt names no wheel that is in the folder: .gcloudignore must not name *.whl"
     for word in words:
-        if _APP.fullmatch(word):
+        if APP.fullmatch(word):
             yield from _app(staged, *word.split(":"))
 
 

@@ -30,11 +30,8 @@ def choose(app_dir: Path, variables: Variables) -> str:
     own = path.read_text(encoding="utf-8")
     if own == render(NAME, Variables()):
         return rendered
-    try:
-        settings = yaml.safe_load(own)
-    except yaml.YAMLError as error:
-        raise StagingError(f"{path} is not YAML: {error}") from error
-    if not isinstance(settings, dict) or not settings.get("entrypoint"):
+    settings = read(app_dir)
+    if not settings.get("entrypoint"):
         raise StagingError(f"{path} has no entrypoint: say there which command serves the app")
     missing = _differences(settings, yaml.safe_load(rendered))
     if missing:
@@ -44,6 +41,24 @@ def choose(app_dir: Path, variables: Variables) -> str:
             "Add this to it; or ask for something else; or delete the file, and it is made from the template."
         )
     return own
+
+
+def read(app_dir: Path) -> dict[str, Any]:
+    """Return what the app.yaml in the folder of an app says, nothing if there is none.
+
+    Raises:
+        StagingError: it is no YAML, or does not consist of names and values.
+    """
+    path = app_dir / NAME
+    if not path.is_file():
+        return {}
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise StagingError(f"{path} is not YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise StagingError(f"{path} does not consist of names and values.")
+    return settings
 
 
 def _differences(own: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

@@ -11,6 +11,8 @@ from packaging.utils import canonicalize_name
 from deploy.errors import StagingError
 from deploy.staging.uv_command import run_uv
 
+NAME = "requirements.txt"
+
 LIBRARY = "gae-deferred"
 """The distribution that comes as a wheel."""
 

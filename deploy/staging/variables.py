@@ -17,9 +17,11 @@ THREADS = 8
 MOST_DISPATCHES = 500
 """Tasks a second of one queue (Cloud Tasks documentation, "Quotas and limits")."""
 
+APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""Where a WSGI app is: ``module:name``."""
+
 _SERVICE = re.compile(r"(?!-|ah-)[a-z0-9-]{1,63}(?<!-)")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _SECRET = re.compile(r"projects/[a-z0-9:.-]+/secrets/[A-Za-z0-9_-]{1,255}")
 _SERVICE_ACCOUNT = re.compile(r"[a-z0-9.:-]+@[a-z0-9.-]+\.gserviceaccount\.com")
 _QUEUE = re.compile(r"[A-Za-z0-9-]{1,100}")
@@ -208,7 +210,7 @@ class Variables:
         check("service", self.service, bool(_SERVICE.fullmatch(self.service)), rule)
         classes = ", ".join(MEMORY)
         check("instance class", self.instance_class, self.instance_class in MEMORY, f"one of {classes}")
-        check("app", self.app, bool(_APP.fullmatch(self.app)), "module:name, such as main:app")
+        check("app", self.app, bool(APP.fullmatch(self.app)), "module:name, such as main:app")
         if self.entrypoint is not None:
             check("entrypoint", self.entrypoint, self.entrypoint.strip() != "", "a command")
         self._check_scaling()

@@ -83,6 +83,12 @@ def test_the_service_account_of_the_authors_own_app_yaml_is_not_in_the_way(app_d
     assert seen == [account]
 
 
+def test_an_app_yaml_that_is_none_is_told(app_dir, scratch):
+    (app_dir / "app.yaml").write_text("a: [")
+
+    assert "is not YAML" in str(rehearsed(app_dir).exception)
+
+
 def test_what_is_not_its_own_goes_to_pytest(app_dir, scratch, monkeypatch):
     seen = []
     monkeypatch.setattr(Rehearsal, "run", lambda self, report: seen.append(self.arguments))
