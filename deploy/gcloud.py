@@ -101,6 +101,14 @@ class Gcloud:
             "secrets", "versions", "describe", "latest", f"--secret={secret}", "--format=value(state)"
         )
 
+    def read_secret(self, secret: str) -> Command:
+        """Print the latest version of a secret (its short name)."""
+        return self._in_project("secrets", "versions", "access", "latest", f"--secret={secret}")
+
+    def write_secret(self, secret: str) -> Command:
+        """Keep what is on standard input as the latest version of a secret (its short name)."""
+        return self._in_project("secrets", "versions", "add", secret, "--data-file=-")
+
     def describe_service_account(self, email: str) -> Command:
         """Ask for a service account."""
         return self._in_project("iam", "service-accounts", "describe", email, "--format=json")
@@ -142,19 +150,20 @@ class Gcloud:
         return ("gcloud", *arguments, f"--project={self.project}")
 
 
-def ask(command: Command, timeout: float = QUESTION_TIMEOUT, apart: bool = False) -> str:
+def ask(command: Command, timeout: float = QUESTION_TIMEOUT, apart: bool = False, text: str | None = None) -> str:
     """Run a command, and return what it prints.
 
     Parameters:
         command: from :class:`Gcloud`.
         timeout: seconds after which it is stopped.
         apart: keep it out of the process group of the terminal, whose Ctrl-C it does not see then.
+        text: for its standard input.
 
     Raises:
         UsageError: gcloud is not installed.
         GcloudError: it failed, or took too long.
     """
-    return _run(command, timeout, apart, capture=True)
+    return _run(command, timeout, apart, capture=True, text=text)
 
 
 def ask_json(command: Command, apart: bool = False) -> Any:
@@ -181,7 +190,7 @@ def watch(command: Command, timeout: float) -> None:
     _run(command, timeout, apart=False, capture=False)
 
 
-def _run(command: Command, timeout: float, apart: bool, capture: bool) -> str:
+def _run(command: Command, timeout: float, apart: bool, capture: bool, text: str | None = None) -> str:
     executable = shutil.which(command[0])
     if executable is None:
         raise UsageError(
@@ -191,14 +200,14 @@ def _run(command: Command, timeout: float, apart: bool, capture: bool) -> str:
     pipe = subprocess.PIPE if capture else None
     process = subprocess.Popen(  # noqa: S603 (the user's own gcloud, without a shell)
         [executable, *command[1:]],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL if text is None else subprocess.PIPE,
         stdout=pipe,
         stderr=pipe,
         text=True,
         start_new_session=apart,
     )
     try:
-        printed, said = process.communicate(timeout=timeout)
+        printed, said = process.communicate(text, timeout=timeout)
     except subprocess.TimeoutExpired:
         process.terminate()
         wait_for_end(process)

@@ -1,16 +1,15 @@
 """Another key signs tasks, and all that may have been used lately still verify."""
 
 import secrets
-import shutil
-import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from deploy.errors import UsageError
+from deploy.gcloud import Gcloud, GcloudError, ask
 from deploy.infrastructure import SIGNING_KEYS_SECRET
 
 
-class RotationError(Exception):
+class RotationError(UsageError):
     """The keys are as they were. The message says why, and what to do."""
 
 
@@ -33,13 +32,15 @@ def rotate(project: str) -> Rotation:
     """Give the secret of a project a new version, by gcloud; secrets go through pipes, where nobody else reads them.
 
     Raises:
-        RotationError: gcloud is missing or fails, or there are no keys.
+        UsageError: gcloud is not installed.
+        RotationError: it fails, or there are no keys.
     """
-    gcloud = shutil.which("gcloud")
-    if gcloud is None:
-        raise RotationError("gcloud is not installed, or not on the PATH: https://cloud.google.com/sdk/docs/install")
-    rotation = after(_run(gcloud, read_command(project)))
-    _run(gcloud, add_command(project), rotation.value)
+    gcloud = Gcloud(project)
+    try:
+        rotation = after(ask(gcloud.read_secret(SIGNING_KEYS_SECRET)))
+        ask(gcloud.write_secret(SIGNING_KEYS_SECRET), text=rotation.value)
+    except GcloudError as error:
+        raise RotationError(f"The keys are as they were. {error}") from error
     return rotation
 
 
@@ -58,24 +59,5 @@ def after(current: str) -> Rotation:
     return Rotation(",".join(rotated), _id(rotated[0]), tuple(_id(key) for key in keys if key not in rotated))
 
 
-def read_command(project: str) -> list[str]:
-    """Return gcloud's arguments that print the signing keys."""
-    return ["secrets", "versions", "access", "latest", f"--secret={SIGNING_KEYS_SECRET}", f"--project={project}"]
-
-
-def add_command(project: str) -> list[str]:
-    """Return gcloud's arguments that keep what is on standard input as the signing keys."""
-    return ["secrets", "versions", "add", SIGNING_KEYS_SECRET, "--data-file=-", f"--project={project}"]
-
-
 def _id(key: str) -> str:
     return key.partition(":")[0]
-
-
-def _run(gcloud: str, arguments: Sequence[str], text: str | None = None) -> str:
-    done = subprocess.run(  # noqa: S603 - the user's own gcloud, without a shell
-        [gcloud, *arguments], input=text, stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise RotationError("gcloud failed, so the keys are as they were.")
-    return done.stdout

@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from deploy import key_rotation
+from deploy.errors import UsageError
 from deploy.infrastructure import INFRA
 
 OLDEST_VERSION = (1, 11)
@@ -230,7 +231,7 @@ def rotate_keys(project: str) -> None:
     """
     try:
         rotation = key_rotation.rotate(project)
-    except key_rotation.RotationError as error:
+    except UsageError as error:
         raise Problem(str(error)) from error
     click.echo(
         f"{rotation.signing} signs in instances that start from now on. Deploy, or restart, to have it everywhere."

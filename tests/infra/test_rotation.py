@@ -1,10 +1,6 @@
 """Rotation of the signing keys, whose value the library itself reads here."""
 
-import json
-import shutil
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -85,7 +81,7 @@ def test_keys_stay_when_gcloud_fails(gcloud: Path, fails: str) -> None:
     (gcloud / "fails").write_text(fails)
     result = CliRunner().invoke(terraform.main, ["rotate-keys", "--project", "my-project"])
     assert result.exit_code == 1
-    assert "the keys are as they were" in result.output
+    assert "The keys are as they were" in result.output
     assert not (gcloud / "added").exists()
 
 
@@ -94,14 +90,3 @@ def test_gcloud_that_is_missing_is_asked_for(monkeypatch: pytest.MonkeyPatch) ->
     result = CliRunner().invoke(terraform.main, ["rotate-keys", "--project", "my-project"])
     assert result.exit_code == 1
     assert "gcloud is not installed" in result.output
-
-
-@pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
-@pytest.mark.parametrize("command", [key_rotation.read_command, key_rotation.add_command])
-def test_gcloud_takes_the_command_lines(command: Callable[[str], list[str]]) -> None:
-    text = "--command-string=gcloud " + " ".join(command("my-project"))
-    done = subprocess.run(
-        ["gcloud", "meta", "lint-gcloud-commands", text], capture_output=True, text=True, check=True, timeout=60
-    )
-    (verdict,) = json.loads(done.stdout)
-    assert verdict["success"], verdict["error_message"]
