@@ -83,6 +83,36 @@ def handle(deferred):
     return [seconds / _CALLS * 1e6]
 
 
+def serve(deferred):
+    """Answer the same request through all that an app has around its handler; return microseconds."""
+    wrap_wsgi_app, _ = _parts(deferred)
+    body = deferred.serialize(int, 1)
+    request = _REQUEST | {"CONTENT_LENGTH": str(len(body)), "HTTP_X_APPENGINE_API_TICKET": "ticket"}
+    if deferred.__name__.startswith("gae_deferred"):
+        from gae_deferred import signing
+
+        request["HTTP_X_DEFERRED_SIGNATURE"] = signing.sign("default", "/_ah/queue/deferred", body)
+    app = wrap_wsgi_app(_no_page, use_deferred=True)
+    statuses = []
+    began = time.perf_counter()
+    for _ in range(_CALLS):
+        chunks = app(
+            request | {"wsgi.input": io.BytesIO(body)}, lambda status, headers, exc_info=None: statuses.append(status)
+        )
+        b"".join(chunks)
+        if hasattr(chunks, "close"):
+            chunks.close()
+    seconds = time.perf_counter() - began
+    if set(statuses) != {"200 OK"}:
+        raise RuntimeError(f"The app has answered {set(statuses)}")
+    return [seconds / _CALLS * 1e6]
+
+
+def _no_page(environ, start_response):
+    start_response("404 Not Found", [])
+    return []
+
+
 def transaction(deferred):
     """Run transactions that each write an entity and defer tasks; return milliseconds for each, and an outbox's size.
 
@@ -154,7 +184,7 @@ def _task_calls():
 def main():
     deferred = importlib.import_module(sys.argv[1])
     for line in sys.stdin:
-        measure = {"serialize": serialize, "handle": handle, "transaction": transaction}[line.strip()]
+        measure = {"serialize": serialize, "handle": handle, "serve": serve, "transaction": transaction}[line.strip()]
         print(*measure(deferred), flush=True)
 
 
