@@ -184,7 +184,7 @@ def deploy_wsgi(session: nox.Session) -> None:
 
 @nox.session(name="e2e-flask")
 def e2e_flask(session: nox.Session) -> None:
-    """Deploy the Flask sample without traffic, test it there, and remove it. After --: --project, pytest's arguments."""
+    """Deploy the Flask sample without traffic, test it there, remove it. After --: --project, pytest's arguments."""
     deploy(session, "e2e", "flask")
 
 

@@ -45,8 +45,7 @@ module "app_engine" {
 module "build_account" {
   source = "./modules/build_account"
 
-  project     = var.project
-  code_bucket = module.app_engine.code_bucket
+  project = var.project
 
   # The account is made with the app.
   depends_on = [module.app_engine]

@@ -69,13 +69,9 @@ run "the_account_of_builds_gets_what_a_new_project_does_not_give_it" {
     source = "./modules/build_account"
   }
 
-  variables {
-    code_bucket = "staging.my-project.appspot.com"
-  }
-
   assert {
-    condition     = google_storage_bucket_iam_member.source.bucket == "staging.my-project.appspot.com" && google_storage_bucket_iam_member.source.member == "serviceAccount:my-project@appspot.gserviceaccount.com"
-    error_message = "The build reads what was uploaded."
+    condition     = google_project_iam_member.source.member == "serviceAccount:my-project@appspot.gserviceaccount.com" && strcontains(google_project_iam_member.source.condition[0].expression, "resource.name == \"projects/_/buckets/staging.my-project.appspot.com\"")
+    error_message = "The build reads what was uploaded, and no other bucket."
   }
 
   assert {

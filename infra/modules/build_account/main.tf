@@ -3,13 +3,21 @@
 # have access to the bucket".
 locals {
   member = "serviceAccount:${var.project}@appspot.gserviceaccount.com"
+  bucket = "projects/_/buckets/staging.${var.project}.appspot.com"
 }
 
-# It reads the source there, and writes its log. Cloud Build looks at the bucket itself, too.
-resource "google_storage_bucket_iam_member" "source" {
-  bucket = var.code_bucket
-  role   = "roles/storage.admin"
-  member = local.member
+# It reads the source there, and writes its log. Cloud Build looks at the bucket itself, too. The grant is on the project,
+# because a new app may not have the bucket yet: the first deploy would make it.
+resource "google_project_iam_member" "source" {
+  # checkov:skip=CKV_GCP_46: see below; the condition leaves one bucket.
+  project = var.project
+  role    = "roles/storage.admin"
+  member  = local.member
+
+  condition {
+    title      = "Staging bucket of App Engine"
+    expression = "resource.name == \"${local.bucket}\" || resource.name.startsWith(\"${local.bucket}/\")"
+  }
 }
 
 resource "google_project_iam_member" "this" {
