@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from gae_deferred import datastore, outbox, payload, payload_store
+from gae_deferred import datastore, outbox, payload, payload_store, settings
 from gae_deferred.attempt import Attempt
 from gae_deferred.delivery import Delivery
 from gae_deferred.errors import Error
@@ -109,6 +109,7 @@ def keep_failed(attempt: Attempt, error: BaseException, reason: str) -> None:
             queue=delivery.queue,
             task=delivery.name,
             url=_url_of(delivery),
+            service=settings.service(),
             callable=name,
             arguments=_arguments(attempt.call),
             error=_shorten("".join(traceback.format_exception(error))),
@@ -142,6 +143,7 @@ def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception) -> Failu
         queue=queue,
         task=name,
         url=url,
+        service=None if is_http else http.app_engine_routing.service or None,
         callable=callable_name,
         error=_shorten(f"{type(error).__name__}: {error}"),
         headers=headers,
@@ -194,6 +196,8 @@ def payload_of(letter: "Letter") -> bytes:
 def resend(letter_id: int) -> Task:
     """Enqueue the task of a letter again, under a new name, and delete the letter: both or none of it happens.
 
+    It goes to the App Engine service in which it failed, and there to the version that gets the traffic.
+
     Returns:
         The new task.
 
@@ -209,7 +213,9 @@ def resend(letter_id: int) -> Task:
         body = payload_of(letter)
         if len(body) > MAX_TASK_BYTES // 2:
             body = payload_store.shrink(body, MAX_TASK_BYTES // 2, transactional=True)
-        task = Task(body, queue=letter.queue, url=letter.url, headers=headers, transactional=True)
+        task = Task(
+            body, queue=letter.queue, url=letter.url, target=letter.service, headers=headers, transactional=True
+        )
         outbox.add([task])
         _delete(letter)
         return task

@@ -94,6 +94,7 @@ class DeadLetter(_Kept):
     queue = ndb.StringProperty(required=True)
     task = ndb.TextProperty()
     url = ndb.TextProperty()
+    service = ndb.TextProperty()
     callable = ndb.TextProperty()
     arguments = ndb.TextProperty()
     error = ndb.TextProperty()

@@ -219,6 +219,27 @@ def test_a_letter_whose_queue_is_gone_stays_when_it_is_sent_again(cloud: Cloud):
     assert len(cloud.entities(DeadLetter)) == 1
 
 
+def test_a_letter_is_sent_to_the_service_in_which_it_failed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    defer(once_tasks.fail_for_good, 1)
+    (first,) = cloud.tasks()
+    monkeypatch.setenv("GAE_SERVICE", "worker")
+    deliver(first)
+    monkeypatch.delenv("GAE_SERVICE")
+    cloud.client.delete_task(name=first.name)
+    run("resend", str(the_letter(cloud).key.id()))
+    (again,) = cloud.tasks()
+    assert again.app_engine_http_request.app_engine_routing.service == "worker"
+
+
+def test_without_keys_nothing_is_sent_again(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    defer(once_tasks.fail_for_good, 1)
+    deliver(cloud.tasks()[0])
+    monkeypatch.delenv("DEFERRED_SIGNING_KEYS")
+    result = run("resend", str(the_letter(cloud).key.id()), status=1)
+    assert "DEFERRED_SIGNING_KEYS" in result.output
+    assert len(cloud.entities(DeadLetter)) == 1
+
+
 @pytest.mark.parametrize("size", [10, 2_000_000])
 def test_a_letter_is_deleted_with_its_payload(size: int, cloud: Cloud):
     defer(once_tasks.fail_for_good, os.urandom(size))

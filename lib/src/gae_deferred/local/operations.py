@@ -7,7 +7,7 @@ from typing import IO
 
 import click
 
-from gae_deferred import datastore, dead_letters, sweeper
+from gae_deferred import datastore, dead_letters, settings, signing_keys, sweeper
 from gae_deferred.errors import Error
 
 WHERE = (
@@ -124,6 +124,11 @@ def show(letter_id: int, payload_file: IO[bytes] | None) -> None:
 @_in_datastore()
 def resend(letter_ids: tuple[int, ...]) -> None:
     """Enqueue tasks again, now, and delete their dead letters."""
+    if settings.cloud_tasks_emulator() and not (signing_keys.are_set() or settings.service_account()):
+        raise click.ClickException(
+            "The app would refuse a task that is not signed: set DEFERRED_SIGNING_KEYS to what the app has. "
+            "`gae-deferred dev` keeps it in .local-cloud/signing-key, `gae-deferred emulators` prints it"
+        )
     for letter_id in letter_ids:
         with _as_message():
             task = dead_letters.resend(letter_id)
