@@ -19,6 +19,8 @@ THEIR_MODULE = "google.appengine.ext.deferred.deferred"
 STORED_CALL = PICKLES.pop("call stored in Datastore")
 CURRIED_ONLY_HERE = {"built-in method of an empty object"}  # the bundled SDK takes it for a function
 DOTTED_NAMES = {"class in a class", "static method"}  # in protocol 0, each Python version writes them in its own way
+ENUM = "enum member as an argument"
+ENUM_BY_VALUE = deferred_callables.Color.RED.__reduce_ex__(2)[0] is deferred_callables.Color  # not in 3.11.2
 PROTOCOLS = {"highest protocol": "", "protocol 0": "1"}
 
 both_protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -46,7 +48,7 @@ def test_the_pickle_says_what_the_bundled_sdk_says(kind: str, protocol: str, mon
     monkeypatch.setenv("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL", PROTOCOLS[protocol])
     function, args, kwargs = cases()[kind]
     theirs = PICKLES[kind][protocol].encode("latin-1")
-    if protocol == "protocol 0" and kind in DOTTED_NAMES:
+    if (protocol == "protocol 0" and kind in DOTTED_NAMES) or (kind == ENUM and not ENUM_BY_VALUE):
         assert repr(payload.load(deferred.serialize(function, *args, **kwargs))) == repr(payload.load(theirs))
         return
     assert operations(deferred.serialize(function, *args, **kwargs)) == operations(theirs)
