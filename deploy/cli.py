@@ -220,7 +220,7 @@ def e2e_command(
     if kept:
         report.say(
             "This is the first version of the service default. App Engine gives it all traffic and never deletes the "
-            "last one, so it stays afterwards. To have it replaced: nox -s deploy-flask -- --promote"
+            "last one, so it stays afterwards. To have it replaced: python3 run.py deploy-flask --promote"
         )
     fewer = ("--threads", "8", "--increments", "5")
     arguments = (*fewer, *pytest_arguments)

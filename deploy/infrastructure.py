@@ -125,7 +125,7 @@ def _run(terraform: str, infra: Path, workspace: str, *arguments: str) -> str:
     if done.returncode != 0:
         raise InfrastructureError(
             f"Terraform cannot read its state in {infra}. If that is in a bucket, name it once: "
-            f"nox -s infra-plan -- --project PROJECT --state-bucket BUCKET\n{done.stderr.strip()}"
+            f"python3 run.py infra-plan --project PROJECT --state-bucket BUCKET\n{done.stderr.strip()}"
         )
     return done.stdout
 
@@ -145,5 +145,5 @@ def _from_outputs(outputs: dict[str, Any]) -> Infrastructure:
     except KeyError as error:
         raise InfrastructureError(
             f"Terraform's state of {outputs['project']} has no output {error}: it is from another version of infra/, "
-            "or of an apply that failed. Run: nox -s infra-apply"
+            "or of an apply that failed. Run: python3 run.py infra-apply"
         ) from error

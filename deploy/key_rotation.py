@@ -52,7 +52,7 @@ def after(current: str) -> Rotation:
     """
     keys = [key.strip() for key in current.split(",") if key.strip()]
     if not keys:
-        raise RotationError(f"The secret {SIGNING_KEYS_SECRET} is empty. Make keys with: nox -s infra-apply")
+        raise RotationError(f"The secret {SIGNING_KEYS_SECRET} is empty. Make keys with: python3 run.py infra-apply")
     fresh = f"k{datetime.now(timezone.utc):%Y%m%d}-{secrets.token_hex(3)}:{secrets.token_urlsafe(32)}"
     # Where nobody knows a second key yet, the first goes on until the next rotation.
     rotated = [keys[0], fresh] if len(keys) == 1 else [keys[1], fresh, keys[0]]

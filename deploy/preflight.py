@@ -53,7 +53,7 @@ class Preflight:
         self._apis()
         missing = [problem for look in self._infrastructure() for problem in look()]
         if missing:
-            apply = f"nox -s infra-apply -- --project {self.gcloud.project}"
+            apply = f"python3 run.py infra-apply --project {self.gcloud.project}"
             lines = "\n".join(f"- {problem}" for problem in missing)
             raise UsageError(f"Project {self.gcloud.project} is not ready. `{apply}` makes what is missing:\n{lines}")
 
@@ -101,7 +101,7 @@ class Preflight:
             project = self.gcloud.project
             raise UsageError(
                 f"Project {project} has not enabled {', '.join(missing)}.\n"
-                f"Run: nox -s infra-apply -- --project {project}\n"
+                f"Run: python3 run.py infra-apply --project {project}\n"
                 f"or:  {shlex.join(self.gcloud.enable_apis(*missing))}"
             )
         self.report.done("APIs")

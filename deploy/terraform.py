@@ -197,7 +197,8 @@ def apply(project: str, region: str | None, state_bucket: str | None, var_file: 
     terraform.init(state_bucket)
     terraform.change("apply", *(["-auto-approve"] if yes else []), *_variables(terraform, region, var_file))
     if not terraform.outputs().get("sweep_environment"):
-        click.echo(f"Next: nox -s deploy-flask -- --project {project} --cron (cron.yaml is needed the first time only)")
+        click.echo(f"Next: python3 run.py deploy-flask --project {project} --cron")
+        click.echo("(--cron is needed the first time only.)")
 
 
 @main.command()

@@ -82,7 +82,7 @@ def variants() -> list[Variables]:
 def read(files: list[tuple[str, str]]) -> list[Any]:
     """Return what the SDK reads in files of these names."""
     python = os.environ.get("BUNDLED_SDK_PYTHON")
-    assert python, "Run `nox -s deploy-check`, which installs the SDK, or set BUNDLED_SDK_PYTHON"
+    assert python, "Run `python3 run.py deploy-check`, which installs the SDK, or set BUNDLED_SDK_PYTHON"
     done = subprocess.run(
         [python, "-c", READER],
         input="".join(json.dumps(file) + "\n" for file in files),

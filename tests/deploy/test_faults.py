@@ -260,7 +260,7 @@ def test_everything_that_terraform_would_make_is_said_at_once(world):
 
     assert code == 2
     assert said.count("NOT_FOUND") == 5
-    assert f"nox -s infra-apply -- --project {world.data.project}" in said
+    assert f"python3 run.py infra-apply --project {world.data.project}" in said
 
 
 STATES = [

@@ -21,7 +21,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def pytest_report_header() -> list[str]:
     missing = ", ".join(_MISSING)
-    return [f"tests/infra is left out, for want of {missing}: nox -s infra-check runs it"] if _MISSING else []
+    return [f"tests/infra is left out, for want of {missing}: `python3 run.py infra-check` runs it"] if _MISSING else []
 
 
 @pytest.fixture(scope="session")
