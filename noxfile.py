@@ -330,7 +330,8 @@ def run_tests(session: nox.Session) -> None:
 
 def check_samples_alike(session: nox.Session) -> None:
     """Make sure that the samples differ only where their frameworks do."""
-    for name in (".gcloudignore", "app.yaml", "conftest.py", "counter.py", "pytest.ini", "requirements-dev.txt"):
+    alike = (".gcloudignore", "app.yaml", "conftest.py", "counter.py", "gunicorn.conf.py", "pytest.ini")
+    for name in (*alike, "requirements-dev.txt"):
         if len({(ROOT / "samples" / sample / name).read_text() for sample in SAMPLES}) > 1:
             session.error(f"samples/*/{name} must be the same file in each sample")
 
