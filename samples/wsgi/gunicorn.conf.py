@@ -3,6 +3,6 @@
 import gc
 
 # App Engine starts an instance when somebody is waiting for it. Python looks for garbage each time some hundreds of
-# objects have been made, and next to none of what a start makes becomes garbage: looking less often saves a tenth of
-# the start.
+# objects have been made, and next to none of what a start makes becomes garbage. Looking less often makes a start a
+# little shorter.
 gc.set_threshold(50_000)
