@@ -77,7 +77,11 @@ def _line(name: str, question: str, what: str) -> Line:
 
 LINES = (
     _line("deferred-serialize", "A call of a function by name, written as bytes", "serialize"),
-    _line("deferred-handle", "Handler.post of a task: ours with a verified signature, the SDK has none", "handle"),
+    _line(
+        "deferred-handle",
+        "A task answered by Handler.post: ours with a verified signature, the SDK has none",
+        "handle",
+    ),
     _line("deferred-serve", "The same through wrap_wsgi_app, as an app's server calls it", "serve"),
     Line(
         "deferred-transaction",
