@@ -7,8 +7,9 @@ import textwrap
 
 import grpc
 import pytest
+from google.api_core.exceptions import GoogleAPICallError
 
-from gae_deferred import cloud_tasks, wrap_wsgi_app
+from gae_deferred import cloud_tasks, datastore, wrap_wsgi_app
 from gae_deferred.per_process import PerProcess
 
 from .harness import LocalApp
@@ -60,6 +61,13 @@ def test_a_warm_up_connects(local: LocalApp, monkeypatch: pytest.MonkeyPatch):
     cloud_tasks.warm_up()
     while states.get(timeout=10) is not grpc.ChannelConnectivity.READY:
         pass  # CONNECTING is not always told
+
+
+def test_a_warm_up_asks_datastore(local: LocalApp, monkeypatch: pytest.MonkeyPatch):
+    datastore.warm_up()
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")  # nobody listens there
+    with pytest.raises(GoogleAPICallError):
+        datastore.warm_up()
 
 
 def test_a_warm_up_without_cloud_tasks_says_so_and_goes_on(
