@@ -60,30 +60,23 @@ def gcloud_tasks_emulator(queue: str, target: str) -> Iterator[Server]:
 @contextmanager
 def google_datastore_emulator() -> Iterator[Server]:
     """Run Google's Datastore emulator, in memory."""
-    port = free_port()
-    with serving(
-        [
-            *(_gcloud(), "beta", "emulators", "datastore", "start", f"--host-port=127.0.0.1:{port}", "--project=bench"),
-            *("--no-store-on-disk", "--consistency=1.0", "--quiet"),
-        ],
-        port,
-        ready="is now running",
-    ) as server:
+    command = ["beta", "emulators", "datastore", "start", "--project=bench", "--no-store-on-disk", "--consistency=1.0"]
+    with _google_emulator(*command) as server:
         yield server
 
 
 @contextmanager
 def google_firestore_emulator() -> Iterator[Server]:
     """Run Google's Firestore emulator in Datastore mode, which keeps data in memory."""
+    with _google_emulator("emulators", "firestore", "start", "--database-mode=datastore-mode") as server:
+        yield server
+
+
+@contextmanager
+def _google_emulator(*command: str) -> Iterator[Server]:
     port = free_port()
-    with serving(
-        [
-            *(_gcloud(), "emulators", "firestore", "start", "--database-mode=datastore-mode"),
-            *(f"--host-port=127.0.0.1:{port}", "--quiet"),
-        ],
-        port,
-        ready="is now running",
-    ) as server:
+    gcloud = [_gcloud(), *command, f"--host-port=127.0.0.1:{port}", "--quiet"]
+    with serving(gcloud, port, ready="is now running") as server:
         yield server
 
 
