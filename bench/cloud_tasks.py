@@ -26,6 +26,9 @@ _BATCHES = 50
 _BATCH = 100
 _EXECUTED = 8_000
 
+_DEADLINE = 300.0
+"""Seconds that tasks have to reach the app."""
+
 
 def client_of(address: str) -> tasks_v2.CloudTasksClient:
     """Return Google's client, connected to a local server."""
@@ -90,6 +93,21 @@ class Sink:
         data = self._counts.read_bytes() if self._counts.exists() else b""
         return int(struct.unpack("q", data)[0]) if data else 0
 
+    def wait_for(self, count: int, pause: float) -> None:
+        """Wait until so many tasks have come.
+
+        Parameters:
+            pause: seconds between two looks.
+
+        Raises:
+            TimeoutError: they have not in :data:`_DEADLINE`.
+        """
+        deadline = time.monotonic() + _DEADLINE
+        while (come := self.count()) < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{count - come} tasks have not come in {_DEADLINE:.0f} s")
+            time.sleep(pause)
+
 
 @contextmanager
 def sink() -> Iterator[Sink]:
@@ -107,7 +125,11 @@ def sink() -> Iterator[Sink]:
 
 
 def executed_per_second(client: tasks_v2.CloudTasksClient, target: Sink, *, batches: bool) -> float:
-    """Return tasks a second from the first create until the last of :data:`_EXECUTED` has reached the app."""
+    """Return tasks a second from the first create until the last of :data:`_EXECUTED` has reached the app.
+
+    Raises:
+        TimeoutError: one of them does not.
+    """
     before = target.count()
     began = time.perf_counter()
     if batches:
@@ -118,8 +140,7 @@ def executed_per_second(client: tasks_v2.CloudTasksClient, target: Sink, *, batc
         single = request(delay=None)
         for _ in range(_EXECUTED):
             client.create_task(single)
-    while target.count() < before + _EXECUTED:
-        time.sleep(0.005)
+    target.wait_for(before + _EXECUTED, pause=0.005)
     return _EXECUTED / (time.perf_counter() - began)
 
 

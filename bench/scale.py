@@ -100,8 +100,7 @@ def lateness() -> Iterator[Measure]:
             call = request(delay=1.0)
             due = tasks_v2.Task.pb(call.task).schedule_time.ToNanoseconds() / 1e9
             client.create_task(call)
-            while target.count() == before:
-                time.sleep(0.001)
+            target.wait_for(before + 1, pause=0.001)
             return (time.time() - due) * 1e3
 
         yield measure
