@@ -7,7 +7,7 @@ import threading
 import pytest
 from google.cloud import ndb
 
-from gae_deferred import TaskRetryOptions, deferred, wrap_wsgi_app
+from gae_deferred import TaskRetryOptions, deferred, settings, wrap_wsgi_app
 from gae_deferred.errors import TaskAlreadyExistsError
 from gae_deferred.local.testing import CloudForTests, TaskFailed
 
@@ -189,6 +189,30 @@ def test_the_environment_is_as_before_after_the_block(monkeypatch):
         assert os.environ["CLOUD_TASKS_EMULATOR_HOST"] == cloud.environment["CLOUD_TASKS_EMULATOR_HOST"]
     assert os.environ["CLOUD_TASKS_EMULATOR_HOST"] == "elsewhere:1"
     assert "DATASTORE_EMULATOR_HOST" not in os.environ
+
+
+def test_a_process_that_has_found_itself_on_app_engine_is_not_there_in_the_block(monkeypatch):
+    monkeypatch.setenv("GAE_ENV", "standard")
+    assert settings.on_app_engine()
+    with CloudForTests() as cloud, cloud.in_use():
+        assert not settings.on_app_engine()
+        assert settings.signing_keys() == cloud.environment["DEFERRED_SIGNING_KEYS"]
+    assert settings.on_app_engine()
+
+
+def test_each_test_has_the_settings_that_it_makes(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        from gae_deferred import settings
+
+        @pytest.mark.parametrize("value", ["localdev", "standard", "localdev"])
+        def test_app_engine(value, monkeypatch):
+            monkeypatch.setenv("GAE_ENV", value)
+            assert settings.on_app_engine() is (value == "standard")
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=3)
 
 
 def test_the_shared_fixture_keeps_what_earlier_tests_have_left(pytester):

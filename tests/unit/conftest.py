@@ -27,9 +27,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     monkeypatch.setenv("NO_GCE_CHECK", "true")  # google-auth is not to look for Google's machines
     monkeypatch.setattr(dead_letters, "_try_to_keep", lambda write, what: None)  # there is no Datastore to write to
-    settings._metadata_region.cache_clear()
+    settings.forget()
     yield
-    settings._metadata_region.cache_clear()
+    settings.forget()
 
 
 @pytest.fixture

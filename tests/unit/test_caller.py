@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gae_deferred import deferred, oidc, signing
+from gae_deferred import deferred, oidc, signing, signing_keys
 from gae_deferred.errors import ConfigurationError
 
 KEYS = "k1:a-secret-of-at-least-16-characters"
@@ -82,7 +82,7 @@ def environ_of(body: bytes, prefix: str = "APPENGINE", **changes: Any) -> Enviro
 
 def signed(body: bytes, queue: str = "default", url: str = URL, keys: str = KEYS, **changes: Any) -> Environ:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DEFERRED_SIGNING_KEYS", keys)
+        patch.setattr(signing_keys, "current", lambda: signing_keys.parse(keys))
         signature = signing.sign(queue, url, body)
     return environ_of(body, **({"HTTP_X_DEFERRED_SIGNATURE": signature} | changes))
 

@@ -1,6 +1,7 @@
 """Where the project and the location come from, and what an error tells to set."""
 
 import http.client
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -125,3 +126,24 @@ def test_without_a_project_the_error_says_what_to_set_and_nothing_is_enqueued(qu
 def test_app_engine_is_where_it_says_so(value: str, answer: bool, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GAE_ENV", value)
     assert settings.on_app_engine() is answer
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "setting"),
+    [
+        ("GAE_ENV", "standard", settings.on_app_engine),
+        ("DEFERRED_SIGNING_KEYS", "id:a-secret-of-at-least-16-characters", settings.signing_keys),
+        ("DEFERRED_SIGNING_KEYS_SECRET", "projects/p/secrets/keys", settings.signing_keys_secret),
+        ("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL", "1", settings.cross_compatible_pickle),
+    ],
+)
+def test_what_each_task_needs_is_looked_up_once_unless_a_test_forgets_it(
+    name: str, value: str, setting: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(name, value)
+    answer = setting()
+    assert answer
+    monkeypatch.delenv(name)
+    assert setting() == answer
+    settings.forget()
+    assert not setting()

@@ -11,7 +11,7 @@ from fake_cloud_tasks import FakeCloudTasks
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gae_deferred import deferred, signing
+from gae_deferred import deferred, settings, signing
 from gae_deferred.errors import ConfigurationError
 
 OLD = "old:an-old-secret-of-thirty-two-chars"
@@ -21,6 +21,12 @@ NEW = "new:a-newer-secret-of-32-characters"
 @pytest.fixture(autouse=True)
 def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", f"{NEW},{OLD}")
+
+
+def change_keys(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
+    """Go on as a process that was started with other keys."""
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", keys)
+    settings.forget()
 
 
 def sign(queue: str = "q", url: str = "/u", body: bytes = b"b") -> str:
@@ -60,16 +66,16 @@ def test_a_percent_encoded_url_is_verified_as_it_arrives():
 
 
 def test_the_first_key_signs_and_every_key_verifies(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", OLD)
+    change_keys(monkeypatch, OLD)
     by_old = sign()
-    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", f"{NEW},{OLD}")
+    change_keys(monkeypatch, f"{NEW},{OLD}")
     assert sign().startswith("new:")
     assert signing.verify(by_old, "q", "/u", b"b") is None
 
 
 def test_a_key_that_was_taken_away_no_longer_verifies(monkeypatch: pytest.MonkeyPatch):
     signature = sign()
-    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", OLD)
+    change_keys(monkeypatch, OLD)
     problem = signing.verify(signature, "q", "/u", b"b")
     assert problem is not None
     assert "'new'" in problem
@@ -77,7 +83,7 @@ def test_a_key_that_was_taken_away_no_longer_verifies(monkeypatch: pytest.Monkey
 
 def test_a_key_with_the_same_id_and_another_secret_does_not_verify(monkeypatch: pytest.MonkeyPatch):
     signature = sign()
-    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "new:another-secret-altogether")
+    change_keys(monkeypatch, "new:another-secret-altogether")
     assert signing.verify(signature, "q", "/u", b"b") is not None
 
 
@@ -112,7 +118,7 @@ def test_keys_that_cannot_be_read_are_an_error_that_tells_no_secret(
 
 def test_blanks_around_keys_do_not_count(monkeypatch: pytest.MonkeyPatch):
     signature = sign()
-    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", f" {NEW} ,\n{OLD},")
+    change_keys(monkeypatch, f" {NEW} ,\n{OLD},")
     assert sign() == signature
 
 

@@ -1,4 +1,8 @@
-"""Every environment variable that gae_deferred reads, looked up at the moment of use."""
+"""Every environment variable that gae_deferred reads, looked up at the moment of use.
+
+Those that each task needs are looked up once for each process, at their first use: App Engine, and whoever starts a
+process elsewhere, sets them before. A test that changes one of them calls :func:`forget`.
+"""
 
 import datetime
 import functools
@@ -27,6 +31,7 @@ _APP_ENGINE_REGIONS = {"us-central": "us-central1", "europe-west": "europe-west1
 """The two App Engine locations whose Cloud Tasks location has another name (App Engine documentation, "Locations")."""
 
 
+@functools.cache
 def on_app_engine() -> bool:
     """Tell whether this process runs on App Engine standard, where nobody outside can forge ``X-AppEngine-*``."""
     return os.environ.get("GAE_ENV") == "standard"
@@ -52,16 +57,19 @@ def datastore_emulator() -> str | None:
     return os.environ.get("DATASTORE_EMULATOR_HOST") or None
 
 
+@functools.cache
 def cross_compatible_pickle() -> bool:
     """Tell whether payloads are written in pickle protocol 0, which every Python can read."""
     return bool(os.environ.get("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL"))
 
 
+@functools.cache
 def signing_keys() -> str:
     """Return ``DEFERRED_SIGNING_KEYS``, which :mod:`gae_deferred.signing_keys` reads, or ``""``."""
     return os.environ.get("DEFERRED_SIGNING_KEYS", "")
 
 
+@functools.cache
 def signing_keys_secret() -> str | None:
     """Return the name of the secret with the signing keys (``DEFERRED_SIGNING_KEYS_SECRET``), or None.
 
@@ -174,6 +182,12 @@ def _metadata_region() -> str:
     if response.status != HTTPStatus.OK or region is None:
         raise ConfigurationError(f"{_SET_LOCATION} (the metadata server answered {response.status} {answer[:100]!r})")
     return region[1]
+
+
+def forget() -> None:
+    """Look up everything again at its next use. For tests: the environment of a running service does not change."""
+    for remembered in (on_app_engine, cross_compatible_pickle, signing_keys, signing_keys_secret, _metadata_region):
+        remembered.cache_clear()
 
 
 _SET_LOCATION = "The location of the queues is not known: set DEFERRED_LOCATION, for example to us-central1"

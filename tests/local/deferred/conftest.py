@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # other processes import the hel
 
 from harness import Cloud
 
+from gae_deferred import settings
+
 _projects = itertools.count()
 _SETTINGS = ("GAE_", "DEFERRED_", "GOOGLE_", "CLOUD_TASKS_", "DATASTORE_", "LOCATION_ID")
 
@@ -31,5 +33,6 @@ def cloud(running_cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clo
     running_cloud.begin(f"project-{next(_projects)}")
     for name, value in running_cloud.environment.items():
         monkeypatch.setenv(name, value)
+    settings.forget()
     with running_cloud.context():
         yield running_cloud

@@ -13,7 +13,7 @@ from deliveries import deliver
 from harness import Cloud, until
 from once_tasks import CALLS
 
-from gae_deferred import Task, TaskRetryOptions, cloud_tasks, dead_letters, deferred, errors
+from gae_deferred import Task, TaskRetryOptions, cloud_tasks, dead_letters, deferred, errors, settings
 from gae_deferred.entities import DeadLetter, PayloadChunk
 from gae_deferred.local.cli import main
 
@@ -235,6 +235,7 @@ def test_without_keys_nothing_is_sent_again(cloud: Cloud, monkeypatch: pytest.Mo
     defer(once_tasks.fail_for_good, 1)
     deliver(cloud.tasks()[0])
     monkeypatch.delenv("DEFERRED_SIGNING_KEYS")
+    settings.forget()
     result = run("resend", str(the_letter(cloud).key.id()), status=1)
     assert "DEFERRED_SIGNING_KEYS" in result.output
     assert len(cloud.entities(DeadLetter)) == 1

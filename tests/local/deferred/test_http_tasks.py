@@ -10,7 +10,7 @@ from google.cloud import ndb
 from harness import Cloud, until
 from once_tasks import CALLS
 
-from gae_deferred import deferred, oidc
+from gae_deferred import deferred, oidc, settings
 
 ACCOUNT = "tasks@my-project.iam.gserviceaccount.com"
 
@@ -22,6 +22,7 @@ def cloud_run(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DEFERRED_SIGNING_KEYS")
     monkeypatch.setenv("DEFERRED_TARGET_URL", cloud.app_url)
     monkeypatch.setenv("DEFERRED_SERVICE_ACCOUNT", ACCOUNT)
+    settings.forget()
 
 
 def test_a_task_with_a_token_of_the_local_issuer_is_run(cloud: Cloud):
@@ -37,6 +38,7 @@ def test_a_transactional_task_goes_there_too(cloud: Cloud):
 def test_a_signature_is_enough_without_a_token(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "k:a-secret-of-at-least-16-characters")
     monkeypatch.delenv("DEFERRED_SERVICE_ACCOUNT")
+    settings.forget()
     deferred.defer(once_tasks.note, "by signature")
     until(lambda: CALLS == ["by signature"])
 

@@ -11,7 +11,7 @@ from google.cloud import ndb
 from harness import Cloud, until
 from once_tasks import CALLS, OnceCount, Owner, increase, increase_once
 
-from gae_deferred import deferred
+from gae_deferred import deferred, settings
 from gae_deferred.entities import DeadLetter, Receipt
 
 
@@ -175,10 +175,10 @@ def test_a_task_from_before_the_decorator_is_told_by_its_name(cloud: Cloud):
     defer(increase, "c")
     (task,) = cloud.tasks()
     task.app_engine_http_request.body = deferred.serialize(increase_once, "c")
-    environ = {"GAE_ENV": "standard"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GAE_ENV", environ["GAE_ENV"])
+        patch.setenv("GAE_ENV", "standard")
         patch.delenv("DEFERRED_SIGNING_KEYS")
+        settings.forget()
         for _ in range(2):
             request = environ_of(task, HTTP_X_APPENGINE_USER_IP="0.1.0.2")
             deferred.Handler().post(request)

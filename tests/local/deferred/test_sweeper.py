@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from google.cloud import ndb, tasks_v2
 from harness import Cloud
 
-from gae_deferred import cloud_tasks, datastore, dead_letters, deferred, errors, outbox, sweeper
+from gae_deferred import cloud_tasks, datastore, dead_letters, deferred, errors, outbox, settings, sweeper
 from gae_deferred.entities import DeadLetter, Outbox, SweepLease
 from gae_deferred.local.cli import main
 
@@ -231,6 +231,7 @@ def test_the_app_sweeps_when_cron_asks(cloud: Cloud, die_before_sending: Any, mo
     monkeypatch.setattr(sweeper.sweep, "__kwdefaults__", {"grace": 0, "budget": 10})
     die_before_sending(later)
     monkeypatch.setenv("GAE_ENV", "standard")
+    settings.forget()
     status, text = ask(monkeypatch, HTTP_X_APPENGINE_CRON="true")
     assert (status, text) == ("200 OK", "1 tasks sent, 0 dead letters, 0 kept for the next sweep")
 
@@ -241,6 +242,7 @@ def test_nobody_else_makes_an_app_sweep(headers: dict[str, str], cloud: Cloud, m
     monkeypatch.setenv("GAE_ENV", "standard")
     assert ask(monkeypatch, **headers)[0] == "403 Forbidden"
     monkeypatch.delenv("GAE_ENV")
+    settings.forget()
     monkeypatch.delenv("CLOUD_TASKS_EMULATOR_HOST")
     assert ask(monkeypatch, **headers)[0] == "403 Forbidden"
     assert ask(monkeypatch, HTTP_X_APPENGINE_CRON="true")[0] == "403 Forbidden"  # anybody can send it here

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gae_deferred import deferred, wrap_wsgi_app
+from gae_deferred import deferred, settings, wrap_wsgi_app
 
 from .harness import AttemptEvents, LocalApp, local_cloud, served
 from .tasks import RAN, stream_entities
@@ -42,6 +42,7 @@ def local(_running: LocalApp, monkeypatch: pytest.MonkeyPatch) -> LocalApp:
     for name, value in _running.cloud.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("DEFERRED_SIGNING_KEYS")  # so that the queue is asked; tests/local/deferred signs
+    settings.forget()
     RAN.clear()
     _running.attempts.clear()
     return _running

@@ -7,6 +7,7 @@
         assert local_cloud.queue.run_next().function is shop.send_confirmation
 """
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,14 @@ import pytest
 
 if TYPE_CHECKING:  # every pytest run imports this module, also one that never uses the fixtures
     from gae_deferred.local.testing import CloudForTests
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_this_test() -> None:
+    """Let a test that sets ``GAE_ENV`` or signing keys do so, although a process looks these up only once."""
+    settings = sys.modules.get("gae_deferred.settings")
+    if settings is not None:
+        settings.forget()
 
 
 @pytest.fixture(scope="session")

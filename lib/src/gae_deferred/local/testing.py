@@ -23,7 +23,7 @@ from google.api_core.exceptions import AlreadyExists
 from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
-from gae_deferred import datastore, deferred, once, payload, payload_store, task, wrap_wsgi_app
+from gae_deferred import datastore, deferred, once, payload, payload_store, settings, task, wrap_wsgi_app
 from gae_deferred.local.clock import SECOND, HeldClock
 from gae_deferred.local.cloud import LocalCloud, Options
 from gae_deferred.local.cloud_tasks import AttemptReport
@@ -255,6 +255,7 @@ class CloudForTests:
         now, task.now = task.now, self.clock.now
         os.environ.update(self.environment)
         os.environ.pop("GAE_ENV", None)
+        settings.forget()
         try:
             yield self
         finally:
@@ -263,6 +264,7 @@ class CloudForTests:
                 os.environ.pop(name, None)
                 if value is not None:
                     os.environ[name] = value
+            settings.forget()
 
     def queue_path(self, name: str) -> str:
         """Return the full name of a queue."""
