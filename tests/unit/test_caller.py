@@ -199,6 +199,16 @@ def test_on_app_engine_without_keys_the_headers_are_enough(mark: Path, on_app_en
     assert ran(environ_of(call(mark)), mark)
 
 
+def test_keys_that_an_app_sets_when_it_has_begun_to_serve_count_from_then_on(
+    mark: Path, on_app_engine: None, monkeypatch: pytest.MonkeyPatch
+):
+    assert ran(environ_of(call(mark)), mark)
+    mark.unlink()
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", KEYS)
+    assert answer(environ_of(call(mark))) == HTTPStatus.FORBIDDEN
+    assert not mark.exists()
+
+
 def test_a_signed_task_is_run(mark: Path, with_keys: None):
     assert ran(signed(call(mark)), mark)
 

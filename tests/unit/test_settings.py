@@ -147,3 +147,18 @@ def test_what_each_task_needs_is_looked_up_once_unless_a_test_forgets_it(
     assert setting() == answer
     settings.forget()
     assert not setting()
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("DEFERRED_SIGNING_KEYS", settings.signing_keys),
+        ("DEFERRED_SIGNING_KEYS_SECRET", settings.signing_keys_secret),
+    ],
+)
+def test_that_there_are_no_keys_is_not_remembered(
+    name: str, setting: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+):
+    assert not setting()
+    monkeypatch.setenv(name, "projects/p/secrets/keys")
+    assert setting() == "projects/p/secrets/keys"

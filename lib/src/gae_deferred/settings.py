@@ -1,7 +1,8 @@
 """Every environment variable that gae_deferred reads, looked up at the moment of use.
 
 Those that each task needs are looked up once for each process, at their first use: App Engine, and whoever starts a
-process elsewhere, sets them before. A test that changes one of them calls :func:`forget`.
+process elsewhere, sets them before. A test that changes one of them calls :func:`forget`. That there are no signing
+keys is never remembered: an app may set them when it has begun to serve, and is not to go on without.
 """
 
 import datetime
@@ -63,19 +64,29 @@ def cross_compatible_pickle() -> bool:
     return bool(os.environ.get("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL"))
 
 
-@functools.cache
 def signing_keys() -> str:
     """Return ``DEFERRED_SIGNING_KEYS``, which :mod:`gae_deferred.signing_keys` reads, or ``""``."""
-    return os.environ.get("DEFERRED_SIGNING_KEYS", "")
+    return _keys_or_secret().get("DEFERRED_SIGNING_KEYS", "")
 
 
-@functools.cache
 def signing_keys_secret() -> str | None:
     """Return the name of the secret with the signing keys (``DEFERRED_SIGNING_KEYS_SECRET``), or None.
 
     It is ``projects/PROJECT/secrets/SECRET``, of Secret Manager. ``DEFERRED_SIGNING_KEYS`` goes before it.
     """
-    return os.environ.get("DEFERRED_SIGNING_KEYS_SECRET") or None
+    return _keys_or_secret().get("DEFERRED_SIGNING_KEYS_SECRET")
+
+
+_keys_or_secret_found: dict[str, str] = {}
+
+
+def _keys_or_secret() -> dict[str, str]:
+    """Return those of the two variables that are set, as they were when one of them first was."""
+    global _keys_or_secret_found
+    if not _keys_or_secret_found:
+        names = ("DEFERRED_SIGNING_KEYS", "DEFERRED_SIGNING_KEYS_SECRET")
+        _keys_or_secret_found = {name: os.environ[name] for name in names if os.environ.get(name)}
+    return _keys_or_secret_found
 
 
 def accept_unsigned_until() -> datetime.date | None:
@@ -186,7 +197,9 @@ def _metadata_region() -> str:
 
 def forget() -> None:
     """Look up everything again at its next use. For tests: the environment of a running service does not change."""
-    for remembered in (on_app_engine, cross_compatible_pickle, signing_keys, signing_keys_secret, _metadata_region):
+    global _keys_or_secret_found
+    _keys_or_secret_found = {}
+    for remembered in (on_app_engine, cross_compatible_pickle, _metadata_region):
         remembered.cache_clear()
 
 
