@@ -15,6 +15,11 @@ app = Flask(__name__)
 app.wsgi_app = wrap_wsgi_app(app.wsgi_app, use_deferred=True)
 
 
+@app.get("/")
+def index():
+    return 'Open <a href="/counter/increment">/counter/increment</a>, then <a href="/counter/get">/counter/get</a>.\n'
+
+
 # A GET, so that a browser is all you need to try it. Where an increment matters to someone, make it a POST.
 @app.get("/counter/increment")
 def increment():

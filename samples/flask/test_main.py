@@ -1,6 +1,7 @@
 """Tests of the counter app: real requests to it, and its tasks in a local cloud."""
 
 import logging
+import re
 import urllib.error
 import urllib.request
 
@@ -14,6 +15,13 @@ def get(url):
     """Return what the app answers to a GET."""
     with urllib.request.urlopen(url, timeout=10) as response:
         return response.read().decode()
+
+
+def test_the_links_of_the_first_page_lead_somewhere(site):
+    links = re.findall('href="(.+?)"', get(f"{site}/"))
+
+    assert links == ["/counter/increment", "/counter/get"]
+    assert [get(f"{site}{link}") for link in links] == ["Deferred three tasks: now, in 60 s and in 120 s.\n", "0"]
 
 
 def test_an_increment_counts_now_then_after_one_minute_then_after_two(site, local_cloud):

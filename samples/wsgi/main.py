@@ -10,6 +10,11 @@ import counter
 logging.basicConfig(level=logging.INFO)
 
 
+def index(environ, start_response):
+    page = 'Open <a href="/counter/increment">/counter/increment</a>, then <a href="/counter/get">/counter/get</a>.\n'
+    return respond(start_response, HTTPStatus.OK, page)
+
+
 # A GET, so that a browser is all you need to try it. Where an increment matters to someone, make it a POST.
 def increment(environ, start_response):
     # As soon as possible.
@@ -37,12 +42,13 @@ class CustomPath(deferred.Handler):
 
 
 def respond(start_response, status, text, headers=()):
-    """Answer a request with plain text."""
-    start_response(f"{status.value} {status.phrase}", [("Content-Type", "text/plain; charset=utf-8"), *headers])
+    """Answer a request with HTML."""
+    start_response(f"{status.value} {status.phrase}", [("Content-Type", "text/html; charset=utf-8"), *headers])
     return [text.encode()]
 
 
 ROUTES = {
+    "/": ("GET", index),
     "/counter/increment": ("GET", increment),
     "/counter/get": ("GET", get),
     "/custom/path": ("POST", CustomPath()),

@@ -10,6 +10,12 @@ from gae_deferred import deferred
 import counter
 
 
+@require_safe
+def index(request):
+    page = 'Open <a href="/counter/increment">/counter/increment</a>, then <a href="/counter/get">/counter/get</a>.\n'
+    return HttpResponse(page)
+
+
 # A GET, so that a browser is all you need to try it. Where an increment matters to someone, make it a POST.
 @require_safe
 def increment(request):
