@@ -234,11 +234,9 @@ def rotate_keys(project: str) -> None:
         rotation = key_rotation.rotate(project)
     except UsageError as error:
         raise Problem(str(error)) from error
-    click.echo(
-        f"{rotation.signing} signs in instances that start from now on. Deploy, or restart, to have it everywhere."
-    )
+    click.echo(f"{rotation.signing} signs in instances that start from now on, and within ten minutes everywhere.")
     if rotation.dropped:
-        click.echo(f"Tasks signed with {', '.join(rotation.dropped)} are refused from now on.")
+        click.echo(f"Tasks signed with {', '.join(rotation.dropped)} are refused from then on.")
 
 
 def _terraform(project: str) -> Terraform:

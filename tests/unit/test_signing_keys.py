@@ -4,7 +4,7 @@ import pytest
 
 from gae_deferred import signing, signing_keys
 from gae_deferred.errors import ConfigurationError, TransientError
-from gae_deferred.signing_keys import RENEWAL_INTERVAL, SecretKeys
+from gae_deferred.signing_keys import LIFETIME, RENEWAL_INTERVAL, SecretKeys
 
 NAME = "projects/my-project/secrets/deferred-signing-keys"
 OLD = "old:an-old-secret-of-thirty-two-chars"
@@ -79,6 +79,28 @@ def test_while_secret_manager_is_down_the_known_keys_go_on(vault: Vault):
         signing_keys.find("new")
     assert signing_keys.find("old") is not None
     assert signing_keys.find("new") is None  # asked again after the interval, not before
+
+
+def test_a_key_that_is_taken_out_of_the_secret_is_soon_trusted_no_longer(vault: Vault):
+    leaked = signing.sign("q", "/u", b"b")
+    assert leaked is not None
+    vault.text, vault.now = NEW, vault.now + LIFETIME
+    assert signing.verify(leaked, "q", "/u", b"b") is not None
+    assert str(signing.sign("q", "/u", b"b")).startswith("new:")
+    assert vault.readings == 2
+
+
+@pytest.mark.parametrize("damage", ["down", "text"])
+def test_keys_that_cannot_be_read_again_go_on_and_are_not_asked_for_at_each_task(
+    damage: str, vault: Vault, caplog: pytest.LogCaptureFixture
+):
+    assert signing_keys.find("old") is not None
+    vault.now += LIFETIME
+    setattr(vault, damage, damage == "down" or "no keys")
+    assert signing_keys.find("old") is not None
+    assert list(signing_keys.current()) == ["old"]
+    assert vault.readings == 2
+    assert "could not be read again" in caplog.text
 
 
 def test_a_secret_that_could_not_be_read_is_read_again(vault: Vault):

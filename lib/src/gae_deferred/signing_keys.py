@@ -1,12 +1,13 @@
 """The keys that tasks are signed with: from the environment, or from a secret of Secret Manager that it names."""
 
 import functools
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
 
 from gae_deferred import secret_manager, settings
-from gae_deferred.errors import ConfigurationError
+from gae_deferred.errors import ConfigurationError, TransientError
 
 MIN_SECRET_LENGTH = 16
 """Characters that the secret of a key has at least; random ones, 32 are better."""
@@ -14,17 +15,23 @@ MIN_SECRET_LENGTH = 16
 RENEWAL_INTERVAL = 60.0
 """Seconds between two readings of a secret, at least: strangers who make up key ids do not keep us reading."""
 
+LIFETIME = 600.0
+"""Seconds after which a secret is read again: a key that has leaked, and is no longer in it, is trusted no longer."""
+
 Keys = Mapping[str, bytes]
 """Secrets by key id. The first signs, all verify."""
 
 _KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+_logger = logging.getLogger(__name__)
+
 
 class SecretKeys:
     """Keys that are kept in Secret Manager.
 
-    They are read when they are first needed, and again when a signature names a key that is not among them: another
-    instance, started later, may have a newer version of the secret. So a new key needs no restart.
+    They are read when they are first needed, again when a signature names a key that is not among them (another
+    instance may have read a newer version of the secret), and again after :data:`LIFETIME`. So neither a new key nor the
+    end of an old one needs a restart.
 
     Parameters:
         read: returns the text of a secret by its name.
@@ -40,14 +47,22 @@ class SecretKeys:
         self._read_at: dict[str, float] = {}
 
     def get(self, name: str) -> Keys:
-        """Return the keys in a secret.
+        """Return the keys in a secret. If it cannot be read again, those of the last time go on.
 
         Raises:
             ConfigurationError: the secret may not be read, does not exist, or holds no keys.
             TransientError: Secret Manager cannot be reached now.
         """
         keys = self._keys.get(name)
-        return self._renew(name) if keys is None else keys
+        if keys is None:
+            return self._renew(name)
+        if self._clock() - self._read_at[name] < LIFETIME:
+            return keys
+        try:
+            return self._renew(name)
+        except (ConfigurationError, TransientError):
+            _logger.exception("The signing keys could not be read again; those that are known go on")
+            return keys
 
     def find(self, name: str, key_id: str) -> bytes | None:
         """Return one key's secret, if need be after a look at the secret's latest version; None if it is not there.
