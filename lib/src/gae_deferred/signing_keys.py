@@ -30,8 +30,8 @@ class SecretKeys:
     """Keys that are kept in Secret Manager.
 
     They are read when they are first needed, again when a signature names a key that is not among them (another
-    instance may have read a newer version of the secret), and again after :data:`LIFETIME`. So neither a new key nor the
-    end of an old one needs a restart.
+    instance may have read a newer version of the secret), and again after :data:`LIFETIME`. So neither a new key
+    nor the end of an old one needs a restart.
 
     Parameters:
         read: returns the text of a secret by its name.
