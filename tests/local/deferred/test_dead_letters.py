@@ -182,6 +182,7 @@ def test_a_letter_is_shown_with_its_traceback_and_payload(cloud: Cloud, tmp_path
     letter_id = str(the_letter(cloud).key.id())
     output = run("show", letter_id, "--payload", str(tmp_path / "payload")).output
     assert "once_tasks.fail_for_good('a value')" in output
+    assert "\nHeaders:\n  Content-Type: application/octet-stream\n" in output
     assert "Traceback" in output
     assert (tmp_path / "payload").read_bytes() == task.app_engine_http_request.body
     assert CALLS == ["a value"]  # by the delivery; showing runs nothing
@@ -239,6 +240,22 @@ def test_without_keys_nothing_is_sent_again(cloud: Cloud, monkeypatch: pytest.Mo
     result = run("resend", str(the_letter(cloud).key.id()), status=1)
     assert "DEFERRED_SIGNING_KEYS" in result.output
     assert len(cloud.entities(DeadLetter)) == 1
+
+
+def test_a_letter_of_a_local_datastore_is_not_sent_to_google(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    defer(once_tasks.fail_for_good, 1)
+    deliver(cloud.tasks()[0])
+    monkeypatch.delenv("CLOUD_TASKS_EMULATOR_HOST")
+    settings.forget()
+    result = run("resend", str(the_letter(cloud).key.id()), status=1)
+    assert result.output.startswith("Error: This letter is in a local Datastore: set CLOUD_TASKS_EMULATOR_HOST")
+    assert len(cloud.entities(DeadLetter)) == 1
+
+
+def test_that_there_are_no_letters_is_said_but_not_to_a_pipe(cloud: Cloud):
+    result = run("list")
+    assert result.stdout == ""
+    assert result.stderr == "There are no dead letters\n"
 
 
 @pytest.mark.parametrize("size", [10, 2_000_000])

@@ -109,11 +109,12 @@ def emulators(**parameters: Any) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port of the app; 0: a free one.")
 @_cloud_options
 def dev(target: str, app_dir: Path, host: str, port: int, **parameters: Any) -> None:
-    """Serve the WSGI app APP of MODULE together with the local cloud.
+    """Serve an app together with the local cloud.
 
-    The app starts anew when one of its files changes. Each task is shown when it has run. A queue.yaml in the app's
-    folder is read, and the composite indexes that queries need are added to an index.yaml there. Tasks and entities are
-    kept in .local-cloud in the app's folder, unless --data-dir or --ephemeral says otherwise.
+    MODULE:APP names a WSGI app, such as main:app for app in main.py. It starts anew when one of its files changes. Each
+    task is shown when it has run. A queue.yaml in the app's folder is read, and the composite indexes that queries need
+    are added to an index.yaml there. Tasks and entities are kept in .local-cloud in the app's folder, unless --data-dir
+    or --ephemeral says otherwise.
     """
     from gae_deferred.local import dev
 
@@ -126,7 +127,10 @@ def dev(target: str, app_dir: Path, host: str, port: int, **parameters: Any) -> 
 
 @main.group()
 def data() -> None:
-    """Save and load what the local Datastore holds, for example as a fixture for tests."""
+    """Save and load what the local Datastore holds.
+
+    The file may be a fixture for tests. The local cloud that uses the folder has to be stopped.
+    """
 
 
 def _data_command(command: F) -> F:
@@ -139,7 +143,7 @@ def _data_command(command: F) -> F:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @_data_command
 def export_data(file: Path, data_dir: Path) -> None:
-    """Write all entities to FILE, one a line. The local cloud that uses the folder has to be stopped."""
+    """Write all entities to FILE, one a line."""
     from gae_deferred.local import entity_files
 
     _run(lambda: entity_files.export_entities(data_dir, file))

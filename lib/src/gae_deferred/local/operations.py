@@ -54,7 +54,7 @@ def _in_datastore() -> Iterator[None]:
 )
 @_in_datastore()
 def sweep(grace: float) -> None:
-    """Send the tasks of committed transactions that are still waiting.
+    """Send tasks of committed transactions that still wait.
 
     A deployed app is swept by its cron (/_ah/deferred/sweep); by hand this does the same, until nothing is left.
     """
@@ -68,7 +68,7 @@ def sweep(grace: float) -> None:
 
 @click.group("dead-letters")
 def dead_letters_group() -> None:
-    """Look after tasks that failed for good: list, show, send again, delete.
+    """Look after tasks that failed for good.
 
     They are those of $GOOGLE_CLOUD_PROJECT, or of the local cloud that $DATASTORE_EMULATOR_HOST names, such as
     127.0.0.1:8081.
@@ -80,13 +80,20 @@ def dead_letters_group() -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many, the newest first.")
 @_in_datastore()
 def list_letters(queue: str | None, limit: int) -> None:
-    """List dead letters, one a line: id, time (UTC), reason, queue, callable, error."""
+    """List dead letters, one a line.
+
+    Each with its id, time (UTC), reason, queue, callable and error.
+    """
+    found = False
     for letter in itertools.islice(dead_letters.query(queue), limit):
+        found = True
         error = (letter.error or "").rstrip().rpartition("\n")[2]
         click.echo(
             f"{letter.key.id()}  {letter.failed_at:%Y-%m-%d %H:%M:%S}  {letter.reason}  {letter.queue}  "
             f"{letter.callable or '?'}  {error}"
         )
+    if not found:
+        click.echo("There are no dead letters", err=True)
 
 
 @dead_letters_group.command()
@@ -112,6 +119,7 @@ def show(letter_id: int, payload_file: IO[bytes] | None) -> None:
     ):
         if value is not None:
             click.echo(f"{name + ':':<10}{value}")
+    click.echo("Headers:")
     for name, value in sorted((letter.headers or {}).items()):
         click.echo(f"  {name}: {value}")
     click.echo(f"\n{(letter.error or '').rstrip()}")
@@ -124,6 +132,11 @@ def show(letter_id: int, payload_file: IO[bytes] | None) -> None:
 @_in_datastore()
 def resend(letter_ids: tuple[int, ...]) -> None:
     """Enqueue tasks again, now, and delete their dead letters."""
+    if settings.datastore_emulator() and not settings.cloud_tasks_emulator():
+        raise click.ClickException(
+            "This letter is in a local Datastore: set CLOUD_TASKS_EMULATOR_HOST to what the local cloud shows beside "
+            "Cloud Tasks, such as 127.0.0.1:8123"
+        )
     if settings.cloud_tasks_emulator() and not (signing_keys.are_set() or settings.service_account()):
         raise click.ClickException(
             "The app would refuse a task that is not signed: set DEFERRED_SIGNING_KEYS to what the app has. "
