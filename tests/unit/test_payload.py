@@ -169,6 +169,12 @@ def test_what_cannot_be_pickled_raises_serialization_error_that_names_the_callab
     assert "deferred_callables.greet" in str(caught.value)
 
 
+def test_a_lock_is_refused_with_protocol_0_too(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL", "1")
+    with pytest.raises(errors.SerializationError, match="lock"):
+        deferred.serialize(greet, threading.Lock())
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -39,8 +39,8 @@ def dump(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, An
     try:
         data = pickle.dumps(call, protocol)
     except Exception:  # noqa: BLE001  # pickle raises many classes; what is really wrong, cloudpickle says again
-        return _dump_by_value(call, protocol)
-    return _dump_by_value(call, protocol) if b"__main__" in data else data
+        return _dump_by_value(call)
+    return _dump_by_value(call) if b"__main__" in data else data
 
 
 def load(data: bytes) -> Call:
@@ -120,15 +120,13 @@ def _member_name(method: types.MethodType) -> str | None:
     return next((known for known in (name, mangled) if getattr(method.__self__, known, None) == method), None)
 
 
-def _dump_by_value(call: Call, protocol: int) -> bytes:
+def _dump_by_value(call: Call) -> bytes:
     import cloudpickle  # most processes never need it
 
     try:
-        return bytes(cloudpickle.dumps(call, protocol))
+        # Never protocol 0: by value, no other Python can read it anyway, and it lets pass what nobody can read, a lock.
+        return bytes(cloudpickle.dumps(call, pickle.HIGHEST_PROTOCOL))
     except Exception as error:
-        if protocol < pickle.HIGHEST_PROTOCOL:
-            # Protocol 0 knows no __slots__, which dataclasses have; and by value, no other Python could read it anyway.
-            return _dump_by_value(call, pickle.HIGHEST_PROTOCOL)
         raise SerializationError(f"{describe(call[0])} or its arguments cannot be pickled: {error}") from error
 
 
