@@ -173,6 +173,7 @@ def defer_many(tasks: Iterable[Task]) -> list[Task]:
         BadTransactionStateError: a task is transactional, and there is no transaction; none is enqueued.
     """
     prepared = list(tasks)
+    cloud_tasks.check_batch(prepared)
     transactional = [task for task in prepared if task.transactional]
     if transactional:
         outbox.add(transactional)

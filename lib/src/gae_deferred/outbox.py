@@ -6,6 +6,7 @@ in between, ``sweeper`` sends them. Sending a task twice does no harm: it has a 
 """
 
 import datetime
+import itertools
 import logging
 import uuid
 from collections.abc import Callable, Sequence
@@ -13,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from gae_deferred import cloud_tasks, datastore
 from gae_deferred.datastore import MAX_ENTITY_BYTES
-from gae_deferred.errors import BadTransactionStateError, TaskAlreadyExistsError, TaskQueueError, TaskTooLargeError
+from gae_deferred.errors import (
+    BadTransactionStateError,
+    TaskAlreadyExistsError,
+    TaskQueueError,
+    TaskTooLargeError,
+    TombstonedTaskError,
+)
 from gae_deferred.task import Task
 
 if TYPE_CHECKING:
@@ -32,9 +39,9 @@ _open: "dict[tuple[int, bytes], _Outbox]" = {}
 
 
 def add(tasks: Sequence[Task]) -> None:
-    """Have tasks enqueued when the current transaction commits, and forgotten if it does not.
+    """Have tasks enqueued when the current transaction commits, and forgotten if it does not: all of them or none.
 
-    A task without a name is given one.
+    A task without a name is given one. In a callback of the commit (``call_on_commit``) they are enqueued after it.
 
     Raises:
         BadTransactionStateError: there is no transaction.
@@ -59,7 +66,7 @@ def check_transaction() -> None:
 
 def is_sent(outcome: str | TaskQueueError) -> bool:
     """Tell whether the queue has a task, now or from an earlier time that it was sent."""
-    return isinstance(outcome, str | TaskAlreadyExistsError)
+    return isinstance(outcome, str | TaskAlreadyExistsError | TombstonedTaskError)
 
 
 def _of_this_transaction() -> "_Outbox":
@@ -70,8 +77,9 @@ def _of_this_transaction() -> "_Outbox":
     outbox = _open.get(key)
     if outbox is None:
         outbox = _open[key] = _Outbox()
-        # NDB calls these in the thread of the transaction, once: the first after a commit, the second in any case.
-        context.call_on_commit(outbox.send)
+        # NDB calls these in the thread of the transaction, once: the first after a commit, the second in any case. What
+        # another callback of the commit adds afterwards goes into an outbox of its own, whose callback NDB then calls.
+        context.call_on_commit(lambda: _open.pop(key).send())
         context.call_on_transaction_complete(lambda: _open.pop(key, None))
     return outbox
 
@@ -91,6 +99,7 @@ class _Outbox:
 
     def __init__(self) -> None:
         self._id = uuid.uuid4().hex
+        self._numbers = itertools.count()
         self._created = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
         self._tasks: list[Task] = []
         self._requests: list[tasks_v2.CreateTaskRequest] = []
@@ -102,24 +111,26 @@ class _Outbox:
 
         cloud_tasks.check_batch([*self._tasks, *tasks])
         for task in tasks:
-            if not task.name:
-                task.name = f"{self._id}-{len(self._tasks)}"
-            request = cloud_tasks.make_request(task)
-            self._put_on_page(task, tasks_v2.CreateTaskRequest.serialize(request))
-            self._tasks.append(task)
-            self._requests.append(request)
+            task.name = task.name or f"{self._id}-{next(self._numbers)}"
+        requests = [cloud_tasks.make_request(task) for task in tasks]
+        written = [tasks_v2.CreateTaskRequest.serialize(request) for request in requests]
+        for task, data in zip(tasks, written, strict=True):
+            if len(data) > MAX_ENTITY_BYTES:
+                raise TaskTooLargeError(f"{task!r} takes {len(data)} bytes; an outbox entity holds {MAX_ENTITY_BYTES}")
+        for data in written:
+            self._put_on_page(data)
+        self._tasks += tasks
+        self._requests += requests
         if not self._writing:
             self._writing = True
             # NDB finishes every tasklet of a transaction before it commits.
             _as_tasklet(self._write)()
 
-    def _put_on_page(self, task: Task, request: bytes) -> None:
+    def _put_on_page(self, request: bytes) -> None:
         from google.cloud import ndb
 
         from gae_deferred.entities import Outbox
 
-        if len(request) > MAX_ENTITY_BYTES:
-            raise TaskTooLargeError(f"{task!r} takes {len(request)} bytes; an outbox entity holds {MAX_ENTITY_BYTES}")
         if not self._pages or self._pages[-1].size + len(request) > MAX_ENTITY_BYTES:
             name = f"{self._id}-{len(self._pages)}" if self._pages else self._id
             self._pages.append(_Page(ndb.Key(Outbox, name, namespace="")))

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import ndb, tasks_v2
 from harness import Cloud, until
 
-from gae_deferred import TaskRetryOptions, cloud_tasks, deferred, errors, outbox
+from gae_deferred import Task, TaskRetryOptions, cloud_tasks, deferred, errors, outbox
 from gae_deferred.entities import Outbox
 
 RAN: list[Any] = []
@@ -327,3 +328,45 @@ def test_of_mixed_tasks_the_refused_ones_are_named_by_their_place_in_the_call(pa
 
     ndb.transaction(in_transaction)
     assert sorted(bodies(paused)) == sorted(deferred.serialize(note, number) for number in (0, 1))
+
+
+def test_what_a_callback_of_the_commit_defers_is_enqueued_too(paused: Cloud):
+    def in_transaction() -> None:
+        ndb.get_context().call_on_commit(lambda: later("before"))
+        later("with")
+        ndb.get_context().call_on_commit(lambda: later("after"))
+
+    ndb.transaction(in_transaction)
+    assert sorted(bodies(paused)) == sorted(deferred.serialize(note, value) for value in ("before", "with", "after"))
+    assert paused.entities(Outbox) == []
+
+
+def test_of_several_tasks_all_or_none_become_part_of_the_transaction(paused: Cloud):
+    def in_transaction() -> None:
+        fits = deferred.prepare(note, 1, _queue="paused", _transactional=True)
+        too_large = Task(b"x" * 1_000_000, queue="paused", transactional=True)
+        with pytest.raises(errors.TaskTooLargeError, match="outbox entity"):
+            deferred.defer_many([fits, too_large])
+        later(2)
+        deferred.defer_many([fits])
+
+    ndb.transaction(in_transaction)
+    assert sorted(bodies(paused)) == sorted(deferred.serialize(note, number) for number in (1, 2))
+
+
+def test_of_mixed_tasks_none_is_enqueued_if_two_have_one_name(paused: Cloud):
+    def in_transaction() -> None:
+        transactional = deferred.prepare(note, 0, _queue="paused", _transactional=True)
+        same = [deferred.prepare(note, number, _queue="paused", _name="same") for number in (1, 2)]
+        with pytest.raises(errors.DuplicateTaskNameError):
+            deferred.defer_many([transactional, *same])
+
+    ndb.transaction(in_transaction)
+    assert paused.tasks() == []
+
+
+def test_a_read_only_transaction_with_a_task_fails_and_leaves_nothing(paused: Cloud):
+    with pytest.raises(GoogleAPICallError):
+        ndb.transaction(later, read_only=True)
+    assert paused.tasks() == []
+    assert paused.entities(Outbox) == []
