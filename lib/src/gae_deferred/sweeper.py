@@ -164,8 +164,27 @@ class _Sweep:
                 self._report.sent += len(own)
                 done.append(entity.key)
             else:
-                self._keep_rest(entity, own, outcomes)
+                self._try_to_keep_rest(entity, own, outcomes)
         ndb.delete_multi(done)
+
+    def _try_to_keep_rest(
+        self,
+        entity: "Entity",
+        requests: "Sequence[tasks_v2.CreateTaskRequest]",
+        outcomes: Sequence[str | TaskQueueError],
+    ) -> None:
+        """Do what :meth:`_keep_rest` does; where Datastore refuses it, go on with the other entities."""
+        from google.api_core.exceptions import GoogleAPICallError, RetryError
+
+        try:
+            self._keep_rest(entity, requests, outcomes)
+        except (GoogleAPICallError, RetryError):
+            _logger.exception(
+                "What became of the tasks of %r could not be kept; the next sweep tries again", entity.key
+            )
+            sent = sum(map(outbox.is_sent, outcomes))
+            self._report.sent += sent
+            self._report.kept += len(outcomes) - sent
 
     def _keep_rest(
         self,
@@ -182,6 +201,9 @@ class _Sweep:
             for data, request, outcome in zip(entity.requests, requests, outcomes, strict=True)
             if isinstance(outcome, TaskQueueError) and not outbox.is_sent(outcome)
         ]
+        if len(unsent) < len(outcomes):
+            sent = {data for data, outcome in zip(entity.requests, outcomes, strict=True) if outbox.is_sent(outcome)}
+            ndb.transaction(functools.partial(_forget, entity.key, sent))
         dead = [each for each in unsent if too_old or _is_final(each.error)]
         for batch in _in_batches(dead):
             failures: list[dead_letters.Failure] = ndb.transaction(functools.partial(_bury, entity.key, batch))
@@ -306,6 +328,14 @@ def _bury(key: "ndb.Key", unsent: Sequence[_Unsent]) -> list[dead_letters.Failur
     if failures:
         entity.put()
     return failures
+
+
+def _forget(key: "ndb.Key", sent: set[bytes]) -> None:
+    """Take tasks out of an outbox entity, in a transaction: queues refuse them only for a day after they have run."""
+    entity: Any = key.get()
+    if entity is not None:
+        entity.requests = [data for data in entity.requests if data not in sent]
+        entity.put()
 
 
 def _now() -> datetime.datetime:

@@ -118,6 +118,54 @@ def test_what_could_not_be_sent_for_a_week_becomes_a_dead_letter(
     assert len(cloud.entities(DeadLetter)) == 1
 
 
+def test_what_was_sent_is_not_sent_again_while_another_task_of_its_transaction_waits(
+    cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
+):
+    die_before_sending(lambda: [later(1), later(2, _queue="default"), later(3, _queue="gone")])
+    send = cloud_tasks.send
+
+    def forbid_default(requests: list[Request]) -> list[Any]:
+        forbidden = errors.PermissionDeniedError("not this queue")
+        return [forbidden if each.parent.endswith("/default") else send([each])[0] for each in requests]
+
+    monkeypatch.setattr(cloud_tasks, "send", forbid_default)
+    report = sweeper.sweep(grace=0)
+    assert (report.sent, report.dead, report.kept) == (1, 1, 1)
+    cloud.client.delete_queue(name=f"{cloud.parent}/queues/paused")  # forgets the names, as a queue does after a day
+    cloud.begin(cloud.project)
+    cloud.pause()
+    report = sweeper.sweep(grace=0)
+    assert (report.sent, report.dead, report.kept) == (0, 0, 1)
+    assert cloud.tasks() == []
+    monkeypatch.setattr(cloud_tasks, "send", send)
+    assert sweeper.sweep(grace=0).sent == 1
+    assert cloud.entities(Outbox) == []
+
+
+def test_a_task_that_has_run_already_is_no_dead_letter(
+    cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
+):
+    die_before_sending(later)
+    monkeypatch.setattr(cloud_tasks, "send", lambda requests: [errors.TombstonedTaskError("ran")] * len(requests))
+    report = sweeper.sweep(grace=0)
+    assert (report.sent, report.dead, report.kept) == (1, 0, 0)
+    assert cloud.entities(Outbox) == []
+
+
+def test_a_task_that_no_dead_letter_can_hold_stays_and_holds_up_no_other(
+    cloud: Cloud, die_before_sending: Any, caplog: pytest.LogCaptureFixture
+):
+    too_much = {"X-Much": "\u00e9" * 200_000}  # JSON takes six bytes for each
+    die_before_sending(lambda: [later(1), later(2, _queue="gone", _headers=too_much)])
+    for _ in range(16):
+        die_before_sending(lambda: later(3))
+    report = sweeper.sweep(grace=0)
+    assert (report.dead, report.kept) == (0, 1)
+    assert len(cloud.tasks()) == 17
+    assert len(cloud.entities(Outbox)) == 1
+    assert "could not be kept" in caplog.text
+
+
 def test_many_dead_letters_of_one_entity_are_written_in_few_transactions(cloud: Cloud, die_before_sending: Any):
     die_before_sending(lambda: [later(number, _queue="gone") for number in range(250)])
     assert sweeper.sweep(grace=0).dead == 250
