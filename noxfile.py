@@ -1,6 +1,7 @@
-"""Every job of this project, for people and for CI alike. `nox -l` is the menu.
+"""Every job of this project, for people and for CI alike: `python3 run.py dev-flask` runs one.
 
-Without nox: `python3 run.py` shows the same menu, `python3 run.py dev-flask` runs a job, and needs no `--`.
+What follows a job's name goes to the tool behind it, which often has a --help of its own. With nox installed,
+`nox -s dev-flask` does the same, and wants a `--` before what follows.
 """
 
 import functools
@@ -67,7 +68,7 @@ def dev_wsgi(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests of the library, of the local cloud and of each sample. After --: pytest's arguments."""
+    """Run the tests of the library, the local cloud and each sample. Takes pytest's arguments."""
     run_tests(session)
 
 
@@ -79,14 +80,14 @@ def tests_versions(session: nox.Session) -> None:
 
 @nox.session(name="tests-heavy")
 def tests_heavy(session: nox.Session) -> None:
-    """Run the tests that take minutes: hundreds of killed processes, thousands of conflicts, a minute of fuzzing."""
+    """Run the tests that take minutes: killed processes, conflicts, a minute of fuzzing."""
     install(session, *TEST_TOOLS, *requirements(*SAMPLES))
     session.run("pytest", "-m", "heavy", "tests/unit", "tests/local", *session.posargs)
 
 
 @nox.session(name="e2e-local")
 def e2e_local(session: nox.Session) -> None:
-    """Serve each sample and test it from outside, as a whole. After --: pytest's arguments."""
+    """Serve each sample and test it from outside, as a whole. Takes pytest's arguments."""
     install(session, *TEST_TOOLS, *requirements(*SAMPLES))
     for sample in SAMPLES:
         session.run("pytest", "tests/e2e", "--serve", f"samples/{sample}", *session.posargs)
@@ -104,7 +105,7 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session
 def clients(session: nox.Session) -> None:
-    """Drive the local Cloud Tasks with clients that others wrote: for Node, and gcloud where it is installed."""
+    """Drive the local Cloud Tasks with others' clients: for Node, and gcloud where it is."""
     if not shutil.which("npm"):
         session.error("The client for Node needs Node.js and npm, which are not installed: https://nodejs.org")
     install(session, *TEST_TOOLS)
@@ -115,7 +116,7 @@ def clients(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure this project beside its peers. After --: lines, --heavy, --quick, --check, --save; -h explains them."""
+    """Measure this project beside its peers. Takes names of lines, and options: --help."""
     install(session, *BENCH_TOOLS, *requirements(*SAMPLES))
     # After Ctrl-C there are servers to stop.
     session.run("python", "-m", "bench", *session.posargs, interrupt_timeout=30, terminate_timeout=10)
@@ -123,7 +124,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Draw the plots, and write the newest results into README and docs. After --: --check, to change nothing."""
+    """Draw the plots, and write the newest results into README and docs. Or only --check."""
     install(session, *BENCH_TOOLS)
     session.run("python", "-m", "bench.pages", *session.posargs)
 
@@ -148,7 +149,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(name="rehearse-flask")
 def rehearse_flask(session: nox.Session) -> None:
-    """Run what a deploy of the Flask sample would upload as App Engine would, here, and test it. --help explains it."""
+    """Run here what a deploy of the Flask sample would upload, and test it. Options: --help."""
     deploy(session, "rehearse", "flask")
 
 
@@ -166,25 +167,25 @@ def rehearse_wsgi(session: nox.Session) -> None:
 
 @nox.session(name="deploy-flask")
 def deploy_flask(session: nox.Session) -> None:
-    """Deploy the Flask sample to App Engine. After --: --project, --dry-run, --promote; --help explains them all."""
+    """Deploy the Flask sample to App Engine. Takes --project, and options: --help."""
     deploy(session, "deploy", "flask")
 
 
 @nox.session(name="deploy-django")
 def deploy_django(session: nox.Session) -> None:
-    """Deploy the Django sample to App Engine. Its DJANGO_SECRET_KEY is taken from your environment."""
+    """Deploy the Django sample. Its DJANGO_SECRET_KEY is taken from your environment."""
     deploy(session, "deploy", "django", "--env", "DJANGO_SECRET_KEY")
 
 
 @nox.session(name="deploy-wsgi")
 def deploy_wsgi(session: nox.Session) -> None:
-    """Deploy the sample without a framework to App Engine."""
+    """Deploy the sample without a framework."""
     deploy(session, "deploy", "wsgi")
 
 
 @nox.session(name="e2e-flask")
 def e2e_flask(session: nox.Session) -> None:
-    """Deploy the Flask sample without traffic, test it there, remove it. After --: --project, pytest's arguments."""
+    """Deploy the Flask sample without traffic, test it there, remove it. Takes --project."""
     deploy(session, "e2e", "flask")
 
 
@@ -202,14 +203,14 @@ def e2e_wsgi(session: nox.Session) -> None:
 
 @nox.session(name="e2e-clean-up")
 def e2e_clean_up(session: nox.Session) -> None:
-    """Remove what such a test could not remove. After --: --version, --project."""
+    """Remove what such a test could not remove. Takes --version, --project."""
     install(session, *DEPLOY_TOOLS, *TEST_TOOLS)
     session.run("python", "-m", "deploy", "clean-up", *session.posargs)
 
 
 @nox.session(name="deploy-check")
 def deploy_check(session: nox.Session) -> None:
-    """Test what deploys: templates, staging, what e2e does when things fail; with gcloud, each of its command lines."""
+    """Test what deploys: templates, staging, faults; with gcloud, each of its command lines."""
     install(session, *DEPLOY_TOOLS, *TEST_TOOLS)
     sdk = Path(session.virtualenv.location, "bundled-sdk")  # in an environment of its own: it has a package google, too
     session.run("uv", "venv", "--quiet", "--allow-existing", str(sdk))
@@ -222,31 +223,31 @@ def deploy_check(session: nox.Session) -> None:
 
 @nox.session(name="infra-plan")
 def infra_plan(session: nox.Session) -> None:
-    """Show what Terraform would make in a Google Cloud project. After --: --project; --help explains the others."""
+    """Show what Terraform would make in a Google Cloud project. Takes --project."""
     terraform(session, "plan")
 
 
 @nox.session(name="infra-apply")
 def infra_apply(session: nox.Session) -> None:
-    """Make it: the App Engine app, its database, queues, accounts, signing keys. Asks first. After --: --project."""
+    """Make it: App Engine app, database, queues, accounts, keys. Asks first. Takes --project."""
     terraform(session, "apply")
 
 
 @nox.session(name="infra-destroy")
 def infra_destroy(session: nox.Session) -> None:
-    """Remove it. Says which data go, and wants the project's id typed. After --: --project."""
+    """Remove it. Says which data go, and wants the project's id typed. Takes --project."""
     terraform(session, "destroy")
 
 
 @nox.session(name="infra-rotate-keys")
 def infra_rotate_keys(session: nox.Session) -> None:
-    """Let the next signing key sign, and make the one after it. After --: --project."""
+    """Let the next signing key sign, and make the one after it. Takes --project."""
     terraform(session, "rotate-keys")
 
 
 @nox.session(name="infra-check")
 def infra_check(session: nox.Session) -> None:
-    """Check infra/: format, the providers' schemas, Terraform's tests, policies. Needs no network, nor a project."""
+    """Check infra/: format, schemas, Terraform's tests, policies. Needs no project."""
     install(session, *TEST_TOOLS, *INFRA_TOOLS)
     checkov = Path(session.virtualenv.location, "checkov")  # in an environment of its own: it has a module hcl2, too
     if not (checkov / "bin" / "checkov").exists():

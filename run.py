@@ -8,13 +8,16 @@ over. Where nox is installed, `nox -s dev-flask` does the same.
 # ruff: noqa: S603, S606, T201 (what it starts are Python, pip and nox, by their paths; what it prints is for a person)
 # ruff: noqa: UP036 (a Python that is too old gets this far: the syntax here is that of 3.6, so that it can be told)
 
+import difflib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 NOX = "nox==2026.10.20"
 ROOT = Path(__file__).resolve().parent
+NOXFILE = ROOT / "noxfile.py"
 ENVIRONMENT = ROOT / ".venv-nox"
 PYTHON = ENVIRONMENT / "bin" / "python"
 STAMP = ENVIRONMENT / "made-from"
@@ -25,18 +28,35 @@ def main(arguments):
         sys.exit(f"This project needs Python 3.10 or newer, and this is Python {sys.version.split()[0]}.")
     if os.name == "nt":
         sys.exit("This project runs on Linux. On Windows, use WSL: https://learn.microsoft.com/windows/wsl/install")
+    told = told_to_nox(arguments)
     if not is_complete():
         make_environment()
-    nox = [str(PYTHON), "-m", "nox", "--noxfile", str(ROOT / "noxfile.py")]
-    if not arguments:
-        nox += ["--list"]
-    elif arguments[0].startswith("-"):
-        nox += arguments
-    else:
-        rest = arguments[2:] if arguments[1:2] == ["--"] else arguments[1:]  # as nox wants it, or without the dashes
-        nox += ["--session", arguments[0], "--", *rest]
+    nox = [str(PYTHON), "-m", "nox", "--noxfile", str(NOXFILE), *told]
     # Nox takes the place of this process, so that Ctrl-C and the exit code are between it and the shell.
     os.execv(nox[0], nox)
+
+
+def told_to_nox(arguments):
+    """Return the arguments as nox wants them. If no job is called so, say which one may have been meant, and end."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        return ["--list"]
+    if arguments[0].startswith("-"):
+        return arguments
+    job = arguments[0]
+    if not any(job == name or job.startswith(name + "-") for name in jobs()):  # one may have parts: tests-versions-3.12
+        alike = difflib.get_close_matches(job, jobs(), n=1)
+        hint = f" Did you mean {alike[0]}?" if alike else ""
+        print(f"There is no job {job!r}.{hint} `python3 run.py` lists the jobs.", file=sys.stderr)
+        sys.exit(2)
+    rest = arguments[2:] if arguments[1:2] == ["--"] else arguments[1:]  # as nox wants it, or without the dashes
+    return ["--session", job, "--", *rest]
+
+
+def jobs():
+    """Return the names of the jobs: those that noxfile.py gives its sessions."""
+    session = r'^@nox\.session(?:\(name="(.+?)".*)?\ndef (\w+)'
+    found = re.findall(session, NOXFILE.read_text(encoding="utf-8"), re.MULTILINE)
+    return [name or function for name, function in found]
 
 
 def ingredients():
