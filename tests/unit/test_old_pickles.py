@@ -2,10 +2,11 @@
 
 ``bundled_sdk_keys.json`` holds what ``google.appengine.ext.deferred.serialize`` of appengine-python-standard 3.1.0 made
 on Python 3.11 of calls ``print(key)``. ``python2_pickles.json`` holds calls as Python 2.7.18 pickled them with protocol
-0, as that SDK for Python 2 did; its two helpers were functions of the same names in a module of the same name, because
-the SDK itself cannot be installed any more. Bytes as Latin-1 text.
+0 or 2, as that SDK for Python 2 did; its two helpers were functions of the same names in a module of the same name,
+because the SDK itself cannot be installed any more. Bytes as Latin-1 text.
 """
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,37 @@ CALLS: dict[str, Any] = {
     "stored": (deferred.run_from_datastore, ("agxzfm15LXByb2plY3RyEQsSB0NvdW50ZXIiBG1haW4M",), {}),
     "built-in type": (dict, ([("a", 1)],), {}),
     "method of a built-in object": (deferred.invoke_member, ({"Ada": 1}, "get", "Ada"), {}),
+    "dates": (
+        deferred_callables.greet,
+        (
+            [
+                datetime.datetime(2026, 11, 21, 19, 30, 5, 678901),
+                datetime.date(2026, 2, 28),
+                datetime.time(23, 59, 59, 678901),
+            ],
+        ),
+        {},
+    ),
+    "date whose bytes are UTF-8": (
+        deferred_callables.greet,
+        (datetime.datetime(2026, 11, 21, 19, 30, 5, 0x0AC2A9),),
+        {},
+    ),
 }
+
+
+DATE_AND_CLASS = PYTHON_2.pop("date and its class")
 
 
 @pytest.mark.parametrize("kind", PYTHON_2)
 def test_a_call_of_python_2_is_read_as_it_was_meant(kind: str):
     assert payload.load(PYTHON_2[kind].encode("latin-1")) == CALLS[kind]
+
+
+def test_a_date_of_python_2_beside_which_its_class_is_called():
+    _, (day, read_class), _ = payload.load(DATE_AND_CLASS.encode("latin-1"))
+    assert type(day) is datetime.date
+    assert type(read_class.fromisoformat("2026-11-21")) is datetime.datetime
 
 
 def test_a_call_of_python_2_runs():

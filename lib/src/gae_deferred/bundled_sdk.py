@@ -1,5 +1,7 @@
 """What pickles of the bundled SDK name, as it is called here: tasks that it enqueued before a migration still run."""
 
+import datetime
+import re
 from typing import Any
 
 _HELPERS = "google.appengine.ext.deferred.deferred"
@@ -41,6 +43,48 @@ class _PickledKey:
 
 
 read_key = _PickledKey
+
+
+class Datetime2(datetime.datetime):
+    """Reads a ``datetime`` of Python 2: what its pickles have as text is decoded by then, though it is not meant to be.
+
+    A class, and not a function, because a pickle may name it to call a method of it.
+    """
+
+    def __new__(cls, *args: Any) -> Any:
+        return datetime.datetime(*_encoded(args))
+
+
+class Date2(datetime.date):
+    """Reads a ``date`` of Python 2."""
+
+    def __new__(cls, *args: Any) -> Any:
+        return datetime.date(*_encoded(args))
+
+
+class Time2(datetime.time):
+    """Reads a ``time`` of Python 2."""
+
+    def __new__(cls, *args: Any) -> Any:
+        return datetime.time(*_encoded(args))
+
+
+PYTHON_2_DATES: dict[str, type] = {"datetime": Datetime2, "date": Date2, "time": Time2}
+"""What to read dates of Python 2 with, by the name that they have in the module ``datetime``."""
+
+_PYTHON_2_DATE = re.compile(rb"cdatetime\n(?:datetime|date|time)\n(?:p[0-9]+\n|q.|r....)?\(?(?:S['\"]|U)", re.DOTALL)
+"""A class, perhaps its place in the memo, and a string of Python 2: no pickle of Python 3 has one."""
+
+
+def has_python_2_dates(data: bytes) -> bool:
+    """Tell whether a pickle holds a date that Python 2 wrote."""
+    return _PYTHON_2_DATE.search(data) is not None
+
+
+def _encoded(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the arguments of a date with the state that a pickle has, its first one, as bytes again."""
+    state, *others = args
+    return (state.encode(errors="surrogateescape") if isinstance(state, str) else state, *others)
 
 
 def _text(value: Any) -> Any:

@@ -20,6 +20,9 @@ _CROSS_COMPATIBLE_PROTOCOL = 0
 _BUNDLED_SDK = b"google.appengine."
 """In every pickle that names something of the bundled SDK."""
 
+_DATES = b"cdatetime\n"
+"""In every pickle of Python 2 that has a date, and in some of Python 3."""
+
 
 def dump(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
     """Write a call as a pickle of ``(callable, args, kwargs)``.
@@ -50,11 +53,10 @@ def load(data: bytes) -> Call:
         Exception: whatever unpickling raises; any class is possible.
         ValueError: the pickle holds something else than ``(callable, args, kwargs)``.
     """
-    # Strings of Python 2 are bytes: read as UTF-8, which most are, and so that the others can be encoded again.
-    if _BUNDLED_SDK in data:
-        call = _Unpickler(io.BytesIO(data), encoding="utf-8", errors="surrogateescape").load()
+    if _BUNDLED_SDK in data or _DATES in data:
+        call = _Unpickler(data).load()
     else:
-        call = pickle.loads(data, encoding="utf-8", errors="surrogateescape")
+        call = pickle.loads(data, encoding=_ENCODING, errors=_ENCODING_ERRORS)
     if isinstance(call, tuple) and len(call) == 3:
         function, args, kwargs = call
         if callable(function) and isinstance(args, tuple) and isinstance(kwargs, dict):
@@ -130,10 +132,20 @@ def _dump_by_value(call: Call) -> bytes:
         raise SerializationError(f"{describe(call[0])} or its arguments cannot be pickled: {error}") from error
 
 
+_ENCODING, _ENCODING_ERRORS = "utf-8", "surrogateescape"
+"""Strings of Python 2 are bytes: read as UTF-8, which most are, and so that the others can be encoded again."""
+
+
 class _Unpickler(pickle.Unpickler):
     """Finds what the bundled SDK's pickles name here, so that tasks it enqueued before a migration still run."""
 
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding=_ENCODING, errors=_ENCODING_ERRORS)
+        self._dates = bundled_sdk.PYTHON_2_DATES if bundled_sdk.has_python_2_dates(data) else {}
+
     def find_class(self, module: str, name: str) -> Any:
+        if module == "datetime" and name in self._dates:
+            return self._dates[name]
         if module.startswith(_BUNDLED_SDK.decode()):
             module, name = bundled_sdk.new_name(module, name)
         return super().find_class(module, name)
