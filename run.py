@@ -44,8 +44,8 @@ def told_to_nox(arguments):
         return arguments
     job = arguments[0]
     if not any(job == name or job.startswith(name + "-") for name in jobs()):  # one may have parts: tests-versions-3.12
-        alike = difflib.get_close_matches(job, jobs(), n=1)
-        hint = f" Did you mean {alike[0]}?" if alike else ""
+        alike = [name for name in jobs() if job in name] or difflib.get_close_matches(job, jobs(), n=1)
+        hint = f" Did you mean {' or '.join(alike)}?" if alike else ""
         print(f"There is no job {job!r}.{hint} `python3 run.py` lists the jobs.", file=sys.stderr)
         sys.exit(2)
     rest = arguments[2:] if arguments[1:2] == ["--"] else arguments[1:]  # as nox wants it, or without the dashes

@@ -32,12 +32,20 @@ def test_a_page_names_jobs_that_there_are(page: Path):
     assert set(re.findall(r'\brun\.py"? ([a-z][\w-]*)', page.read_text())) <= set(run.jobs())
 
 
-def test_a_typo_is_told_at_once_with_the_job_that_was_meant(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("dev-flsk", " Did you mean dev-flask?"),
+        ("wsgi", " Did you mean dev-wsgi or rehearse-wsgi or deploy-wsgi or e2e-wsgi?"),
+        ("zzz", ""),
+    ],
+)
+def test_a_typo_is_told_at_once_with_the_job_that_was_meant(typed: str, meant: str, tmp_path: Path):
     for name in ("run.py", "noxfile.py"):
         shutil.copy(ROOT / name, tmp_path)
     done = subprocess.run(
-        [sys.executable, "run.py", "dev-flsk", "--port", "0"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "run.py", typed, "--port", "0"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr == "There is no job 'dev-flsk'. Did you mean dev-flask? `python3 run.py` lists the jobs.\n"
+    assert done.stderr == f"There is no job {typed!r}.{meant} `python3 run.py` lists the jobs.\n"
     assert not (tmp_path / ".venv-nox").exists()
