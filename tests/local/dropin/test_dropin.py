@@ -13,6 +13,7 @@ from ..commands import FREE_PORTS, get, running, until
 
 DROPIN = Path(__file__).parents[3] / "lib" / "dropin" / "src"
 APPS = Path(__file__).with_name("apps")
+UNIT = Path(__file__).parents[2] / "unit"
 
 
 def run(code: str, *paths: Path) -> subprocess.CompletedProcess[str]:
@@ -55,6 +56,25 @@ def test_the_names_are_those_of_gae_deferred_and_cloud_ndb():
         "assert taskqueue.TaskRetryOptions is gae_deferred.TaskRetryOptions\n"
         "assert taskqueue.TransientError is gae_deferred.errors.TransientError\n"
         "assert issubclass(taskqueue.TombstonedTaskError, taskqueue.Error)\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_methods_travel_as_with_the_bundled_sdk_so_that_they_run_after_a_roll_back():
+    result = run(
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(UNIT)!r})\n"
+        "from test_bundled_sdk import PICKLES, PROTOCOLS\n"
+        "from deferred_callables import cases\n"
+        "from google.appengine.ext import deferred\n"
+        "from gae_deferred import settings\n"
+        "for protocol, setting in PROTOCOLS.items():\n"
+        "    os.environ['DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL'] = setting\n"
+        "    settings.forget()\n"
+        "    for kind in ('bound method', 'class method', 'built-in method', 'built-in class method'):\n"
+        "        function, args, kwargs = cases()[kind]\n"
+        "        data = deferred.serialize(function, *args, **kwargs)\n"
+        "        assert data == PICKLES[kind][protocol].encode('latin-1'), (kind, data)\n"
     )
     assert result.returncode == 0, result.stderr
 
