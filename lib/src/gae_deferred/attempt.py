@@ -57,10 +57,20 @@ def run(data: bytes) -> Any:
         Exception: what the callable raises.
     """
     try:
-        call = function, args, kwargs = payload.load(data)
+        call = payload.load(data)
     except Exception as error:
         raise PermanentTaskFailure(f"The payload cannot be read: {error!r}") from error
+    return make(call)
+
+
+def make(call: payload.Call) -> Any:
+    """Make a call as the one of the current attempt, if there is one, and return what it returns.
+
+    Raises:
+        Exception: what is called raises.
+    """
     attempt = _current.get()
     if attempt is not None:
         attempt.call = call
+    function, args, kwargs = call
     return function(*args, **kwargs)

@@ -226,9 +226,9 @@ def run_from_datastore(key: str) -> Any:
         PermanentTaskFailure: there is no such entity, or it holds no call; or the callable raised it.
         Exception: what the callable raises; the entity stays for the next attempt.
     """
-    entity_key, (function, args, kwargs) = payload_store.fetch_bundled(key)
+    entity_key, call = payload_store.fetch_bundled(key)
     try:
-        result = function(*args, **kwargs)
+        result = attempt.make(call)
     except PermanentTaskFailure:
         entity_key.delete()
         raise

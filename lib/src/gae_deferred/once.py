@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar, cast
 
-from gae_deferred import attempt
+from gae_deferred import attempt, payload
 from gae_deferred.task import MAX_LIFETIME
 
 P = ParamSpec("P")
@@ -34,7 +34,7 @@ def once(function: Callable[P, R]) -> Callable[P, R]:
     transaction is rolled back because of a conflict. The function must not begin a transaction of its own with
     ``ndb.transaction``; one decorated with ``ndb.transactional`` joins.
 
-    Called directly, and not by a task, the function runs in a transaction each time, or in the caller's.
+    Called directly, also by the code of a task, the function runs in a transaction each time, or in the caller's.
 
     Example::
 
@@ -53,12 +53,12 @@ def once(function: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         if _inside.get():
             return function(*args, **kwargs)
+        call = functools.partial(function, *args, **kwargs)
         this = attempt.current()
-        if this is None:
-            return cast(R, _in_transaction(functools.partial(function, *args, **kwargs)))
+        if this is None or not _is_task_of_once(this):
+            return cast(R, _in_transaction(call))
         # A task that was enqueued before the function was decorated, or by the bundled SDK: it brings no identity.
-        delivery = this.delivery
-        return cast(R, _run(f"{delivery.queue}/{delivery.name}", functools.partial(function, *args, **kwargs)))
+        return cast(R, _run(f"{this.delivery.queue}/{this.delivery.name}", call))
 
     setattr(run, _MARK, True)
     return run
@@ -67,6 +67,18 @@ def once(function: Callable[P, R]) -> Callable[P, R]:
 def is_once(obj: object) -> bool:
     """Tell whether a callable is decorated with :func:`once`."""
     return getattr(obj, _MARK, False) is True
+
+
+def _is_task_of_once(this: attempt.Attempt) -> bool:
+    """Tell whether the task itself is a call of a function decorated with :func:`once`, not of one that calls such."""
+    if this.call is None:
+        return False
+    function, args, _ = this.call
+    if function is payload.invoke_member:
+        function = getattr(args[0], args[1], function)
+    while isinstance(function, functools.partial):
+        function = function.func
+    return is_once(function)
 
 
 def new_identity() -> str:

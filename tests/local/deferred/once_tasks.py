@@ -32,6 +32,15 @@ def increase_and_defer(name: str) -> None:
     deferred.defer(increase_once, f"{name}-next", _transactional=True, _queue="paused")
 
 
+def increase_each(*names: str) -> None:
+    for name in names:
+        increase_once(name)
+
+
+def increase_in_own_transaction(name: str) -> None:
+    ndb.transaction(lambda: increase_once(name))
+
+
 @deferred.once
 def fail_after_increase(name: str) -> None:
     increase(name)
@@ -45,6 +54,10 @@ class Owner:
     @deferred.once
     def increase(self) -> None:
         increase(self.name)
+
+    def increase_and_another(self) -> None:
+        self.increase()
+        increase_once("another")
 
 
 def note(value: Any) -> None:

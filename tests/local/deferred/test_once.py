@@ -1,6 +1,7 @@
 """Exactly once, where it matters: effects in Datastore, however often a task is delivered."""
 
 import datetime
+import functools
 import threading
 from typing import Any
 
@@ -12,7 +13,7 @@ from harness import Cloud, until
 from once_tasks import CALLS, OnceCount, Owner, increase, increase_once
 
 from gae_deferred import deferred, settings
-from gae_deferred.entities import DeadLetter, Receipt
+from gae_deferred.entities import BundledPayload, DeadLetter, Receipt
 
 
 @pytest.fixture(autouse=True)
@@ -171,10 +172,28 @@ def test_called_directly_it_runs_each_time_in_a_transaction(cloud: Cloud):
     assert value("c") == 2
 
 
-def test_a_task_from_before_the_decorator_is_told_by_its_name(cloud: Cloud):
+def test_a_task_that_calls_such_functions_calls_each_as_often_as_it_says(cloud: Cloud):
+    defer(once_tasks.increase_each, "a", "b", "a")
+    defer(Owner("c").increase_and_another)
+    for task in cloud.tasks():
+        deliver(task)
+    assert [value(name) for name in ("a", "b", "c", "another")] == [2, 1, 1, 1]
+    assert cloud.entities(Receipt) == []
+
+
+def test_a_task_may_call_such_a_function_in_a_transaction_of_its_own(cloud: Cloud):
+    defer(once_tasks.increase_in_own_transaction, "c")
+    deliver(cloud.tasks()[0])
+    assert value("c") == 1
+
+
+@pytest.mark.parametrize(
+    "call", [(increase_once, "c"), (Owner("c").increase,), (functools.partial(increase_once, "c"),)]
+)
+def test_a_task_from_before_the_decorator_is_told_by_its_name(call: Any, cloud: Cloud):
     defer(increase, "c")
     (task,) = cloud.tasks()
-    task.app_engine_http_request.body = deferred.serialize(increase_once, "c")
+    task.app_engine_http_request.body = deferred.serialize(*call)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GAE_ENV", "standard")
         patch.delenv("DEFERRED_SIGNING_KEYS")
@@ -182,6 +201,16 @@ def test_a_task_from_before_the_decorator_is_told_by_its_name(cloud: Cloud):
         for _ in range(2):
             request = environ_of(task, HTTP_X_APPENGINE_USER_IP="0.1.0.2")
             deferred.Handler().post(request)
+    assert value("c") == 1
+
+
+def test_a_call_that_the_bundled_sdk_stored_happens_once_too(cloud: Cloud):
+    stored = BundledPayload(data=deferred.serialize(increase_once, "c"))
+    defer(deferred.run_from_datastore, stored.put().urlsafe().decode())
+    (task,) = cloud.tasks()
+    for _ in range(2):
+        deliver(task)
+        stored.put()  # the process died before it was deleted
     assert value("c") == 1
 
 
