@@ -2,6 +2,7 @@
 
 import datetime
 import pickle
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,102 @@ def test_if_the_certificates_cannot_be_fetched_the_queue_is_to_try_again(
     mark = tmp_path / "ran"
     assert status_of(call(mark), google.token()) == 503
     assert not mark.exists()
+
+
+class Unreachable:
+    """An issuer that does not answer, and a clock."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.now = 0.0
+
+    def fetch(self, url: str) -> dict[str, str]:
+        self.asked += 1
+        raise exceptions.TransportError("no network")
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def unreachable(fetched: list[str], monkeypatch: pytest.MonkeyPatch) -> Unreachable:
+    """The issuer from now on, with certificates that were fetched when it still answered."""
+    issuer = Unreachable()
+    certificates = oidc._Certificates(issuer.clock)
+    certificates.of(oidc.GOOGLE_CERTS_URL, "any")
+    monkeypatch.setattr(oidc, "_certificates", certificates)
+    monkeypatch.setattr(oidc, "_fetch", issuer.fetch)
+    return issuer
+
+
+def test_an_issuer_that_does_not_answer_is_not_asked_for_each_invented_key_id(google: Issuer, unreachable: Unreachable):
+    unreachable.now = oidc._REFETCH_AFTER + 1
+    with pytest.raises(exceptions.TransportError):
+        verify(Issuer("invented-0").token())
+    for number in range(3):
+        with pytest.raises(oidc.TokenRefusedError):
+            verify(Issuer(f"invented-{number}").token())
+    verify(google.token())
+    assert unreachable.asked == 1
+
+
+def test_an_issuer_that_does_not_answer_is_not_asked_for_each_token(google: Issuer, unreachable: Unreachable):
+    unreachable.now = oidc._CERTS_LIFETIME + 1
+    for _ in range(3):
+        with pytest.raises(exceptions.TransportError):
+            verify(google.token())
+    assert unreachable.asked == 1
+    unreachable.now += oidc._RETRY_AFTER + 1
+    with pytest.raises(exceptions.TransportError):
+        verify(google.token())
+    assert unreachable.asked == 2
+
+
+def test_a_token_with_a_known_key_does_not_wait_while_another_makes_us_ask(
+    google: Issuer, unreachable: Unreachable, monkeypatch: pytest.MonkeyPatch
+):
+    asking, answered = threading.Event(), threading.Event()
+
+    def fetch(url: str) -> dict[str, str]:
+        asking.set()
+        assert answered.wait(10)
+        return {}
+
+    monkeypatch.setattr(oidc, "_fetch", fetch)
+    unreachable.now = oidc._REFETCH_AFTER + 1
+    stranger = threading.Thread(target=oidc._certificates.of, args=(oidc.GOOGLE_CERTS_URL, "invented"))
+    stranger.start()
+    try:
+        assert asking.wait(10)
+        verifying = threading.Thread(target=verify, args=(google.token(),), daemon=True)
+        verifying.start()
+        verifying.join(5)
+        assert not verifying.is_alive()
+    finally:
+        answered.set()
+        stranger.join()
+
+
+@pytest.mark.parametrize("token", ["ya29.an-access-token", "an-api-key", "e30.YW4tYWNjZXNzLXRva2Vu.AAAA"])
+def test_a_secret_that_is_no_token_of_ours_is_not_quoted(token: str, caplog: pytest.LogCaptureFixture):
+    text, status, _ = deferred.Handler().post(environ_of(b"x", "CLOUDTASKS", HTTP_AUTHORIZATION=f"Bearer {token}"))
+    assert status == 403
+    for secret in (token, "an-access-token"):
+        assert secret not in text
+        assert secret not in caplog.text
+
+
+def test_what_a_stranger_writes_into_a_token_does_not_fill_the_log():
+    with pytest.raises(oidc.TokenRefusedError) as caught:
+        verify(Issuer("x" * 5000).token())
+    assert len(str(caught.value)) < 500
+
+
+def test_where_cloud_run_has_removed_the_signature_the_answer_says_what_to_do(google: Issuer, fetched: list[str]):
+    token = f"{google.token().rpartition('.')[0]}.SIGNATURE_REMOVED_BY_GOOGLE"
+    with pytest.raises(oidc.TokenRefusedError, match="DEFERRED_SIGNING_KEYS"):
+        verify(token)
+    assert fetched == []
 
 
 def test_a_token_says_nothing_where_no_service_account_is_expected(

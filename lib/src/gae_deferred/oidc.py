@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -21,9 +21,19 @@ _CERTS_LIFETIME = 3600.0
 _REFETCH_AFTER = 60.0
 """Seconds that pass at least before an unknown key id makes us ask again: anybody can invent key ids."""
 
+_RETRY_AFTER = 5.0
+"""Seconds that pass at least before we ask again an issuer that did not answer: each request would wait for it."""
+
 _TIMEOUT = 10.0
 _CLOCK_SKEW = 10
 """Seconds by which the issuer's clock may differ from ours."""
+
+_REMOVED_SIGNATURE = ".SIGNATURE_REMOVED_BY_GOOGLE"
+"""The end of each token that a Cloud Run service gets if it takes no request without one (Cloud Run documentation,
+"Troubleshoot issues"). Anybody can write that where it takes others."""
+
+_MAX_REASON = 300
+"""Characters of an error about a token: it may quote what a stranger wrote."""
 
 
 class TokenRefusedError(Exception):
@@ -47,15 +57,25 @@ def verify(token: str, *, account: str, audience: str, issuer: str | None = None
 
     if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
         raise TokenRefusedError("it is no token")
+    if token.endswith(_REMOVED_SIGNATURE):
+        raise TokenRefusedError(
+            "Cloud Run has removed the signature of its OIDC token, as it does where each caller needs one. Set "
+            "DEFERRED_SIGNING_KEYS (id:secret) where tasks are made and where they run, or let Cloud Run allow "
+            "unauthenticated invocations"
+        )
     certs_url = f"{issuer}/oauth2/v1/certs" if issuer else GOOGLE_CERTS_URL
     try:
         key_id = jwt.decode_header(token).get("kid")
+    except Exception:  # noqa: BLE001  # a hostile token can make the parsers raise anything
+        # Not quoted, as the parsers do: it may be a secret of another kind, such as an access token.
+        raise TokenRefusedError("its bearer token is no OIDC token") from None
+    try:
         certs = _certificates.of(certs_url, str(key_id))
         claims = jwt.decode(token, certs=certs, audience=audience, clock_skew_in_seconds=_CLOCK_SKEW)
     except exceptions.TransportError:
         raise
-    except Exception as error:  # a hostile token can make the parsers raise anything
-        raise TokenRefusedError(f"its OIDC token is refused: {error}") from error
+    except Exception as error:
+        raise TokenRefusedError(f"its OIDC token is refused: {str(error)[:_MAX_REASON]}") from error
     if claims.get("iss") not in ((issuer,) if issuer else GOOGLE_ISSUERS):
         raise TokenRefusedError(f"its OIDC token is of the issuer {claims.get('iss')!r}")
     if claims.get("email") != account or claims.get("email_verified") is not True:
@@ -65,18 +85,43 @@ def verify(token: str, *, account: str, audience: str, issuer: str | None = None
 class _Certificates:
     """The certificates of issuers, fetched when they are first needed and kept for an hour."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._fetched: dict[str, tuple[float, Mapping[str, Any]]] = {}
+        self._asked_at: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def of(self, url: str, key_id: str) -> Mapping[str, Any]:
-        with self._lock:  # one thread fetches, the others wait for what it brings
-            fetched_at, certs = self._fetched.get(url, (float("-inf"), {}))
-            age = time.monotonic() - fetched_at
-            if age > _CERTS_LIFETIME or (key_id not in certs and age > _REFETCH_AFTER):
-                certs = _fetch(url)
-                self._fetched[url] = (time.monotonic(), certs)
+        """Return the certificates at a URL by key id; that one need not be among them.
+
+        Raises:
+            google.auth.exceptions.TransportError: there are none from the last hour, and none can be fetched now.
+        """
+        certs = self._known(url)
+        if certs is None or key_id not in certs:
+            with self._lock:  # one thread fetches, the others wait for what it brings
+                certs = self._renewed(url, key_id)
+        return certs
+
+    def _known(self, url: str) -> Mapping[str, Any] | None:
+        fetched_at, certs = self._fetched.get(url, (float("-inf"), {}))
+        return certs if self._clock() - fetched_at <= _CERTS_LIFETIME else None
+
+    def _renewed(self, url: str, key_id: str) -> Mapping[str, Any]:
+        from google.auth.exceptions import TransportError
+
+        certs = self._known(url)
+        since_asked = self._clock() - self._asked_at.get(url, float("-inf"))
+        if certs is not None and (key_id in certs or since_asked <= _REFETCH_AFTER):
             return certs
+        if certs is None and since_asked <= _RETRY_AFTER:
+            raise TransportError(f"{url} did not answer a moment ago")
+        try:
+            certs = _fetch(url)
+            self._fetched[url] = (self._clock(), certs)
+        finally:
+            self._asked_at[url] = self._clock()  # also of an issuer that does not answer, which takes the longest
+        return certs
 
 
 _certificates = _Certificates()
