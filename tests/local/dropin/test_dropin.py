@@ -125,7 +125,7 @@ def test_taskqueue_makes_tasks_as_the_bundled_sdk_does():
         "        sent.append((task.queue_name, task.url, task.payload, task.headers['Content-Type']))\n"
         "cloud_tasks.create_many = create_many\n"
         "assert taskqueue.add(url='/work', params={'a': 1}).url == '/work'\n"
-        "taskqueue.Task('text').add('mails')\n"
+        "taskqueue.Task('text', method='post').add('mails')\n"
         "taskqueue.Queue('mails').add([taskqueue.Task(b'bytes', url='/x'), taskqueue.Task(b'more', url='/x')])\n"
         "assert sent == [\n"
         "    ('default', '/work', b'a=1', 'application/x-www-form-urlencoded'),\n"
@@ -145,5 +145,46 @@ def test_taskqueue_makes_tasks_as_the_bundled_sdk_does():
         "    pass\n"
         "else:\n"
         "    raise AssertionError\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_of_several_tasks_the_error_is_one_that_except_clauses_know():
+    result = run(
+        "from google.appengine.api import taskqueue\n"
+        "from gae_deferred import cloud_tasks, errors\n"
+        "def failing_with(*failures):\n"
+        "    def create_many(tasks):\n"
+        "        raise errors.BatchError(dict(enumerate(failures)), len(tasks))\n"
+        "    cloud_tasks.create_many = create_many\n"
+        "    try:\n"
+        "        taskqueue.Queue().add([taskqueue.Task(b'1', name='a'), taskqueue.Task(b'2', name='b')])\n"
+        "    except taskqueue.Error as error:\n"
+        "        return error\n"
+        "there = taskqueue.TaskAlreadyExistsError()\n"
+        "was_there = taskqueue.TombstonedTaskError()\n"
+        "lost = taskqueue.TransientError()\n"
+        "assert failing_with(there, was_there) is there\n"
+        "assert failing_with(was_there) is was_there\n"
+        "assert failing_with(was_there, lost) is lost\n"
+        "assert isinstance(lost.__cause__, errors.BatchError)\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_error_of_the_bundled_sdk_can_be_caught_by_its_name():
+    names = (
+        "BadTaskStateError BadTransactionState BadTransactionStateError DatastoreError DuplicateTaskNameError "
+        "InternalError InvalidDeadlineError InvalidDispatchDeadlineError InvalidEtaError InvalidLeaseTimeError "
+        "InvalidMaxTasksError InvalidQueueError InvalidQueueModeError InvalidQueueNameError InvalidTagError "
+        "InvalidTaskError InvalidTaskNameError InvalidTaskRetryOptionsError InvalidUrlError PermissionDeniedError "
+        "QueuePausedError TaskAlreadyExistsError TaskLeaseExpiredError TaskTooLargeError TombstonedTaskError "
+        "TooManyTasksError TransactionalRequestTooLargeError TransientError UnknownQueueError"
+    )
+    result = run(
+        "from google.appengine.api import taskqueue\n"
+        f"for name in {names!r}.split():\n"
+        "    assert issubclass(getattr(taskqueue, name), taskqueue.Error), name\n"
+        "    assert name in taskqueue.__all__, name\n"
     )
     assert result.returncode == 0, result.stderr

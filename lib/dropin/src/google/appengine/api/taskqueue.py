@@ -53,17 +53,25 @@ __all__ = [
     "DuplicateTaskNameError",
     "Error",
     "InternalError",
+    "InvalidDeadlineError",
+    "InvalidDispatchDeadlineError",
     "InvalidEtaError",
+    "InvalidLeaseTimeError",
+    "InvalidMaxTasksError",
     "InvalidQueueError",
+    "InvalidQueueModeError",
     "InvalidQueueNameError",
+    "InvalidTagError",
     "InvalidTaskError",
     "InvalidTaskNameError",
     "InvalidTaskRetryOptionsError",
     "InvalidUrlError",
     "PermissionDeniedError",
     "Queue",
+    "QueuePausedError",
     "Task",
     "TaskAlreadyExistsError",
+    "TaskLeaseExpiredError",
     "TaskRetryOptions",
     "TaskTooLargeError",
     "TombstonedTaskError",
@@ -90,6 +98,38 @@ class DatastoreError(Error):
 
 class TransactionalRequestTooLargeError(TaskTooLargeError):
     """Never raised, because Datastore's own limit holds; there for ``except`` clauses."""
+
+
+class InvalidDispatchDeadlineError(Error):
+    """Never raised, because no task here has a deadline of its own; there for ``except`` clauses."""
+
+
+class InvalidDeadlineError(Error):
+    """Of pull queues, and never raised; there for ``except`` clauses, like the others below."""
+
+
+class InvalidLeaseTimeError(Error):
+    """Of pull queues."""
+
+
+class InvalidMaxTasksError(Error):
+    """Of pull queues."""
+
+
+class InvalidQueueModeError(Error):
+    """Of pull queues."""
+
+
+class InvalidTagError(Error):
+    """Of pull queues."""
+
+
+class QueuePausedError(Error):
+    """Of pull queues."""
+
+
+class TaskLeaseExpiredError(Error):
+    """Of pull queues."""
 
 
 class Task(gae_deferred.Task):
@@ -119,7 +159,7 @@ class Task(gae_deferred.Task):
         target: str | None = None,
         retry_options: TaskRetryOptions | None = None,
     ) -> None:
-        if method != "POST":
+        if method.upper() != "POST":
             raise InvalidTaskError(f"The method is {method!r}; only POST tasks are supported")
         if params and payload is not None:
             raise InvalidTaskError("A task takes a payload or params, not both")
@@ -170,20 +210,24 @@ class Queue:
         """Enqueue one task or several.
 
         Raises:
-            BatchError: of several tasks some were refused.
-            Error: as :func:`gae_deferred.deferred.defer`.
+            Error: as :func:`gae_deferred.deferred.defer`. Of several tasks the others are enqueued all the same; if
+                it is a :class:`TaskAlreadyExistsError` or :class:`TombstonedTaskError`, all are, now or before.
         """
         tasks = [task] if isinstance(task, Task) else list(task)
         for each in tasks:
             each._direct_to(self.name, transactional)
-        if not isinstance(task, Task):
-            deferred.defer_many(tasks)
-            return tasks
         try:
             deferred.defer_many(tasks)
         except BatchError as error:
-            raise error.failures[0] from error
-        return task
+            raise _most_telling(error) from error
+        return task if isinstance(task, Task) else tasks
+
+
+def _most_telling(error: BatchError) -> Error:
+    """Return the error of the first task that is not there; if all are, the first one that says so."""
+    failures = error.failures.values()
+    lost = (each for each in failures if not isinstance(each, TaskAlreadyExistsError | TombstonedTaskError))
+    return next(lost, next(iter(failures)))
 
 
 def add(*args: Any, queue_name: str = "default", transactional: bool = False, **options: Any) -> Task:
