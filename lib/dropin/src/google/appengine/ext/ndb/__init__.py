@@ -11,7 +11,8 @@ from google.cloud.ndb import *  # noqa: F403
 from google.cloud.ndb import __all__ as __all__
 
 # The same modules under two names, not two copies: a key of one would be no key of the other.
-for _name in ("context", "exceptions", "key", "model", "polymodel", "query", "tasklets"):
+_MODULES = ("context", "exceptions", "key", "metadata", "model", "polymodel", "query", "stats", "tasklets", "utils")
+for _name in _MODULES:
     globals()[_name] = sys.modules[f"{__name__}.{_name}"] = importlib.import_module(f"google.cloud.ndb.{_name}")
 
 
