@@ -13,7 +13,7 @@ class Attempt:
 
     Attributes:
         delivery: what the queue says of it.
-        body: the task's payload.
+        body: the task's payload; of one that the bundled SDK has stored, what it stored, once that has been read.
         call: the call that is made, once it has been read; of a payload that was compressed or stored, the one in it.
     """
 

@@ -101,10 +101,9 @@ def keep_failed(attempt: Attempt, error: BaseException, reason: str) -> None:
     name = _describe(attempt)
 
     def write() -> int:
-        stored = payload_store.stored_by(attempt.body) if attempt.call is not None or reason != UNREADABLE else None
-        body = _whole_payload(attempt.body, stored)
+        stored = payload_store.stored_by(attempt.body)
         letter_id = _write(
-            body,
+            _whole_payload(attempt.body, stored),
             reason=reason,
             queue=delivery.queue,
             task=delivery.name,
@@ -118,7 +117,7 @@ def keep_failed(attempt: Attempt, error: BaseException, reason: str) -> None:
             eta=_time(delivery.eta),
         )
         if stored is not None:
-            payload_store.discard(stored)
+            payload_store.end(stored)
         return letter_id
 
     letter_id = _try_to_keep(write, f"the task {delivery.name!r} of queue {delivery.queue!r}")
@@ -128,6 +127,7 @@ def keep_failed(attempt: Attempt, error: BaseException, reason: str) -> None:
 def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception) -> Failure:
     """Write a letter of a task that cannot be put into its queue, part of the current transaction.
 
+    A payload that was stored for the task belongs to the letter from then on, and does not expire any more.
     The caller passes what is returned to :func:`tell` when the transaction has committed.
     """
     task: Any = request.task  # the client library's types are those of protocol buffers, not of proto-plus
@@ -137,8 +137,11 @@ def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception) -> Failu
     headers = {name: value for name, value in http.headers.items() if name.lower() != "x-deferred-signature"}
     queue, name = request.parent.rpartition("/")[2], task.name.rpartition("/")[2]
     callable_name = headers.get("X-Deferred-Callable", "")
+    body = bytes(http.body)
+    stored = payload_store.stored_by(body)
     letter_id = _write(
-        bytes(http.body),
+        body,
+        stored_payload=stored if stored is not None and payload_store.keep(stored) else None,
         reason=NOT_SENT,
         queue=queue,
         task=name,
@@ -254,9 +257,14 @@ def _key(letter_id: int) -> "ndb.Key":
 
 
 def _try_to_keep(write: Callable[[], int], what: str) -> int | None:
-    """Write a letter. Without one, the log is where the task is found: it names the payload's size, not its content."""
+    """Write a letter, in a transaction: its payload may take entities of its own.
+
+    Without a letter, the log is where the task is found: it names the payload's size, not its content.
+    """
+    from google.cloud import ndb
+
     try:
-        return datastore.run_outside_transaction(write)
+        return datastore.run_outside_transaction(lambda: int(ndb.transaction(write)))
     except Exception:
         _logger.exception("No dead letter could be written of %s, which has failed for good", what)
         return None
@@ -269,11 +277,14 @@ def _call(hook: Callable[[Failure], object], failure: Failure) -> None:
         _logger.exception("The hook %r failed on %r", hook, failure)
 
 
-def _write(body: bytes, **properties: Any) -> int:
+def _write(body: bytes, *, stored_payload: str | None = None, **properties: Any) -> int:
+    """Write a letter, with the payload ``body``, or where that is stored already, a reference to it."""
     from gae_deferred.entities import DeadLetter
 
     letter: Any = DeadLetter(namespace="", failed_at=_now(), **properties)
-    if len(body) > datastore.MAX_ENTITY_BYTES // 2:
+    if stored_payload is not None:
+        letter.stored_payload = stored_payload
+    elif len(body) > datastore.MAX_ENTITY_BYTES // 2:
         letter.stored_payload = payload_store.store(body)
     else:
         letter.payload = body
@@ -351,6 +362,8 @@ def _now() -> datetime.datetime:
 
 
 def _shorten(text: str) -> str:
+    """Return a text as Datastore can keep it: not too long, and without surrogates, which UTF-8 cannot write."""
+    text = text.encode("utf-8", "backslashreplace").decode()
     if len(text) <= _MAX_TEXT:
         return text
     return f"{text[: _MAX_TEXT // 2]}\n[... {len(text) - _MAX_TEXT} characters ...]\n{text[-_MAX_TEXT // 2 :]}"

@@ -1,7 +1,9 @@
 """Payloads that are too big for a task: compressed, or if that is not enough in Datastore, for the task to find."""
 
 import datetime
+import io
 import logging
+import pickle
 import re
 import uuid
 import zlib
@@ -85,6 +87,41 @@ def delete(stored: str) -> None:
     ndb.delete_multi(_keys(stored))
 
 
+def end(stored: str) -> None:
+    """Delete the payload of a task that has ended, and note that for a delivery that is still to come.
+
+    Part of the current transaction, if there is one.
+    """
+    from google.cloud import ndb
+
+    from gae_deferred.entities import Receipt
+
+    delete(stored)
+    ndb.put_multi([Receipt(key=_receipt_key(stored), expires=_now() + MAX_LIFETIME)])
+
+
+def keep(stored: str) -> bool:
+    """Take the expiry off a stored payload, at once: what refers to it now may be read years later.
+
+    It is no part of the current transaction, which could not hold a large payload besides what else it writes.
+
+    Returns:
+        Whether the payload is there, and whole.
+    """
+    from google.cloud import ndb
+
+    def take_off() -> bool:
+        chunks: Sequence[Any] = ndb.get_multi(_keys(stored))
+        if not all(chunks):
+            return False
+        for chunk in chunks:
+            chunk.expires = None
+        ndb.put_multi([*chunks])
+        return True
+
+    return datastore.run_outside_transaction(lambda: bool(ndb.transaction(take_off)))
+
+
 def unpack(compressed: bytes) -> bytes:
     """Decompress a payload.
 
@@ -114,34 +151,69 @@ def run_compressed(compressed: bytes) -> Any:
 def run_stored(stored: str) -> Any:
     """Make the call of a payload in Datastore. Tasks in flight name this function: it must stay where it is.
 
-    The payload is deleted when the call has succeeded; when it has failed for good, by whoever keeps what failed.
+    The payload is deleted when the call has succeeded; when it has failed for good, by whoever keeps what failed. A
+    delivery after that does nothing.
 
     Raises:
         PermanentTaskFailure: the payload is not there, or cannot be read; or the callable raised it.
         Exception: what the callable raises; the payload stays for the next attempt.
     """
-    result = attempt.run(_read(lambda: load(stored), f"The stored payload {stored}"))
-    discard(stored)
+    try:
+        data = _read(lambda: load(stored), f"The stored payload {stored}")
+    except PermanentTaskFailure:
+        if not _has_ended(stored):
+            raise
+        _logger.info("The task of the stored payload %s has ended before; this delivery does nothing", stored)
+        return None
+    result = attempt.run(data)
+    _try_to_remove(stored, end)
     return result
 
 
 def discard(stored: str) -> None:
-    """Delete a payload that is not needed any more; if that fails, it expires."""
+    """Delete a payload that no task refers to; if that fails, it expires."""
+    _try_to_remove(stored, delete)
+
+
+def _try_to_remove(stored: str, remove: Callable[[str], None]) -> None:
+    from google.cloud import ndb
+
     try:
-        datastore.run_outside_transaction(lambda: delete(stored))
+        datastore.run_outside_transaction(lambda: ndb.transaction(lambda: remove(stored)))
     except Exception:
         _logger.exception("The stored payload %s could not be deleted and is left to expire", stored)
+
+
+def _has_ended(stored: str) -> bool:
+    return _ID.fullmatch(stored) is not None and _receipt_key(stored).get() is not None
 
 
 def stored_by(data: bytes) -> str | None:
     """Return the id of the stored payload that a task's payload refers to, or None if it holds the call itself.
 
-    The payload's writer must be proven, as before :func:`gae_deferred.payload.load`.
+    No code of the payload is run, whoever wrote it.
     """
     if run_stored.__name__.encode() not in data[:200]:
         return None
-    function, args, _ = payload.load(data)
-    return args[0] if function is run_stored else None
+    try:
+        call = _ReferenceReader(io.BytesIO(data)).load()
+    except Exception:  # noqa: BLE001  # unpickling raises many classes; all of them mean that it is another call
+        return None
+    match call:
+        case (_ReferenceReader.RUN_STORED, (str(stored),), {}) if _ID.fullmatch(stored):
+            return stored
+    return None
+
+
+class _ReferenceReader(pickle.Unpickler):
+    """Reads pickles that name nothing but :func:`run_stored`; for it they get an object that cannot be called."""
+
+    RUN_STORED = object()
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) != (__name__, run_stored.__name__):
+            raise pickle.UnpicklingError(f"{module}.{name} is not run_stored")
+        return self.RUN_STORED
 
 
 def _store(compressed: bytes, lifetime: datetime.timedelta | None = MAX_LIFETIME) -> str:
@@ -151,7 +223,7 @@ def _store(compressed: bytes, lifetime: datetime.timedelta | None = MAX_LIFETIME
 
     count = -(-len(compressed) // MAX_ENTITY_BYTES)
     stored = f"{uuid.uuid4().hex}-{count}"
-    expires = lifetime and datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None) + lifetime
+    expires = lifetime and _now() + lifetime
     chunks: list[ndb.Model] = []
     for number, key in enumerate(_keys(stored)):
         data = compressed[number * MAX_ENTITY_BYTES : (number + 1) * MAX_ENTITY_BYTES]
@@ -170,6 +242,19 @@ def _keys(stored: str) -> "list[ndb.Key]":
         raise KeyError(f"{stored[:100]!r} is not the id of a stored payload")
     name, _, count = stored.partition("-")
     return [ndb.Key(PayloadChunk, f"{name}-{number}", namespace="") for number in range(int(count))]
+
+
+def _receipt_key(stored: str) -> "ndb.Key":
+    """Return the key of the note that the task of a payload has ended: a receipt with the payload's id."""
+    from google.cloud import ndb
+
+    from gae_deferred.entities import Receipt
+
+    return ndb.Key(Receipt, stored, namespace="")
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
 
 
 def _read(read: Callable[[], bytes], what: str) -> bytes:
@@ -196,6 +281,9 @@ def fetch_bundled(key: str) -> tuple["ndb.Key", payload.Call]:
     entity: Any = entity_key.get()
     if entity is None or entity_key.kind() != entities.BundledPayload._get_kind():
         raise PermanentTaskFailure(f"The payload of this task, {entity_key!r}, is not in Datastore (any more)")
+    this = attempt.current()
+    if this is not None:
+        this.body = entity.data  # what a dead letter has to keep: if it fails for good, the entity is deleted
     try:
         return entity_key, payload.load(entity.data)
     except Exception as error:

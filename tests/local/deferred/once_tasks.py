@@ -72,3 +72,7 @@ def fail(value: Any) -> None:
 def fail_for_good(value: Any) -> None:
     CALLS.append(value)
     raise deferred.PermanentTaskFailure("never")
+
+
+def fail_with(text: str) -> None:
+    raise deferred.PermanentTaskFailure(text)

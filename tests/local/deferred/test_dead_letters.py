@@ -14,7 +14,7 @@ from harness import Cloud, until
 from once_tasks import CALLS
 
 from gae_deferred import Task, TaskRetryOptions, cloud_tasks, dead_letters, deferred, errors, settings
-from gae_deferred.entities import DeadLetter, PayloadChunk
+from gae_deferred.entities import BundledPayload, DeadLetter, PayloadChunk
 from gae_deferred.local.cli import main
 
 
@@ -118,6 +118,41 @@ def test_arguments_that_are_large_or_have_no_repr_are_written_short(cloud: Cloud
     deliver(cloud.tasks()[0])
     assert len(the_letter(cloud).arguments) < 5000
     assert "Awkward instance" in the_letter(cloud).arguments
+
+
+def test_text_that_utf_8_cannot_write_does_not_keep_a_letter_from_being_written(cloud: Cloud):
+    defer(once_tasks.fail_with, "caf\udce9")  # as Python 2's bytes are read
+    assert deliver(cloud.tasks()[0]) == 200
+    assert "PermanentTaskFailure: caf\\udce9" in the_letter(cloud).error
+
+
+def test_a_letter_that_cannot_be_written_leaves_no_payload_behind(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("no Datastore")
+
+    defer(once_tasks.fail_for_good, os.urandom(2_000_000))
+    monkeypatch.setattr(DeadLetter, "put", fail)
+    assert deliver(cloud.tasks()[0]) == 200
+    assert len(cloud.entities(PayloadChunk)) == 3
+    assert all(chunk.expires is not None for chunk in cloud.entities(PayloadChunk))
+
+
+@pytest.mark.parametrize("size", [10, 800_000])
+def test_a_failed_call_that_the_bundled_sdk_stored_moves_into_the_letter(size: int, cloud: Cloud):
+    data = deferred.serialize(once_tasks.fail_for_good, os.urandom(size))
+    defer(deferred.run_from_datastore, BundledPayload(data=data).put().urlsafe().decode())
+    assert deliver(cloud.tasks()[0]) == 200
+    letter = the_letter(cloud)
+    assert letter.callable == "once_tasks.fail_for_good"
+    assert dead_letters.payload_of(letter) == data
+    assert cloud.entities(BundledPayload) == []
+
+
+def test_an_unreadable_call_that_the_bundled_sdk_stored_moves_into_the_letter(cloud: Cloud):
+    defer(deferred.run_from_datastore, BundledPayload(data=b"no pickle").put().urlsafe().decode())
+    assert deliver(cloud.tasks()[0]) == 200
+    assert dead_letters.payload_of(the_letter(cloud)) == b"no pickle"
+    assert cloud.entities(BundledPayload) == []
 
 
 def test_if_no_letter_can_be_written_it_is_in_the_log_and_the_answer_is_the_same(

@@ -1,6 +1,8 @@
 """Payloads of any size: compressed, or in Datastore for as long as their task needs them."""
 
+import logging
 import os
+import pickle
 import zlib
 from typing import Any
 
@@ -12,7 +14,7 @@ from harness import Cloud, until
 from once_tasks import CALLS, note
 
 from gae_deferred import deferred, errors, payload_store
-from gae_deferred.entities import BundledPayload, DeadLetter, Outbox, PayloadChunk
+from gae_deferred.entities import BundledPayload, DeadLetter, Outbox, PayloadChunk, Receipt
 
 
 @pytest.fixture(autouse=True)
@@ -157,6 +159,52 @@ def test_a_payload_that_is_gone_ends_the_task(cloud: Cloud):
     assert CALLS == []
     (letter,) = cloud.entities(DeadLetter)
     assert "is not in Datastore" in letter.error
+
+
+def test_a_second_delivery_of_what_has_succeeded_is_no_failure(cloud: Cloud, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    defer(note, noise(1.5))
+    (task,) = cloud.tasks()
+    assert [deliver(task) for _ in range(3)] == [200, 200, 200]
+    assert len(CALLS) == 1
+    assert cloud.entities(DeadLetter) == []
+    assert "has ended before" in caplog.text
+
+
+def test_a_second_delivery_of_what_has_failed_for_good_is_no_second_dead_letter(cloud: Cloud):
+    defer(once_tasks.fail_for_good, noise(1.5))
+    (task,) = cloud.tasks()
+    assert [deliver(task) for _ in range(2)] == [200, 200]
+    assert len(cloud.entities(DeadLetter)) == 1
+
+
+def test_a_payload_that_cannot_be_deleted_is_left_to_expire(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def fail(*args: Any) -> None:
+        raise ConnectionError("no Datastore")
+
+    defer(note, noise(1.5))
+    monkeypatch.setattr(payload_store, "delete", fail)
+    assert deliver(cloud.tasks()[0]) == 200
+    assert "left to expire" in caplog.text
+    assert cloud.entities(Receipt) == []
+
+
+def test_to_tell_whether_a_payload_is_stored_runs_nothing(cloud: Cloud):
+    defer(note, noise(1.5))
+    (chunk, _) = cloud.entities(PayloadChunk)
+    stored = f"{chunk.key.id().partition('-')[0]}-2"
+    for protocol in (0, pickle.HIGHEST_PROTOCOL):
+        reference = pickle.dumps((payload_store.run_stored, (stored,), {}), protocol)
+        assert payload_store.stored_by(reference) == stored
+    assert payload_store.stored_by(deferred.serialize(note, "run_stored")) is None
+    assert payload_store.stored_by(deferred.serialize(payload_store.run_stored, "no id")) is None
+    run = f"cgae_deferred.payload_store\nrun_stored\n(S'{stored}'\ntR."  # the opcode R makes the call
+    assert payload_store.stored_by(run.encode()) is None
+    harmful = f"(cgae_deferred.payload_store\nrun_stored\n(S'{stored}'\ntcbuiltins\nprint\n(tRt."
+    assert payload_store.stored_by(harmful.encode()) is None
+    assert CALLS == []
 
 
 def test_a_payload_that_happens_once_is_deleted_too(cloud: Cloud):

@@ -13,8 +13,18 @@ from click.testing import CliRunner
 from google.cloud import ndb, tasks_v2
 from harness import Cloud
 
-from gae_deferred import cloud_tasks, datastore, dead_letters, deferred, errors, outbox, settings, sweeper
-from gae_deferred.entities import DeadLetter, Outbox, SweepLease
+from gae_deferred import (
+    cloud_tasks,
+    datastore,
+    dead_letters,
+    deferred,
+    errors,
+    outbox,
+    payload_store,
+    settings,
+    sweeper,
+)
+from gae_deferred.entities import DeadLetter, Outbox, PayloadChunk, SweepLease
 from gae_deferred.local.cli import main
 
 Request = tasks_v2.CreateTaskRequest
@@ -116,6 +126,27 @@ def test_what_could_not_be_sent_for_a_week_becomes_a_dead_letter(
     assert sweeper.sweep(grace=0).dead == 1
     assert cloud.entities(Outbox) == []
     assert len(cloud.entities(DeadLetter)) == 1
+
+
+def test_the_stored_payload_of_a_task_that_cannot_be_sent_belongs_to_its_dead_letter(
+    cloud: Cloud, die_before_sending: Any
+):
+    value = os.urandom(2_000_000)
+    die_before_sending(lambda: later(value, _queue="gone"))
+    assert sweeper.sweep(grace=0).dead == 1
+    (letter,) = cloud.entities(DeadLetter)
+    assert dead_letters.payload_of(letter) == deferred.serialize(print, value)
+    assert [chunk.expires for chunk in cloud.entities(PayloadChunk)] == [None] * 3
+    dead_letters.delete(letter.key.id())
+    assert cloud.entities(PayloadChunk) == []
+
+
+def test_a_task_that_cannot_be_sent_and_whose_payload_is_gone_is_kept_as_it_is(cloud: Cloud, die_before_sending: Any):
+    die_before_sending(lambda: later(os.urandom(2_000_000), _queue="gone"))
+    ndb.delete_multi([chunk.key for chunk in cloud.entities(PayloadChunk)][1:])
+    assert sweeper.sweep(grace=0).dead == 1
+    (letter,) = cloud.entities(DeadLetter)
+    assert payload_store.stored_by(dead_letters.payload_of(letter)) is not None
 
 
 def test_what_was_sent_is_not_sent_again_while_another_task_of_its_transaction_waits(
