@@ -3,6 +3,7 @@
 import base64
 import json
 import threading
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -89,6 +90,21 @@ def test_an_answer_that_is_no_text_is_an_error(body: str, server: Server):
     server.body = body
     with pytest.raises(ConfigurationError, match="is no text"):
         secret_manager.read(NAME)
+
+
+def test_a_secret_in_another_encoding_is_not_told_in_the_error(server: Server):
+    text = "k1:what-nobody-may-see".encode("utf-16")  # as PowerShell writes files
+    server.body = json.dumps({"payload": {"data": base64.b64encode(text).decode()}})
+    with pytest.raises(ConfigurationError, match="is no text") as caught:
+        secret_manager.read(NAME)
+    told = "".join(traceback.format_exception(caught.value))
+    assert "nobody" not in told.replace("\\x00", "")
+
+
+def test_keys_that_were_written_where_their_name_belongs_are_not_told_in_the_error():
+    with pytest.raises(ConfigurationError, match="not the name of a secret") as caught:
+        secret_manager.read("k1:what-nobody-may-see")
+    assert "nobody" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

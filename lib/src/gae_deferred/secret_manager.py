@@ -27,7 +27,11 @@ def read(name: str) -> str:
         TransientError: Secret Manager cannot be reached, or asks to be tried again.
     """
     if not _NAME.fullmatch(name):
-        raise ConfigurationError(f"{name!r} is not the name of a secret, projects/PROJECT/secrets/SECRET")
+        # Not quoted: where the name belongs, somebody may have written the secret itself.
+        raise ConfigurationError(
+            f"What names the secret ({len(name)} characters) is not the name of a secret, "
+            "projects/PROJECT/secrets/SECRET or projects/PROJECT/secrets/SECRET/versions/VERSION"
+        )
     import google.auth
     import requests
     from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
@@ -52,4 +56,5 @@ def read(name: str) -> str:
     try:
         return base64.b64decode(response.json()["payload"]["data"], validate=True).decode()
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"What Secret Manager tells of {name} is no text: {error!r}") from error
+        # Neither quoted nor chained: the error of a text that is not UTF-8 holds all of it, which is the secret.
+        raise ConfigurationError(f"What Secret Manager tells of {name} is no text: {type(error).__name__}") from None
