@@ -36,6 +36,10 @@ def fail():
     raise ZeroDivisionError("as asked")
 
 
+def give_up(error):
+    raise error("as asked")
+
+
 def spawn(count):
     if count:
         deferred.defer(spawn, count - 1)
@@ -107,6 +111,17 @@ def test_what_a_task_raises_is_raised_in_the_test_and_the_task_waits_for_its_ret
     with pytest.raises(ZeroDivisionError):
         local_cloud.queue.run_next()
     assert local_cloud.queue.tasks() == []  # given up
+
+
+def test_the_two_failures_that_the_library_handles_are_not_raised_in_the_test(local_cloud):
+    deferred.defer(give_up, deferred.PermanentTaskFailure)
+    assert local_cloud.queue.run_next().function is give_up
+    assert local_cloud.queue.tasks() == []
+
+    deferred.defer(give_up, deferred.SingularTaskFailure)
+    with pytest.raises(TaskFailed, match=r"test_testing\.give_up was answered with 408"):
+        local_cloud.queue.run_next()
+    assert local_cloud.queue.tasks()[0].attempts == 1
 
 
 def test_run_all_also_runs_what_the_tasks_enqueue_and_stops_one_that_never_ends(local_cloud):

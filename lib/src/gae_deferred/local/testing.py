@@ -128,8 +128,9 @@ class Queue:
 
         Raises:
             LookupError: no task is due; the message says when the next one is.
-            TaskFailed: the app answered with something else than success.
+            TaskFailed: the app answered with something else than success, as it does after a ``SingularTaskFailure``.
             Exception: what the task raised. The task waits for its next attempt then, or is gone if that was the last.
+                A ``PermanentTaskFailure`` is not raised: it ends the task, and for the queue that is a success.
         """
         now = self._cloud.clock.now()
         waiting = self.tasks()
