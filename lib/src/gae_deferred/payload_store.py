@@ -1,6 +1,7 @@
 """Payloads that are too big for a task: compressed, or if that is not enough in Datastore, for the task to find."""
 
 import datetime
+import hashlib
 import io
 import logging
 import pickle
@@ -25,7 +26,12 @@ what the app writes in it needs room too."""
 MAX_PAYLOAD_BYTES = 128 * 2**20
 """Most bytes of a payload before compression: what a task may make the process that runs it unpack."""
 
-_ID = re.compile(r"[0-9a-f]{32}-[0-9]{1,4}")
+_ID = re.compile(r"[0-9a-f]{32}-[0-9]{1,4}(-[0-9a-f]{64})?")
+"""Id of a stored payload: chance, the number of its chunks, and the SHA-256 of its compressed bytes.
+
+A task's signature covers what it carries, which is this id. With the hash in it, it covers what is stored as well: who
+can write to Datastore, and has no key, cannot make a task run something else. Ids once had no hash.
+"""
 
 _logger = logging.getLogger(__name__)
 
@@ -70,14 +76,18 @@ def load(stored: str) -> bytes:
     """Return what :func:`store` was given.
 
     Raises:
-        KeyError: it is not there, or not whole.
+        KeyError: it is not there, not whole, or not what was stored.
     """
     from google.cloud import ndb
 
     chunks: Sequence[Any] = ndb.get_multi(_keys(stored))
     if not all(chunks):
         raise KeyError(f"The stored payload {stored} is not in Datastore (any more)")
-    return unpack(b"".join(chunk.data for chunk in chunks))
+    compressed = b"".join(chunk.data for chunk in chunks)
+    _, _, *digest = stored.split("-")
+    if digest and digest != [hashlib.sha256(compressed).hexdigest()]:
+        raise KeyError(f"What is in Datastore as the stored payload {stored} is not what was stored")
+    return unpack(compressed)
 
 
 def delete(stored: str) -> None:
@@ -222,7 +232,7 @@ def _store(compressed: bytes, lifetime: datetime.timedelta | None = MAX_LIFETIME
     from gae_deferred.entities import PayloadChunk
 
     count = -(-len(compressed) // MAX_ENTITY_BYTES)
-    stored = f"{uuid.uuid4().hex}-{count}"
+    stored = f"{uuid.uuid4().hex}-{count}-{hashlib.sha256(compressed).hexdigest()}"
     expires = lifetime and _now() + lifetime
     chunks: list[ndb.Model] = []
     for number, key in enumerate(_keys(stored)):
@@ -233,14 +243,14 @@ def _store(compressed: bytes, lifetime: datetime.timedelta | None = MAX_LIFETIME
 
 
 def _keys(stored: str) -> "list[ndb.Key]":
-    """Return the keys of the chunks; the id of a payload ends with their number."""
+    """Return the keys of the chunks; the id of a payload holds their number."""
     from google.cloud import ndb
 
     from gae_deferred.entities import PayloadChunk
 
     if not _ID.fullmatch(stored):
         raise KeyError(f"{stored[:100]!r} is not the id of a stored payload")
-    name, _, count = stored.partition("-")
+    name, count = stored.split("-")[:2]
     return [ndb.Key(PayloadChunk, f"{name}-{number}", namespace="") for number in range(int(count))]
 
 

@@ -82,6 +82,25 @@ def test_when_the_task_has_failed_for_good_its_payload_moves_into_the_dead_lette
     assert payload_store.load(letter.stored_payload) == deferred.serialize(once_tasks.fail_for_good, value)
 
 
+def test_a_payload_that_somebody_has_changed_in_datastore_is_not_unpickled(
+    cloud: Cloud, caplog: pytest.LogCaptureFixture
+):
+    defer(note, noise(1.5))
+    first, second = sorted(cloud.entities(PayloadChunk), key=lambda chunk: chunk.key.id())
+    compressed = zlib.compress(deferred.serialize(note, "planted"))
+    first.data, second.data = compressed[:10], compressed[10:]
+    ndb.put_multi([first, second])
+    assert deliver(cloud.tasks()[0]) == 200
+    assert CALLS == []
+    assert "not what was stored" in caplog.text
+    assert len(cloud.entities(DeadLetter)) == 1
+
+
+def test_a_payload_from_before_its_id_held_a_hash_is_read(cloud: Cloud):
+    stored = payload_store.store(b"old")
+    assert payload_store.load(stored.rpartition("-")[0]) == b"old"
+
+
 def test_a_payload_expires_if_its_task_never_comes(cloud: Cloud):
     defer(note, noise(1.5))
     assert all(chunk.expires is not None for chunk in cloud.entities(PayloadChunk))
