@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gae_deferred import bundled_sdk, settings
+from gae_deferred import bundled_entity, bundled_sdk, settings
 from gae_deferred.errors import SerializationError
 
 _LAZY_FLAGS = 0x20 | 0x80 | 0x200
@@ -53,6 +53,8 @@ def load(data: bytes) -> Call:
         Exception: whatever unpickling raises; any class is possible.
         ValueError: the pickle holds something else than ``(callable, args, kwargs)``.
     """
+    if bundled_entity.MARK in data:
+        bundled_entity.teach_ndb()
     if _BUNDLED_SDK in data or _DATES in data:
         call = _Unpickler(data).load()
     else:
