@@ -99,8 +99,7 @@ class Rehearsal:
             return python
         python = runtime_python.this_python()
         with report.step(f"pinned the requirements again, for Python {python.version}: there is no {runtime} here"):
-            wheel = next(self.staged.glob("*.whl"))
-            pinned = requirements.pin(self.app_dir / requirements.NAME, wheel, python.runtime)
+            pinned = requirements.pin(self.app_dir / requirements.NAME, self.staged, python.runtime)
             (self.staged / requirements.NAME).write_text(pinned, encoding="utf-8")
         return python
 

@@ -39,7 +39,9 @@ def stage(app_dir: Path, into: Path, variables: Variables, extras: tuple[str, ..
     for name in extras:
         if not (app_dir / name).is_file():
             (into / name).write_text(render(name, variables), encoding="utf-8")
-    pinned = requirements.pin(app_dir / requirements.NAME, wheel.build(into), variables.runtime)
+    for name in requirements.ours(app_dir / requirements.NAME):
+        wheel.build(name, into)
+    pinned = requirements.pin(app_dir / requirements.NAME, into, variables.runtime)
     (into / requirements.NAME).write_text(pinned, encoding="utf-8")
 
     staged = Staged(into, tuple(ignored.files(into)), pinned, yaml.safe_load(text))

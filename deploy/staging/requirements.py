@@ -9,46 +9,62 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from deploy.errors import StagingError
+from deploy.staging import wheel
 from deploy.staging.uv_command import run_uv
 
 NAME = "requirements.txt"
-
-LIBRARY = "gae-deferred"
-"""The distribution that comes as a wheel."""
 
 PLATFORM = "x86_64-manylinux_2_28"
 """What App Engine's runtimes can run: they are Ubuntu 22.04 and newer, whose glibc is newer than 2.28."""
 
 
-def pin(wanted: Path, wheel: Path, runtime: str) -> str:
+def pin(wanted: Path, folder: Path, runtime: str) -> str:
     """Return the text of a requirements.txt that says for every package which version, with hashes.
 
     App Engine's build takes the packages of an earlier build when requirements.txt is the same as then
-    (GoogleCloudPlatform/buildpacks, pkg/python/python.go). The hash of the wheel makes it another one when only the
+    (GoogleCloudPlatform/buildpacks, pkg/python/python.go). The hash of a wheel makes it another one when only the
     library's code has changed.
 
     Parameters:
         wanted: requirements.txt of the app, which names what it imports.
-        wheel: of the library, which is to be beside the new file.
+        folder: where the new file is to be, beside the wheels of what :func:`ours` returns.
         runtime: of App Engine, such as ``python313``, for which versions are chosen.
 
     Raises:
         StagingError: the app does not require the library, or no versions go together.
     """
-    library = _library_of(wanted)
-    with tempfile.TemporaryDirectory() as folder:
-        override = Path(folder, "override.txt")
-        override.write_text(f"{LIBRARY} @ {wheel.resolve().as_uri()}\n")
+    required = ours(wanted)
+    wheels = {name: wheel.find(name, folder) for name in required}
+    with tempfile.TemporaryDirectory() as scratch:
+        override = Path(scratch, "override.txt")
+        override.write_text("".join(f"{name} @ {path.resolve().as_uri()}\n" for name, path in wheels.items()))
         others = run_uv(
             *["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--generate-hashes"],
             *["--python-version", python_version(runtime), "--python-platform", PLATFORM, "--python", sys.executable],
-            *["--override", str(override), "--no-emit-package", LIBRARY],
+            *["--override", str(override), *(part for name in wheels for part in ("--no-emit-package", name))],
             str(wanted),
         )
-    extras = f"[{','.join(sorted(library.extras))}]" if library.extras else ""
-    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    ours = f"./{wheel.name}{extras} \\\n    --hash=sha256:{sha256}\n"
-    return f"# Made for {runtime} from what the app's own requirements.txt asks for.\n{ours}{others}"
+    brought = "".join(_line(path, required[name].extras) for name, path in wheels.items())
+    return f"# Made for {runtime} from what the app's own requirements.txt asks for.\n{brought}{others}"
+
+
+def ours(wanted: Path) -> dict[str, Requirement]:
+    """Return how an app requires what comes as a wheel, by name: the library, and the drop-in where it is named.
+
+    Raises:
+        StagingError: it requires neither. The drop-in brings the library.
+    """
+    named: dict[str, Requirement] = {}
+    for line in wanted.read_text(encoding="utf-8").splitlines():
+        try:
+            requirement = Requirement(line.partition(" #")[0].strip())
+        except InvalidRequirement:
+            continue  # an option of pip, a comment, or something that uv will complain about
+        if canonicalize_name(requirement.name) in wheel.SOURCES:
+            named[canonicalize_name(requirement.name)] = requirement
+    if not named:
+        raise StagingError(f"{wanted} does not name {wheel.LIBRARY}: add the line `{wheel.LIBRARY}`")
+    return {wheel.LIBRARY: Requirement(wheel.LIBRARY), **named}
 
 
 def python_version(runtime: str) -> str:
@@ -63,13 +79,7 @@ def names(text: str) -> set[str]:
     return {line.partition("==")[0].removeprefix("./").partition("[")[0] for line in lines}
 
 
-def _library_of(wanted: Path) -> Requirement:
-    """Return how the app requires the library."""
-    for line in wanted.read_text(encoding="utf-8").splitlines():
-        try:
-            requirement = Requirement(line.partition(" #")[0].strip())
-        except InvalidRequirement:
-            continue  # an option of pip, a comment, or something that uv will complain about
-        if canonicalize_name(requirement.name) == LIBRARY:
-            return requirement
-    raise StagingError(f"{wanted} does not name {LIBRARY}: add the line `{LIBRARY}`")
+def _line(path: Path, extras: set[str]) -> str:
+    """Return the line for a wheel that is beside requirements.txt."""
+    chosen = f"[{','.join(sorted(extras))}]" if extras else ""
+    return f"./{path.name}{chosen} \\\n    --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"

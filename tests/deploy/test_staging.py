@@ -89,7 +89,7 @@ def test_requirements_change_when_only_the_code_of_the_library_changes(sample, t
     with zipfile.ZipFile(other, "a") as archive:
         archive.writestr("gae_deferred/news.py", "")
 
-    changed = requirements.pin(SAMPLES / sample[0] / "requirements.txt", other, "python313")
+    changed = requirements.pin(SAMPLES / sample[0] / "requirements.txt", tmp_path, "python313")
 
     assert changed != staged.requirements
 
@@ -222,7 +222,17 @@ def test_an_app_that_does_not_require_the_library_is_turned_away(tmp_path):
     wanted.write_text("# gae-deferred\ngunicorn\n")
 
     with pytest.raises(StagingError, match="does not name gae-deferred"):
-        requirements.pin(wanted, tmp_path / WHEEL, "python313")
+        requirements.pin(wanted, tmp_path, "python313")
+
+
+def test_an_app_that_moves_with_the_dropin_brings_it_and_the_library(app, tmp_path):
+    (app / "requirements.txt").write_text("gunicorn==27.*\ngae_deferred.dropin  # and with it the library\n")
+
+    staged = stage(app, tmp_path / "staged", VARIABLES)
+
+    dropin = WHEEL.replace("gae_deferred", "gae_deferred_dropin")
+    assert {WHEEL, dropin} <= set(staged.files) & requirements.names(staged.requirements)
+    assert "google/appengine/ext/deferred/__init__.py" in zipfile.ZipFile(staged.folder / dropin).namelist()
 
 
 def test_versions_that_do_not_go_together_are_an_error_with_the_reason(tmp_path, sample):
@@ -230,7 +240,7 @@ def test_versions_that_do_not_go_together_are_an_error_with_the_reason(tmp_path,
     wanted.write_text("gae-deferred\ngunicorn<1\ngunicorn>20\n")
 
     with pytest.raises(StagingError, match="gunicorn"):
-        requirements.pin(wanted, sample[1].folder / WHEEL, "python313")
+        requirements.pin(wanted, sample[1].folder, "python313")
 
 
 class TestOwnAppYaml:
