@@ -139,6 +139,22 @@ def test_without_any_proof_nothing_is_enqueued_and_the_error_says_what_to_set(
     assert queue.created == []
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("GAE_ENV", "standard"), ("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")], ids=["GAE", "local"]
+)
+def test_what_proves_an_app_engine_task_proves_no_http_task(
+    name: str, value: str, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("DEFERRED_SIGNING_KEYS")
+    monkeypatch.delenv("DEFERRED_SERVICE_ACCOUNT")
+    monkeypatch.setenv(name, value)
+    deferred.defer(greet, "Ada")
+    monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example")
+    with pytest.raises(ConfigurationError, match=r"DEFERRED_SIGNING_KEYS.*DEFERRED_SERVICE_ACCOUNT"):
+        deferred.defer(greet, "Ada")
+    assert len(queue.created) == 1
+
+
 def test_with_a_target_url_a_task_goes_there_with_a_token(queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example/base/")
     deferred.defer(greet, "Ada")

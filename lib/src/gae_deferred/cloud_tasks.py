@@ -330,12 +330,20 @@ def _request_headers(task: Task, path: str) -> dict[str, str]:
     signature = signing.sign(task.queue_name, path, task.payload)
     if signature is not None:
         headers[signing.HEADER] = signature
-    elif not (settings.on_app_engine() or settings.service_account() or settings.cloud_tasks_emulator()):
+    elif not (settings.service_account() or _is_proven_by_its_queue()):
         raise errors.ConfigurationError(
             "Nothing would prove this task where it runs, so it is not enqueued: set DEFERRED_SIGNING_KEYS (id:secret) "
             "here and where it runs, or DEFERRED_SERVICE_ACCOUNT and DEFERRED_TARGET_URL for an OIDC token"
         )
     return headers
+
+
+def _is_proven_by_its_queue() -> bool:
+    """Tell whether a task is believed for its queue's sake: by App Engine's headers, or because a local one is asked.
+
+    No HTTP task is: anybody can send its headers, and a local queue is asked about App Engine tasks alone.
+    """
+    return settings.target_url() is None and (settings.on_app_engine() or settings.cloud_tasks_emulator() is not None)
 
 
 def _set_oidc_token(token: Any) -> None:
