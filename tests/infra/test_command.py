@@ -266,6 +266,8 @@ def test_ctrl_c_leaves_terraform_the_time_that_it_needs(stand_in: StandIn) -> No
     """Killed, it would not know any more what it has made."""
     stand_in.order(waits="apply")
     program = "import sys; from deploy import terraform; from pathlib import Path;"
+    # A script's background job ignores Ctrl-C, and its children do, unless they say otherwise.
+    program += "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
     program += f"terraform.INFRA = Path({str(terraform.INFRA)!r}); terraform.main(sys.argv[1:])"
     process = subprocess.Popen(
         [sys.executable, "-c", program, "apply", "--project", "my-project", "--yes"],
