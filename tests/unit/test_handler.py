@@ -1,5 +1,6 @@
 """The handler runs a task for the task queue only, and reads nothing as a pickle before it knows who asks."""
 
+import contextlib
 import io
 import logging
 import pickle
@@ -14,7 +15,7 @@ from google.cloud import ndb, tasks_v2
 from google.cloud.ndb.context import get_context
 from wsgi_client import call, environ
 
-from gae_deferred import cloud_tasks, deferred
+from gae_deferred import cloud_tasks, datastore, deferred, signing
 from gae_deferred.per_process import PerProcess
 
 TRAP = pickle.dumps((greet, (Trap(),), {}))
@@ -79,6 +80,32 @@ def test_on_app_engine_anybody_else_is_refused_and_not_even_read(headers: dict[s
     assert status == HTTPStatus.FORBIDDEN
     assert text
     assert marks == []
+
+
+def leave_namespace() -> None:
+    leave_mark(str(ndb.Key("Kind", 1).namespace()))
+
+
+@pytest.mark.usefixtures("app_engine")
+@pytest.mark.parametrize("has_context", [False, True])
+def test_a_task_that_the_bundled_sdk_enqueued_in_a_namespace_runs_in_it(has_context: bool, marks: list[str]):
+    body = deferred.serialize(leave_namespace)
+    with datastore.context() if has_context else contextlib.nullcontext():
+        for namespace in ("tenant", "", None):
+            post(body, **FROM_QUEUE, HTTP_X_APPENGINE_CURRENT_NAMESPACE=namespace)
+        if has_context:
+            leave_namespace()
+    assert marks == ["tenant", "None", "None", "None"][: 4 if has_context else 3]
+
+
+@pytest.mark.usefixtures("datastore")
+def test_outside_app_engine_a_header_names_no_namespace(marks: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "1:0123456789abcdef0123456789abcdef")
+    body = deferred.serialize(leave_namespace)
+    signature = signing.sign("default", URL, body)
+    headers = {**TASK, "HTTP_X_DEFERRED_SIGNATURE": signature, "HTTP_X_APPENGINE_CURRENT_NAMESPACE": "tenant"}
+    assert post(body, **headers)[1] == HTTPStatus.OK
+    assert marks == ["None"]
 
 
 # Elsewhere

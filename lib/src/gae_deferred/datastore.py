@@ -61,6 +61,14 @@ def context() -> AbstractContextManager[None]:
     return opened
 
 
+def namespace(name: str) -> AbstractContextManager[Any]:
+    """Return what runs a block with another default namespace in the NDB context that is open; ``""`` changes none."""
+    if not name:
+        return _ALREADY_OPEN
+    in_namespace: AbstractContextManager[Any] = _get_context()().new(namespace=name).use()
+    return in_namespace
+
+
 @functools.cache
 def _get_context() -> Callable[..., Any]:
     """Return NDB's function of that name; a statement that imports it takes longer than the call."""

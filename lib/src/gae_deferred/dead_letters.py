@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from gae_deferred import datastore, outbox, payload, payload_store, settings
 from gae_deferred.attempt import Attempt
 from gae_deferred.delivery import Delivery
-from gae_deferred.errors import Error
+from gae_deferred.errors import Error, InvalidTaskError
 from gae_deferred.task import MAX_TASK_BYTES, Task
 
 if TYPE_CHECKING:
@@ -212,6 +212,7 @@ def resend(letter_id: int) -> Task:
 
     def send() -> Task:
         letter = get(letter_id)
+        _check_namespace(letter)
         headers = {name: value for name, value in (letter.headers or {}).items() if not _OWN_HEADERS.fullmatch(name)}
         body = payload_of(letter)
         if len(body) > MAX_TASK_BYTES // 2:
@@ -246,6 +247,16 @@ def _delete(letter: "Letter") -> None:
     if letter.stored_payload:
         payload_store.delete(letter.stored_payload)
     letter.key.delete()
+
+
+def _check_namespace(letter: "Letter") -> None:
+    """Refuse to send a task of the bundled SDK to where it would find other data than it was enqueued for."""
+    namespace = (letter.headers or {}).get("X-Appengine-Current-Namespace")
+    if namespace:
+        raise InvalidTaskError(
+            f"The task belongs to the namespace {namespace!r}, which no new task can: defer its call from code that "
+            "takes the namespace as an argument, then delete the letter"
+        )
 
 
 def _key(letter_id: int) -> "ndb.Key":

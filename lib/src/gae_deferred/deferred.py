@@ -247,7 +247,8 @@ class Handler:
 
     To run tasks on a URL of your own, pass the WSGI environ of its POST requests to :meth:`post` and answer what it
     returns, or mount an instance there, which is a WSGI app. Override :meth:`post` or :meth:`run_from_request` to do
-    more. The task runs in the NDB context that is open, or else in one of its own.
+    more. The task runs in the NDB context that is open, or else in one of its own, and if the bundled SDK has enqueued
+    it in a namespace, in that.
     """
 
     def run_from_request(self, environ: "WSGIEnvironment") -> Response:
@@ -278,7 +279,7 @@ class Handler:
                 _log_level, "Running task %s of queue %s, retry %s", delivery.name, delivery.queue, delivery.retry_count
             )
         this = Attempt(delivery, body)
-        with datastore.context():
+        with datastore.context(), datastore.namespace(delivery.namespace):
             try:
                 this.run()
             except PermanentTaskFailure as error:

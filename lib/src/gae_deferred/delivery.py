@@ -50,6 +50,12 @@ class Delivery:
         return eta
 
     @property
+    def namespace(self) -> str:
+        """The namespace in which the bundled SDK enqueued the task, or ``""``. Off App Engine, anybody can name one."""
+        namespace: str = self.environ.get("HTTP_X_APPENGINE_CURRENT_NAMESPACE", "") if self.on_app_engine else ""
+        return namespace
+
+    @property
     def path(self) -> str:
         """The path that it was sent to, as WSGI has it: percent-decoded, and its bytes as Latin-1 (PEP 3333)."""
         path: str = self.environ.get("SCRIPT_NAME", "") + self.environ.get("PATH_INFO", "")
