@@ -139,7 +139,7 @@ class _Sweep:
 
     def _is_due(self, entity: "Entity") -> bool:
         created: datetime.datetime = entity.created
-        return created <= _now() - self._grace
+        return abs(_now() - created) >= self._grace  # one from the future is of a process whose clock was wrong
 
     def _sweep_part(self, digit: str) -> None:
         leased_at = time.monotonic()
@@ -262,8 +262,8 @@ def _lease(digit: str, holder: str) -> bool:
     def take() -> bool:
         key = ndb.Key(SweepLease, digit, namespace="")
         lease: Any = key.get()
-        if lease is not None and lease.holder != holder and lease.until > _now():
-            return False
+        if lease is not None and lease.holder != holder and _now() < lease.until < _now() + 2 * _LEASE:
+            return False  # one that lasts longer is of a sweep whose clock was wrong
         ndb.put_multi([SweepLease(key=key, holder=holder, until=_now() + _LEASE)])
         return True
 

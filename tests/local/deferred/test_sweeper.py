@@ -276,6 +276,21 @@ def test_a_part_that_somebody_else_sweeps_is_left_alone_until_the_lease_ends(clo
     assert sweeper.sweep(grace=0).sent == 1
 
 
+def test_what_a_process_wrote_whose_clock_was_ahead_is_swept_and_no_part_stays_taken(
+    cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
+):
+    die_before_sending(later)
+    (entity,) = cloud.entities(Outbox)
+    entity.created += datetime.timedelta(days=300)
+    entity.put()
+    in_a_year = sweeper._now() + datetime.timedelta(days=365)
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeper, "_now", lambda: in_a_year)
+        assert sweeper._lease(entity.key.id()[0], "a sweep that died")
+    assert sweeper.sweep().sent == 1
+    assert cloud.entities(Outbox) == []
+
+
 def test_a_sweep_in_a_transaction_of_the_caller_is_no_part_of_it(cloud: Cloud, die_before_sending: Any):
     die_before_sending(later)
 
