@@ -2,7 +2,8 @@
 
 import re
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from gae_deferred import errors, settings, signing
@@ -59,8 +60,8 @@ def _make_client(emulator: str | None) -> "tasks_v2.CloudTasksClient":
             return tasks_v2.CloudTasksClient()
         except DefaultCredentialsError as error:
             raise errors.ConfigurationError(
-                "There are no Google credentials for Cloud Tasks: run the app with `gae-deferred dev`, or set "
-                f"CLOUD_TASKS_EMULATOR_HOST or GOOGLE_APPLICATION_CREDENTIALS ({error})"
+                "There are no Google credentials for Cloud Tasks: run the app with `gae-deferred dev`, give a test the "
+                f"fixture local_cloud, or set CLOUD_TASKS_EMULATOR_HOST or GOOGLE_APPLICATION_CREDENTIALS ({error})"
             ) from error
     import grpc
     from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
@@ -197,8 +198,12 @@ def _check_not_enqueued(task: Task) -> None:
         raise errors.BadTaskStateError(f"{task!r} has been enqueued before; make a new task")
 
 
-def check_batch(tasks: Iterable[Task]) -> None:
+def check_batch(tasks: Iterable[Task], before: Mapping[tuple[str, str | None], Task] = MappingProxyType({})) -> None:
     """Make sure that tasks can be created together.
+
+    Parameters:
+        tasks: the tasks.
+        before: those that they are to be created with besides, by queue and name, which have been checked.
 
     Raises:
         BadTaskStateError: a task has been enqueued before, or is there twice.
@@ -208,11 +213,12 @@ def check_batch(tasks: Iterable[Task]) -> None:
     identities: set[int] = set()
     for task in tasks:
         _check_not_enqueued(task)
-        if id(task) in identities:
+        same_name = before.get((task.queue_name, task.name))
+        if id(task) in identities or same_name is task:
             raise errors.BadTaskStateError(f"{task!r} is twice in one call; make two tasks")
         identities.add(id(task))
         if task.name:
-            if (task.queue_name, task.name) in names:
+            if same_name is not None or (task.queue_name, task.name) in names:
                 raise errors.DuplicateTaskNameError(
                     f"Two tasks for the queue {task.queue_name!r} are named {task.name!r}"
                 )
