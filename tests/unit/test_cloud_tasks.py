@@ -163,7 +163,7 @@ def test_without_credentials_the_error_says_what_to_set(monkeypatch: pytest.Monk
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "p")
     monkeypatch.setattr(tasks_v2, "CloudTasksClient", no_credentials)
     monkeypatch.setattr(cloud_tasks, "_client", PerProcess(cloud_tasks._make_client))
-    with pytest.raises(errors.ConfigurationError, match="fixture local_cloud, or set .* GOOGLE_APPLICATION_CREDENTIALS"):
+    with pytest.raises(errors.ConfigurationError, match=r"fixture local_cloud.* GOOGLE_APPLICATION_CREDENTIALS"):
         deferred.defer(greet, "Ada")
 
 
