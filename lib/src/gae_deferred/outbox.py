@@ -102,6 +102,7 @@ class _Outbox:
         self._numbers = itertools.count()
         self._created = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
         self._tasks: list[Task] = []
+        self._by_name: dict[tuple[str, str | None], Task] = {}
         self._requests: list[tasks_v2.CreateTaskRequest] = []
         self._pages: list[_Page] = []
         self._writing = False
@@ -109,7 +110,7 @@ class _Outbox:
     def add(self, tasks: Sequence[Task]) -> None:
         from google.cloud import tasks_v2
 
-        cloud_tasks.check_batch([*self._tasks, *tasks])
+        cloud_tasks.check_batch(tasks, self._by_name)
         for task in tasks:
             task.name = task.name or f"{self._id}-{next(self._numbers)}"
         requests = [cloud_tasks.make_request(task) for task in tasks]
@@ -120,6 +121,7 @@ class _Outbox:
         for data in written:
             self._put_on_page(data)
         self._tasks += tasks
+        self._by_name |= {(task.queue_name, task.name): task for task in tasks}
         self._requests += requests
         if not self._writing:
             self._writing = True

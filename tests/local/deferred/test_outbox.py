@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -240,6 +241,36 @@ def test_a_bad_option_raises_at_once_and_leaves_nothing(paused: Cloud):
     with pytest.raises(errors.InvalidTaskNameError):
         ndb.transaction(in_transaction)
     assert paused.tasks() == []
+
+
+def test_a_task_is_added_to_a_transaction_once(paused: Cloud):
+    def in_transaction() -> None:
+        task = deferred.prepare(note, 1, _queue="paused", _transactional=True)
+        with pytest.raises(errors.BadTaskStateError, match="twice"):
+            deferred.defer_many([task, task])
+        deferred.defer_many([task])
+        with pytest.raises(errors.BadTaskStateError, match="twice"):
+            deferred.defer_many([task])
+
+    ndb.transaction(in_transaction)
+    assert bodies(paused) == [deferred.serialize(note, 1)]
+
+
+def test_that_there_are_many_tasks_already_does_not_make_one_more_slower(
+    paused: Cloud, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(outbox._Outbox, "send", lambda self: None)
+    times = []
+
+    def in_transaction() -> None:
+        for number in range(4000):
+            later(number)
+            if number % 1000 == 999:
+                times.append(time.process_time())
+
+    started = time.process_time()
+    ndb.transaction(in_transaction)
+    assert times[3] - times[2] < 3 * (times[0] - started)
 
 
 def test_two_tasks_of_one_name_are_refused_in_the_transaction(paused: Cloud):
