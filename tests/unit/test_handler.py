@@ -98,6 +98,16 @@ def test_a_task_that_the_bundled_sdk_enqueued_in_a_namespace_runs_in_it(has_cont
     assert marks == ["tenant", "None", "None", "None"][: 4 if has_context else 3]
 
 
+@pytest.mark.usefixtures("app_engine")
+def test_a_header_does_not_move_a_signed_task_into_a_namespace(marks: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "1:0123456789abcdef0123456789abcdef")
+    body = deferred.serialize(leave_namespace)
+    signature = signing.sign("default", URL, body)
+    headers = FROM_QUEUE | {"HTTP_X_APPENGINE_QUEUENAME": "default", "HTTP_X_DEFERRED_SIGNATURE": signature}
+    assert post(body, **headers, HTTP_X_APPENGINE_CURRENT_NAMESPACE="tenant")[1] == HTTPStatus.OK
+    assert marks == ["None"]
+
+
 @pytest.mark.usefixtures("datastore")
 def test_outside_app_engine_a_header_names_no_namespace(marks: list[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "1:0123456789abcdef0123456789abcdef")

@@ -51,8 +51,14 @@ class Delivery:
 
     @property
     def namespace(self) -> str:
-        """The namespace in which the bundled SDK enqueued the task, or ``""``. Off App Engine, anybody can name one."""
-        namespace: str = self.environ.get("HTTP_X_APPENGINE_CURRENT_NAMESPACE", "") if self.on_app_engine else ""
+        """The namespace in which the bundled SDK enqueued the task, or ``""``.
+
+        Off App Engine, anybody can name one. And a task with a signature is none of the bundled SDK's: what its
+        signature does not cover is not to decide whose data it finds.
+        """
+        if not self.on_app_engine or self.environ.get("HTTP_X_DEFERRED_SIGNATURE"):
+            return ""
+        namespace: str = self.environ.get("HTTP_X_APPENGINE_CURRENT_NAMESPACE", "")
         return namespace
 
     @property
