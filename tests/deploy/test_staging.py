@@ -243,6 +243,16 @@ def test_versions_that_do_not_go_together_are_an_error_with_the_reason(tmp_path,
         requirements.pin(wanted, sample[1].folder, "python313")
 
 
+def test_where_only_pip_is_set_up_for_the_registry_the_error_says_so(tmp_path, sample, monkeypatch):
+    wanted = tmp_path / "requirements.txt"
+    wanted.write_text("gae-deferred\na-package-of-nobody\n")
+    for name, value in (("UV_DEFAULT_INDEX", "http://127.0.0.1:9/"), ("UV_HTTP_RETRIES", "0"), ("UV_NO_CACHE", "1")):
+        monkeypatch.setenv(name, value)  # nothing listens there
+
+    with pytest.raises(StagingError, match="uv does not read pip's settings"):
+        requirements.pin(wanted, sample[1].folder, "python313")
+
+
 class TestOwnAppYaml:
     """An app.yaml that the app's author has written."""
 
