@@ -49,24 +49,24 @@ def warm_up() -> None:
         ndb.Key("_DeferredWarmUp", 1, namespace="").get(retries=0, timeout=_WARM_UP_TIMEOUT)
 
 
-def context() -> AbstractContextManager[None]:
+def context(namespace: str = "") -> AbstractContextManager[None]:
     """Return what runs a block in an NDB context: the one that is open already, or else a new one.
+
+    Parameters:
+        namespace: the namespace that is the default in the block; without one, that of the context.
 
     Raises:
         google.auth.exceptions.DefaultCredentialsError: the process has no Google credentials.
     """
-    if _get_context()(raise_context_error=False) is not None:
+    current = _get_context()(raise_context_error=False)
+    if current is not None and not namespace:
         return _ALREADY_OPEN
-    opened: AbstractContextManager[Any] = _client.get(settings.datastore_emulator()).context()
+    if current is not None:
+        in_namespace: AbstractContextManager[Any] = current.new(namespace=namespace).use()
+        return in_namespace
+    client = _client.get(settings.datastore_emulator())
+    opened: AbstractContextManager[Any] = client.context(namespace=namespace) if namespace else client.context()
     return opened
-
-
-def namespace(name: str) -> AbstractContextManager[Any]:
-    """Return what runs a block with another default namespace in the NDB context that is open; ``""`` changes none."""
-    if not name:
-        return _ALREADY_OPEN
-    in_namespace: AbstractContextManager[Any] = _get_context()().new(namespace=name).use()
-    return in_namespace
 
 
 @functools.cache

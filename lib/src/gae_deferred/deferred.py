@@ -279,7 +279,7 @@ class Handler:
                 _log_level, "Running task %s of queue %s, retry %s", delivery.name, delivery.queue, delivery.retry_count
             )
         this = Attempt(delivery, body)
-        with datastore.context(), datastore.namespace(delivery.namespace):
+        with datastore.context(delivery.namespace):
             try:
                 this.run()
             except PermanentTaskFailure as error:

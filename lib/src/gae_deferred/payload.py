@@ -20,8 +20,13 @@ _CROSS_COMPATIBLE_PROTOCOL = 0
 _BUNDLED_SDK = b"google.appengine."
 """In every pickle that names something of the bundled SDK."""
 
+_BUNDLED_ENTITY = bundled_entity.MARK
+
 _DATES = b"cdatetime\n"
 """In every pickle of Python 2 that has a date, and in some of Python 3."""
+
+_NO_PYTHON_2 = b"\x80\x04"
+"""What a pickle of protocol 4 begins with, which came with Python 3; lower ones, in the order of bytes, are below."""
 
 
 def dump(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
@@ -53,9 +58,9 @@ def load(data: bytes) -> Call:
         Exception: whatever unpickling raises; any class is possible.
         ValueError: the pickle holds something else than ``(callable, args, kwargs)``.
     """
-    if bundled_entity.MARK in data:
+    if _BUNDLED_ENTITY in data:
         bundled_entity.teach_ndb()
-    if _BUNDLED_SDK in data or _DATES in data:
+    if _BUNDLED_SDK in data or (data < _NO_PYTHON_2 and _DATES in data):
         call = _Unpickler(data).load()
     else:
         call = pickle.loads(data, encoding=_ENCODING, errors=_ENCODING_ERRORS)
