@@ -66,7 +66,7 @@ def cross_compatible_pickle() -> bool:
 
 def signing_keys() -> str:
     """Return ``DEFERRED_SIGNING_KEYS``, which :mod:`gae_deferred.signing_keys` reads, or ``""``."""
-    return _keys_or_secret().get("DEFERRED_SIGNING_KEYS", "")
+    return (_keys_or_secret or _find_keys_or_secret())[0]
 
 
 def signing_keys_secret() -> str | None:
@@ -74,19 +74,19 @@ def signing_keys_secret() -> str | None:
 
     It is ``projects/PROJECT/secrets/SECRET``, of Secret Manager. ``DEFERRED_SIGNING_KEYS`` goes before it.
     """
-    return _keys_or_secret().get("DEFERRED_SIGNING_KEYS_SECRET")
+    return (_keys_or_secret or _find_keys_or_secret())[1]
 
 
-_keys_or_secret_found: dict[str, str] = {}
+_keys_or_secret: tuple[str, str | None] | None = None
+"""What the two variables were when one of them was first found to be set."""
 
 
-def _keys_or_secret() -> dict[str, str]:
-    """Return those of the two variables that are set, as they were when one of them first was."""
-    global _keys_or_secret_found
-    if not _keys_or_secret_found:
-        names = ("DEFERRED_SIGNING_KEYS", "DEFERRED_SIGNING_KEYS_SECRET")
-        _keys_or_secret_found = {name: os.environ[name] for name in names if os.environ.get(name)}
-    return _keys_or_secret_found
+def _find_keys_or_secret() -> tuple[str, str | None]:
+    global _keys_or_secret
+    found = os.environ.get("DEFERRED_SIGNING_KEYS", ""), os.environ.get("DEFERRED_SIGNING_KEYS_SECRET") or None
+    if any(found):
+        _keys_or_secret = found
+    return found
 
 
 def accept_unsigned_until() -> datetime.date | None:
@@ -197,8 +197,8 @@ def _metadata_region() -> str:
 
 def forget() -> None:
     """Look up everything again at its next use. For tests: the environment of a running service does not change."""
-    global _keys_or_secret_found
-    _keys_or_secret_found = {}
+    global _keys_or_secret
+    _keys_or_secret = None
     for remembered in (on_app_engine, cross_compatible_pickle, _metadata_region):
         remembered.cache_clear()
 
