@@ -3,13 +3,13 @@
 import importlib.metadata
 import sys
 from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 
 _OTHER = "appengine-python-standard"
 
 
 class ConflictError(ImportError):
-    """Both gae-deferred-dropin and the bundled SDK are installed."""
+    """Both gae-deferred-dropin and the bundled SDK are installed, or were until pip removed what they share."""
 
 
 def check() -> None:
@@ -29,13 +29,31 @@ def check() -> None:
     )
 
 
+def check_files(path: Sequence[str] | None) -> None:
+    """Make sure that this distribution's package is there.
+
+    Parameters:
+        path: the folders of the package ``google``.
+
+    Raises:
+        ConflictError: it is not; the message says how to bring it back.
+    """
+    spec = PathFinder.find_spec("google.appengine", path)
+    if spec is None or spec.origin is None:
+        raise ConflictError(
+            f"Files of gae-deferred-dropin are not there any more: pip removed them with {_OTHER}, which has files of "
+            "the same names. Bring them back: pip install --force-reinstall --no-deps gae-deferred-dropin"
+        )
+
+
 class _Guard:
-    """Notices an import of google.appengine also where the bundled SDK was installed last and owns its files."""
+    """Notices an import of google.appengine also where the files of this distribution are not what would answer it."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
         if name == "google.appengine":
             check()
+            check_files(path)
         return None
 
 

@@ -118,6 +118,21 @@ def test_it_is_detected_also_where_the_bundled_sdk_was_installed_last(bundled_sd
     assert "pip uninstall appengine-python-standard" in result.stderr
 
 
+def test_that_removing_the_bundled_sdk_took_files_along_is_detected(tmp_path: Path):
+    for name in ("gae_deferred_dropin.py", "gae_deferred_dropin.pth"):
+        (tmp_path / name).write_text((DROPIN / name).read_text())
+    left = tmp_path / "google" / "appengine" / "api" / "taskqueue.py"  # the bundled SDK has a package of that name
+    left.parent.mkdir(parents=True)
+    left.touch()
+    pth = (DROPIN / "gae_deferred_dropin.pth").read_text()
+    code = f"{pth}\nfrom google.appengine.ext import deferred"
+    result = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode != 0
+    assert "pip install --force-reinstall --no-deps gae-deferred-dropin" in result.stderr
+
+
 def test_taskqueue_makes_tasks_as_the_bundled_sdk_does():
     result = run(
         "from google.appengine.api import taskqueue\n"
