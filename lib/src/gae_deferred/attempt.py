@@ -1,5 +1,6 @@
 """One attempt to run a task: what is known of it while it runs, and afterwards."""
 
+import sys
 from contextvars import ContextVar
 from typing import Any
 
@@ -66,6 +67,8 @@ def run(data: bytes) -> Any:
 def make(call: payload.Call) -> Any:
     """Make a call as the one of the current attempt, if there is one, and return what it returns.
 
+    A tasklet of NDB is waited for, so that it has had its effects, or has failed, when the queue is answered.
+
     Raises:
         Exception: what is called raises.
     """
@@ -73,4 +76,11 @@ def make(call: payload.Call) -> Any:
     if attempt is not None:
         attempt.call = call
     function, args, kwargs = call
-    return function(*args, **kwargs)
+    result = function(*args, **kwargs)
+    return None if result is None else _finished(result)
+
+
+def _finished(result: Any) -> Any:
+    """Return what a tasklet returns, or a result that is none as it is."""
+    tasklets = sys.modules.get("google.cloud.ndb.tasklets")  # only a process that has loaded NDB has tasklets
+    return result.result() if tasklets is not None and isinstance(result, tasklets.Future) else result

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar, cast
 
-from gae_deferred import attempt, payload
+from gae_deferred import attempt, datastore, payload
 from gae_deferred.task import MAX_LIFETIME
 
 P = ParamSpec("P")
@@ -47,15 +47,19 @@ def once(function: Callable[P, R]) -> Callable[P, R]:
         deferred.defer(add, key, 10)
 
     A function that is not decorated, such as one of a library, is deferred likewise with ``defer(..., _once=True)``.
+
+    Raises:
+        ValueError: the function is an ``async def`` or a generator function, a call of which would do nothing.
     """
+    payload.curry(function, (), {})  # refuses what defer refuses: once it is wrapped, nobody could tell
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        if _inside.get():
+        if datastore.in_transaction():
             return function(*args, **kwargs)
         call = functools.partial(function, *args, **kwargs)
         this = attempt.current()
-        if this is None or not _is_task_of_once(this):
+        if this is None or _inside.get() or not _is_task_of_once(this):
             return cast(R, _in_transaction(call))
         # A task that was enqueued before the function was decorated, or by the bundled SDK: it brings no identity.
         return cast(R, _run(f"{this.delivery.queue}/{this.delivery.name}", call))
@@ -125,8 +129,7 @@ def _run(identity: str, call: Callable[[], Any]) -> Any:
 def _in_transaction(call: Callable[[], Any]) -> Any:
     from google.cloud import ndb
 
-    with _being_inside():
-        return ndb.transaction(call, join=True)
+    return ndb.transaction(call)
 
 
 @contextmanager

@@ -47,6 +47,33 @@ def fail_after_increase(name: str) -> None:
     raise deferred.PermanentTaskFailure("after its effect")
 
 
+@ndb.tasklet
+def increase_and_fail_later(name: str) -> Any:
+    increase(name)
+    yield ndb.sleep(0.01)
+    raise deferred.SingularTaskFailure
+
+
+@deferred.once
+@ndb.tasklet
+def increase_all(*names: str) -> Any:
+    for name in names:
+        increase_once(name)
+        yield ndb.sleep(0.001)
+
+
+@ndb.non_transactional()
+def increase_apart(*names: str) -> None:
+    for name in names:
+        increase_once(name)
+
+
+@deferred.once
+def increase_others_apart(*names: str) -> None:
+    increase_apart(*names)
+    raise deferred.PermanentTaskFailure
+
+
 class Owner:
     def __init__(self, name: str) -> None:
         self.name = name

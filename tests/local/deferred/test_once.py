@@ -181,6 +181,21 @@ def test_a_task_that_calls_such_functions_calls_each_as_often_as_it_says(cloud: 
     assert cloud.entities(Receipt) == []
 
 
+def test_what_such_a_tasklet_calls_is_part_of_its_transaction(cloud: Cloud):
+    defer(once_tasks.increase_all, "a", "b", "c", "a")
+    (task,) = cloud.tasks()
+    for _ in range(2):
+        deliver(task)
+    assert [value(name) for name in ("a", "b", "c")] == [2, 1, 1]
+
+
+def test_what_such_a_function_calls_outside_its_transaction_has_one_each_time(cloud: Cloud):
+    defer(once_tasks.increase_others_apart, "a", "b", "a")
+    deliver(cloud.tasks()[0])
+    assert [value(name) for name in ("a", "b")] == [2, 1]
+    assert cloud.entities(Receipt) == []
+
+
 def test_a_task_may_call_such_a_function_in_a_transaction_of_its_own(cloud: Cloud):
     defer(once_tasks.increase_in_own_transaction, "c")
     deliver(cloud.tasks()[0])
@@ -225,6 +240,24 @@ def test_a_receipt_expires_after_the_task_can_no_longer_come(cloud: Cloud):
 def test_the_queue_runs_it_like_any_other(cloud: Cloud):
     deferred.defer(increase_once, "c", _transactional=False)
     until(lambda: value("c") == 1)
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_a_tasklet_is_waited_for_and_what_it_raises_fails_the_task(once: bool, cloud: Cloud):
+    defer(once_tasks.increase_and_fail_later, "c", _once=once)
+    assert deliver(cloud.tasks()[0]) == 408
+    assert cloud.entities(Receipt) == []
+
+
+def test_what_would_do_nothing_cannot_be_decorated():
+    async def coroutine() -> None: ...
+
+    def generator() -> Any:
+        yield
+
+    for function in (coroutine, generator):
+        with pytest.raises(ValueError, match="would do nothing"):
+            deferred.once(function)
 
 
 def test_what_is_no_callable_is_refused(cloud: Cloud):
