@@ -66,27 +66,26 @@ def cross_compatible_pickle() -> bool:
 
 def signing_keys() -> str:
     """Return ``DEFERRED_SIGNING_KEYS``, which :mod:`gae_deferred.signing_keys` reads, or ``""``."""
-    return (_keys_or_secret or _find_keys_or_secret())[0]
+    return signing_keys_or_secret()[0]
 
 
-def signing_keys_secret() -> str | None:
-    """Return the name of the secret with the signing keys (``DEFERRED_SIGNING_KEYS_SECRET``), or None.
+def signing_keys_or_secret() -> tuple[str, str | None]:
+    """Return ``DEFERRED_SIGNING_KEYS`` or ``""``, and the name of the secret with the signing keys or None.
 
-    It is ``projects/PROJECT/secrets/SECRET``, of Secret Manager. ``DEFERRED_SIGNING_KEYS`` goes before it.
+    The name (``DEFERRED_SIGNING_KEYS_SECRET``) is ``projects/PROJECT/secrets/SECRET``, of Secret Manager. The keys
+    themselves go before it.
     """
-    return (_keys_or_secret or _find_keys_or_secret())[1]
-
-
-_keys_or_secret: tuple[str, str | None] | None = None
-"""What the two variables were when one of them was first found to be set."""
-
-
-def _find_keys_or_secret() -> tuple[str, str | None]:
-    global _keys_or_secret
+    global _signing_keys_or_secret
+    if _signing_keys_or_secret is not None:
+        return _signing_keys_or_secret
     found = os.environ.get("DEFERRED_SIGNING_KEYS", ""), os.environ.get("DEFERRED_SIGNING_KEYS_SECRET") or None
     if any(found):
-        _keys_or_secret = found
+        _signing_keys_or_secret = found
     return found
+
+
+_signing_keys_or_secret: tuple[str, str | None] | None = None
+"""What was found, once it was something."""
 
 
 def accept_unsigned_until() -> datetime.date | None:
@@ -197,8 +196,8 @@ def _metadata_region() -> str:
 
 def forget() -> None:
     """Look up everything again at its next use. For tests: the environment of a running service does not change."""
-    global _keys_or_secret
-    _keys_or_secret = None
+    global _signing_keys_or_secret
+    _signing_keys_or_secret = None
     for remembered in (on_app_engine, cross_compatible_pickle, _metadata_region):
         remembered.cache_clear()
 

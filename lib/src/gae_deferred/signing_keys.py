@@ -92,10 +92,9 @@ def current() -> Keys:
             short, or Secret Manager refuses.
         TransientError: Secret Manager cannot be reached now.
     """
-    text = settings.signing_keys()
+    text, name = settings.signing_keys_or_secret()
     if text:
         return parse(text)
-    name = settings.signing_keys_secret()
     return _secret_keys.get(name) if name else {}
 
 
@@ -105,16 +104,15 @@ def find(key_id: str) -> bytes | None:
     Raises:
         ConfigurationError, TransientError: as for :func:`current`.
     """
-    text = settings.signing_keys()
+    text, name = settings.signing_keys_or_secret()
     if text:
         return parse(text).get(key_id)
-    name = settings.signing_keys_secret()
     return _secret_keys.find(name, key_id) if name else None
 
 
 def are_set() -> bool:
     """Tell whether there are to be keys. Reads none."""
-    return bool(settings.signing_keys() or settings.signing_keys_secret())
+    return any(settings.signing_keys_or_secret())
 
 
 @functools.lru_cache(maxsize=4)
