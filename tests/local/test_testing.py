@@ -7,7 +7,7 @@ import threading
 import pytest
 from google.cloud import ndb
 
-from gae_deferred import TaskRetryOptions, deferred, settings, wrap_wsgi_app
+from gae_deferred import Task, TaskRetryOptions, deferred, settings, wrap_wsgi_app
 from gae_deferred.errors import TaskAlreadyExistsError
 from gae_deferred.local.testing import CloudForTests, TaskFailed
 
@@ -153,6 +153,28 @@ def meet_in(meeting):
         return [b""]
 
     return app
+
+
+def test_a_request_that_is_no_deferred_call_waits_and_runs_beside_those_that_are(local_cloud):
+    requests = []
+
+    def app(environ, start_response):
+        requests.append(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+        start_response("200 OK", [])
+        return []
+
+    local_cloud.app = app
+    deferred.defer(see, 1)
+    deferred.defer_many([Task(b"a=1", url="/work")])
+    form = next(task for task in local_cloud.queue.tasks() if task.url == "/work")
+    assert (form.call, form.body) == (None, b"a=1")
+    (called,) = local_cloud.queue.run_all()
+    assert called.function is see
+    assert local_cloud.queue.calls == [called]
+    assert b"a=1" in requests
+    deferred.defer_many([Task(b"a=2", url="/work")])
+    assert local_cloud.queue.run_together() == []
+    assert requests[2:] == [b"a=2"]
 
 
 def test_tasks_go_to_the_app_that_the_test_names(local_cloud):

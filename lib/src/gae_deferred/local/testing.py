@@ -72,7 +72,8 @@ class WaitingTask:
 
     Attributes:
         name: its short name.
-        call: what it will call.
+        call: what it will call, or None if it is a request of another kind, such as one of ``taskqueue.add``.
+        body: the body of its request.
         url: the path that it goes to.
         eta: when it is due, in UTC.
         attempts: how often it has been tried.
@@ -80,7 +81,8 @@ class WaitingTask:
     """
 
     name: str
-    call: Call
+    call: Call | None
+    body: bytes
     url: str
     eta: datetime.datetime
     attempts: int
@@ -106,7 +108,7 @@ class Queue:
     """A queue, whose tasks a test looks at and runs.
 
     Attributes:
-        calls: what has been run of this queue, in order, failed attempts included.
+        calls: what has been called by tasks of this queue, in order, failed attempts included.
     """
 
     def __init__(self, cloud: "CloudForTests", name: str) -> None:
@@ -120,11 +122,11 @@ class Queue:
         found = [_waiting(message) for message in self._cloud.client.list_tasks(request)]
         return sorted(found, key=lambda waiting: (waiting.eta, waiting.name))
 
-    def run_next(self) -> Call:
+    def run_next(self) -> Call | None:
         """Run the next task that is due, in the app, and wait for its end.
 
         Returns:
-            What was called.
+            What was called, or None if the task is a request of another kind.
 
         Raises:
             LookupError: no task is due; the message says when the next one is.
@@ -139,7 +141,7 @@ class Queue:
         if waiting[0].eta > now:
             seconds = (waiting[0].eta - now).total_seconds()
             raise LookupError(f"No task of the queue {self._name!r} is due; the next one is in {seconds:g} s")
-        self.calls.append(waiting[0].call)
+        self._note(waiting[:1])
         self._cloud.run(self._name, waiting[0].name)
         return waiting[0].call
 
@@ -149,9 +151,11 @@ class Queue:
         Returns:
             The calls that succeeded. Those that did not wait for their next attempt, and raise nothing here.
         """
-        due = {task.name: task.call for task in self.tasks() if task.eta <= self._cloud.clock.now()}
-        self.calls += due.values()
-        return [due[name] for name in self._cloud.run_together(self._name, list(due))]
+        due = [task for task in self.tasks() if task.eta <= self._cloud.clock.now()]
+        self._note(due)
+        calls = {task.name: task.call for task in due}
+        ended = self._cloud.run_together(self._name, list(calls))
+        return [call for call in map(calls.get, ended) if call is not None]
 
     def run_all(self, limit: int = 1000) -> list[Call]:
         """Run what is due, and what that puts into the queue for now, until nothing is due any more.
@@ -166,12 +170,15 @@ class Queue:
             RuntimeError: ``limit`` tasks have run and there are more.
             TaskFailed, Exception: as with :meth:`run_next`; the other tasks wait.
         """
-        done: list[Call] = []
+        done: list[Call | None] = []
         while (waiting := self.tasks()) and waiting[0].eta <= self._cloud.clock.now():
             if len(done) == limit:
                 raise RuntimeError(f"{limit} tasks of the queue {self._name!r} have run, and the next is due already")
             done.append(self.run_next())
-        return done
+        return [call for call in done if call is not None]
+
+    def _note(self, tasks: Iterable[WaitingTask]) -> None:
+        self.calls += [task.call for task in tasks if task.call is not None]
 
 
 class CloudForTests:
@@ -338,11 +345,21 @@ def _succeeded(report: AttemptReport) -> bool:
 _FULL = tasks_v2.Task.View.FULL
 
 
+def _call_of(request: tasks_v2.AppEngineHttpRequest) -> Call | None:
+    try:
+        return Call.of(request.body)
+    except Exception:
+        if deferred.CALLABLE_HEADER in request.headers:
+            raise
+        return None
+
+
 def _waiting(message: tasks_v2.Task) -> WaitingTask:
     request = message.app_engine_http_request
     return WaitingTask(
         name=message.name.rpartition("/")[2],
-        call=Call.of(request.body),
+        call=_call_of(request),
+        body=request.body,
         url=request.relative_uri,
         eta=tasks_v2.Task.pb(message).schedule_time.ToDatetime(datetime.timezone.utc),
         attempts=message.dispatch_count,
