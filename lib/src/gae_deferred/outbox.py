@@ -32,6 +32,10 @@ ID_DIGITS = "0123456789abcdef"
 _IDLE_CHECK = 0.001
 """Seconds after which a writer that found its transaction busy looks again."""
 
+_MAX_WRITES = 4
+"""How often an entity is written, whole, because tasks were added; later ones go into another. A transaction takes
+10 MiB (Datastore documentation, "Limits"), and each time counts."""
+
 _logger = logging.getLogger(__name__)
 
 _open: "dict[tuple[int, bytes], _Outbox]" = {}
@@ -92,6 +96,10 @@ class _Page:
         self.requests: list[bytes] = []
         self.size = 0
         self.written = 0  # how many of the requests the transaction holds
+        self.writes = 0
+
+    def has_room(self, request: bytes) -> bool:
+        return self.size + len(request) <= MAX_ENTITY_BYTES and self.writes < _MAX_WRITES
 
 
 class _Outbox:
@@ -133,7 +141,7 @@ class _Outbox:
 
         from gae_deferred.entities import Outbox
 
-        if not self._pages or self._pages[-1].size + len(request) > MAX_ENTITY_BYTES:
+        if not self._pages or not self._pages[-1].has_room(request):
             name = f"{self._id}-{len(self._pages)}" if self._pages else self._id
             self._pages.append(_Page(ndb.Key(Outbox, name, namespace="")))
         self._pages[-1].requests.append(request)
@@ -154,6 +162,7 @@ class _Outbox:
         pages = [page for page in self._pages if page.written < len(page.requests)]
         for page in pages:
             page.written = len(page.requests)
+            page.writes += 1
         yield ndb.put_multi_async(
             [Outbox(key=page.key, requests=page.requests, created=self._created) for page in pages]
         )

@@ -182,6 +182,34 @@ def test_a_task_added_after_the_entity_was_written_is_not_forgotten(paused: Clou
     assert sent == [deferred.serialize(note, number) for number in (1, 2, 3)]
 
 
+@ndb.transactional(propagation=ndb.TransactionOptions.INDEPENDENT)
+def put_apart() -> None:
+    OutboxThing(value=1).put()
+
+
+def test_transactions_between_the_tasks_do_not_make_the_commit_grow_with_their_square(
+    paused: Cloud, monkeypatch: pytest.MonkeyPatch
+):
+    commits: list[list[Any]] = []
+
+    def in_transaction() -> None:
+        for number in range(200):
+            later(number)
+            put_apart()  # what the transaction around it has to write, is written at each of these
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox._Outbox, "send", lambda self: None)
+        record_commits(commits, patch)
+        ndb.transaction(in_transaction)
+    entities: list[Any] = list(paused.entities(Outbox))
+    requests = [tasks_v2.CreateTaskRequest.deserialize(data) for entity in entities for data in entity.requests]
+    sent = [request.task.app_engine_http_request.body for request in requests]
+    assert sorted(sent) == sorted(deferred.serialize(note, number) for number in range(200))
+    size = sum(len(data) for entity in entities for data in entity.requests)
+    assert sum(mutation._pb.ByteSize() for mutation in commits[-1]) < 4 * size
+    assert len(entities) <= 50
+
+
 def test_tasks_of_joined_transactions_commit_together(paused: Cloud, monkeypatch: pytest.MonkeyPatch):
     writes: list[list[Any]] = []
     record_commits(writes, monkeypatch)
