@@ -1,9 +1,10 @@
 """Tasks from before a migration: of the bundled SDK with keys of its NDB, and of Python 2.
 
 ``bundled_sdk_keys.json`` holds what ``google.appengine.ext.deferred.serialize`` of appengine-python-standard 3.1.0 made
-on Python 3.11 of calls ``print(key)``. ``python2_pickles.json`` holds calls as Python 2.7.18 pickled them with protocol
-0 or 2, as that SDK for Python 2 did; its two helpers were functions of the same names in a module of the same name,
-because the SDK itself cannot be installed any more. Bytes as Latin-1 text.
+on Python 3.11 of calls ``print(key)``, and ``bundled_sdk_values.json`` of ``print`` with other values.
+``python2_pickles.json`` holds calls as Python 2.7.18 pickled them with protocol 0 or 2, as that SDK for Python 2 did;
+its two helpers were functions of the same names in a module of the same name, because the SDK itself cannot be
+installed any more. Bytes as Latin-1 text.
 """
 
 import datetime
@@ -15,10 +16,11 @@ import deferred_callables
 import pytest
 from google.cloud import ndb
 
-from gae_deferred import datastore, deferred, payload
+from gae_deferred import TaskRetryOptions, datastore, deferred, payload
 
 HERE = Path(__file__).parent
 KEYS: dict[str, dict[str, str]] = json.loads((HERE / "bundled_sdk_keys.json").read_text())
+VALUES: dict[str, dict[str, str]] = json.loads((HERE / "bundled_sdk_values.json").read_text())
 PYTHON_2: dict[str, str] = json.loads((HERE / "python2_pickles.json").read_text())
 
 
@@ -37,6 +39,21 @@ def test_a_key_of_the_bundled_ndb_becomes_one_of_cloud_ndb(kind: str, pairs: Any
         _, (key,), _ = payload.load(KEYS[protocol][kind].encode("latin-1"))
         assert type(key) is ndb.Key
         assert key == ndb.Key(pairs=pairs, project="my-project", namespace=namespace)
+
+
+@pytest.mark.parametrize("protocol", VALUES)
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("point", ndb.GeoPt(52.5, 13.25)),
+        ("blob key", ndb.BlobKey(b"abc")),
+        ("retry options", TaskRetryOptions(task_retry_limit=3, task_age_limit=5)),
+    ],
+)
+def test_a_value_of_the_bundled_sdk_becomes_one_of_today(kind: str, value: Any, protocol: str):
+    _, (read,), _ = payload.load(VALUES[protocol][kind].encode("latin-1"))
+    assert type(read) is type(value)
+    assert read == value
 
 
 CALLS: dict[str, Any] = {

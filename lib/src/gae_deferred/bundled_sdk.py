@@ -4,10 +4,20 @@ import datetime
 import re
 from typing import Any
 
+from gae_deferred.task import TaskRetryOptions
+
 _HELPERS = "google.appengine.ext.deferred.deferred"
 """Where its pickles look for ``invoke_member`` and ``run_from_datastore``."""
 
 _NDB = "google.appengine.ext.ndb."
+
+_STAND_INS = {
+    ("google.appengine.ext.ndb.key", "Key"): "PickledKey",
+    ("google.appengine.api.datastore_types", "GeoPt"): "PickledPoint",
+    ("google.appengine.api.datastore_types", "BlobKey"): "PickledBlobKey",
+    ("google.appengine.api.taskqueue.taskqueue", "TaskRetryOptions"): "PickledRetryOptions",
+}
+"""Classes whose objects have another state there, and which class below reads it."""
 
 
 def new_name(module: str, name: str) -> tuple[str, str]:
@@ -18,18 +28,22 @@ def new_name(module: str, name: str) -> tuple[str, str]:
     """
     if module == _HELPERS:
         return "gae_deferred.deferred", name
-    if (module, name) == (f"{_NDB}key", "Key"):
-        return __name__, "read_key"
+    if (module, name) in _STAND_INS:
+        return __name__, _STAND_INS[module, name]
     if module.startswith(_NDB):
         return f"google.cloud.ndb.{module[len(_NDB) :]}", name
     return module, name
 
 
-class _PickledKey:
-    """Stands for a key while it is unpickled, and becomes a key of Cloud NDB when its state is known."""
+class _StandIn:
+    """Stands for an object while it is unpickled, and becomes one of a class of today when its state is known."""
 
-    def __new__(cls, *state: Any) -> "_PickledKey":
+    def __new__(cls, *state: Any) -> Any:
         return object.__new__(cls)
+
+
+class PickledKey(_StandIn):
+    """Becomes a key of Cloud NDB."""
 
     def __setstate__(self, state: tuple[dict[str, Any]]) -> None:
         from google.cloud import ndb
@@ -42,7 +56,36 @@ class _PickledKey:
         become.__setstate__((readable,))
 
 
-read_key = _PickledKey
+class PickledPoint(_StandIn):
+    """Becomes an ``ndb.GeoPt``."""
+
+    def __setstate__(self, state: dict[str, float]) -> None:
+        from google.cloud import ndb
+
+        become: Any = self
+        become.__class__ = ndb.GeoPt
+        become.__init__(state["lat"], state["lon"])
+
+
+class PickledBlobKey(_StandIn):
+    """Becomes an ``ndb.BlobKey``."""
+
+    def __setstate__(self, state: dict[str, str | bytes]) -> None:
+        from google.cloud import ndb
+
+        key = state["_BlobKey__blob_key"]
+        become: Any = self
+        become.__class__ = ndb.BlobKey
+        become.__init__(key.encode() if isinstance(key, str) else key)
+
+
+class PickledRetryOptions(_StandIn):
+    """Becomes a ``TaskRetryOptions``, for a task that enqueues others with it."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        become: Any = self
+        become.__class__ = TaskRetryOptions
+        become.__init__(**{name.removeprefix("_TaskRetryOptions__"): value for name, value in state.items()})
 
 
 class Datetime2(datetime.datetime):
