@@ -69,8 +69,8 @@ def once(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def is_once(obj: object) -> bool:
-    """Tell whether a callable is decorated with :func:`once`."""
-    return getattr(obj, _MARK, False) is True
+    """Tell whether a callable, or its class's ``__call__``, is decorated with :func:`once`."""
+    return getattr(obj, _MARK, False) is True or getattr(type(obj).__call__, _MARK, False) is True
 
 
 def _is_task_of_once(this: attempt.Attempt) -> bool:

@@ -82,6 +82,10 @@ class Owner:
     def increase(self) -> None:
         increase(self.name)
 
+    @deferred.once
+    def __call__(self) -> None:
+        increase(self.name)
+
     def increase_and_another(self) -> None:
         self.increase()
         increase_once("another")

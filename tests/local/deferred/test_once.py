@@ -90,6 +90,14 @@ def test_a_method_can_happen_once(cloud: Cloud):
     assert value("c") == 1
 
 
+def test_an_object_whose_call_is_decorated_can_happen_once(cloud: Cloud):
+    defer(Owner("c"))
+    (task,) = cloud.tasks()
+    deliver(task)
+    deliver(task, HTTP_X_APPENGINE_TASKNAME="invented")
+    assert value("c") == 1
+
+
 def test_a_lambda_can_happen_once(cloud: Cloud):
     defer(lambda: increase("c"), _once=True)
     (task,) = cloud.tasks()
@@ -203,7 +211,7 @@ def test_a_task_may_call_such_a_function_in_a_transaction_of_its_own(cloud: Clou
 
 
 @pytest.mark.parametrize(
-    "call", [(increase_once, "c"), (Owner("c").increase,), (functools.partial(increase_once, "c"),)]
+    "call", [(increase_once, "c"), (Owner("c").increase,), (Owner("c"),), (functools.partial(increase_once, "c"),)]
 )
 def test_a_task_from_before_the_decorator_is_told_by_its_name(call: Any, cloud: Cloud):
     defer(increase, "c")
