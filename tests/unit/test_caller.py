@@ -1,5 +1,6 @@
 """Nobody in: requests that are not from our queue are refused, and nothing of them is unpickled."""
 
+import datetime
 import io
 import logging
 import pickle
@@ -8,13 +9,14 @@ import tracemalloc
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gae_deferred import deferred, oidc, signing, signing_keys
+from gae_deferred import caller, deferred, oidc, signing, signing_keys
 from gae_deferred.errors import ConfigurationError
 
 KEYS = "k1:a-secret-of-at-least-16-characters"
@@ -253,6 +255,25 @@ def test_an_unsigned_task_of_app_engine_is_accepted_during_a_migration_and_logge
         assert ran(environ_of(call(mark)), mark)
         mark.unlink()
         assert [record.levelno for record in caplog.records if "not signed" in record.message] == [logging.WARNING]
+
+
+class January31(datetime.datetime):
+    """The last minute of a day in UTC."""
+
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> "January31":
+        assert tz is datetime.timezone.utc
+        return cls(2027, 1, 31, 23, 59, tzinfo=tz)
+
+
+@pytest.mark.parametrize(("last_day", "status"), [("2027-01-31", 200), ("2027-01-30", 403)])
+def test_unsigned_tasks_are_accepted_to_the_end_of_the_last_day(
+    last_day: str, status: int, mark: Path, with_keys: None, on_app_engine: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(caller, "datetime", SimpleNamespace(datetime=January31, timezone=datetime.timezone))
+    monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", f"until:{last_day}")
+    assert answer(environ_of(call(mark))) == status
+    assert mark.exists() is (status == 200)
 
 
 def test_accepting_unsigned_tasks_ends_by_itself(

@@ -156,6 +156,26 @@ def test_a_task_that_the_local_queue_is_delivering_runs(delivering: tasks_v2.Tas
     assert marks == ["unpickled"]
 
 
+def test_with_keys_even_a_task_that_the_local_queue_is_delivering_has_to_be_signed(
+    delivering: tasks_v2.Task, marks: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "1:0123456789abcdef0123456789abcdef")
+    assert post(TRAP, **TASK)[1] == HTTPStatus.FORBIDDEN
+    assert marks == []
+    monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", "until:9999-12-31")
+    assert post(TRAP, **TASK)[1] == HTTPStatus.OK
+    assert post(TRAP, **TASK | {"HTTP_X_APPENGINE_TASKNAME": "other"})[1] == HTTPStatus.FORBIDDEN
+    assert marks == ["unpickled"]
+
+
+def test_where_no_token_is_expected_a_task_may_carry_one_for_its_own_purpose(
+    delivering: tasks_v2.Task, marks: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("DEFERRED_SERVICE_ACCOUNT")
+    assert post(TRAP, **TASK, HTTP_AUTHORIZATION="Bearer of-the-app")[1] == HTTPStatus.OK
+    assert marks == ["unpickled"]
+
+
 def test_a_retry_runs_as_the_attempt_that_it_is(delivering: tasks_v2.Task, marks: list[str]):
     delivering.dispatch_count, delivering.response_count = 4, 3
     assert post(TRAP, **TASK)[1] == HTTPStatus.FORBIDDEN

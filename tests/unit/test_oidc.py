@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import crypt, exceptions, jwt
 from test_caller import call, environ_of
 
-from gae_deferred import deferred, oidc
+from gae_deferred import caller, deferred, errors, oidc
 
 ACCOUNT = "tasks@my-project.iam.gserviceaccount.com"
 AUDIENCE = "https://app.example"
@@ -110,6 +110,31 @@ def test_an_expired_or_foreign_token_is_refused_and_nothing_unpickled(
     mark = tmp_path / "ran"
     assert status_of(call(mark), google.token(**claims)) == 403
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("claims", [{"exp": 1_700_000_000, "iat": 1_699_990_000}, {"email": "someone@else.example"}])
+def test_a_signature_that_nobody_can_verify_does_not_save_a_token_that_is_refused(
+    claims: dict[str, Any], google: Issuer, tmp_path: Path
+):
+    mark = tmp_path / "ran"
+    headers = {
+        "HTTP_X_DEFERRED_SIGNATURE": f"k1:{'0' * 64}",  # there are no keys here
+        "HTTP_AUTHORIZATION": f"Bearer {google.token(**claims)}",
+    }
+    _, status, _ = deferred.Handler().post(environ_of(call(mark), "CLOUDTASKS", **headers))
+    assert status == 403
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("on_app_engine", [True, False])
+def test_a_scheduler_proves_itself_by_its_token(on_app_engine: bool, google: Issuer, monkeypatch: pytest.MonkeyPatch):
+    if on_app_engine:
+        monkeypatch.setenv("GAE_ENV", "standard")
+    caller.check_scheduler({"HTTP_AUTHORIZATION": f"Bearer {google.token()}"})
+    for claims in ({"exp": 1_700_000_000, "iat": 1_699_990_000}, {"email": "someone@else.example"}):
+        with pytest.raises(errors.RequestRefusedError) as caught:
+            caller.check_scheduler({"HTTP_AUTHORIZATION": f"Bearer {google.token(**claims)}"})
+        assert caught.value.status == 403
 
 
 def test_a_token_that_somebody_else_signed_is_refused(stranger: Issuer):
