@@ -22,11 +22,9 @@ _BUNDLED_SDK = b"google.appengine."
 
 _BUNDLED_ENTITY = bundled_entity.MARK
 
-_DATES = b"cdatetime\n"
-"""In every pickle of Python 2 that has a date, and in some of Python 3."""
-
-_NO_PYTHON_2 = b"\x80\x04"
-"""What a pickle of protocol 4 begins with, which came with Python 3; lower ones, in the order of bytes, are below."""
+_PYTHON_3 = b"\x80\x03"
+"""What a pickle of protocol 3 begins with, the first that Python 2 does not have; in the order of bytes, lower ones are
+below, and higher ones above."""
 
 
 def dump(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
@@ -60,10 +58,8 @@ def load(data: bytes) -> Call:
     """
     if _BUNDLED_ENTITY in data:
         bundled_entity.teach_ndb()
-    if _BUNDLED_SDK in data or (data < _NO_PYTHON_2 and _DATES in data):
-        call = _Unpickler(data).load()
-    else:
-        call = pickle.loads(data, encoding=_ENCODING, errors=_ENCODING_ERRORS)
+    is_plain = data >= _PYTHON_3 and _BUNDLED_SDK not in data
+    call = pickle.loads(data) if is_plain else _Unpickler(data).load()
     if isinstance(call, tuple) and len(call) == 3:
         function, args, kwargs = call
         if callable(function) and isinstance(args, tuple) and isinstance(kwargs, dict):
@@ -139,15 +135,12 @@ def _dump_by_value(call: Call) -> bytes:
         raise SerializationError(f"{describe(call[0])} or its arguments cannot be pickled: {error}") from error
 
 
-_ENCODING, _ENCODING_ERRORS = "utf-8", "surrogateescape"
-"""Strings of Python 2 are bytes: read as UTF-8, which most are, and so that the others can be encoded again."""
-
-
 class _Unpickler(pickle.Unpickler):
     """Finds what the bundled SDK's pickles name here, so that tasks it enqueued before a migration still run."""
 
     def __init__(self, data: bytes) -> None:
-        super().__init__(io.BytesIO(data), encoding=_ENCODING, errors=_ENCODING_ERRORS)
+        # Strings of Python 2 are bytes: read as UTF-8, which most are, and so that the others can be encoded again.
+        super().__init__(io.BytesIO(data), encoding="utf-8", errors="surrogateescape")
         self._dates = bundled_sdk.PYTHON_2_DATES if bundled_sdk.has_python_2_dates(data) else {}
 
     def find_class(self, module: str, name: str) -> Any:
