@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.exceptions import GoogleAPICallError, ServiceUnavailable
 from google.cloud import ndb, tasks_v2
 from harness import Cloud, until
 
-from gae_deferred import Task, TaskRetryOptions, cloud_tasks, deferred, errors, outbox
+from gae_deferred import Task, TaskRetryOptions, cloud_tasks, deferred, errors, outbox, sweeper
 from gae_deferred.entities import Outbox
 
 RAN: list[Any] = []
@@ -108,6 +108,36 @@ def test_of_an_attempt_that_is_retried_nothing_is_left(paused: Cloud):
     assert bodies(paused) == [deferred.serialize(note, 1)]
     assert not attempts[0].was_enqueued
     assert paused.entities(Outbox) == []
+
+
+def test_the_tasks_of_a_commit_whose_answer_is_lost_run_too(paused: Cloud, monkeypatch: pytest.MonkeyPatch):
+    attempts: list[Any] = []
+
+    def in_transaction() -> None:
+        attempts.append(OutboxThing(value=1).put_async())
+        later(len(attempts))
+
+    lose_the_answer_of_one_commit(monkeypatch)
+    ndb.transaction(in_transaction)  # NDB tries again what has been committed
+    assert len(attempts) == OutboxThing.query().count() == 2
+    assert bodies(paused) == [deferred.serialize(note, 2)]
+    assert sweeper.sweep(grace=0).sent == 1
+    assert sorted(bodies(paused)) == [deferred.serialize(note, attempt) for attempt in (1, 2)]
+
+
+def lose_the_answer_of_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from google.cloud.ndb import _datastore_api, tasklets
+
+    commit = _datastore_api._datastore_commit
+
+    def lossy(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(_datastore_api, "_datastore_commit", commit)
+        commit(*args, **kwargs).result()
+        lost = tasklets.Future()
+        lost.set_exception(ServiceUnavailable("the connection broke"))
+        return lost
+
+    monkeypatch.setattr(_datastore_api, "_datastore_commit", lossy)
 
 
 @ndb.non_transactional()
