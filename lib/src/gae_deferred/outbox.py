@@ -32,7 +32,7 @@ ID_DIGITS = "0123456789abcdef"
 _IDLE_CHECK = 0.001
 """Seconds after which a writer that found its transaction busy looks again."""
 
-_MAX_WRITES = 4
+_MAX_WRITES = 6
 """How often an entity is written, whole, because tasks were added; later ones go into another. A transaction takes
 10 MiB (Datastore documentation, "Limits"), and each time counts."""
 
