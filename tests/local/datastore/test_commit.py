@@ -65,6 +65,19 @@ def test_one_bad_mutation_leaves_nothing_of_its_commit(stub):
     assert stub.names("Fresh") == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(("entities", "fits"), [(11, True), (12, False)])
+def test_a_commit_of_more_than_ten_mebibytes_is_refused_whole(stub, entities: int, fits: bool):
+    mutations = [
+        Mutation(upsert=stub.entity("Large", name, v=unindexed(b"x" * 900_000))) for name in range(1, entities + 1)
+    ]
+    if fits:
+        stub.commit(*mutations)
+    else:
+        with refused("INVALID_ARGUMENT", "Request payload size exceeds the limit: 10485760 bytes."):
+            stub.commit(*mutations)
+    assert len(stub.names("Large")) == (entities if fits else 0)
+
+
 def test_mutations_of_one_entity_apply_in_order_in_a_transaction(stub):
     stub.put(stub.entity("K", 1, v=1))
     stub.commit(

@@ -26,7 +26,7 @@ DATASTORE_FILE = "datastore.sqlite3"
 """Name of the file in the data folder that holds the entities."""
 
 _MAX_MESSAGE_BYTES = 32 * 2**20
-"""Largest gRPC message taken; Google's APIs stop at 10 MiB."""
+"""Largest gRPC message taken. Google's APIs stop at 10 MiB; what does here, says so itself, with their error."""
 
 _GRPC_OPTIONS = [
     ("grpc.so_reuseport", 0),  # else a second server on the same port would silently take half of the calls

@@ -15,6 +15,9 @@ _logger = logging.getLogger(__name__)
 
 SERVICE = "google.datastore.v1.Datastore"
 
+LARGEST_REQUEST = 10 << 20
+"""Bytes that a request may have (Datastore documentation, "Limits"), and so what a commit may write."""
+
 
 def handler(service: DatastoreService) -> "grpc.GenericRpcHandler[bytes, Message]":
     """Return the handler of every method of ``google.datastore.v1.Datastore``, for a :func:`grpc.aio.server`."""
@@ -36,6 +39,9 @@ def _method(
     name: str, method: Callable[[Message], Awaitable[Message]], request_class: Any
 ) -> "grpc.RpcMethodHandler[bytes, Message]":
     async def answer(data: bytes, context: "grpc.aio.ServicerContext[bytes, Message]") -> Message:
+        if len(data) > LARGEST_REQUEST:
+            reason = f"Request payload size exceeds the limit: {LARGEST_REQUEST} bytes."
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
         try:
             request = request_class.FromString(data)
         except Exception as error:  # noqa: BLE001 - whatever protobuf raises, the bytes are at fault
