@@ -95,15 +95,16 @@ def on_permanent_failure(hook: Hook) -> Hook:
 def keep_failed(attempt: Attempt, error: BaseException, reason: str) -> None:
     """Keep a task that has failed for good, and tell the hooks. Never raises: the task's own error is to be seen.
 
-    A payload that was stored for the task moves into the letter.
+    A payload that was stored for the task moves into the letter, if it can be read.
     """
     delivery = attempt.delivery
     name = _describe(attempt)
 
     def write() -> int:
         stored = payload_store.stored_by(attempt.body)
+        whole = _whole_payload(attempt.body, stored)
         letter_id = _write(
-            _whole_payload(attempt.body, stored),
+            whole,
             reason=reason,
             queue=delivery.queue,
             task=delivery.name,
@@ -116,7 +117,7 @@ def keep_failed(attempt: Attempt, error: BaseException, reason: str) -> None:
             attempts=_number(delivery.retry_count, 0) + 1,
             eta=_time(delivery.eta),
         )
-        if stored is not None:
+        if stored is not None and whole is not attempt.body:
             payload_store.end(stored)
         return letter_id
 
@@ -304,6 +305,7 @@ def _write(body: bytes, *, stored_payload: str | None = None, **properties: Any)
 
 
 def _whole_payload(body: bytes, stored: str | None) -> bytes:
+    """Return what is stored for a task, or the body itself if nothing is, or it cannot be read."""
     if stored is None:
         return body
     try:

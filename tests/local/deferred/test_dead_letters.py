@@ -10,6 +10,7 @@ import once_tasks
 import pytest
 from click.testing import CliRunner, Result
 from deliveries import deliver
+from google.cloud import ndb
 from harness import Cloud, until
 from once_tasks import CALLS
 
@@ -253,6 +254,18 @@ def test_a_letter_whose_queue_is_gone_stays_when_it_is_sent_again(cloud: Cloud):
     result = run("resend", str(letter.key.id()), status=1)
     assert "not a queue" in result.output
     assert len(cloud.entities(DeadLetter)) == 1
+
+
+def test_a_letter_whose_payload_is_gone_leads_to_another_when_it_is_sent_again(cloud: Cloud):
+    defer(once_tasks.fail_for_good, os.urandom(2_000_000))
+    ndb.delete_multi([chunk.key for chunk in cloud.entities(PayloadChunk)])
+    (task,) = cloud.tasks()
+    deliver(task)
+    letter_id = the_letter(cloud).key.id()
+    again = dead_letters.resend(letter_id)
+    deliver(next(waiting for waiting in cloud.tasks() if waiting.name.endswith(again.name)))
+    assert the_letter(cloud).key.id() != letter_id
+    assert "is not in Datastore" in the_letter(cloud).error
 
 
 def test_a_letter_of_a_namespace_is_not_sent_to_where_it_would_find_other_data(cloud: Cloud):
