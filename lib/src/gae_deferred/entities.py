@@ -74,7 +74,9 @@ class BundledPayload(_Kept):
 
 
 class Receipt(_Kept):
-    """A task that has had its effect; its id is the task's identity, or that of its stored payload.
+    """A task that has had its effect, or whose stored payload has moved into a dead letter.
+
+    Its id is the task's identity, or that of its stored payload.
 
     Attributes:
         expires: when a TTL policy may delete it, in UTC. By then the queue has forgotten the task.

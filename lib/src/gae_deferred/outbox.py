@@ -1,8 +1,9 @@
 """Tasks that exist if and only if a Datastore transaction commits.
 
-Inside a transaction, tasks are collected and written with it, as one :class:`~gae_deferred.entities.Outbox` entity
-however many they are. When the transaction has committed, they are sent and the entity is deleted. If the process dies
-in between, ``sweeper`` sends them. Sending a task twice does no harm: it has a name, and the queue refuses the second.
+Inside a transaction, tasks are collected and written with it, as a rule as one :class:`~gae_deferred.entities.Outbox`
+entity; as more where they do not fit into it, or come between many other requests to Datastore. When the transaction
+has committed, they are sent and the entities are deleted. If the process dies in between, ``sweeper`` sends them.
+Sending a task twice does no harm: it has a name, and the queue refuses the second.
 """
 
 import datetime
