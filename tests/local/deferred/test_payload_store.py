@@ -221,7 +221,7 @@ def test_to_tell_whether_a_payload_is_stored_runs_nothing(cloud: Cloud):
     assert payload_store.stored_by(deferred.serialize(payload_store.run_stored, "no id")) is None
     run = f"cgae_deferred.payload_store\nrun_stored\n(S'{stored}'\ntR."  # the opcode R makes the call
     assert payload_store.stored_by(run.encode()) is None
-    harmful = f"(cgae_deferred.payload_store\nrun_stored\n(S'{stored}'\ntcbuiltins\nprint\n(tRt."
+    harmful = f"(cgae_deferred.payload_store\nrun_stored\n(S'{stored}'\ntconce_tasks\nnote\n(S'harm'\ntRt."
     assert payload_store.stored_by(harmful.encode()) is None
     assert CALLS == []
 
