@@ -108,12 +108,15 @@ def test_a_header_does_not_move_a_signed_task_into_a_namespace(marks: list[str],
     assert marks == ["None"]
 
 
-@pytest.mark.usefixtures("datastore")
-def test_outside_app_engine_a_header_names_no_namespace(marks: list[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "1:0123456789abcdef0123456789abcdef")
-    body = deferred.serialize(leave_namespace)
-    signature = signing.sign("default", URL, body)
-    headers = {**TASK, "HTTP_X_DEFERRED_SIGNATURE": signature, "HTTP_X_APPENGINE_CURRENT_NAMESPACE": "tenant"}
+@pytest.mark.parametrize("signed", [False, True])
+def test_outside_app_engine_a_header_names_no_namespace(
+    signed: bool, delivering: tasks_v2.Task, marks: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    body = delivering.app_engine_http_request.body = deferred.serialize(leave_namespace)
+    headers: dict[str, Any] = {**TASK, "HTTP_X_APPENGINE_CURRENT_NAMESPACE": "tenant"}
+    if signed:
+        monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "1:0123456789abcdef0123456789abcdef")
+        headers["HTTP_X_DEFERRED_SIGNATURE"] = signing.sign("default", URL, body)
     assert post(body, **headers)[1] == HTTPStatus.OK
     assert marks == ["None"]
 
