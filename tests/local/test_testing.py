@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import pickle
 import threading
 
 import pytest
@@ -153,6 +154,12 @@ def meet_in(meeting):
         return [b""]
 
     return app
+
+
+def test_a_deferred_call_that_cannot_be_read_is_no_request_of_another_kind(local_cloud):
+    deferred.defer_many([Task(b"no pickle", headers={deferred.CALLABLE_HEADER: "shop.remind"})])
+    with pytest.raises(pickle.UnpicklingError):
+        local_cloud.queue.tasks()
 
 
 def test_a_request_that_is_no_deferred_call_waits_and_runs_beside_those_that_are(local_cloud):

@@ -19,6 +19,10 @@ COMPRESSED = KEY + b"z \x08\x0e\x12\x04ZLIB\x1a\x04note \x00*\x0e\x1a\x0cx\x9c\x
 """Of ``note = ndb.BlobProperty(compressed=True)``, with the letter n 50 times."""
 
 
+NAMED = KEY + b"r\x0e\x1a\x04name \x00*\x04\x1a\x02\xc3\xbc" + GROUP
+"""Of ``name = ndb.StringProperty()``, with the letter ü."""
+
+
 class Anything(ndb.Expando):
     pass
 
@@ -37,6 +41,10 @@ def read(state: bytes, model: type[ndb.Model]) -> Any:
 
 def test_an_empty_list_is_a_list_also_where_no_property_says_so():
     assert read(NO_TAGS, Anything).tag == []
+
+
+def test_text_is_text_also_where_no_property_says_so():
+    assert read(NAMED, Anything).name == "ü"
 
 
 def test_what_was_compressed_is_read_by_a_model_that_compresses_no_longer():

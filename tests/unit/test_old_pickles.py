@@ -9,6 +9,7 @@ installed any more. Bytes as Latin-1 text.
 
 import datetime
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,13 @@ def test_a_date_of_python_2_beside_which_its_class_is_called():
     _, (day, read_class), _ = payload.load(DATE_AND_CLASS.encode("latin-1"))
     assert type(day) is datetime.date
     assert type(read_class.fromisoformat("2026-11-21")) is datetime.datetime
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_class_of_dates_that_python_3_wrote_beside_a_date_is_itself(protocol: int):
+    values = (datetime.date, datetime.date(2026, 11, 21), datetime.datetime, datetime.time(23, 59))
+    _, read, _ = payload.load(pickle.dumps((print, values, {}), protocol))
+    assert read == values
 
 
 def test_a_call_of_python_2_runs():
