@@ -99,6 +99,7 @@ def test_a_secret_in_another_encoding_is_not_told_in_the_error(server: Server):
         secret_manager.read(NAME)
     told = "".join(traceback.format_exception(caught.value))
     assert "nobody" not in told.replace("\\x00", "")
+    assert caught.value.__cause__ is None  # which holds the bytes, for those who report errors with all that is in them
 
 
 def test_keys_that_were_written_where_their_name_belongs_are_not_told_in_the_error():

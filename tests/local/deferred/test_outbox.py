@@ -443,6 +443,20 @@ def test_of_several_tasks_all_or_none_become_part_of_the_transaction(paused: Clo
     assert sorted(bodies(paused)) == sorted(deferred.serialize(note, number) for number in (1, 2))
 
 
+def test_of_several_tasks_that_were_refused_none_is_left_to_a_sweep(paused: Cloud, monkeypatch: pytest.MonkeyPatch):
+    def in_transaction() -> None:
+        fits = deferred.prepare(note, 1, _queue="paused", _transactional=True)
+        with pytest.raises(errors.TaskTooLargeError):
+            deferred.defer_many([fits, Task(b"x" * 1_000_000, queue="paused", transactional=True)])
+        later(2)
+
+    monkeypatch.setattr(outbox._Outbox, "send", lambda self: None)
+    ndb.transaction(in_transaction)
+    (entity,) = paused.entities(Outbox)
+    (request,) = entity.requests
+    assert deferred.serialize(note, 2) in request
+
+
 def test_of_mixed_tasks_none_is_enqueued_if_two_have_one_name(paused: Cloud):
     def in_transaction() -> None:
         transactional = deferred.prepare(note, 0, _queue="paused", _transactional=True)
