@@ -11,6 +11,8 @@ import importlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from gae_deferred.bundled_sdk import text
+
 if TYPE_CHECKING:
     from google.cloud import ndb
     from google.cloud.datastore import Entity
@@ -61,7 +63,7 @@ def _datastore_entity(state: bytes) -> "Entity":
     has_key = len(path) > 1 or any(part.has_id() or part.has_name() for part in path)  # else it tells the kind only
     entity = Entity(_key(path, reference.app, reference.name_space) if has_key else None)
     for stored in proto.property_list():
-        name = _text(stored.name())
+        name = text(stored.name())
         if stored.meaning() == stored.EMPTY_LIST:
             entity[name] = []
         elif stored.multiple():
@@ -80,7 +82,7 @@ def _value(stored: Any) -> Any:
         content = value.stringvalue()
         if stored.meaning() == stored.ENTITY_PROTO:
             return _datastore_entity(content)
-        return content if stored.meaning() in (stored.BLOB, stored.BYTESTRING) else _text(content)
+        return content if stored.meaning() in (stored.BLOB, stored.BYTESTRING) else text(content)
     if value.has_int64value():
         number = value.int64value()
         return _EPOCH + datetime.timedelta(microseconds=number) if stored.meaning() == stored.GD_WHEN else number
@@ -102,8 +104,8 @@ def _key(path: Iterable[Any], app: Any, namespace: Any) -> Any:
     """Return a key of Datastore's client library."""
     from google.cloud import ndb
 
-    pairs = [(_text(_of(part, "type")), _of(part, "id") or _text(_of(part, "name")) or None) for part in path]
-    key: Any = ndb.Key(pairs=pairs, app=_text(app), namespace=_text(namespace))
+    pairs = [(text(_of(part, "type")), _of(part, "id") or text(_of(part, "name")) or None) for part in path]
+    key: Any = ndb.Key(pairs=pairs, app=text(app), namespace=text(namespace))
     return key._key
 
 
@@ -111,10 +113,6 @@ def _of(part: Any, name: str) -> Any:
     """Return a field of a part of a path, which is an attribute in one class of them and a method in the other."""
     field = getattr(part, name)
     return field() if callable(field) else field
-
-
-def _text(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def _bytes(value: Any) -> Any:

@@ -49,8 +49,8 @@ class PickledKey(_StandIn):
         from google.cloud import ndb
 
         (fields,) = state
-        pairs = [(_text(kind), _text(identifier)) for kind, identifier in fields["pairs"]]
-        readable = {"pairs": pairs, "app": _text(fields["app"]), "namespace": _text(fields["namespace"]) or None}
+        pairs = [(text(kind), text(identifier)) for kind, identifier in fields["pairs"]]
+        readable = {"pairs": pairs, "app": text(fields["app"]), "namespace": text(fields["namespace"]) or None}
         become: Any = self
         become.__class__ = ndb.Key
         become.__setstate__((readable,))
@@ -130,6 +130,6 @@ def _encoded(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return (state.encode(errors="surrogateescape") if isinstance(state, str) else state, *others)
 
 
-def _text(value: Any) -> Any:
+def text(value: Any) -> Any:
     """Return text of what the bundled SDK has as bytes."""
     return value.decode() if isinstance(value, bytes) else value
