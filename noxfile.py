@@ -26,9 +26,16 @@ nox.options.error_on_missing_interpreters = False
 
 ROOT = Path(__file__).parent
 SAMPLES = ("flask", "django", "wsgi")
-NODE_CLIENT_TEST = "tests/local/cloud_tasks/test_node_client.py"  # needs what only the session clients installs
+NODE_CLIENT_TEST = "tests/integration/cloud_tasks/test_node_client.py"  # needs what only the session clients installs
 
-TEST_TOOLS = ["hypothesis~=6.168", "pytest~=9.2", "pytest-asyncio~=1.5", "pytest-timeout~=2.4", "requests~=2.34"]
+TEST_TOOLS = [
+    "hatchling~=1.27",
+    "hypothesis~=6.168",
+    "pytest~=9.2",
+    "pytest-asyncio~=1.5",
+    "pytest-timeout~=2.4",
+    "requests~=2.34",
+]
 DEPLOY_TOOLS = ["jinja2~=3.1", "packaging>=24", "rich~=15.0", "uv==0.13.9"]
 INFRA_TOOLS = [
     *["msgpack~=1.1", "python-hcl2==8.1.4", "uv==0.13.9"],
@@ -72,7 +79,7 @@ def tests(session: nox.Session) -> None:
     run_tests(session)
 
 
-@nox.session(name="tests-versions", python=["3.10", "3.11", "3.12", "3.13"])
+@nox.session(name="tests-versions", python=["3.11", "3.12", "3.13", "3.14"])
 def tests_versions(session: nox.Session) -> None:
     """Run the same tests on each supported Python that this machine has."""
     run_tests(session)
@@ -82,7 +89,7 @@ def tests_versions(session: nox.Session) -> None:
 def tests_heavy(session: nox.Session) -> None:
     """Run the tests that take minutes: killed processes, conflicts, a minute of fuzzing."""
     install(session, *TEST_TOOLS, *requirements(*SAMPLES))
-    session.run("pytest", "-m", "heavy", "tests/unit", "tests/local", *session.posargs)
+    session.run("pytest", "-m", "heavy", "tests/unit", "tests/integration", *session.posargs)
 
 
 @nox.session(name="e2e-local")
@@ -109,9 +116,9 @@ def clients(session: nox.Session) -> None:
     if not shutil.which("npm"):
         session.error("The client for Node needs Node.js and npm, which are not installed: https://nodejs.org")
     install(session, *TEST_TOOLS)
-    with session.chdir("tests/local/cloud_tasks/node"):
+    with session.chdir("tests/integration/cloud_tasks/node"):
         session.run("npm", "install", "--no-audit", "--no-fund", external=True)
-    session.run("pytest", NODE_CLIENT_TEST, "tests/local/cloud_tasks/test_gcloud.py", *session.posargs)
+    session.run("pytest", NODE_CLIENT_TEST, "tests/integration/cloud_tasks/test_gcloud.py", *session.posargs)
 
 
 @nox.session
@@ -137,6 +144,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy", "lib/src")
+    session.run("mypy", "local-cloud/src")
     session.run("mypy", "deploy")
     dropin = ["--namespace-packages", "--explicit-package-bases", "lib/dropin/src"]  # google is others' too
     session.run("mypy", *dropin, env={"MYPYPATH": "lib/dropin/src"})
@@ -321,7 +329,7 @@ def run_tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    session.run("pytest", "tests/unit", "tests/local", "--ignore", NODE_CLIENT_TEST)
+    session.run("pytest", "tests/unit", "tests/integration", "--ignore", NODE_CLIENT_TEST)
     for sample in SAMPLES:
         # In a process of its own, and from its own folder: each sample has a module named main. Without the plugin that
         # only our own tests need.
@@ -348,10 +356,11 @@ def install(session: nox.Session, *arguments: str) -> None:
     Even to find out that nothing is missing takes pip several seconds. So an environment remembers what it was made
     from, and as long as that stays the same it is taken as it is.
     """
-    files = [Path("lib/pyproject.toml"), *(Path(argument) for argument in arguments if argument.endswith(".txt"))]
+    distributions = [Path("lib/pyproject.toml"), Path("local-cloud/pyproject.toml")]
+    files = [*distributions, *(Path(argument) for argument in arguments if argument.endswith(".txt"))]
     ingredients = "\n".join([*arguments, *(file.read_text() for file in files)])
     fingerprint = hashlib.sha256(ingredients.encode()).hexdigest()
     stamp = Path(session.virtualenv.location, "made-from")
     if not stamp.exists() or stamp.read_text() != fingerprint:
-        session.install("-e", "lib[local]", *arguments)
+        session.install("-e", "local-cloud", "-e", "lib[local]", *arguments)
         stamp.write_text(fingerprint)

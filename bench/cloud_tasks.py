@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -41,7 +41,7 @@ def request(delay: float | None, payload: int = 1024) -> tasks_v2.CreateTaskRequ
         app_engine_http_request=tasks_v2.AppEngineHttpRequest(relative_uri="/task", body=b"x" * payload),
     )
     if delay is not None:
-        task.schedule_time = datetime.now(timezone.utc) + timedelta(seconds=delay)
+        task.schedule_time = datetime.now(UTC) + timedelta(seconds=delay)
     return tasks_v2.CreateTaskRequest(parent=QUEUE, task=task)
 
 

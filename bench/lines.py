@@ -175,7 +175,7 @@ def answer(
         heavy: whether to measure the contenders that take minutes.
     """
     result = Answer(line.name, line.question, line.unit, line.more_is_better, line.ours.name)
-    result.time = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    result.time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     began = time.monotonic()
     with ExitStack() as stack:
         measures: dict[str, Measure] = {}

@@ -117,7 +117,7 @@ def save(answers: list[Answer], path: Path) -> None:
 
 def today() -> Path:
     """Return the file of this day."""
-    return FOLDER / f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}.json"
+    return FOLDER / f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}.json"
 
 
 def machine() -> dict[str, Any]:

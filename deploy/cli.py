@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,7 @@ def new_version(kind: str, app_dir: Path, known: Variables, infrastructure: Infr
     """Return the name of the version to deploy."""
     if given:
         return versions.check(given, known.service, infrastructure.project)
-    now, commit = datetime.now(timezone.utc), versions.commit(app_dir)
+    now, commit = datetime.now(UTC), versions.commit(app_dir)
     return versions.name(kind, now, commit, known.service, infrastructure.project)
 
 

@@ -8,7 +8,6 @@ What it does to a request and to a response is taken from the App Engine documen
 (https://docs.cloud.google.com/appengine/docs/standard/reference/request-headers) and "How requests are handled".
 """
 
-import asyncio
 import secrets
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
@@ -145,7 +144,7 @@ class Front:
                 answer = await response.content.read(MAX_BYTES + 1)
                 while len(answer) <= MAX_BYTES and (chunk := await response.content.read(MAX_BYTES)):
                     answer += chunk
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return _failed(HTTPStatus.GATEWAY_TIMEOUT, f"The app has not answered within {REQUEST_DEADLINE:g} s")
         except aiohttp.ClientError as error:
             return _failed(HTTPStatus.BAD_GATEWAY, f"The app has not answered: {error}")
