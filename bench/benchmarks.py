@@ -1,4 +1,4 @@
-"""A line of the benchmark: one question, measured for us and for peers in turn, answered with figures and ratios."""
+"""A benchmark: one question, measured for us and for our peers in turn. Its result holds measurements and ratios."""
 
 import datetime
 import math
@@ -9,38 +9,38 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 SEED = 7
-"""Of everything that is drawn at random: payloads, and the times at which tasks are offered."""
+"""Seeds everything random: payloads, and the times at which jobs are offered."""
 
 
 @dataclass(frozen=True)
-class Figure:
-    """What was measured once.
+class Measurement:
+    """The outcome of one run.
 
     Attributes:
-        value: in the unit of the line.
-        beside: what else the same run has shown, by name and unit (``"s of CPU"``, ``"ms p99"``).
+        value: in the unit of the benchmark.
+        beside: other values of the same run, by name and unit (``"s of CPU"``, ``"ms p99"``).
     """
 
     value: float
     beside: Mapping[str, float] = field(default_factory=dict)
 
 
-Measure = Callable[[], float | Figure]
-"""Measures once, and returns the figure in the unit of its line."""
+Measure = Callable[[], float | Measurement]
+"""Measures once. A bare number is the value of a measurement with nothing beside it."""
 
 
 class Unavailable(Exception):
-    """A peer cannot be had on this machine; the message says why."""
+    """Raised when a peer cannot run on this machine. The message says why."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Something to measure.
+    """A system that a benchmark measures.
 
     Attributes:
         name: as the table shows it.
-        prepare: a context manager that starts what is measured and gives the function that measures once.
-        at: for a line about growth, how much there is already: the x of its curve.
+        prepare: returns a context manager that starts the system and gives the function that measures it.
+        at: in a benchmark of growth, how many tasks or entities exist already: the x of its curve.
         heavy: takes minutes to prepare; measured with ``--heavy`` only.
     """
 
@@ -51,21 +51,21 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One question.
+class Benchmark:
+    """One question, and the contenders that answer it.
 
     Attributes:
-        name: what the command line calls it.
-        question: what is measured, for the table.
-        unit: of the figures.
-        ours: us; for a line about growth, us at the smallest size.
-        peers: what we are compared with; for a line about growth, ourselves at other sizes; may be empty.
-        more_is_better: whether a larger figure is better. The ratio is ours to the peer's then, else the peer's to
-            ours: it is above 1 where we are better.
-        runs: how often each contender is measured.
-        warm_ups: how often before that, uncounted. Servers on the Java virtual machine get faster for a while.
-        heavy: takes minutes; is run when asked for by name or with ``--heavy``.
-        quick: takes seconds and stays steady on a machine with two processors; is what ``--quick`` runs.
+        name: its name on the command line and in budgets.yaml.
+        question: what it measures, for the table.
+        unit: of its values.
+        ours: our own contender; in a benchmark of growth, the one at the smallest size.
+        peers: the contenders that we are compared with; in a benchmark of growth, our own at larger sizes.
+        more_is_better: whether a larger value is better. The ratio to a peer is above 1 where we are better: it is our
+            value divided by the peer's if more is better, and the peer's divided by ours if less is.
+        runs: counted runs of each contender.
+        warm_ups: uncounted runs before them. Servers on the Java virtual machine get faster for a while.
+        heavy: takes minutes; runs only by name or with ``--heavy``.
+        quick: takes seconds and is steady on a machine with two processors; ``--quick`` runs these only.
     """
 
     name: str
@@ -81,18 +81,18 @@ class Line:
 
 
 @dataclass
-class Answer:
-    """The figures of a line: what is kept in a file, shown in the table and drawn.
+class Result:
+    """The measurements of one benchmark, as kept in a file, shown in the table and drawn.
 
     Attributes:
-        name, question, unit, more_is_better: those of the line.
-        ours: name of the contender that is us.
-        figures: every counted run of each contender that was measured, by its name.
-        beside: what each run has shown beside its figure: by contender, then by name and unit.
-        at: the x of each contender, on a line about growth.
-        missing: why a peer could not be measured, by its name.
-        seconds: how long it took.
-        time: when it was measured, ISO 8601.
+        name, question, unit, more_is_better: those of the benchmark.
+        ours: the name of our contender.
+        figures: the value of every counted run, by contender.
+        beside: the values beside them, by contender, then by name and unit.
+        at: in a benchmark of growth, the x of each contender.
+        missing: the reason why a peer was not measured, by its name.
+        seconds: how long the benchmark took.
+        time: when it began, ISO 8601.
     """
 
     name: str
@@ -107,14 +107,14 @@ class Answer:
     seconds: float = 0.0
     time: str = ""
 
-    def add(self, contender: str, figure: Figure) -> None:
-        """Take the figure of a run."""
-        self.figures.setdefault(contender, []).append(figure.value)
-        for what, value in figure.beside.items():
-            self.beside.setdefault(contender, {}).setdefault(what, []).append(value)
+    def add(self, contender: str, measurement: Measurement) -> None:
+        """Add the measurement of a counted run."""
+        self.figures.setdefault(contender, []).append(measurement.value)
+        for name, value in measurement.beside.items():
+            self.beside.setdefault(contender, {}).setdefault(name, []).append(value)
 
     def leave_out(self, contender: str, reason: str) -> None:
-        """Forget what a contender has shown so far, and keep the reason."""
+        """Drop the measurements of a contender, and keep the reason."""
         self.missing[contender] = reason
         for table in (self.figures, self.beside, self.at):
             table.pop(contender, None)
@@ -124,32 +124,43 @@ class Answer:
         return [name for name in self.figures if name != self.ours]
 
     def median(self, contender: str) -> float:
-        """Return the median of a contender's runs."""
+        """Return the median value of a contender's runs."""
         return statistics.median(self.figures[contender])
 
+    def median_beside(self, contender: str, name: str) -> float:
+        """Return the median of a value beside a contender's measurements, such as ``"ms p99"``.
+
+        Raises:
+            LookupError: the contender has no such value.
+        """
+        values = self.beside.get(contender, {}).get(name)
+        if not values:
+            raise LookupError(f"{self.name} has no {name!r} of {contender}")
+        return statistics.median(values)
+
     def ratio(self, peer: str) -> float:
-        """Return how many times better than a peer we are: the median of the runs, each beside its neighbour."""
+        """Return how many times better than a peer we are: the median over pairs of neighbouring runs."""
         pairs = zip(self.figures[self.ours], self.figures[peer], strict=True)
         return statistics.median(mine / theirs if self.more_is_better else theirs / mine for mine, theirs in pairs)
 
     def best_peer(self) -> str | None:
-        """Return the peer that we do worst against, None if none could be measured."""
+        """Return the peer with the lowest ratio, or None if no peer was measured."""
         return min(self.peers(), key=self.ratio, default=None)
 
     def largest(self) -> str | None:
-        """Return the contender with the largest x, None where the line is not about growth."""
+        """Return the contender with the largest x, or None if this is not a benchmark of growth."""
         return max(self.at, key=self.at.__getitem__, default=None)
 
     def growth(self) -> float | None:
-        """Return how many times the cost of one thing is at the largest size what it is at the smallest."""
+        """Return the ratio of the cost at the largest size to the cost at the smallest, or None without sizes."""
         largest = self.largest()
         return None if largest is None else self.ratio(largest)
 
     def exponent(self) -> float | None:
-        """Return k where the cost of one thing grows like size to the k: a least-squares line through the logarithms.
+        """Return k such that the cost of one operation grows like size**k: a least-squares fit through the logarithms.
 
-        0 is a cost that stays the same, 1 one that grows with all there is. None where fewer than three sizes were
-        measured.
+        With k = 0 the cost is constant; with k = 1 it is proportional to the size. Return None if fewer than three
+        sizes were measured.
         """
         if len(self.at) < 3:
             return None
@@ -158,53 +169,53 @@ class Answer:
         return statistics.linear_regression(xs, ys).slope
 
 
-def answer(
-    line: Line,
+def run(
+    benchmark: Benchmark,
     progress: Callable[[str], None],
     *,
     runs: int | None = None,
     warm_ups: int | None = None,
     heavy: bool = True,
-) -> Answer:
-    """Measure a line: all contenders are up at the same time, and are measured in turn, A B A B.
+) -> Result:
+    """Start all contenders of a benchmark, then measure them in turn: A B A B.
 
     Parameters:
-        progress: is told what is being done.
-        runs: counted runs of each contender, instead of what the line says.
-        warm_ups: uncounted runs, instead of what the line says.
+        progress: called with a description of each step.
+        runs: counted runs of each contender; None takes the benchmark's own number.
+        warm_ups: uncounted runs of each contender; None takes the benchmark's own number.
         heavy: whether to measure the contenders that take minutes.
     """
-    result = Answer(line.name, line.question, line.unit, line.more_is_better, line.ours.name)
+    result = Result(benchmark.name, benchmark.question, benchmark.unit, benchmark.more_is_better, benchmark.ours.name)
     result.time = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     began = time.monotonic()
     with ExitStack() as stack:
         measures: dict[str, Measure] = {}
-        for contender in (line.ours, *line.peers):
+        for contender in (benchmark.ours, *benchmark.peers):
             if contender.heavy and not heavy:
                 result.missing[contender.name] = "takes minutes; --heavy measures it"
                 continue
             progress(f"starting {contender.name}")
-            with _named_where_missing(result, contender.name):
+            with _leaving_out_failed_peer(result, contender.name):
                 measures[contender.name] = stack.enter_context(contender.prepare())
                 if contender.at is not None:
                     result.at[contender.name] = contender.at
-        count = line.runs if runs is None else runs
-        for number in range(-(line.warm_ups if warm_ups is None else warm_ups), count):
+        count = benchmark.runs if runs is None else runs
+        for number in range(-(benchmark.warm_ups if warm_ups is None else warm_ups), count):
             for name, measure in measures.items():
                 if name in result.missing:
                     continue
                 progress(f"{name}, {'warm-up' if number < 0 else f'run {number + 1} of {count}'}")
-                with _named_where_missing(result, name):
+                with _leaving_out_failed_peer(result, name):
                     measured = measure()
                     if number >= 0:
-                        result.add(name, measured if isinstance(measured, Figure) else Figure(measured))
+                        result.add(name, measured if isinstance(measured, Measurement) else Measurement(measured))
     result.seconds = round(time.monotonic() - began, 1)
     return result
 
 
 @contextmanager
-def _named_where_missing(result: Answer, name: str) -> Iterator[None]:
-    """Leave a peer out of a line, with the reason, when it cannot be had or does not get through; never ourselves."""
+def _leaving_out_failed_peer(result: Result, name: str) -> Iterator[None]:
+    """Leave a peer out of the result if the block fails, with the reason. A failure of our own is raised."""
     try:
         yield
     except (Unavailable, RuntimeError, TimeoutError) as error:
