@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -324,17 +325,49 @@ def check_with_real_providers(session: nox.Session) -> None:
 
 
 def run_tests(session: nox.Session) -> None:
-    """Run every test that needs nothing from outside, or what the arguments after ``--`` ask for."""
+    """Run every test that needs only Python, or the tests that the arguments after ``--`` select."""
     install(session, *TEST_TOOLS, *requirements(*SAMPLES))
-    if session.posargs:
-        session.run("pytest", *session.posargs)
-        return
-    session.run("pytest", "tests/unit", "tests/integration", "--ignore", NODE_CLIENT_TEST)
-    for sample in SAMPLES:
-        # In a process of its own, and from its own folder: each sample has a module named main. Without the plugin that
-        # only our own tests need.
-        with session.chdir(f"samples/{sample}"):
-            session.run("pytest", "-p", "no:asyncio")
+    parts = parts_of_tests(session.posargs)
+    ran = [folder for folder, arguments in parts.items() if run_part(session, folder, arguments)]
+    if not ran:
+        session.error(f"No test matches {' '.join(session.posargs)}")
+
+
+def run_part(session: nox.Session, folder: str, arguments: Sequence[str]) -> bool:
+    """Run pytest in a folder; return whether it selected any test."""
+    try:
+        with session.chdir(folder):
+            session.run("pytest", *arguments)
+    except nox.command.CommandFailed as error:
+        if error.reason != "Returned code 5":  # pytest.ExitCode.NO_TESTS_COLLECTED
+            raise
+        session.log("No test was selected here. The job fails only if no other part selects one.")
+        return False
+    return True
+
+
+def parts_of_tests(arguments: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Return the arguments of pytest by the folder that it runs in.
+
+    Paths select the tests to run. Options without a path apply to each part: our own tests, and those of each sample.
+    A sample has a process of its own, since each has a module named main.
+    """
+    if has_path(arguments):
+        return {".": arguments}
+    ours = ["tests/unit", "tests/integration", "tests/bench", "--ignore", NODE_CLIENT_TEST]
+    samples = {f"samples/{sample}": ["-p", "no:asyncio", *arguments] for sample in SAMPLES}  # the plugin is for ours
+    return {".": [*ours, *arguments], **samples}
+
+
+def has_path(arguments: Sequence[str]) -> bool:
+    """Return whether one of pytest's arguments is an existing path, perhaps with ``::`` and a test after it."""
+    with_value = ("-k", "-m", "-p", "-c", "-o", "-W", "--ignore", "--deselect", "--rootdir", "--junit-xml")
+    files = [
+        argument.partition("::")[0]
+        for before, argument in zip(("", *arguments), arguments, strict=False)
+        if before not in with_value
+    ]
+    return any(file and (ROOT / file).exists() for file in files)
 
 
 def check_samples_alike(session: nox.Session) -> None:

@@ -1,4 +1,4 @@
-"""Every measured figure in README and docs comes from the newest result file of the benchmark."""
+"""Every measured figure in README and docs comes from the newest result file."""
 
 import dataclasses
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from bench import pages, results
-from bench.lines import Answer
-from bench.results import Results
+from bench.benchmarks import Result
+from bench.results import ResultFile
 
-MEASURED = Results(
+MEASURED = ResultFile(
     Path("2026-01-02.json"),
     {"processors": 2, "processor": "P", "memory_gb": 8, "system": "S", "python": "3.11"},
     {"gae-deferred": "0.1"},
     {
-        "speed": Answer(
+        "speed": Result(
             "speed", "How fast?", "things/s", True, "us",
             {"us": [8.0, 8.541, 9.0], "the other's": [2.0, 2.0, 2.0]},
             {"us": {"ms p99": [1234.5]}}, time="2026-01-02T03:04:05+00:00",
@@ -23,11 +23,11 @@ MEASURED = Results(
 )  # fmt: skip
 
 
-def test_readme_and_docs_show_what_the_newest_file_says():
+def test_readme_and_docs_show_the_figures_of_the_newest_file():
     assert list(pages.stale(results.newest())) == []
 
 
-def test_the_pages_that_are_checked_are_those_that_people_read():
+def test_readme_and_the_benchmark_pages_are_checked():
     names = {path.relative_to(pages.ROOT).as_posix() for path in pages.pages()}
     assert {"README.md", "bench/README.md", "docs/benchmarks.md"} <= names
 
@@ -48,8 +48,8 @@ def test_a_mark_is_followed_by_its_figure(mark: str, figure: str):
     assert pages.refreshed(fresh, MEASURED) == fresh
 
 
-def test_a_figure_from_before_an_improvement_has_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    slower = dataclasses.replace(MEASURED.line("speed"), figures={"us": [4.0]}, beside={})
+def test_a_figure_from_before_an_improvement_comes_from_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    slower = dataclasses.replace(MEASURED.result("speed"), figures={"us": [4.0]}, beside={})
     results.save([slower], tmp_path / "2026-01-01.json")
     monkeypatch.setattr(results, "BEFORE", tmp_path)
     text = "From <!-- bench: before/speed; median -->0 to <!-- bench: speed; median -->0 things/s."
@@ -60,20 +60,20 @@ def test_a_figure_from_before_an_improvement_has_a_file_of_its_own(tmp_path: Pat
 @pytest.mark.parametrize(
     ("mark", "message"),
     [
-        ("size; median", "no line size"),
+        ("size; median", "no benchmark size"),
         ("speed; median; nobody", "no nobody; it has us, the other's"),
         ("speed; ms p50", "no 'ms p50' of us"),
         ("speed; exponent", "no exponent"),
     ],
 )
-def test_a_mark_that_nothing_was_measured_for_is_an_error(mark: str, message: str):
+def test_a_mark_without_a_measurement_is_an_error(mark: str, message: str):
     with pytest.raises(LookupError, match=message):
         pages.refreshed(f"<!-- bench: {mark} -->1", MEASURED)
 
 
 @pytest.mark.parametrize("text", ["<!-- bench: speed; median --> 4", "<!-- bench: speed -->4", "<!-- bench: table -->"])
-def test_a_mark_without_a_figure_behind_it_is_an_error(text: str):
-    with pytest.raises(LookupError, match="no figure right behind them"):
+def test_a_mark_without_a_figure_after_it_is_an_error(text: str):
+    with pytest.raises(LookupError, match="no figure, or no end, follows these marks"):
         pages.refreshed(text, MEASURED)
 
 
@@ -104,5 +104,5 @@ def test_a_figure_that_looks_measured_needs_a_mark(text: str):
         "`15 ms`",
     ],
 )
-def test_other_figures_do_not(text: str):
+def test_other_numbers_need_no_mark(text: str):
     assert pages.unmarked(text) == []
