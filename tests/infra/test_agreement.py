@@ -64,8 +64,8 @@ def test_ttl_policies_are_of_the_kinds_that_expire() -> None:
     """And of no other: a dead letter stays until somebody has looked at it."""
     models = [model for model in vars(entities).values() if isinstance(model, type) and hasattr(model, "_get_kind")]
     expiring = {model._get_kind() for model in models if hasattr(model, "expires")}
-    text = (INFRA / "main.tf").read_text()
-    listed = re.search(r"ttl_kinds = \[(.*?)\]", text)
+    text = (INFRA / "datastore.tf").read_text()
+    listed = re.search(r"ttl_policies \? \[(.*?)\]", text)
     assert listed is not None
     assert set(re.findall(r'"(\w+)"', listed[1])) == expiring == {"_DeferredPayload", "_DeferredReceipt"}
 
@@ -73,8 +73,8 @@ def test_ttl_policies_are_of_the_kinds_that_expire() -> None:
 def test_the_alert_matches_what_is_logged_of_tasks_that_failed_for_good(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (INFRA / "modules" / "dead_letter_alert" / "main.tf").read_text()
-    listed = re.search(r"log_lines = \[(.*?)\n  \]", text, re.DOTALL)
+    text = (INFRA / "alerts.tf").read_text()
+    listed = re.search(r"dead_letter_messages = \[(.*?)\n  \]", text, re.DOTALL)
     assert listed is not None
     kept, lost, failed = (re.compile(line) for line in re.findall(r'"(.+)"', listed[1]))
 
@@ -104,7 +104,7 @@ def logged_by(caplog: pytest.LogCaptureFixture, act: Callable[[], object]) -> li
 
 
 def test_the_sweep_is_called_where_the_library_serves_it() -> None:
-    assert f'"${{local.base}}{sweeper.SWEEP_URL}"' in (INFRA / "modules" / "sweep" / "main.tf").read_text()
+    assert f'"${{local.sweep_base_url}}{sweeper.SWEEP_URL}"' in (INFRA / "sweep.tf").read_text()
 
 
 @pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")

@@ -19,10 +19,10 @@ def test_infra_is_valid(terraform: Run, infra: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("modules/queues/main.tf", "rate_limits {", "rate_limit {", 'Blocks of type "rate_limit" are not expected'),
-        ("modules/queues/main.tf", "location = var.location\n", "", 'The argument "location" is required'),
-        ("modules/sweep/main.tf", "retry_count = 0", 'retry_count = "none"', "a number is required"),
-        ("outputs.tf", "module.queues.names", "module.queues.name", "Unsupported attribute"),
+        ("queues.tf", "rate_limits {", "rate_limit {", 'Blocks of type "rate_limit" are not expected'),
+        ("queues.tf", "location = var.region\n", "", 'The argument "location" is required'),
+        ("signing_keys.tf", "count = 2", 'count = "two"', "a number is required"),
+        ("outputs.tf", "google_app_engine_application.this.default_hostname", "google_app_engine_application.this.hostname", "Unsupported attribute"),
     ],
 )
 def test_a_mistake_is_found(terraform: Run, infra: Path, file: str, old: str, new: str, message: str) -> None:
@@ -44,17 +44,17 @@ def test_the_tests_of_infra_pass(terraform: Run, infra: Path) -> None:
     ("file", "old", "new", "tests", "failing"),
     [
         (
-            "modules/datastore/main.tf",
+            "datastore.tf",
             '"ABANDON" : ',
             '"DELETE" : ',
             "datastore",
-            "a_protected_database_survives_a_destroy",
+            "a_destroy_leaves_a_protected_database",
         ),
-        ("modules/runtime_account/main.tf", "roles/datastore.user", "roles/editor", "accounts", "does_and_no_more"),
-        ("modules/naming/outputs.tf", "deferred-sign", "sign", "defaults", "outputs_are_what_a_deploy_reads"),
-        ("modules/index_yaml/main.tf", "_RECURSIVE", "", "index_yaml", "index_yaml_is_read_as_gcloud_reads_it"),
-        ("variables.tf", '(["cron.yaml",', '(["crontab", "cron.yaml",', "variables", "unknown_scheduler"),
-        ("adopt.tf", '"app_engine")', '"an_app")', "adopt", "what_is_there_already_is_imported"),
+        ("modules/runtime_account/main.tf", "roles/datastore.user", "roles/editor", "accounts", "rights_of_its_service_and_no_more"),
+        ("names.tf", "deferred-sign", "sign", "defaults", "a_deploy_finds_what_it_needs_in_the_outputs"),
+        ("indexes.tf", "_RECURSIVE", "", "indexes", "index_yaml_means_the_same_as_to_gcloud"),
+        ("variables.tf", '(["cron.yaml",', '(["crontab", "cron.yaml",', "variables", "an_unknown_scheduler_is_refused"),
+        ("adopt.tf", '"app_engine")', '"an_app")', "adopt", "existing_resources_are_imported"),
     ],
 )
 def test_the_tests_of_infra_can_fail(
@@ -70,7 +70,7 @@ def test_the_tests_of_infra_can_fail(
 
 def test_a_signing_key_cannot_come_into_the_state(terraform: Run, infra: Path) -> None:
     """Terraform itself sees to it: the keys are ephemeral values, of which it takes none for what it keeps."""
-    file = infra / "modules" / "signing_keys" / "main.tf"
+    file = infra / "signing_keys.tf"
     file.write_text(re.sub(r"secret_data_wo( +)=", r"secret_data\1=", file.read_text()))
     done = terraform("test", "-filter=tests/defaults.tftest.hcl", folder=infra)
     assert done.returncode == 1
@@ -123,21 +123,22 @@ def test_a_project_does_not_get_the_state_of_another(terraform: Run, tmp_path: P
 
 
 @pytest.mark.parametrize("region", ["us-central1", "europe-west1", "asia-northeast1"])
-def test_deploys_name_things_as_infra_does(
-    terraform: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, region: str
-) -> None:
-    """Where there is no state to read, deploy/infrastructure.py knows the names by itself."""
-    folder = tmp_path / "naming"
-    shutil.copytree(INFRA / "modules" / "naming", folder)
+def test_infra_and_deploys_use_the_same_names(terraform: Run, tmp_path: Path, region: str) -> None:
+    """Without Terraform state, deploy/infrastructure.py derives the names itself."""
+    names = ("app_engine_location", "account_ids", "signing_keys_secret_id")
+    for file in ("variables.tf", "names.tf"):
+        shutil.copy(INFRA / file, tmp_path)
+    (tmp_path / "outputs.tf").write_text("".join(f'output "{name}" {{\n  value = local.{name}\n}}\n' for name in names))
     variables = ("-var=project=my-project", f"-var=region={region}", '-var=services=["default","worker"]')
-    assert terraform("apply", "-auto-approve", *variables, folder=folder).returncode == 0
-    made = {
-        name: each["value"] for name, each in json.loads(terraform("output", "-json", folder=folder).stdout).items()
-    }
+    assert terraform("apply", "-auto-approve", *variables, folder=tmp_path).returncode == 0
+    outputs = json.loads(terraform("output", "-json", folder=tmp_path).stdout)
+    location, account_ids, secret_id = (outputs[name]["value"] for name in names)
     known = infrastructure.by_convention("my-project", region, ["default", "worker"])
-    assert known.service_accounts == made["service_accounts"]
-    assert known.app_engine_location == made["app_engine_location"]
-    assert known.signing_keys_secret == f"projects/my-project/secrets/{made['signing_keys_secret_id']}"
+    assert known.app_engine_location == location
+    assert known.signing_keys_secret == f"projects/my-project/secrets/{secret_id}"
+    assert known.service_accounts == {
+        service: f"{account_id}@my-project.iam.gserviceaccount.com" for service, account_id in account_ids.items()
+    }
 
 
 def test_deploys_read_the_outputs_of_the_projects_own_workspace(

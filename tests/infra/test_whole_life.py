@@ -70,7 +70,7 @@ def test_a_second_apply_changes_nothing(project: str, infra: Path, terraform: Ru
     assert terraform("plan", *environment, folder=infra).returncode == 0
     changed = terraform("plan", *environment, "-var=signing_keys_generation=2", folder=infra)
     assert changed.returncode == 2
-    assert "google_secret_manager_secret_version.this" in changed.stdout
+    assert "google_secret_manager_secret_version.signing_keys" in changed.stdout
 
 
 def test_two_projects_do_not_disturb_each_other(project: str, infra: Path) -> None:
@@ -88,6 +88,6 @@ def test_the_database_is_made_before_the_app_that_would_make_one(project: str, i
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     made = [event["hook"]["resource"]["addr"] for event in events if event["type"] == "apply_complete"]
-    app = made.index("module.app_engine.google_app_engine_application.this")
-    assert made.index("module.datastore.google_firestore_database.this") < app
-    assert made.index('module.queues.google_cloud_tasks_queue.this["default"]') > app
+    app = made.index("google_app_engine_application.this")
+    assert made.index("google_firestore_database.this") < app
+    assert made.index('google_cloud_tasks_queue.this["default"]') > app
