@@ -9,17 +9,17 @@ output "region" {
 }
 
 output "app_engine_location" {
-  description = "The same place as App Engine calls it."
+  description = "App Engine's name for the region."
   value       = local.app_engine_location
 }
 
 output "database" {
-  description = "The Datastore database, which Cloud NDB uses by default."
+  description = "Name of the Datastore database. Cloud NDB uses it by default."
   value       = google_firestore_database.this.name
 }
 
 output "service_accounts" {
-  description = "E-mail address of the account that each App Engine service runs as: service_account in app.yaml."
+  description = "E-mail address of each App Engine service's account, for service_account in app.yaml."
   value       = { for service, account in module.runtime_account : service => account.email }
 }
 
@@ -34,7 +34,7 @@ output "queues" {
 }
 
 output "sweep_environment" {
-  description = "Environment variables that the service that sweeps needs: none if cron.yaml is the scheduler."
+  description = "Environment variables that the sweeping service needs. Empty if cron.yaml is the scheduler."
   value = {
     for name, value in {
       DEFERRED_SERVICE_ACCOUNT = local.sweep_account
@@ -44,11 +44,11 @@ output "sweep_environment" {
 }
 
 output "hostname" {
-  description = "Where the app's default service is served."
+  description = "Hostname of the app's default service, such as my-project.uc.r.appspot.com."
   value       = google_app_engine_application.this.default_hostname
 }
 
 output "delete_protection" {
-  description = "Whether a destroy leaves the database where it is."
+  description = "Whether a destroy leaves the database."
   value       = var.delete_protection
 }

@@ -1,4 +1,4 @@
-"""What the real Terraform says of infra/. Its providers are stand-ins that know their schemas: no network is needed."""
+"""The real Terraform validates and tests infra/ with stand-ins that have the providers' schemas. Needs no network."""
 
 import json
 import re
@@ -22,10 +22,15 @@ def test_infra_is_valid(terraform: Run, infra: Path) -> None:
         ("queues.tf", "rate_limits {", "rate_limit {", 'Blocks of type "rate_limit" are not expected'),
         ("queues.tf", "location = var.region\n", "", 'The argument "location" is required'),
         ("signing_keys.tf", "count = 2", 'count = "two"', "a number is required"),
-        ("outputs.tf", "google_app_engine_application.this.default_hostname", "google_app_engine_application.this.hostname", "Unsupported attribute"),
+        (
+            "outputs.tf",
+            "google_app_engine_application.this.default_hostname",
+            "google_app_engine_application.this.hostname",
+            "Unsupported attribute",
+        ),
     ],
 )
-def test_a_mistake_is_found(terraform: Run, infra: Path, file: str, old: str, new: str, message: str) -> None:
+def test_a_mistake_is_reported(terraform: Run, infra: Path, file: str, old: str, new: str, message: str) -> None:
     text = (infra / file).read_text()
     assert old in text
     (infra / file).write_text(text.replace(old, new, 1))
@@ -50,7 +55,13 @@ def test_the_tests_of_infra_pass(terraform: Run, infra: Path) -> None:
             "datastore",
             "a_destroy_leaves_a_protected_database",
         ),
-        ("modules/runtime_account/main.tf", "roles/datastore.user", "roles/editor", "accounts", "rights_of_its_service_and_no_more"),
+        (
+            "modules/runtime_account/main.tf",
+            "roles/datastore.user",
+            "roles/editor",
+            "accounts",
+            "rights_of_its_service_and_no_more",
+        ),
         ("names.tf", "deferred-sign", "sign", "defaults", "a_deploy_finds_what_it_needs_in_the_outputs"),
         ("indexes.tf", "_RECURSIVE", "", "indexes", "index_yaml_means_the_same_as_to_gcloud"),
         ("variables.tf", '(["cron.yaml",', '(["crontab", "cron.yaml",', "variables", "an_unknown_scheduler_is_refused"),
@@ -68,8 +79,8 @@ def test_the_tests_of_infra_can_fail(
     assert re.search(rf'run "\w*{failing}\w*"\.\.\. fail', done.stdout), done.stdout
 
 
-def test_a_signing_key_cannot_come_into_the_state(terraform: Run, infra: Path) -> None:
-    """Terraform itself sees to it: the keys are ephemeral values, of which it takes none for what it keeps."""
+def test_a_signing_key_cannot_enter_the_state(terraform: Run, infra: Path) -> None:
+    """Terraform refuses ephemeral values, such as the keys, in arguments that it stores."""
     file = infra / "signing_keys.tf"
     file.write_text(re.sub(r"secret_data_wo( +)=", r"secret_data\1=", file.read_text()))
     done = terraform("test", "-filter=tests/defaults.tftest.hcl", folder=infra)
@@ -77,8 +88,8 @@ def test_a_signing_key_cannot_come_into_the_state(terraform: Run, infra: Path) -
     assert "Ephemeral values are not valid" in " ".join((done.stdout + done.stderr).split()), done.stdout + done.stderr
 
 
-def test_the_example_of_variables_is_accepted(terraform: Run, tmp_path: Path) -> None:
-    """Whatever an example names, Terraform checks as it checks everybody's; its index.yaml is made for it."""
+def test_the_example_of_variables_is_valid(terraform: Run, tmp_path: Path) -> None:
+    """The test makes the index.yaml that the example names."""
     folder = tmp_path / "root"
     folder.mkdir()
     shutil.copy(INFRA / "variables.tf", folder)
@@ -103,17 +114,17 @@ def test_the_example_of_variables_is_accepted(terraform: Run, tmp_path: Path) ->
         ('budget={billing_account="mine",amount=5}', ["012345-6789AB-CDEF01", "gcloud billing accounts list"]),
     ],
 )
-def test_a_refused_value_is_named_and_so_is_what_would_do(
+def test_the_message_for_a_refused_value_names_it_and_a_valid_one(
     terraform: Run, tmp_path: Path, variable: str, words: list[str]
 ) -> None:
     shutil.copy(INFRA / "variables.tf", tmp_path)
     done = terraform("plan", "-input=false", "-var=project=my-project", f"-var={variable}", folder=tmp_path)
     assert done.returncode == 1
-    said = " ".join(done.stderr.split())
-    assert [word for word in words if word not in said] == []
+    message = " ".join(done.stderr.split())
+    assert [word for word in words if word not in message] == []
 
 
-def test_a_project_does_not_get_the_state_of_another(terraform: Run, tmp_path: Path) -> None:
+def test_a_project_cannot_use_the_state_of_another(terraform: Run, tmp_path: Path) -> None:
     shutil.copy(INFRA / "variables.tf", tmp_path)
     assert terraform("workspace", "new", "my-project", folder=tmp_path).returncode == 0
     assert terraform("plan", "-input=false", "-var=project=my-project", folder=tmp_path).returncode == 0
@@ -141,10 +152,10 @@ def test_infra_and_deploys_use_the_same_names(terraform: Run, tmp_path: Path, re
     }
 
 
-def test_deploys_read_the_outputs_of_the_projects_own_workspace(
+def test_deploys_read_the_outputs_in_the_workspace_of_the_project(
     terraform: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same outputs as infra/ has, from values instead of resources."""
+    """The test's root module has the outputs of infra/, with values instead of resources."""
     monkeypatch.delenv("TF_WORKSPACE", raising=False)
     known = infrastructure.by_convention("my-project", "europe-west1", ["default", "worker"])
     names = set(re.findall(r'^output "(\w+)"', (INFRA / "outputs.tf").read_text(), re.MULTILINE))
@@ -177,7 +188,7 @@ def test_deploys_read_the_outputs_of_the_projects_own_workspace(
     assert "your-project" not in workspaces
 
 
-def test_state_that_cannot_be_read_is_no_missing_state(
+def test_unreadable_state_is_an_error_and_not_taken_for_missing_state(
     terraform: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TF_WORKSPACE", raising=False)
