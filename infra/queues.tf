@@ -31,6 +31,7 @@ resource "google_cloud_tasks_queue" "this" {
     max_doublings      = each.value.max_doublings
   }
 
+  # The provider does not send a ratio of 0. Without the block, Cloud Tasks logs no operation.
   dynamic "stackdriver_logging_config" {
     for_each = each.value.log_sampling_ratio > 0 ? [each.value.log_sampling_ratio] : []
     content {

@@ -28,7 +28,6 @@ resource "google_cloud_scheduler_job" "sweep" {
     }
   }
 
-  retry_config {
-    retry_count = 0 # the next run replaces a retry
-  }
+  # retry_config stays unset: a failed run is not retried by default, and the next run does its work. The provider does
+  # not send a retry_count of 0.
 }

@@ -103,9 +103,14 @@ variable "queues" {
     condition = alltrue([
       for queue in values(var.queues) :
       (queue.max_attempts == -1 || queue.max_attempts >= 1) && queue.max_retry_duration_seconds >= 0 &&
-      queue.min_backoff_seconds >= 0 && queue.min_backoff_seconds <= queue.max_backoff_seconds && queue.max_doublings >= 0
+      queue.min_backoff_seconds >= 0 && queue.min_backoff_seconds <= queue.max_backoff_seconds
     ])
-    error_message = "In queues, max_attempts is -1 or at least 1, durations are 0 or more, min_backoff_seconds is at most max_backoff_seconds, and max_doublings is 0 or more."
+    error_message = "In queues, max_attempts is -1 or at least 1, durations are 0 or more, and min_backoff_seconds is at most max_backoff_seconds."
+  }
+
+  validation {
+    condition     = alltrue([for queue in values(var.queues) : queue.max_doublings >= 1])
+    error_message = "In queues, max_doublings is at least 1. The provider does not send 0: the queue would keep its 16 doublings, and every plan would show a change."
   }
 
   validation {

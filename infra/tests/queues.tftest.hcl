@@ -32,6 +32,35 @@ run "a_queue_has_the_defaults_of_cloud_tasks_unless_changed" {
   }
 }
 
+run "the_lowest_settings_of_a_queue_reach_cloud_tasks" {
+  command = plan
+
+  variables {
+    queues = {
+      default = {
+        max_dispatches_per_second  = 0.01
+        max_concurrent_dispatches  = 1
+        max_attempts               = 1
+        max_retry_duration_seconds = 0
+        min_backoff_seconds        = 0
+        max_backoff_seconds        = 0
+        max_doublings              = 1
+        log_sampling_ratio         = 0
+      }
+    }
+  }
+
+  assert {
+    condition     = google_cloud_tasks_queue.this["default"].retry_config[0].max_retry_duration == "0s" && google_cloud_tasks_queue.this["default"].retry_config[0].min_backoff == "0s" && google_cloud_tasks_queue.this["default"].retry_config[0].max_backoff == "0s"
+    error_message = "A duration of zero is a text, which the provider sends: ${jsonencode(google_cloud_tasks_queue.this["default"].retry_config[0])}"
+  }
+
+  assert {
+    condition     = google_cloud_tasks_queue.this["default"].retry_config[0].max_doublings == 1 && google_cloud_tasks_queue.this["default"].retry_config[0].max_attempts == 1
+    error_message = "The retry settings are ${jsonencode(google_cloud_tasks_queue.this["default"].retry_config[0])}."
+  }
+}
+
 run "deploys_learn_the_names_of_all_queues" {
   command = plan
 

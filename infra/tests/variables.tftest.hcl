@@ -116,6 +116,16 @@ run "a_min_backoff_above_the_max_backoff_is_refused" {
   expect_failures = [var.queues]
 }
 
+run "zero_doublings_are_refused" {
+  command = plan
+
+  variables {
+    queues = { default = { max_doublings = 0 } }
+  }
+
+  expect_failures = [var.queues]
+}
+
 run "a_sampling_ratio_above_one_is_refused" {
   command = plan
 

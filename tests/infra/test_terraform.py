@@ -21,6 +21,7 @@ def test_infra_is_valid(terraform: Run, infra: Path) -> None:
     [
         ("queues.tf", "rate_limits {", "rate_limit {", 'Blocks of type "rate_limit" are not expected'),
         ("queues.tf", "location = var.region\n", "", 'The argument "location" is required'),
+        ("queues.tf", "= each.value.max_doublings", "= 0", "does not send max_doublings = 0"),
         ("signing_keys.tf", "count = 2", 'count = "two"', "a number is required"),
         (
             "outputs.tf",
@@ -110,6 +111,7 @@ def test_the_example_of_variables_is_valid(terraform: Run, tmp_path: Path) -> No
         ('services=["a-service-with-a-long-name"]', ["a-service-with-a-long-name", "1 to 21"]),
         ("queues={mails={}}", ["mails", "Add: default = {}"]),
         ('index_yaml_files=["nowhere/index.yaml"]', ["nowhere/index.yaml", "local cloud writes"]),
+        ("queues={default={max_doublings=0}}", ["max_doublings is at least 1", "keep its 16"]),
         ("sweep_schedule=every minute", ["every minute", "*/5 * * * *"]),
         ('budget={billing_account="mine",amount=5}', ["012345-6789AB-CDEF01", "gcloud billing accounts list"]),
     ],
