@@ -7,9 +7,9 @@ resource "google_service_account" "this" {
 
 resource "google_project_iam_member" "this" {
   for_each = toset([
-    "roles/datastore.user",      # there is nothing smaller to give it on than the project
-    "roles/logging.logWriter",   # for google-cloud-logging; what is printed is logged anyhow
-    "roles/appengine.appViewer", # appengine.applications.get, which creating a task with an App Engine target needs
+    "roles/datastore.user",      # a project is the smallest thing that this role can be granted on
+    "roles/logging.logWriter",   # for google-cloud-logging; App Engine logs printed lines without it
+    "roles/appengine.appViewer", # appengine.applications.get, required to create a task with an App Engine target
   ])
 
   project = var.project
@@ -34,7 +34,7 @@ resource "google_secret_manager_secret_iam_member" "accessor" {
   member    = google_service_account.this.member
 }
 
-# Cloud Tasks makes the token of a task in the name of this account only for those who may act as it.
+# Cloud Tasks makes an OIDC token of an account only for callers who may act as that account.
 resource "google_service_account_iam_member" "self" {
   count = var.acts_as_self ? 1 : 0
 
