@@ -299,13 +299,13 @@ def deploy(session: nox.Session, command: str, sample: str, *arguments: str) -> 
 
 
 def terraform(session: nox.Session, command: str) -> None:
-    """Run a command of deploy/terraform.py, which is told the project in the arguments after ``--``."""
-    session.install("--quiet", "click~=8.1")
+    """Run `python -m deploy infra`, with the project in the arguments after ``--``."""
+    session.install("--quiet", "click~=8.1")  # infra needs nothing else
     with session.chdir(session.invoked_from):  # what --var-file is relative to
         session.run(
-            *["python", "-m", "deploy.terraform", command, *session.posargs],
+            *["python", "-m", "deploy", "infra", command, *session.posargs],
             env={"PYTHONPATH": str(ROOT)},
-            interrupt_timeout=None,  # a Terraform that is killed does not know any more what it has made
+            interrupt_timeout=None,  # a killed Terraform loses track of what it has made
         )
 
 

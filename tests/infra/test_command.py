@@ -1,4 +1,4 @@
-"""``python -m deploy.terraform`` with a stand-in for Terraform."""
+"""``python -m deploy infra``, with a stand-in for Terraform."""
 
 import json
 import os
@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deploy import terraform
+from deploy.cli import main
 
 ROOT = Path(__file__).parents[2]
 APPLIED = {
@@ -66,7 +67,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 
 def run(*arguments: str, text: str | None = None) -> Result:
-    return CliRunner().invoke(terraform.main, arguments, input=text)
+    return CliRunner().invoke(main, ["infra", *arguments], input=text)
 
 
 @pytest.mark.parametrize("command", ["plan", "apply", "destroy", "rotate-keys"])
@@ -267,12 +268,12 @@ def test_destroy_of_a_project_without_state_fails(stand_in: StandIn) -> None:
 def test_after_ctrl_c_terraform_can_save_its_state(stand_in: StandIn) -> None:
     """A killed Terraform would lose track of resources that it has made."""
     stand_in.order(waits="apply")
-    program = "import sys; from deploy import terraform; from pathlib import Path;"
-    # Background jobs of a script inherit that Ctrl-C is ignored; the handler restores Python's default.
+    program = "import sys; from deploy import cli, terraform; from pathlib import Path;"
+    # A background job of a script inherits that Ctrl-C is ignored; the handler restores Python's default.
     program += "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    program += f"terraform.INFRA = Path({str(terraform.INFRA)!r}); terraform.main(sys.argv[1:])"
+    program += f"terraform.INFRA = Path({str(terraform.INFRA)!r}); cli.main(sys.argv[1:])"
     process = subprocess.Popen(
-        [sys.executable, "-c", program, "apply", "--project", "my-project", "--yes"],
+        [sys.executable, "-c", program, "infra", "apply", "--project", "my-project", "--yes"],
         cwd=ROOT,
         start_new_session=True,
         stderr=subprocess.PIPE,

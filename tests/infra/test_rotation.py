@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deploy import key_rotation, terraform
+from deploy import key_rotation
+from deploy.cli import main
 from gae_deferred import signing_keys
 
 
@@ -69,7 +70,7 @@ def gcloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_new_keys_reach_gcloud_through_a_pipe_only(gcloud: Path) -> None:
-    result = CliRunner().invoke(terraform.main, ["rotate-keys", "--project", "my-project"])
+    result = CliRunner().invoke(main, ["infra", "rotate-keys", "--project", "my-project"])
     assert result.exit_code == 0
     assert (gcloud / "added").read_text().startswith("second:bbbbbbbbbbbbbbbb,k2")
     assert "aaaaaaaaaaaaaaaa" not in (gcloud / "calls").read_text() + result.output
@@ -79,7 +80,7 @@ def test_the_new_keys_reach_gcloud_through_a_pipe_only(gcloud: Path) -> None:
 @pytest.mark.parametrize("fails", ["access", "add"])
 def test_keys_stay_unchanged_when_gcloud_fails(gcloud: Path, fails: str) -> None:
     (gcloud / "fails").write_text(fails)
-    result = CliRunner().invoke(terraform.main, ["rotate-keys", "--project", "my-project"])
+    result = CliRunner().invoke(main, ["infra", "rotate-keys", "--project", "my-project"])
     assert result.exit_code == 1
     assert "The keys are as they were" in result.output
     assert not (gcloud / "added").exists()
@@ -87,6 +88,6 @@ def test_keys_stay_unchanged_when_gcloud_fails(gcloud: Path, fails: str) -> None
 
 def test_missing_gcloud_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    result = CliRunner().invoke(terraform.main, ["rotate-keys", "--project", "my-project"])
+    result = CliRunner().invoke(main, ["infra", "rotate-keys", "--project", "my-project"])
     assert result.exit_code == 1
     assert "gcloud is not installed" in result.output

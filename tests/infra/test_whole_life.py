@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 
 from deploy import infrastructure
 from deploy import terraform as command
+from deploy.cli import main
 from tests.infra import stand_in_providers
 from tests.infra.conftest import Run
 
@@ -22,7 +23,7 @@ def project(infra: Path, environment: dict[str, str], monkeypatch: pytest.Monkey
 
 
 def run(*arguments: str, text: str | None = None) -> Result:
-    return CliRunner().invoke(command.main, arguments, input=text)
+    return CliRunner().invoke(main, ["infra", *arguments], input=text)
 
 
 def states(infra: Path) -> str:

@@ -1,4 +1,4 @@
-"""An uploaded app, run as App Engine would run it: an instance, the front before it, the local cloud behind it."""
+"""An uploaded app, run as App Engine would run it: an instance, the front end before it, the local cloud behind it."""
 
 import asyncio
 import secrets
@@ -11,8 +11,8 @@ from pathlib import Path
 from deploy.errors import DeployError
 from deploy.rehearsal import instance
 from deploy.rehearsal.app_engine import Version
-from deploy.rehearsal.front import Front
-from deploy.rehearsal.instance import Instance, Place
+from deploy.rehearsal.front_end import FrontEnd
+from deploy.rehearsal.instance import Instance, InstanceFolders
 from deploy.rehearsal.read_only_folder import ReadOnlyFolder
 from gae_deferred.cli import local_environment
 from gae_local_cloud.cloud import LocalCloud, Options
@@ -24,11 +24,11 @@ _LAST_MOMENT = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class RunningVersion:
     """Where the app can be reached, and its queue.
 
     Attributes:
-        url: of the front's door for everybody.
+        url: of the front end's door for everybody.
         tasks_host: ``host:port`` of the local Cloud Tasks.
         location: of the queues.
         stand_ins: the environment variables of the instance that are not App Engine's.
@@ -40,7 +40,7 @@ class Stage:
     stand_ins: Mapping[str, str]
 
 
-Check = Callable[[Stage], Awaitable[None]]
+Check = Callable[[RunningVersion], Awaitable[None]]
 """Tests the app, and raises a :class:`DeployError` if it is not as it should be."""
 
 
@@ -48,12 +48,14 @@ class RehearsalError(DeployError):
     """The app would not run on App Engine as it should. The message says what is wrong."""
 
 
-async def perform(version: Version, place: Place, location: str, configuration: Path, check: Check) -> None:
+async def run_version(
+    version: Version, folders: InstanceFolders, location: str, configuration: Path, check: Check
+) -> None:
     """Run an app, and check it.
 
     Parameters:
         version: what to run.
-        place: its folders, with the packages installed.
+        folders: of the instance, with the packages installed.
         location: of the queues.
         configuration: a folder whose queue.yaml and index.yaml are the project's; they are deployed apart from the app.
         check: called when the instance is ready for requests.
@@ -62,10 +64,10 @@ async def perform(version: Version, place: Place, location: str, configuration: 
         RehearsalError: the message says what is wrong, a line for each thing.
     """
     problems: list[str] = []
-    untouchable = [ReadOnlyFolder(place.app), ReadOnlyFolder(place.home)]
+    untouchable = [ReadOnlyFolder(folders.app), ReadOnlyFolder(folders.home)]
     try:
         try:
-            await _run(version, place, location, configuration, check)
+            await _run(version, folders, location, configuration, check)
         except DeployError as error:
             problems.append(str(error))
         problems += _writes(untouchable)
@@ -76,35 +78,37 @@ async def perform(version: Version, place: Place, location: str, configuration: 
         raise RehearsalError("\n".join(problems))
 
 
-async def _run(version: Version, place: Place, location: str, configuration: Path, check: Check) -> None:
+async def _run(version: Version, folders: InstanceFolders, location: str, configuration: Path, check: Check) -> None:
     port = instance.free_port()
     async with AsyncExitStack() as stack:
-        front = await stack.enter_async_context(
-            Front(instance_port=port, host=version.host, default_host=version.default_host)
+        front_end = await stack.enter_async_context(
+            FrontEnd(instance_port=port, host=version.host, default_host=version.default_host)
         )
-        options = _cloud_options(version, location, configuration, front)
+        options = _cloud_options(version, location, configuration, front_end)
         try:
             cloud = await stack.enter_async_context(LocalCloud(options, contributions=[local_environment.environment]))
         except (IndexFileError, QueueYamlError) as error:
             raise RehearsalError(str(error)) from error
         stand_ins = _stand_ins(version, cloud)
-        served = await stack.enter_async_context(instance.start(version, place, port, stand_ins))
+        served = await stack.enter_async_context(instance.start(version, folders, port, stand_ins))
         stack.push_async_callback(cloud.stop_tasks)  # before the instance: a task that runs may end
         await served.listens()
-        await _unless_it_ends(served, _begin(version, front))
+        await _unless_it_ends(served, _begin(version, front_end))
         await cloud.run_tasks()
-        stage = Stage(url=front.outside_url, tasks_host=cloud.tasks_address, location=location, stand_ins=stand_ins)
-        await _unless_it_ends(served, check(stage))
+        running = RunningVersion(
+            url=front_end.outside_url, tasks_host=cloud.tasks_address, location=location, stand_ins=stand_ins
+        )
+        await _unless_it_ends(served, check(running))
 
 
-def _cloud_options(version: Version, location: str, configuration: Path, front: Front) -> Options:
+def _cloud_options(version: Version, location: str, configuration: Path, front_end: FrontEnd) -> Options:
     """Return the local cloud's options: as strict as the real one, and with nothing that outlives the rehearsal."""
     queue_yaml, index_yaml = configuration / "queue.yaml", configuration / "index.yaml"
     return Options(
         tasks_port=0,
         tasks_rest_port=0,
         datastore_port=0,
-        app_url=front.inside_url,
+        app_url=front_end.inside_url,
         project=version.project,
         location=location,
         queue_yaml=queue_yaml if queue_yaml.exists() else None,
@@ -119,7 +123,7 @@ def _stand_ins(version: Version, cloud: LocalCloud) -> dict[str, str]:
         "CLOUD_TASKS_EMULATOR_HOST": cloud.tasks_address,
         "DATASTORE_EMULATOR_HOST": cloud.datastore_address,
         # For the key in Secret Manager. Also where the app has none there: the instance's own port is open to the
-        # network, past the front, as long as its entrypoint is the one for App Engine.
+        # network, past the front end, as long as its entrypoint is the one for App Engine.
         "DEFERRED_SIGNING_KEYS": f"rehearsal:{secrets.token_hex(32)}",
     }
     if "DEFERRED_LOCATION" not in version.settings.environment:
@@ -127,20 +131,20 @@ def _stand_ins(version: Version, cloud: LocalCloud) -> dict[str, str]:
     return given
 
 
-async def _begin(version: Version, front: Front) -> None:
+async def _begin(version: Version, front_end: FrontEnd) -> None:
     """Make the first request of an instance, which App Engine makes itself.
 
     With manual and basic scaling, 404 starts the instance, too ("How instances are managed").
     """
     if version.settings.scaling != "automatic":
-        status = await front.call("/_ah/start")
+        status = await front_end.call("/_ah/start")
         if not _is_success(status) and status != HTTPStatus.NOT_FOUND:
             raise RehearsalError(
                 f"/_ah/start was answered with {status}, so App Engine would not use the instance: answer it with "
                 "200, or not at all (404)."
             )
     if version.settings.warmup:
-        status = await front.call("/_ah/warmup")
+        status = await front_end.call("/_ah/warmup")
         if not _is_success(status):
             raise RehearsalError(
                 f"/_ah/warmup was answered with {status}: answer it with 200, as wrap_wsgi_app does, or take `warmup` "

@@ -60,10 +60,10 @@ class Caller:
     trusted: bool
 
 
-class Front:
+class FrontEnd:
     """A reverse proxy with two doors, both on free ports of this machine.
 
-    ``async with Front(...) as front`` forwards requests inside the block.
+    ``async with FrontEnd(...) as front`` forwards requests inside the block.
 
     Parameters:
         instance_port: where the app listens.
@@ -85,7 +85,7 @@ class Front:
         self._session: aiohttp.ClientSession
         self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> "Front":
+    async def __aenter__(self) -> "FrontEnd":
         async with AsyncExitStack() as stack:
             self._session = await stack.enter_async_context(_open_session())
             self.outside_url = await self._open_door(stack, self._from_outside)

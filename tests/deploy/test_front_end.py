@@ -10,8 +10,8 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from deploy.rehearsal import front
-from deploy.rehearsal.front import Front
+from deploy.rehearsal import front_end
+from deploy.rehearsal.front_end import FrontEnd
 
 HOST = "v1-dot-default-dot-rehearsal.appspot.com"
 
@@ -44,16 +44,16 @@ class App:
 
 
 @asynccontextmanager
-async def serving(app: App) -> AsyncIterator[Front]:
-    """Serve an app behind a front."""
-    application = web.Application(client_max_size=2 * front.MAX_BYTES)
+async def serving(app: App) -> AsyncIterator[FrontEnd]:
+    """Serve an app behind a front end."""
+    application = web.Application(client_max_size=2 * front_end.MAX_BYTES)
     application.router.add_route("*", "/{path:.*}", app.handle)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         port = runner.addresses[0][1]
-        async with Front(instance_port=port, host=HOST, default_host="rehearsal.appspot.com") as served:
+        async with FrontEnd(instance_port=port, host=HOST, default_host="rehearsal.appspot.com") as served:
             yield served
     finally:
         await runner.cleanup()
@@ -65,7 +65,7 @@ def app() -> App:
 
 
 @pytest.fixture
-async def door(app: App) -> AsyncIterator[Front]:
+async def door(app: App) -> AsyncIterator[FrontEnd]:
     async with serving(app) as served:
         yield served
 
@@ -139,20 +139,20 @@ async def test_an_answer_passes_with_its_status_and_headers_and_redirects_are_no
 
 
 async def test_a_request_of_more_than_32_mib_does_not_reach_the_app(app, door, client):
-    async with client.post(door.outside_url + "/", data=b"x" * front.MAX_BYTES) as answer:
+    async with client.post(door.outside_url + "/", data=b"x" * front_end.MAX_BYTES) as answer:
         assert answer.status == 200
-    async with client.post(door.outside_url + "/", data=b"x" * (front.MAX_BYTES + 1)) as answer:
+    async with client.post(door.outside_url + "/", data=b"x" * (front_end.MAX_BYTES + 1)) as answer:
         assert answer.status == 413
 
     assert len(app.requests) == 1
 
 
 async def test_an_answer_of_more_than_32_mib_becomes_an_error(app, door, client):
-    app.answer = web.Response(body=b"x" * (front.MAX_BYTES + 1))
+    app.answer = web.Response(body=b"x" * (front_end.MAX_BYTES + 1))
 
     async with client.get(door.outside_url + "/") as answer:
         assert answer.status == 500
-        assert str(front.MAX_BYTES) in await answer.text()
+        assert str(front_end.MAX_BYTES) in await answer.text()
 
 
 class StuckApp(App):
@@ -164,13 +164,13 @@ class StuckApp(App):
 
 
 async def test_an_app_that_takes_too_long_is_given_up(client, monkeypatch):
-    monkeypatch.setattr(front, "REQUEST_DEADLINE", 0.2)
+    monkeypatch.setattr(front_end, "REQUEST_DEADLINE", 0.2)
     async with serving(StuckApp()) as impatient, client.get(impatient.outside_url + "/") as answer:
         assert answer.status == 504
 
 
 async def test_an_app_that_does_not_listen_is_a_bad_gateway(client, unused_tcp_port):
-    async with Front(instance_port=unused_tcp_port, host=HOST, default_host=HOST) as lonely:
+    async with FrontEnd(instance_port=unused_tcp_port, host=HOST, default_host=HOST) as lonely:
         async with client.get(lonely.outside_url + "/") as answer:
             assert answer.status == 502
         assert await lonely.call("/_ah/warmup") == 502

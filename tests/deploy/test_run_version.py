@@ -12,9 +12,9 @@ import pytest
 
 from deploy.rehearsal import instance, instance_settings
 from deploy.rehearsal.app_engine import Version
-from deploy.rehearsal.instance import Place
-from deploy.rehearsal.performance import RehearsalError, Stage, perform
-from deploy.rehearsal.upload import upload
+from deploy.rehearsal.instance import InstanceFolders
+from deploy.rehearsal.run_version import RehearsalError, RunningVersion, run_version
+from deploy.staging.ignored import upload
 
 HELLO = """
 def app(environ, start_response):
@@ -56,15 +56,15 @@ class App:
     def __init__(self, folder: Path) -> None:
         self.staged = folder / "staged"
         self.staged.mkdir()
-        self.place = Place(
+        self.folders = InstanceFolders(
             app=folder / "workspace",
             packages=Path(sys.prefix),
             home=folder / "home",
             temporary=folder / "tmp",
             log=folder / "instance.log",
         )
-        self.place.home.mkdir()
-        self.place.temporary.mkdir()
+        self.folders.home.mkdir()
+        self.folders.temporary.mkdir()
         self.write("main.py", HELLO)
         self.settings()
 
@@ -75,25 +75,25 @@ class App:
         """Write app.yaml."""
         self.write("app.yaml", json.dumps({"runtime": "python313", "entrypoint": entrypoint, **others}))
 
-    async def perform(self, check=None) -> None:
+    async def run_version(self, check=None) -> None:
         """Upload and run it. Without a check, it has to answer a request."""
 
-        async def answers(stage: Stage) -> None:
-            await get(stage.url)
+        async def answers(running: RunningVersion) -> None:
+            await get(running.url)
 
-        upload(self.staged, self.place.app)
+        upload(self.staged, self.folders.app)
         version = Version(settings=instance_settings.read(self.staged), project="my-project", name="v1")
-        await perform(version, self.place, "europe-west1", self.staged, check or answers)
+        await run_version(version, self.folders, "europe-west1", self.staged, check or answers)
 
     async def problem(self, check=None) -> str:
         """Run it, and return what is wrong."""
         with pytest.raises(RehearsalError) as raised:
-            await self.perform(check)
+            await self.run_version(check)
         return str(raised.value)
 
     @property
     def log(self) -> str:
-        return self.place.log.read_text()
+        return self.folders.log.read_text()
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def app(tmp_path: Path) -> App:
     return App(tmp_path)
 
 
-async def is_content(stage: Stage) -> None:
+async def is_content(running: RunningVersion) -> None:
     """Check nothing."""
 
 
@@ -115,10 +115,10 @@ async def get(url: str) -> str:
 async def test_an_app_answers_by_the_name_that_it_has_on_app_engine(app):
     app.write("main.py", HELLO.replace('b"hello"', 'environ["HTTP_HOST"].encode()'))
 
-    async def check(stage: Stage) -> None:
-        assert await get(stage.url) == "v1-dot-default-dot-my-project.appspot.com"
+    async def check(running: RunningVersion) -> None:
+        assert await get(running.url) == "v1-dot-default-dot-my-project.appspot.com"
 
-    await app.perform(check)
+    await app.run_version(check)
 
 
 async def test_the_environment_is_app_engines_and_nothing_of_the_developers(app, monkeypatch):
@@ -130,15 +130,15 @@ async def test_the_environment_is_app_engines_and_nothing_of_the_developers(app,
     app.write("main.py", "import json, os\n" + HELLO.replace('b"hello"', "json.dumps(dict(os.environ)).encode()"))
     seen: dict[str, str] = {}
 
-    async def check(stage: Stage) -> None:
-        seen.update(json.loads(await get(stage.url)))
-        assert {name: seen[name] for name in stage.stand_ins} == dict(stage.stand_ins)
+    async def check(running: RunningVersion) -> None:
+        seen.update(json.loads(await get(running.url)))
+        assert {name: seen[name] for name in running.stand_ins} == dict(running.stand_ins)
 
-    await app.perform(check)
+    await app.run_version(check)
     given = {"GAE_ENV": "standard", "GAE_RUNTIME": "python313", "GAE_SERVICE": "web", "GAE_VERSION": "v1"}
     given |= {"GAE_APPLICATION": "s~my-project", "GOOGLE_CLOUD_PROJECT": "my-project", "GAE_MEMORY_MB": "768"}
     given |= {"COLOR": "red", "PYTHONUNBUFFERED": "", "DEFERRED_LOCATION": "europe-west1"}
-    given |= {"HOME": str(app.place.home), "TMPDIR": str(app.place.temporary)}
+    given |= {"HOME": str(app.folders.home), "TMPDIR": str(app.folders.temporary)}
     assert {name: seen.get(name) for name in given} == given
     others = {"GAE_DEPLOYMENT_ID", "GAE_INSTANCE", "PORT", "PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONNOUSERSITE"}
     others |= {"CLOUD_TASKS_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST", "DEFERRED_SIGNING_KEYS"}
@@ -150,18 +150,18 @@ async def test_tasks_of_the_local_cloud_run_and_those_of_others_are_refused(app)
     app.write("main.py", TASKS)
     forged = {"X-AppEngine-TaskName": "1", "X-AppEngine-QueueName": "default", "X-Appengine-User-Ip": "0.1.0.2"}
 
-    async def check(stage: Stage) -> None:
+    async def check(running: RunningVersion) -> None:
         async with aiohttp.ClientSession() as session:
-            url = f"{stage.url}/_ah/queue/deferred"
+            url = f"{running.url}/_ah/queue/deferred"
             async with session.post(url, data=b"not even a pickle", headers=forged) as answer:
                 assert answer.status == 403
-                assert "TaskName" in await answer.text()  # there was none: the front has removed it
-        await get(f"{stage.url}/defer")
+                assert "TaskName" in await answer.text()  # the front end has removed it
+        await get(f"{running.url}/defer")
         deadline = time.monotonic() + 10
-        while await get(stage.url) != "by a task":
+        while await get(running.url) != "by a task":
             assert time.monotonic() < deadline, app.log
 
-    await app.perform(check)
+    await app.run_version(check)
 
 
 async def test_a_file_that_was_not_uploaded_is_named(app):
@@ -241,10 +241,10 @@ async def test_the_queues_of_queue_yaml_are_there(app):
     app.write("main.py", TASKS.replace('"by a task")', '"by a task", _queue="mail")'))
     app.write(".gcloudignore", "queue.yaml\n")  # it is deployed apart from the app
 
-    async def check(stage: Stage) -> None:
-        await get(f"{stage.url}/defer")
+    async def check(running: RunningVersion) -> None:
+        await get(f"{running.url}/defer")
 
-    await app.perform(check)
+    await app.run_version(check)
 
 
 async def test_a_queue_yaml_that_is_none_is_told(app):
@@ -256,9 +256,9 @@ async def test_a_queue_yaml_that_is_none_is_told(app):
 async def test_an_app_may_write_to_tmp(app):
     app.write("main.py", "import tempfile\nopen(tempfile.mkdtemp() + '/app.db', 'w').write('data')\n" + HELLO)
 
-    await app.perform()
+    await app.run_version()
 
-    assert list(app.place.temporary.rglob("app.db"))
+    assert list(app.folders.temporary.rglob("app.db"))
 
 
 @pytest.mark.parametrize("status", ["500 Internal Server Error", "404 Not Found"])
@@ -272,7 +272,7 @@ async def test_a_warm_up_that_fails_is_told(app, status):
 async def test_without_warmup_in_app_yaml_there_is_none(app):
     app.write("main.py", HELLO.replace("200 OK", "500 Internal Server Error"))
 
-    await app.perform(is_content)
+    await app.run_version(is_content)
 
 
 @pytest.mark.parametrize("scaling", ["basic", "manual"])
@@ -287,7 +287,7 @@ async def test_an_instance_that_does_not_know_the_question_starts(app):
     app.settings(instance_class="B1", manual_scaling={"instances": 1})
     app.write("main.py", HELLO.replace("200 OK", "404 Not Found"))
 
-    await app.perform(is_content)
+    await app.run_version(is_content)
 
 
 async def test_an_instance_that_ends_in_the_middle_is_the_reason_given(app):
@@ -300,7 +300,7 @@ async def test_an_instance_that_ends_in_the_middle_is_the_reason_given(app):
 async def test_a_test_that_fails_and_a_write_are_both_told(app):
     app.write("main.py", "import os\nos.chmod('.', 0o700)\nopen('app.db', 'w').write('data')\n" + HELLO)
 
-    async def check(stage: Stage) -> None:
+    async def check(running: RunningVersion) -> None:
         raise RehearsalError("The counter reads 11.")
 
     problem = await app.problem(check)
@@ -311,11 +311,11 @@ async def test_a_test_that_fails_and_a_write_are_both_told(app):
 async def test_nothing_is_left_running(app):
     app.write("main.py", "import os, pathlib\npathlib.Path(os.environ['TMPDIR'], f'{os.getpid()}').touch()\n" + HELLO)
 
-    async def check(stage: Stage) -> None:
+    async def check(running: RunningVersion) -> None:
         raise RehearsalError("failed")
 
     await app.problem(check)
 
-    (worker,) = app.place.temporary.iterdir()
+    (worker,) = app.folders.temporary.iterdir()
     with pytest.raises(ProcessLookupError):
         os.kill(int(worker.name), 0)

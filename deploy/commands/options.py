@@ -1,8 +1,9 @@
-"""Options that say what is deployed and how App Engine runs it: the variables of the templates, on a command line."""
+"""The options that commands share, and the values made of them."""
 
 import functools
 import os
 import secrets
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import click
 
 from deploy import infrastructure as infra
 from deploy.errors import UsageError
+from deploy.gcloud import Gcloud
+from deploy.infrastructure import Infrastructure
 from deploy.staging.variables import MEMORY, RUNTIMES, AutomaticScaling, BasicScaling, ManualScaling, Variables
 
 
 def app_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say what is deployed, and how it runs."""
+    """Add the options that say which app is deployed, and how App Engine runs it."""
 
     @functools.wraps(command)
     def with_variables(
@@ -59,12 +62,12 @@ def app_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--project",
             envvar="GOOGLE_CLOUD_PROJECT",
             metavar="ID",
-            help="Google Cloud project; GOOGLE_CLOUD_PROJECT if it is not given.",
+            help="Google Cloud project. Default: GOOGLE_CLOUD_PROJECT.",
         ),
         click.option(
             "--location",
             metavar="REGION",
-            help="Of queues and app, where Terraform's state is not at hand.",
+            help="Region of the queues and the app. Used where Terraform's state cannot be read.",
             show_default=infra.DEFAULT_REGION,
         ),
         click.option("--service", default=default.service, metavar="NAME", help="App Engine service."),
@@ -73,29 +76,29 @@ def app_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--instance-class",
             type=classes,
             default=default.instance_class,
-            help="Memory and processor of an instance; F for automatic scaling, B for the others.",
+            help="Memory and processor of an instance. F for automatic scaling, B for basic and manual.",
         ),
         click.option(
             "--scaling",
             type=click.Choice(["automatic", "basic", "manual"]),
-            help="How the number of instances is found.",
+            help="How App Engine chooses the number of instances.",
             show_default="automatic, or basic for a B class",
         ),
-        click.option("--min-instances", type=int, help="With automatic scaling: kept running without requests."),
-        click.option("--max-instances", type=int, help="With automatic or basic scaling: the most at a time."),
-        click.option("--instances", type=int, help="With manual scaling: always this many."),
-        click.option("--idle-timeout", metavar="5m", help="With basic scaling: after which an instance stops."),
+        click.option("--min-instances", type=int, help="With automatic scaling: instances that always run."),
+        click.option("--max-instances", type=int, help="With automatic or basic scaling: limit of instances."),
+        click.option("--instances", type=int, help="With manual scaling: number of instances."),
+        click.option("--idle-timeout", metavar="5m", help="With basic scaling: time until an idle instance stops."),
         click.option(
             "--env",
             multiple=True,
             metavar="NAME[=VALUE]",
-            help="Environment variable of the app. Without a value it is taken from your environment.",
+            help="Environment variable of the app. Without VALUE, its value in your environment.",
         ),
         click.option(
             "--random-env",
             multiple=True,
             metavar="NAME",
-            help="The same with a new random value, for a key that nothing else has to know.",
+            help="Environment variable with a new random value, for a key that only the app needs.",
         ),
         click.option(
             "--entrypoint",
@@ -104,10 +107,39 @@ def app_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default="gunicorn, fitted to the instance class",
         ),
         click.option(
-            "--warmup/--no-warmup", default=default.warmup, help="Call /_ah/warmup before an instance gets visitors."
+            "--warmup/--no-warmup",
+            default=default.warmup,
+            help="Call /_ah/warmup before an instance gets its first request.",
         ),
     ]
     return functools.reduce(lambda decorated, option: option(decorated), reversed(options), with_variables)
+
+
+def find_infrastructure(project: str | None, location: str | None, service: str) -> Infrastructure:
+    """Return the resources of the project for a service.
+
+    Raises:
+        UsageError: no project is named.
+    """
+    if not project:
+        raise UsageError(
+            "Which project? Add --project ID, or set GOOGLE_CLOUD_PROJECT. "
+            f"`{shlex.join(Gcloud('').list_projects())}` shows your projects."
+        )
+    return infra.find(project, location or infra.DEFAULT_REGION, [service])
+
+
+def in_project(variables: dict[str, Any], infrastructure: Infrastructure) -> Variables:
+    """Return the variables of an app, completed with the names of the project's resources."""
+    account = infrastructure.service_accounts.get(variables["service"])
+    sweep = infrastructure.sweep_environment
+    ours = sweep if account and account == sweep.get("DEFERRED_SERVICE_ACCOUNT") else {}
+    return Variables(
+        **variables | {"environment": {**ours, **variables["environment"]}},
+        service_account=account,
+        signing_keys_secret=infrastructure.signing_keys_secret,
+        location=infrastructure.region,
+    )
 
 
 def read_scaling(
@@ -117,10 +149,10 @@ def read_scaling(
     instances: int | None,
     idle_timeout: str | None,
 ) -> AutomaticScaling | BasicScaling | ManualScaling | None:
-    """Return what the options for scaling say.
+    """Return the scaling that the options ask for; None if they ask for none.
 
     Raises:
-        UsageError: an option belongs to another kind of scaling, or one is missing.
+        UsageError: an option belongs to another kind of scaling, or a required one is missing.
     """
     given = {
         "min_instances": min_instances,
@@ -150,10 +182,14 @@ def _option(name: str) -> str:
 
 
 def read_environment(given: tuple[str, ...], random: tuple[str, ...]) -> dict[str, str]:
-    """Return the environment variables that the options name. A name that is given twice counts as given last.
+    """Return the environment variables that the options name. Of two values for a name the later one counts.
+
+    Parameters:
+        given: values of --env.
+        random: values of --random-env.
 
     Raises:
-        UsageError: one is to be taken from this process's environment, and is not there.
+        UsageError: --env names a variable without a value, and this process's environment has none either.
     """
     values: dict[str, str | None] = {name: secrets.token_urlsafe(50) for name in random}
     for text in given:

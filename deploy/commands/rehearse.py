@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from deploy import end_to_end_tests
+from deploy.commands.options import app_options
 from deploy.errors import DeployError
 from deploy.interruption import Interruption
-from deploy.options import app_options
 from deploy.report import Report
-from deploy.staging import own_app_yaml
+from deploy.staging import app_yaml
 from deploy.staging.variables import Variables
 
 PROJECT = "rehearsal"
@@ -51,7 +51,7 @@ def rehearse(
     report = Report()
     if pytest_arguments:
         end_to_end_tests.check(pytest_arguments)
-    account = own_app_yaml.read(app_dir).get("service_account")  # here nobody acts as it
+    account = app_yaml.read(app_dir).get("service_account")  # here nobody acts as it
     known = Variables(**variables, location=location, service_account=account)
     with (
         Interruption(lambda: report.say("stopping, which takes a moment")) as interruption,
@@ -61,7 +61,7 @@ def rehearse(
         try:
             rehearsal.run(report)
         except DeployError:
-            _show(rehearsal.place.log, report)
+            _show(rehearsal.folders.log, report)
             raise
         finally:
             interruption.stop_stopping()
