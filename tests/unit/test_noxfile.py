@@ -76,7 +76,7 @@ def noxfile(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_options_without_a_path_go_to_every_part(noxfile: ModuleType, flags: list[str]):
     parts = noxfile.parts_of_tests(flags)
     assert list(parts) == PARTS
-    assert {"tests/unit", "tests/local"} <= set(parts["."])
+    assert {"tests/unit", "tests/integration"} <= set(parts["."])
     assert all(arguments[len(arguments) - len(flags) :] == flags for arguments in parts.values())
 
 
