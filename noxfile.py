@@ -130,9 +130,9 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "bench", *session.posargs, interrupt_timeout=30, terminate_timeout=10)
 
 
-@nox.session
-def docs(session: nox.Session) -> None:
-    """Draw the plots, and write the newest results into README and docs. Or only --check."""
+@nox.session(name="bench-pages")
+def bench_pages(session: nox.Session) -> None:
+    """Draw the plots and write the newest results into the pages. With --check, only compare."""
     install(session, *BENCH_TOOLS)
     session.run("python", "-m", "bench.pages", *session.posargs)
 
