@@ -27,9 +27,7 @@ nox.options.error_on_missing_interpreters = False
 
 ROOT = Path(__file__).parent
 SAMPLES = ("flask", "django", "wsgi")
-NODE_CLIENT_TEST = (
-    "tests/integration/cloud_tasks/test_node_client.py"  # only the session `clients` installs what it needs
-)
+NODE_CLIENT_TEST = "tests/integration/cloud_tasks/test_node_client.py"  # for the session `clients` only
 
 TEST_TOOLS = [
     "hatchling~=1.27",
@@ -318,7 +316,7 @@ def check_with_real_providers(session: nox.Session) -> None:
         run("init", "-backend=false", "-input=false", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except nox.command.CommandFailed:
         session.warn(
-            "Terraform could not download the providers. The tests above validated with stand-ins that know their schemas."
+            "Terraform could not download the providers. The tests above used stand-ins that know their schemas."
         )
         return
     run("validate")
