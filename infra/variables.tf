@@ -119,6 +119,18 @@ variable "queues" {
   }
 }
 
+variable "concurrency_mode" {
+  description = "Concurrency mode of the database's transactions: PESSIMISTIC, OPTIMISTIC or OPTIMISTIC_WITH_ENTITY_GROUPS. For a database that you adopt, give the mode that it has."
+  type        = string
+  default     = "PESSIMISTIC"
+  nullable    = false
+
+  validation {
+    condition     = contains(["PESSIMISTIC", "OPTIMISTIC", "OPTIMISTIC_WITH_ENTITY_GROUPS"], var.concurrency_mode)
+    error_message = "concurrency_mode is ${jsonencode(var.concurrency_mode)}. It is PESSIMISTIC, OPTIMISTIC or OPTIMISTIC_WITH_ENTITY_GROUPS."
+  }
+}
+
 variable "point_in_time_recovery" {
   description = "Whether to keep past versions of the data for 7 days instead of 1 hour. They cost storage."
   type        = bool

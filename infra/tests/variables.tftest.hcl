@@ -136,6 +136,16 @@ run "a_sampling_ratio_above_one_is_refused" {
   expect_failures = [var.queues]
 }
 
+run "an_unknown_concurrency_mode_is_refused" {
+  command = plan
+
+  variables {
+    concurrency_mode = "optimistic"
+  }
+
+  expect_failures = [var.concurrency_mode]
+}
+
 run "a_missing_index_file_is_refused" {
   command = plan
 
