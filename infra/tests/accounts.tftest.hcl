@@ -10,6 +10,7 @@ variables {
   service    = "worker"
   account_id = "deferred-worker"
   queues     = ["default", "mails"]
+  task_role  = "projects/my-project/roles/taskCreator"
   secret_id  = "projects/my-project/secrets/deferred-signing-keys"
   deployers  = ["group:developers@example.com"]
 }
@@ -24,8 +25,13 @@ run "an_account_has_the_rights_of_its_service_and_no_more" {
   }
 
   assert {
-    condition     = toset(keys(google_project_iam_member.this)) == toset(["roles/datastore.user", "roles/logging.logWriter", "roles/appengine.appViewer"])
+    condition     = toset(keys(google_project_iam_member.this)) == toset(["roles/datastore.user", "roles/logging.logWriter"])
     error_message = "The account has ${jsonencode(keys(google_project_iam_member.this))} on the project."
+  }
+
+  assert {
+    condition     = google_project_iam_member.task_creator.role == "projects/my-project/roles/taskCreator" && google_project_iam_member.task_creator.member == "serviceAccount:the-account"
+    error_message = "The account has ${google_project_iam_member.task_creator.role}, not the custom role for creating tasks."
   }
 
   assert {

@@ -7,13 +7,18 @@ resource "google_service_account" "this" {
 
 resource "google_project_iam_member" "this" {
   for_each = toset([
-    "roles/datastore.user",      # a project is the smallest thing that this role can be granted on
-    "roles/logging.logWriter",   # for google-cloud-logging; App Engine logs printed lines without it
-    "roles/appengine.appViewer", # appengine.applications.get, required to create a task with an App Engine target
+    "roles/datastore.user",    # a project is the smallest thing that this role can be granted on
+    "roles/logging.logWriter", # for google-cloud-logging; App Engine logs printed lines without it
   ])
 
   project = var.project
   role    = each.value
+  member  = google_service_account.this.member
+}
+
+resource "google_project_iam_member" "task_creator" {
+  project = var.project
+  role    = var.task_role
   member  = google_service_account.this.member
 }
 
