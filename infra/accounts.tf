@@ -17,6 +17,18 @@ resource "random_id" "role" {
   byte_length = 4
 }
 
+locals {
+  service_access = {
+    for service in var.services : service => {
+      queues = [
+        for name in keys(google_cloud_tasks_queue.this) :
+        name if try(contains(var.service_access[service].queues, name), true)
+      ]
+      signing_keys = try(var.service_access[service].signing_keys, true)
+    }
+  }
+}
+
 module "runtime_account" {
   source   = "./modules/runtime_account"
   for_each = var.services
@@ -25,9 +37,10 @@ module "runtime_account" {
   service      = each.value
   account_id   = local.account_ids[each.value]
   region       = var.region
-  queues       = keys(google_cloud_tasks_queue.this)
+  queues       = local.service_access[each.value].queues
   task_role    = google_project_iam_custom_role.task_creator.name
   secret_id    = google_secret_manager_secret.signing_keys.id
+  reads_secret = local.service_access[each.value].signing_keys
   acts_as_self = contains(var.oidc_services, each.value)
   deployers    = var.deployers
 

@@ -2,7 +2,7 @@ resource "google_service_account" "this" {
   project      = var.project
   account_id   = var.account_id
   display_name = "App Engine service ${var.service}"
-  description  = "Runs the App Engine service ${var.service}: enqueues tasks, reads and writes Datastore, reads the signing keys."
+  description  = "Runs the App Engine service ${var.service}."
 }
 
 resource "google_project_iam_member" "this" {
@@ -17,6 +17,8 @@ resource "google_project_iam_member" "this" {
 }
 
 resource "google_project_iam_member" "task_creator" {
+  count = length(var.queues) > 0 ? 1 : 0
+
   project = var.project
   role    = var.task_role
   member  = google_service_account.this.member
@@ -33,6 +35,8 @@ resource "google_cloud_tasks_queue_iam_member" "enqueuer" {
 }
 
 resource "google_secret_manager_secret_iam_member" "accessor" {
+  count = var.reads_secret ? 1 : 0
+
   project   = var.project
   secret_id = var.secret_id
   role      = "roles/secretmanager.secretAccessor"

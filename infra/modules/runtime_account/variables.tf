@@ -33,6 +33,11 @@ variable "secret_id" {
   type        = string
 }
 
+variable "reads_secret" {
+  description = "Whether the service may read the secret."
+  type        = bool
+}
+
 variable "acts_as_self" {
   description = "Whether the service's tasks carry an OIDC token of this account."
   type        = bool
