@@ -1,11 +1,10 @@
 """Who is asking to run a task? A pickle is code, so nothing of a request is read as one before its caller is proven."""
 
-import datetime
 import logging
 from http import HTTPStatus
 from typing import Any
 
-from gae_deferred import cloud_tasks, oidc, settings, signing, signing_keys
+from gae_deferred import clock, cloud_tasks, headers, oidc, settings, signing, signing_keys
 from gae_deferred.delivery import Delivery
 from gae_deferred.errors import RequestRefusedError, TaskQueueError
 
@@ -37,7 +36,7 @@ def check_headers(delivery: Delivery) -> None:
             "task queue"
         )
     if delivery.on_app_engine:
-        address = environ.get("HTTP_X_APPENGINE_USER_IP") or environ.get("REMOTE_ADDR")
+        address = environ.get(headers.USER_IP.environ_key) or environ.get("REMOTE_ADDR")
         if address != _TASK_QUEUE_IP:
             raise _forbidden(f"The request comes from {address!r}, the task queue's come from {_TASK_QUEUE_IP}")
     elif not _is_signed(environ):
@@ -57,7 +56,7 @@ def check_body(delivery: Delivery, body: bytes) -> None:
         TransientError: the secret with the keys cannot be read now.
     """
     environ = delivery.environ
-    signature = environ.get("HTTP_X_DEFERRED_SIGNATURE")
+    signature = environ.get(headers.SIGNATURE.environ_key)
     if signature:
         problem = signing.verify(signature, delivery.queue, delivery.path, body)
         if problem is None:
@@ -80,7 +79,7 @@ def check_scheduler(environ: dict[str, Any]) -> None:
     Raises:
         RequestRefusedError: 403, with the reason; 503 if the issuer of the token cannot be asked for its certificates.
     """
-    if settings.on_app_engine() and environ.get("HTTP_X_APPENGINE_CRON") == "true":
+    if settings.on_app_engine() and environ.get(headers.CRON.environ_key) == "true":
         return
     token = _token(environ)
     if token is not None:
@@ -93,12 +92,12 @@ def check_scheduler(environ: dict[str, Any]) -> None:
 
 def _is_signed(environ: dict[str, Any]) -> bool:
     """Tell whether a request has a signature that decides. A wrong one does, whatever else the request brings."""
-    return bool(environ.get("HTTP_X_DEFERRED_SIGNATURE") and signing_keys.are_set())
+    return bool(environ.get(headers.SIGNATURE.environ_key) and signing_keys.are_set())
 
 
 def _token(environ: dict[str, Any]) -> str | None:
     """Return the OIDC token of a request, if there is one and we know whose it should be."""
-    authorization: str = environ.get("HTTP_AUTHORIZATION", "")
+    authorization: str = environ.get(headers.AUTHORIZATION.environ_key, "")
     if settings.service_account() and authorization[: len(_BEARER)].lower() == _BEARER.lower():
         return authorization[len(_BEARER) :].strip()
     return None
@@ -147,7 +146,7 @@ def _check_unsigned_accepted(delivery: Delivery) -> None:
             f"The {task} is not signed, but DEFERRED_SIGNING_KEYS is set. Tasks from before the keys are run while "
             "DEFERRED_ACCEPT_UNSIGNED=until:YYYY-MM-DD is set"
         )
-    if datetime.datetime.now(datetime.UTC).date() > last_day:
+    if clock.now().date() > last_day:
         raise _forbidden(f"The {task} is not signed, and DEFERRED_ACCEPT_UNSIGNED ended with {last_day}")
     _logger.warning("The %s is not signed; accepted until %s (DEFERRED_ACCEPT_UNSIGNED)", task, last_day)
 
