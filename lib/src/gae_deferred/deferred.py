@@ -15,7 +15,17 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import attempt, caller, cloud_tasks, datastore, dead_letters, headers, outbox, payload, payload_store
+from gae_deferred import (
+    attempt,
+    authentication,
+    cloud_tasks,
+    datastore,
+    dead_letters,
+    headers,
+    outbox,
+    payload,
+    payload_store,
+)
 from gae_deferred.attempt import Attempt
 from gae_deferred.dead_letters import on_permanent_failure
 from gae_deferred.delivery import Delivery
@@ -265,9 +275,9 @@ class Handler:
         """
         try:
             delivery = Delivery(environ)
-            caller.check_headers(delivery)
+            check_body = authentication.check_headers(delivery)
             body = _read_body(environ)
-            caller.check_body(delivery, body)
+            check_body(delivery, body)
         except RequestRefusedError as refusal:
             _logger.error("Refused a request to run a task (%d): %s", refusal.status, refusal)
             return str(refusal), refusal.status, [_PLAIN_TEXT]

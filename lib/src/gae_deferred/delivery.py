@@ -4,9 +4,11 @@ from typing import Any
 
 from gae_deferred import headers, settings
 
+_SIGNATURE = headers.SIGNATURE.environ_key
+
 
 class Delivery:
-    """One attempt to deliver a task, as its request tells it; who sent the request is for ``caller`` to prove.
+    """One attempt to deliver a task, as its request tells it; ``authentication`` proves who sent the request.
 
     Parameters:
         environ: the WSGI environ of the request. Its headers are read as those of an App Engine task, or away from App
@@ -25,9 +27,9 @@ class Delivery:
         self.environ = environ
         self.on_app_engine = settings.on_app_engine()
         is_app_engine_task = self.on_app_engine or headers.APP_ENGINE.task_name in environ
-        self._keys = headers.APP_ENGINE if is_app_engine_task else headers.CLOUD_TASKS
-        self.name: str = environ.get(self._keys.task_name) or ""
-        self.queue: str = environ.get(self._keys.queue_name, "")
+        keys = self._keys = headers.APP_ENGINE if is_app_engine_task else headers.CLOUD_TASKS
+        self.name: str = environ.get(keys.task_name) or ""
+        self.queue: str = environ.get(keys.queue_name, "")
 
     @property
     def retry_count(self) -> str:
@@ -48,7 +50,7 @@ class Delivery:
         Off App Engine, anybody can name one. And a task with a signature is none of the bundled SDK's: what its
         signature does not cover is not to decide whose data it finds.
         """
-        if not self.on_app_engine or self.environ.get(headers.SIGNATURE.environ_key):
+        if not self.on_app_engine or self.environ.get(_SIGNATURE):
             return ""
         namespace: str = self.environ.get(headers.CURRENT_NAMESPACE.environ_key, "")
         return namespace

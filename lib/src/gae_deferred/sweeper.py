@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from gae_deferred import caller, clock, cloud_tasks, datastore, dead_letters, outbox
+from gae_deferred import authentication, clock, cloud_tasks, datastore, dead_letters, outbox
 from gae_deferred.errors import (
     InvalidQueueError,
     InvalidTaskError,
@@ -101,7 +101,7 @@ def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> 
         headers.append(("Allow", "GET, POST"))
     else:
         try:
-            caller.check_scheduler(environ)
+            authentication.check_scheduler(environ)
             status, text = HTTPStatus.OK, str(sweep())
         except RequestRefusedError as refusal:
             _logger.error("Refused a request to sweep (%d): %s", refusal.status, refusal)
