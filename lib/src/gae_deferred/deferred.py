@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from gae_deferred import (
     attempt,
     authentication,
+    batch,
     cloud_tasks,
     datastore,
     dead_letters,
@@ -180,7 +181,7 @@ def defer_many(tasks: Iterable[Task]) -> list[Task]:
         BadTransactionStateError: a task is transactional, and there is no transaction; none is enqueued.
     """
     prepared = list(tasks)
-    cloud_tasks.check_batch(prepared)
+    batch.check(prepared)
     transactional = [task for task in prepared if task.transactional]
     if transactional:
         outbox.add(transactional)
