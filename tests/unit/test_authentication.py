@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app_engine import ON_APP_ENGINE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from gae_deferred.errors import ConfigurationError
 KEYS = "k1:a-secret-of-at-least-16-characters"
 OTHER_KEYS = "k1:another-secret-with-the-same-id"
 URL = "/_ah/queue/deferred"
+ID = "0123456789abcdef" * 2
 
 Environ = dict[str, Any]
 
@@ -52,7 +54,8 @@ def mark(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def on_app_engine(monkeypatch: pytest.MonkeyPatch, datastore: None) -> None:
-    monkeypatch.setenv("GAE_ENV", "standard")
+    for name, value in ON_APP_ENGINE.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
@@ -81,11 +84,13 @@ def environ_of(body: bytes, prefix: str = "APPENGINE", **changes: Any) -> Enviro
     return {name: value for name, value in environ.items() if value is not None}
 
 
-def signed(body: bytes, queue: str = "default", url: str = URL, keys: str = KEYS, **changes: Any) -> Environ:
+def signed(
+    body: bytes, url: str = URL, keys: str = KEYS, audience: str = "my-project/service/default", **changes: Any
+) -> Environ:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signing_keys, "current", lambda: signing_keys.parse(keys))
-        signature = signing.sign(queue, url, body)
-    return environ_of(body, **({"HTTP_X_DEFERRED_SIGNATURE": signature} | changes))
+        signature = signing.sign(audience, url, {"X-Deferred-Id": ID}, body)
+    return environ_of(body, **({"HTTP_X_DEFERRED_SIGNATURE": signature, "HTTP_X_DEFERRED_ID": ID} | changes))
 
 
 def answer(environ: Environ) -> HTTPStatus:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app_engine import ON_APP_ENGINE
 from deferred_callables import greet
 from fake_cloud_tasks import FakeCloudTasks
 from hypothesis import given
@@ -85,9 +86,7 @@ def test_a_task_for_another_service_or_project_is_refused(audience: str):
     assert audience in problem
 
 
-@pytest.mark.parametrize(
-    "header", ["HTTP_X_DEFERRED_OUTBOX", "HTTP_X_DEFERRED_PYTHON", "HTTP_X_DEFERRED_MAX_ATTEMPTS"]
-)
+@pytest.mark.parametrize("header", ["HTTP_X_DEFERRED_OUTBOX", "HTTP_X_DEFERRED_PYTHON", "HTTP_X_DEFERRED_MAX_ATTEMPTS"])
 def test_a_header_of_ours_that_the_signature_does_not_cover_is_refused(header: str):
     problem = signing.verify(sign() | {header: "1"}, AUDIENCE, b"b")
     assert problem is not None
@@ -235,9 +234,6 @@ def test_without_any_proof_nothing_is_enqueued_and_the_error_says_what_to_set(
     with pytest.raises(ConfigurationError, match=r"DEFERRED_SIGNING_KEYS.*DEFERRED_SERVICE_ACCOUNT"):
         deferred.defer(greet, "Ada")
     assert queue.created == []
-
-
-ON_APP_ENGINE = {"GAE_ENV": "standard", "GAE_APPLICATION": "s~my-project", "GAE_INSTANCE": "1"}
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ _RESERVED = re.compile(
 _SET_IN_TRANSIT = re.compile(
     r"host|user-agent|content-length|connection|keep-alive|transfer-encoding|te|via|forwarded|traceparent|tracestate|"
     r"accept(-.*)?|function-.*|x-appengine-.*|x-cloudtasks-.*|x-cloud-.*|x-google-.*|x-forwarded-.*|x-real-ip|"
-    r"x-serverless-.*|x-deferred-max-attempts",
+    r"x-serverless-.*",
     re.IGNORECASE,
 )
 

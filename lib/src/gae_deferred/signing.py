@@ -134,9 +134,7 @@ def check_seal(text: str | None, purpose: str, *fields: bytes) -> Seal:
     return Seal.VALID if hmac.compare_digest(expected, digest) else Seal.FORGED
 
 
-def _digest(
-    secret: bytes, key_id: str, audience: str, path: str, head: str, values: Sequence[str], body: bytes
-) -> str:
+def _digest(secret: bytes, key_id: str, audience: str, path: str, head: str, values: Sequence[str], body: bytes) -> str:
     """Return the HMAC in hex of all that a signature covers.
 
     Lines keep the fields apart: no header holds a line break (RFC 9110, section 5.5).
