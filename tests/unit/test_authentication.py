@@ -61,6 +61,7 @@ def on_app_engine(monkeypatch: pytest.MonkeyPatch, datastore: None) -> None:
 @pytest.fixture
 def with_keys(monkeypatch: pytest.MonkeyPatch, datastore: None) -> None:
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", KEYS)
+    monkeypatch.setenv("DEFERRED_REPLAY_RECEIPTS", "off")  # no Datastore answers here
 
 
 def call(mark: Path) -> bytes:
@@ -123,8 +124,18 @@ OFF_APP_ENGINE: dict[str, tuple[Callable[[bytes], Environ], HTTPStatus]] = {
     "unknown key": (lambda body: signed(body, keys=f"k2{KEYS[2:]}"), HTTPStatus.FORBIDDEN),
     "replay on another URL": (lambda body: signed(body, PATH_INFO="/other"), HTTPStatus.FORBIDDEN),
     "replay under another mount": (lambda body: signed(body, SCRIPT_NAME="/x"), HTTPStatus.FORBIDDEN),
-    "replay as of another queue": (lambda body: signed(body, HTTP_X_APPENGINE_QUEUENAME="other"), HTTPStatus.FORBIDDEN),
-    "replay without a queue": (lambda body: signed(body, HTTP_X_APPENGINE_QUEUENAME=None), HTTPStatus.FORBIDDEN),
+    "replay with a query": (lambda body: signed(body, QUERY_STRING="a=b"), HTTPStatus.FORBIDDEN),
+    "replay as another task": (lambda body: signed(body, HTTP_X_DEFERRED_ID="f" * 32), HTTPStatus.FORBIDDEN),
+    "replay without the task's id": (lambda body: signed(body, HTTP_X_DEFERRED_ID=None), HTTPStatus.FORBIDDEN),
+    "replay in another service": (
+        lambda body: signed(body, audience="my-project/service/other"),
+        HTTPStatus.FORBIDDEN,
+    ),
+    "replay in another project": (lambda body: signed(body, audience="theirs/service/default"), HTTPStatus.FORBIDDEN),
+    "replay with a number of attempts": (
+        lambda body: signed(body, HTTP_X_DEFERRED_MAX_ATTEMPTS="1"),
+        HTTPStatus.FORBIDDEN,
+    ),
     "tampered body": (lambda body: signed(b"x" + body[1:]) | environ_input(body), HTTPStatus.FORBIDDEN),
     "truncated body": (lambda body: signed(body) | {"wsgi.input": io.BytesIO(body[:-1])}, HTTPStatus.BAD_REQUEST),
     "shorter length than the body": (
@@ -223,8 +234,17 @@ def test_a_signed_task_is_run_on_app_engine(mark: Path, with_keys: None, on_app_
     assert ran(signed(call(mark)), mark)
 
 
-def test_a_signed_http_task_is_run(mark: Path, with_keys: None):
-    assert ran(signed(call(mark), prefix="CLOUDTASKS"), mark)
+def test_a_signed_http_task_is_run(mark: Path, with_keys: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example")
+    assert ran(signed(call(mark), audience="my-project/url/https://app.example", prefix="CLOUDTASKS"), mark)
+
+
+def test_a_signed_http_task_is_refused_where_the_process_does_not_know_its_own_name(
+    mark: Path, with_keys: None, caplog: pytest.LogCaptureFixture
+):
+    assert answer(signed(call(mark), prefix="CLOUDTASKS")) == HTTPStatus.FORBIDDEN
+    assert "set DEFERRED_TARGET_URL or DEFERRED_AUDIENCE" in caplog.text
+    assert not mark.exists()
 
 
 def test_a_signed_task_is_run_where_the_server_has_decoded_its_url(mark: Path, with_keys: None):

@@ -115,8 +115,9 @@ def _check_that_proof_is_possible() -> None:
     if not (signing_keys.are_set() or settings.service_account() or settings.cloud_tasks_emulator()):
         raise _forbidden(
             "Outside App Engine (which sets GAE_ENV=standard, GAE_APPLICATION and GAE_INSTANCE) nothing proves that a "
-            "request comes from the task queue, so no task is run. Set DEFERRED_SIGNING_KEYS (id:secret) where tasks are made and where they run, or "
-            "DEFERRED_SERVICE_ACCOUNT and DEFERRED_TARGET_URL for OIDC tokens, or run the app with `gae-deferred dev`"
+            "request comes from the task queue, so no task is run. Set DEFERRED_SIGNING_KEYS (id:secret) where tasks "
+            "are made and where they run, or DEFERRED_SERVICE_ACCOUNT and DEFERRED_TARGET_URL for OIDC "
+            "tokens, or run the app with `gae-deferred dev`"
         )
 
 

@@ -1,7 +1,7 @@
 """Refuses a second success of a signed task: a captured request must not run a task again.
 
-App Engine lets nobody but its task queue send tasks, and needs none of this. Anywhere else, whoever has seen the request
-of a task can send it again. A receipt in Datastore says that the task has run.
+On App Engine only the task queue can send tasks. Anywhere else, whoever has seen a task's request can send it again. So a
+receipt in Datastore says that the task has run.
 """
 
 import datetime
@@ -38,9 +38,12 @@ def note(delivery: Delivery) -> None:
         return
 
     def write() -> None:
+        from google.cloud import ndb
+
         from gae_deferred.entities import Receipt
 
-        Receipt(key=_key(delivery), expires=clock.naive_now() + datetime.timedelta(seconds=MAX_AGE)).put()
+        expires = clock.naive_now() + datetime.timedelta(seconds=MAX_AGE)
+        ndb.put_multi([Receipt(key=_key(delivery), expires=expires)])
 
     try:
         datastore.run_outside_transaction(write)

@@ -71,8 +71,8 @@ class SecretKeys:
                 _logger.exception("The signing keys cannot be read again; they stay valid for %.0f s", seconds)
         if now - self._read_at[name] >= MAX_STALENESS:
             raise TransientError(
-                f"The signing keys in {name} are not trusted any more: Secret Manager has not told them for "
-                f"{now - self._read_at[name]:.0f} s, and a key may have been taken away since. Tasks wait in their queue"
+                f"The signing keys in {name} are not trusted any more: they cannot be read since "
+                f"{now - self._read_at[name]:.0f} s, and one may have been taken away. Tasks wait in their queue"
             )
         return keys
 

@@ -124,6 +124,7 @@ class Task:
         was_enqueued: whether a queue has taken it.
         outbox: id of the outbox entity that a transactional task is written to, or None.
         python: version of Python, such as ``3.13``, that alone can read the payload, or None if each can.
+        stored_payload: the id of the bytes in Datastore that its payload refers to, or None if it holds the call.
     """
 
     method = "POST"
@@ -165,6 +166,7 @@ class Task:
         self.was_enqueued = False
         self.outbox: str | None = None
         self.python: str | None = None
+        self.stored_payload: str | None = None
         if self.size > MAX_TASK_BYTES:
             raise TaskTooLargeError(
                 f"The task takes {self.size} bytes ({len(payload)} of them payload), more than the {MAX_TASK_BYTES} of "

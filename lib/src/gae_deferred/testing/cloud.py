@@ -23,7 +23,7 @@ from google.api_core.exceptions import AlreadyExists
 from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
-from gae_deferred import clock, datastore, deferred, headers, once, payload, payload_store, settings, wrap_wsgi_app
+from gae_deferred import clock, datastore, deferred, headers, payload_store, settings, wrap_wsgi_app
 from gae_deferred.cli.local_environment import environment
 from gae_local_cloud.clock import SECOND, HeldClock
 from gae_local_cloud.cloud import LocalCloud, Options
@@ -57,14 +57,7 @@ class Call:
     @classmethod
     def of(cls, body: bytes) -> "Call":
         """Return the call that the body of a task holds."""
-        function, args, kwargs = payload.load(body)
-        if function is payload_store.run_compressed:
-            return cls.of(payload_store.unpack(args[0]))
-        if function is once.run_once:
-            function, args = args[1], args[2:]
-        if function is payload.invoke_member:
-            function, args = getattr(args[0], args[1]), args[2:]
-        return cls(function, args, kwargs)
+        return cls(*payload_store.read_call(body).unwrapped())
 
 
 @dataclass(frozen=True)
