@@ -384,6 +384,7 @@ def test_in_a_minute_of_invented_requests_none_is_run_or_crashes():
 
 def send_invented(environ: dict[str, str], body: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
         patch.setenv("DEFERRED_SIGNING_KEYS", KEYS)
         patch.setenv("DEFERRED_SERVICE_ACCOUNT", "tasks@p.iam.gserviceaccount.com")
         patch.setenv("DEFERRED_TARGET_URL", "https://app.example")

@@ -1,7 +1,7 @@
 """Refuses a second success of a signed task: a captured request must not run a task again.
 
-On App Engine only the task queue can send tasks. Anywhere else, whoever has seen a task's request can send it again. So a
-receipt in Datastore says that the task has run.
+On App Engine only the task queue can send tasks. Anywhere else, whoever has seen a task's request can send it again.
+So a receipt in Datastore says that the task has run.
 """
 
 import datetime

@@ -268,6 +268,8 @@ def test_each_test_has_the_settings_that_it_makes(pytester):
 
         @pytest.mark.parametrize("value", ["localdev", "standard", "localdev"])
         def test_app_engine(value, monkeypatch):
+            monkeypatch.setenv("GAE_APPLICATION", "s~my-project")
+            monkeypatch.setenv("GAE_INSTANCE", "instance-1")
             monkeypatch.setenv("GAE_ENV", value)
             assert settings.on_app_engine() is (value == "standard")
         """
