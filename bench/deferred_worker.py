@@ -115,7 +115,7 @@ def _signature(body):
         "X-Deferred-Callable": _REQUEST["HTTP_X_DEFERRED_CALLABLE"],
         "X-Deferred-Id": "0123456789abcdef0123456789abcdef",
     }
-    audience = settings.audience(of_app_engine_task=True)
+    audience = settings.own_service_audience()
     signature = signing.sign(audience, _REQUEST["PATH_INFO"], covered, body)
     return {"HTTP_X_DEFERRED_ID": covered["X-Deferred-Id"], "HTTP_X_DEFERRED_SIGNATURE": signature}
 

@@ -100,7 +100,7 @@ def test_a_task_that_the_bundled_sdk_enqueued_in_a_namespace_runs_in_it(has_cont
 
 def signature(body: bytes) -> dict[str, str | None]:
     """Return the headers that prove a task, as the WSGI environ has them."""
-    audience = settings.audience(of_app_engine_task=True)
+    audience = settings.own_service_audience()
     value = signing.sign(str(audience), URL, {"X-Deferred-Id": "1" * 32}, body)
     return {"HTTP_X_DEFERRED_ID": "1" * 32, "HTTP_X_DEFERRED_SIGNATURE": value}
 

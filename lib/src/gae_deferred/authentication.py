@@ -123,7 +123,7 @@ def _check_that_proof_is_possible() -> None:
 
 def _check_signature(delivery: Delivery, body: bytes) -> None:
     """Refuse a body unless the request's signature by one of our keys is of this task."""
-    audience = settings.audience(of_app_engine_task=delivery.is_app_engine_task)
+    audience = settings.own_service_audience() if delivery.is_app_engine_task else settings.own_url_audience()
     if audience is None:
         raise _forbidden(
             "The signature of an HTTP task names its receiver, and this process does not know its own name: set "

@@ -143,17 +143,22 @@ def oidc_audience() -> str | None:
 
 
 @functools.cache
-def audience(*, of_app_engine_task: bool) -> str | None:
-    """Return the name under which this process receives signed tasks, or None if ``DEFERRED_TARGET_URL`` is needed.
-
-    Parameters:
-        of_app_engine_task: whether the task goes to an App Engine service, or to a URL.
+def own_service_audience() -> str:
+    """Return the name under which this process receives signed App Engine tasks.
 
     Raises:
         ConfigurationError: the project is not known.
     """
-    if of_app_engine_task:
-        return service_audience(service() or "default")
+    return service_audience(service() or "default")
+
+
+@functools.cache
+def own_url_audience() -> str | None:
+    """Return the name under which this process receives signed HTTP tasks, or None without ``DEFERRED_TARGET_URL``.
+
+    Raises:
+        ConfigurationError: the project is not known.
+    """
     url = oidc_audience()
     return f"{project()}/url/{url}" if url else None
 
@@ -252,7 +257,7 @@ def forget() -> None:
     _signing_keys_or_secret = None
     for remembered in (
         *(on_app_engine, cross_compatible_pickle, _metadata_region),
-        *(audience, service_audience, keeps_receipts),
+        *(own_service_audience, own_url_audience, service_audience, keeps_receipts),
     ):
         remembered.cache_clear()
 

@@ -1,6 +1,7 @@
 """Proves that a task, or a stored request, was written by somebody who holds a signing key.
 
-Signatures and seals are HMAC-SHA256 (RFC 2104).
+Signatures and seals are keyed BLAKE2b hashes of 32 bytes (RFC 7693, section 2.9): message authentication codes like HMAC,
+at half the cost for each task.
 
 - A *signature* travels with a task. It covers the time of signing, the project and service that the task is for, the
   path with its query, the headers that the task was made with, and the body. Nobody without a key can change any of
@@ -10,11 +11,13 @@ Signatures and seals are HMAC-SHA256 (RFC 2104).
 
 import enum
 import functools
+import hashlib
 import hmac
+import operator
 import re
 import urllib.parse
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from gae_deferred import clock, headers, signing_keys
 from gae_deferred.task import MAX_LIFETIME
@@ -25,17 +28,17 @@ MAX_AGE = MAX_LIFETIME.total_seconds() + 7 * 24 * 3600
 MAX_SIGNATURE_LENGTH = 4096
 """Characters of a signature that are looked at. Ours have about 250."""
 
-_SIGNATURE = re.compile(r"([A-Za-z0-9._-]{1,64}):([0-9]{1,12}):([a-z0-9!#$%&'*+.^_`|~;-]+):([0-9a-f]{64})")
-_SEAL = re.compile(r"([A-Za-z0-9._-]{1,64}):([0-9a-f]{64})")
+_SIGNATURE = headers.SIGNATURE.environ_key
+_ID = headers.ID.environ_key
 
-_CONTENT_TYPE = "content-type"
+_SEAL = re.compile(r"([A-Za-z0-9._-]{1,64}):([0-9a-f]{64})")
 
 
 def sign(audience: str, url: str, covered: Mapping[str, str], body: bytes) -> str | None:
     """Return the signature of a task by the first signing key, or None if there are no keys.
 
     Parameters:
-        audience: the receiver, as :func:`gae_deferred.settings.audience` returns it there.
+        audience: the receiver, as :mod:`gae_deferred.settings` names it there.
         url: the task's path, percent-encoded as in a request line, perhaps with a query.
         covered: the headers to cover, with :data:`gae_deferred.headers.ID` among them. Servers on the way must not
             change them.
@@ -50,9 +53,10 @@ def sign(audience: str, url: str, covered: Mapping[str, str], body: bytes) -> st
         names = sorted(values)
         encoded_path, _, query = url.partition("?")
         path = urllib.parse.unquote_to_bytes(encoded_path).decode("latin-1")
-        head = f"{int(clock.now().timestamp())}:{';'.join(names)}"
-        digest = _digest(secret, key_id, audience, f"{path}?{query}", head, [values[name] for name in names], body)
-        return f"{key_id}:{head}:{digest}"
+        signed_at = str(int(clock.timestamp()))
+        lines = [*(values[name] for name in names), covered[headers.ID.name]]
+        digest = _digest(secret, key_id, audience, f"{path}?{query}", ";".join(names), signed_at, lines, body)
+        return f"{key_id}:{signed_at}:{';'.join(names)}:{digest}"
     return None
 
 
@@ -61,31 +65,34 @@ def verify(environ: Mapping[str, Any], audience: str, body: bytes) -> str | None
 
     Parameters:
         environ: the WSGI environ of the request (PEP 3333), with a signature among its headers.
-        audience: who we are, as :func:`gae_deferred.settings.audience` returns it.
+        audience: who we are, as :mod:`gae_deferred.settings` names us.
         body: the request's body.
 
     Raises:
         ConfigurationError: the keys cannot be read.
         TransientError: they cannot be read now.
     """
-    signature = environ[headers.SIGNATURE.environ_key]
-    match = _SIGNATURE.fullmatch(signature) if len(signature) <= MAX_SIGNATURE_LENGTH else None
-    if match is None:
+    signature: str = environ[_SIGNATURE]
+    parts = signature.split(":") if len(signature) <= MAX_SIGNATURE_LENGTH else []
+    if len(parts) != 4 or not signature.isascii():
         return "its signature is not KEY_ID:TIME:HEADERS:HEX_DIGITS"
-    key_id, signed_at, names, digest = match.groups()
+    key_id, signed_at, names, digest = parts
     secret = signing_keys.find(key_id)
     if secret is None:
-        return f"it is signed by the key {key_id!r}, which is not among our signing keys"
-    keys, own_keys_not_covered = _environ_keys(names)
-    for key in own_keys_not_covered:
-        if key in environ or key == headers.ID.environ_key:
+        return f"it is signed by the key {key_id[:64]!r}, which is not among our signing keys"
+    covered = _covered(names)
+    for key in covered.missing:
+        if key in environ or key == _ID:
             return f"its signature does not cover the header {headers.name_of(key)}"
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "") + "?" + environ.get("QUERY_STRING", "")
-    values = [environ.get(key, "") for key in keys]
-    expected = _digest(secret, key_id, audience, path, f"{signed_at}:{names}", values, body)
+    try:
+        values = covered.values(environ)
+    except KeyError as error:
+        return f"the request lacks the header {headers.name_of(error.args[0])}, which its signature covers"
+    expected = _digest(secret, key_id, audience, path, names, signed_at, values, body)
     if not hmac.compare_digest(expected, digest):
         return f"its signature by the key {key_id!r} is not of this body, URL, headers and receiver ({audience})"
-    if clock.now().timestamp() - int(signed_at) > MAX_AGE:
+    if clock.timestamp() - int(signed_at) > MAX_AGE:
         return f"it was signed {signed_at} s after 1970, longer ago than any task lives"
     return None
 
@@ -134,25 +141,40 @@ def check_seal(text: str | None, purpose: str, *fields: bytes) -> Seal:
     return Seal.VALID if hmac.compare_digest(expected, digest) else Seal.FORGED
 
 
-def _digest(secret: bytes, key_id: str, audience: str, path: str, head: str, values: Sequence[str], body: bytes) -> str:
+def _digest(
+    secret: bytes,
+    key_id: str,
+    audience: str,
+    path: str,
+    names: str,
+    signed_at: str,
+    values: Iterable[str],
+    body: bytes,
+) -> str:
     """Return the HMAC in hex of all that a signature covers.
 
     Lines keep the fields apart: no header holds a line break (RFC 9110, section 5.5).
     """
-    mac = _begun(secret, key_id, audience, path).copy()
-    mac.update("\n".join((head, str(len(body)), *values, "")).encode("latin-1", "backslashreplace") + body)
+    mac = _begun(secret, key_id, audience, path, names).copy()
+    mac.update("\n".join((signed_at, str(len(body)), *values, "")).encode("latin-1", "backslashreplace") + body)
     return mac.hexdigest()
 
 
 @functools.lru_cache(maxsize=64)
-def _begun(secret: bytes, key_id: str, audience: str, path: str) -> hmac.HMAC:
-    """Return the HMAC of the fields in which most tasks of an app are the same, for a copy to go on from."""
-    return hmac.new(secret, _packed(b"gae-deferred task", key_id.encode(), audience.encode(), _bytes(path)), "sha256")
+def _begun(secret: bytes, key_id: str, audience: str, path: str, names: str) -> hashlib.blake2b:
+    """Return the MAC of the fields in which most tasks of an app are the same, for a copy to go on from."""
+    return _mac(
+        b"task", secret, *(field.encode("latin-1", "backslashreplace") for field in (key_id, audience, path, names))
+    )
 
 
 def _seal_digest(secret: bytes, key_id: str, purpose: str, fields: Sequence[bytes]) -> str:
-    message = _packed(b"gae-deferred seal", key_id.encode(), purpose.encode(), *fields)
-    return hmac.new(secret, message, "sha256").hexdigest()
+    return _mac(b"seal", secret, key_id.encode(), purpose.encode(), *fields).hexdigest()
+
+
+def _mac(kind: bytes, secret: bytes, *fields: bytes) -> hashlib.blake2b:
+    key = secret if len(secret) <= hashlib.blake2b.MAX_KEY_SIZE else hashlib.blake2b(secret).digest()
+    return hashlib.blake2b(_packed(*fields), key=key, person=b"gae-deferred" + kind, digest_size=32)
 
 
 def _packed(*fields: bytes) -> bytes:
@@ -160,18 +182,24 @@ def _packed(*fields: bytes) -> bytes:
     return b"".join(b"%d:%b" % (len(field), field) for field in fields)
 
 
-def _bytes(path: str) -> bytes:
-    return path.encode("latin-1", "backslashreplace")
+class _Covered(NamedTuple):
+    """The headers that a signature covers.
+
+    Attributes:
+        values: returns their values from a WSGI environ, and that of the id once more; raises ``KeyError`` without one.
+        missing: keys, in an environ, of our own headers that are not covered.
+    """
+
+    values: Callable[[Mapping[str, Any]], Iterable[str]]
+    missing: Sequence[str]
 
 
 @functools.lru_cache(maxsize=64)
-def _environ_keys(names: str) -> tuple[Sequence[str], Sequence[str]]:
-    """Return the keys of covered headers in a WSGI environ, and those of our own headers that are not covered."""
-    covered = names.split(";")
-    keys = [_environ_key(name) for name in covered]
-    own = [header.environ_key for header in headers.OWN if header is not headers.SIGNATURE]
-    return keys, [key for key in own if key not in keys]
+def _covered(names: str) -> _Covered:
+    keys = [_environ_key(name) for name in names.split(";")]
+    missing = [header.environ_key for header in headers.OWN if header.environ_key not in (*keys, _SIGNATURE)]
+    return _Covered(operator.itemgetter(*keys, _ID), missing)  # with the id, there are always several
 
 
 def _environ_key(name: str) -> str:
-    return "CONTENT_TYPE" if name == _CONTENT_TYPE else f"HTTP_{name.upper().replace('-', '_')}"
+    return "CONTENT_TYPE" if name == "content-type" else f"HTTP_{name.upper().replace('-', '_')}"
