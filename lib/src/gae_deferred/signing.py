@@ -1,7 +1,7 @@
 """Proves that a task, or a stored request, was written by somebody who holds a signing key.
 
-Signatures and seals are keyed BLAKE2b hashes of 32 bytes (RFC 7693, section 2.9): message authentication codes like HMAC,
-at half the cost for each task.
+Both are keyed BLAKE2b hashes of 32 bytes (RFC 7693, section 2.9): message authentication codes like HMAC, at half the
+cost for each task.
 
 - A *signature* travels with a task. It covers the time of signing, the project and service that the task is for, the
   path with its query, the headers that the task was made with, and the body. Nobody without a key can change any of
@@ -54,7 +54,7 @@ def sign(audience: str, url: str, covered: Mapping[str, str], body: bytes) -> st
         encoded_path, _, query = url.partition("?")
         path = urllib.parse.unquote_to_bytes(encoded_path).decode("latin-1")
         signed_at = str(int(clock.timestamp()))
-        lines = [*(values[name] for name in names), covered[headers.ID.name]]
+        lines = [values[name] for name in (*names, names[0])]
         digest = _digest(secret, key_id, audience, f"{path}?{query}", ";".join(names), signed_at, lines, body)
         return f"{key_id}:{signed_at}:{';'.join(names)}:{digest}"
     return None
@@ -186,7 +186,7 @@ class _Covered(NamedTuple):
     """The headers that a signature covers.
 
     Attributes:
-        values: returns their values from a WSGI environ, and that of the id once more; raises ``KeyError`` without one.
+        values: returns their values from a WSGI environ, and the first once more; raises ``KeyError`` without one.
         missing: keys, in an environ, of our own headers that are not covered.
     """
 
@@ -198,7 +198,7 @@ class _Covered(NamedTuple):
 def _covered(names: str) -> _Covered:
     keys = [_environ_key(name) for name in names.split(";")]
     missing = [header.environ_key for header in headers.OWN if header.environ_key not in (*keys, _SIGNATURE)]
-    return _Covered(operator.itemgetter(*keys, _ID), missing)  # with the id, there are always several
+    return _Covered(operator.itemgetter(*keys, keys[0]), missing)  # of one key alone it would return no tuple
 
 
 def _environ_key(name: str) -> str:
