@@ -26,6 +26,7 @@ from gae_deferred import (
     outbox,
     payload,
     payload_store,
+    replays,
 )
 from gae_deferred.attempt import Attempt
 from gae_deferred.call import curry, describe, invoke_member
@@ -293,6 +294,9 @@ class Handler:
             )
         this = Attempt(delivery, body)
         with datastore.context(delivery.namespace):
+            if replays.has_run(delivery):
+                _logger.warning("The task %s has run before; this delivery does nothing", delivery.name)
+                return "Success", _OK, [_PLAIN_TEXT]
             try:
                 this.run()
             except PermanentTaskFailure as error:
@@ -302,6 +306,7 @@ class Handler:
                 if delivery.is_last:
                     dead_letters.keep_failed(this, error, dead_letters.GIVEN_UP)
                 raise
+            replays.note(delivery)
         return "Success", _OK, [_PLAIN_TEXT]
 
     def post(self, environ: "WSGIEnvironment") -> Response:
