@@ -19,6 +19,7 @@ from gae_deferred import attempt, caller, cloud_tasks, datastore, dead_letters, 
 from gae_deferred.attempt import Attempt
 from gae_deferred.dead_letters import on_permanent_failure
 from gae_deferred.delivery import Delivery
+from gae_deferred.django_connections import refreshed_connections
 from gae_deferred.errors import (
     BatchError,
     Error,
@@ -279,7 +280,7 @@ class Handler:
                 _log_level, "Running task %s of queue %s, retry %s", delivery.name, delivery.queue, delivery.retry_count
             )
         this = Attempt(delivery, body)
-        with datastore.context(delivery.namespace):
+        with datastore.context(delivery.namespace), refreshed_connections():
             try:
                 this.run()
             except PermanentTaskFailure as error:
