@@ -32,6 +32,7 @@ from gae_deferred.attempt import Attempt
 from gae_deferred.call import curry, describe, invoke_member
 from gae_deferred.dead_letters import on_permanent_failure
 from gae_deferred.delivery import Delivery
+from gae_deferred.django_connections import refreshed_connections
 from gae_deferred.errors import (
     BatchError,
     Error,
@@ -293,7 +294,7 @@ class Handler:
                 _log_level, "Running task %s of queue %s, retry %s", delivery.name, delivery.queue, delivery.retry_count
             )
         this = Attempt(delivery, body)
-        with datastore.context(delivery.namespace):
+        with datastore.context(delivery.namespace), refreshed_connections():
             if replays.has_run(delivery):
                 _logger.warning("The task %s has run before; this delivery does nothing", delivery.name)
                 return "Success", _OK, [_PLAIN_TEXT]
