@@ -185,10 +185,10 @@ def _once(results: Any) -> Any:
     return list(dict.fromkeys(results)) if isinstance(results, list) else results
 
 
-@pytest.fixture(params=[execution.MOST_SORTED, -1], ids=["sorting", "composite indexes"], autouse=True)
-def most_sorted(request, monkeypatch):
+@pytest.fixture(params=[execution.MAX_SORTED, -1], ids=["sorting", "composite indexes"], autouse=True)
+def max_sorted(request, monkeypatch):
     """Answer queries in both ways: by sorting what candidates there are, and from composite indexes."""
-    monkeypatch.setattr(execution, "MOST_SORTED", request.param)
+    monkeypatch.setattr(execution, "MAX_SORTED", request.param)
 
 
 @_fuzz

@@ -112,7 +112,7 @@ def test_statistics_of_properties(things, ndb_context):
 
 
 def test_statistics_of_roots_and_composite_indexes(stub, ndb_context, monkeypatch):
-    monkeypatch.setattr(execution, "MOST_SORTED", 0)
+    monkeypatch.setattr(execution, "MAX_SORTED", 0)
     stub.put(stub.entity("P", 1), stub.entity("P", 1, "K", 1, a=1, b="x"), stub.entity("K", 2, a=1, b=["y", "z"]))
     assert stub.names("K", where("a", "=", 1), order=["b"]) == [1, 2]
     assert {stat.kind_name: stat.count for stat in stats.KindRootEntityStat.query()} == {"K": 1, "P": 1}

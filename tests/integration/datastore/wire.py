@@ -74,7 +74,7 @@ def serving(path: Path | str = IN_MEMORY, clock: Clock | None = None, **options:
     async def main() -> None:
         database = Database(path, MIGRATIONS)
         server = DatastoreServer(database, clock or SystemClock(), **options)
-        grpc_server = grpc.aio.server(options=[("grpc.max_receive_message_length", 16 << 20)])
+        grpc_server = grpc.aio.server(options=[("grpc.max_receive_message_length", 16 * 2**20)])
         grpc_server.add_generic_rpc_handlers(tuple(server.grpc_handlers()))
         port = grpc_server.add_insecure_port("127.0.0.1:0")
         await server.start()

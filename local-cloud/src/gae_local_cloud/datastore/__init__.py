@@ -1,4 +1,4 @@
-"""An embedded Datastore: Firestore in Datastore mode, as its clients see it, on one SQLite file."""
+"""An embedded server of Firestore in Datastore mode, on one SQLite file."""
 
 from gae_local_cloud.datastore.exchange import ImportFailed
 from gae_local_cloud.datastore.index_yaml import IndexFileError

@@ -1,19 +1,19 @@
-"""What the Datastore server answers when it cannot do what was asked."""
+"""Errors of the Datastore server, each with its gRPC status code."""
 
 import grpc
 
 
 class DatastoreError(Exception):
-    """Base of the errors that a client sees, each with its gRPC status code.
+    """Base of the errors that a client sees.
 
-    The message is what the client shows its user: it names the key, property or value that is wrong.
+    The client shows the message to its user: it names the key, property or value that is wrong.
     """
 
     code = grpc.StatusCode.INTERNAL
 
 
 class InvalidArgument(DatastoreError):
-    """The request breaks a rule that does not depend on what is stored."""
+    """The request breaks a rule that does not depend on stored entities."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -37,12 +37,12 @@ class Aborted(DatastoreError):
 
 
 class FailedPrecondition(DatastoreError):
-    """The request would be right in another state of the store: an index is missing, a read time is too old."""
+    """The state of the store does not allow the request: an index is missing, a read time is too old."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
 class Unimplemented(DatastoreError):
-    """The request asks for something that the service can do and this server cannot."""
+    """The service supports the request, this server does not."""
 
     code = grpc.StatusCode.UNIMPLEMENTED

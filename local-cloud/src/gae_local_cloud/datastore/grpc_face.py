@@ -15,8 +15,8 @@ _logger = logging.getLogger(__name__)
 
 SERVICE = "google.datastore.v1.Datastore"
 
-LARGEST_REQUEST = 10 << 20
-"""Bytes that a request may have (Datastore documentation, "Limits"), and so what a commit may write."""
+MAX_REQUEST_BYTES = 10 * 2**20
+"""Maximum size of a request, 10 MiB (Datastore documentation, "Limits")."""
 
 
 def handler(service: DatastoreService) -> "grpc.GenericRpcHandler[bytes, Message]":
@@ -39,12 +39,12 @@ def _method(
     name: str, method: Callable[[Message], Awaitable[Message]], request_class: Any
 ) -> "grpc.RpcMethodHandler[bytes, Message]":
     async def answer(data: bytes, context: "grpc.aio.ServicerContext[bytes, Message]") -> Message:
-        if len(data) > LARGEST_REQUEST:
-            reason = f"Request payload size exceeds the limit: {LARGEST_REQUEST} bytes."
+        if len(data) > MAX_REQUEST_BYTES:
+            reason = f"Request payload size exceeds the limit: {MAX_REQUEST_BYTES} bytes."
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
         try:
             request = request_class.FromString(data)
-        except Exception as error:  # noqa: BLE001 - whatever protobuf raises, the bytes are at fault
+        except Exception as error:  # noqa: BLE001 - protobuf documents no type; the bytes are at fault
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"The request is not a {name}Request: {error}")
         try:
             return await method(request)

@@ -1,7 +1,7 @@
-"""Which indexes a query needs in production, where composite indexes have to be declared in ``index.yaml``.
+"""Rules for the indexes that a query needs in production, where ``index.yaml`` declares composite indexes.
 
-The embedded Datastore itself does without declarations: :mod:`gae_local_cloud.datastore.composites` makes indexes
-when they pay. These rules are about what a deployed app will find.
+The embedded Datastore needs no declarations: :mod:`gae_local_cloud.datastore.composites` builds indexes when they pay.
+These rules tell what a deployed app needs.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,13 +21,13 @@ class CompositeIndex(NamedTuple):
 
 
 class Requirement(NamedTuple):
-    """What serves one conjunction of a query.
+    """The need of one conjunction of a query for an index.
 
     Parameters:
         kind: the kind of the query.
-        ancestor: whether it has an ancestor filter.
-        equal: the properties that equality filters fix.
-        suffix: what it sorts by or has ranges on after those.
+        ancestor: whether the query has an ancestor filter.
+        equal: properties with equality filters.
+        suffix: components that sort or have ranges, which follow in an index.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Requirement(NamedTuple):
 
     @property
     def built_in(self) -> bool:
-        """Whether the indexes that every property has are enough."""
+        """Whether built-in indexes, which every property has, serve it."""
         if not self.suffix:
             return True
         return len(self.suffix) == 1 and not self.equal and not self.ancestor and self.suffix[0] != (KEY, True)
@@ -51,8 +51,8 @@ class Requirement(NamedTuple):
     def served_by(self, declared: Iterable[CompositeIndex]) -> bool:
         """Return whether built-in or declared indexes serve it.
 
-        Several may do so together: each sorts by the whole suffix and begins with some of the properties that are
-        fixed, and where they agree are the results.
+        Several indexes may serve it together: each begins with some of the ``equal`` properties and ends with the whole
+        suffix, and a merge finds the entries that are in all of them.
         """
         if self.built_in:
             return True
@@ -72,7 +72,7 @@ class Requirement(NamedTuple):
 
 
 def requirements(query: Query) -> Iterator[Requirement]:
-    """Yield what serves each conjunction of a query; nothing for one without a kind, which needs no index."""
+    """Yield the needs of each conjunction of a query. A query without a kind needs no index."""
     if query.kind is None or query.kind.startswith("__"):
         return
     seen: set[Requirement] = set()
@@ -96,7 +96,7 @@ def _requirement(query: Query, kind: str, conjunction: Conjunction) -> Requireme
 
 
 def indexes_used(query: Query) -> list[dict[str, str]]:
-    """Return the indexes that serve a query, as ``PlanSummary.indexes_used`` describes them."""
+    """Return the indexes that serve a query, in the form of ``PlanSummary.indexes_used``."""
     found: list[tuple[Component, ...]] = []
     for requirement in requirements(query):
         if not requirement.built_in:

@@ -1,4 +1,4 @@
-"""Queries: what an entity must be like, and the order in which results come."""
+"""Queries: their conditions, and the order of their results."""
 
 import dataclasses
 import itertools
@@ -22,18 +22,18 @@ class Query:
     components inverted: positions sort as results do, and a cursor is a position.
 
     Parameters:
-        partition: what is queried.
-        kind: the kind, or None for all.
-        conjunctions: what meets any of them is a result.
-        order: the components of a position. The key is among them, so that no two results share a position: last,
+        partition: the partition to search.
+        kind: the kind, or None for all kinds.
+        conjunctions: an entity that meets any of them is a result.
+        order: the components of a position. The key is one of them, so that positions are unique. It is the last,
             unless a projection sorts by it.
-        projection: properties of which results have values, from the index; empty for whole entities.
-        keys_only: whether results have only keys.
-        distinct: how many components at the front of ``order`` no two results may have the same values of.
-        bounds: the positions between which results lie, from the cursors.
-        required: other properties that results must have an indexed value of.
-        offset: results to skip.
-        limit: the most results to return, or None.
+        projection: properties to return, from an index; empty for whole entities.
+        keys_only: whether to return keys only.
+        distinct: number of components at the front of ``order`` that group results; each group has one result.
+        bounds: positions between which results lie, from the cursors.
+        required: further properties of which results must have an indexed value.
+        offset: number of results to skip.
+        limit: maximum number of results, or None.
     """
 
     partition: Partition
@@ -54,14 +54,14 @@ class Query:
         return self.order[-1].descending
 
     def positions(self, path: bytes, indexed: Mapping[str, Sequence[bytes]]) -> list[bytes]:
-        """Return where an entity stands among the results, regardless of cursors: nowhere if it does not match.
+        """Return the positions of an entity among the results, regardless of cursors; empty if it does not match.
 
-        An entity of which a sorted property has several values stands at the first of them; a projection has a
-        result for each combination of the values it names.
+        An entity with several values of a sorted property stands at the first of them. A projection has a result for
+        each combination of the values of its properties.
 
         Parameters:
             path: the entity's encoded path.
-            indexed: its indexed values.
+            indexed: its indexed values by property.
         """
         found = {position for conjunction in self.conjunctions for position in self._of(conjunction, path, indexed)}
         if self.projection or len(found) < 2:
@@ -74,7 +74,7 @@ class Query:
             return
         columns: list[list[bytes]] = []
         for name, descending in self.order:
-            if name in conjunction.equal:  # of several wanted values, one is enough to sort by
+            if name in conjunction.equal:  # several equal values: sort by one of them
                 one = (max if descending else min)(conjunction.equal[name])
                 columns.append([ordered.invert(one) if descending else one])
                 continue
@@ -88,9 +88,10 @@ class Query:
             yield b"".join(row)
 
     def of_entities(self) -> "Query":
-        """Return the query whose positions are this one's up to the key: one or more results begin with each.
+        """Return the query for the entities of a projection: its positions end with the key.
 
-        It is this query itself, unless a projection sorts by properties after the key.
+        Each of its positions is a prefix of one or more positions of this query. It is this query itself, unless a
+        projection sorts by properties after the key.
         """
         place = [name for name, _ in self.order].index(KEY) + 1
         if place == len(self.order):
@@ -108,14 +109,14 @@ class Query:
         )
 
     def _before_properties(self, bound: Bound | None, place: int) -> Bound | None:
-        """Return a bound without the components from ``place`` on; None if it is none, or at an end of everything."""
+        """Return a bound without the components from ``place`` on; None if it is None or has no position."""
         if bound is None or not bound.encoded:
             return None
         length = sum(map(len, self.split(bound.encoded)[:place]))
         return bound._replace(encoded=bound.encoded[:length])
 
     def split(self, position: bytes) -> list[bytes]:
-        """Return the components of a position, as encoded values: the inverted ones set right."""
+        """Return the components of a position as encoded values; inverted ones are inverted back."""
         parts = []
         rest = position
         flipped = ordered.invert(position)
@@ -132,7 +133,7 @@ class Query:
         return self.split(position)[[name for name, _ in self.order].index(KEY)]
 
     def group(self, position: bytes) -> bytes:
-        """Return the part of a position that a distinct query has only one result of."""
+        """Return the part of a position that identifies its group in a distinct query."""
         return b"".join(
             ordered.invert(part) if component.descending else part
             for part, component in zip(self.split(position)[: self.distinct], self.order, strict=False)
@@ -140,10 +141,10 @@ class Query:
 
 
 def parse(message: Message, partition: Partition) -> Query:
-    """Check a query message and return its meaning.
+    """Check a query message and parse it.
 
     Raises:
-        InvalidArgument: it breaks a rule of the query language.
+        InvalidArgument: the query breaks a rule of the query language.
     """
     if len(message.kind) > 1:
         raise InvalidArgument("Only one kind is allowed per query.")
@@ -197,7 +198,7 @@ def _check_bound(query: Query, bound: Bound | None) -> None:
     """Check that a cursor is a position of a query.
 
     Raises:
-        InvalidArgument: it is not.
+        InvalidArgument: the cursor has been changed.
     """
     if bound is None or not bound.encoded:
         return
@@ -210,9 +211,9 @@ def _check_bound(query: Query, bound: Bound | None) -> None:
 
 
 def reading(query: Query, names: Sequence[str]) -> Query:
-    """Return a query for the index entries of some properties among another's results.
+    """Return a projection of a query on some properties, for an aggregation.
 
-    Unlike a projection that a client asks for, it may name a property that an equality filter fixes.
+    Unlike a projection in a request, it may name a property with an equality filter.
     """
     present = {component.property for component in query.order}
     direction = query.backwards
@@ -224,10 +225,10 @@ def reading(query: Query, names: Sequence[str]) -> Query:
 
 
 def _explicit_order(message: Message, *, after_key: bool) -> tuple[list[Component], tuple[str, ...]]:
-    """Return the order that a query asks for, and properties that it sorts by to no effect, after the key.
+    """Return the sort orders of a query, and separately the properties of orders after the key, which have no effect.
 
     Parameters:
-        after_key: whether an entity may be several results, which what comes after the key does sort.
+        after_key: whether orders after the key have an effect: they sort the several results of one entity.
     """
     components: list[Component] = []
     ineffective: list[str] = []
@@ -281,11 +282,11 @@ def _check_kindless(
 def _complete_order(
     explicit: list[Component], inequalities: Sequence[str], projection: Sequence[str], distinct: Sequence[str]
 ) -> tuple[Component, ...]:
-    """Return the components of a position: what the query asks for, then what makes results unique.
+    """Return the components of a position: the query's own orders, then implied ones that make positions unique.
 
-    Properties with inequality filters follow in the order of their names, the key last, then likewise projected
-    properties, then the key, all in the direction of the last order asked for: so Firestore in Datastore mode
-    completes an order. What follows the key sorts the results that a projection makes of one entity.
+    As in Firestore in Datastore mode, the implied orders are: properties with inequality filters by name, the key last;
+    projected properties by name; the key. All have the direction of the query's last order. Components after the key
+    sort the several results that a projection has of one entity.
     """
     order = list(explicit)
     if distinct:

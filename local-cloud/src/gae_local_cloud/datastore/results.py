@@ -1,4 +1,4 @@
-"""What queries and lookups find, as the messages that answer them."""
+"""Writes the results of queries and lookups into response messages."""
 
 import time
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def fill_batch(
     """Write a batch of results into a QueryResultBatch.
 
     Parameters:
-        read_time: what the results are as of, in microseconds since the epoch.
+        read_time: time of the version that was read, in microseconds since the epoch.
         mask: the properties to keep; None for all.
     """
     message.entity_result_type = _result_type(query)
@@ -69,11 +69,11 @@ def fill_neighbors(
     read_time: int,
     mask: Sequence[PropertyPath] | None = None,
 ) -> None:
-    """Write the results of a nearest-neighbor search into a QueryResultBatch. There are no cursors between them.
+    """Write the results of a nearest-neighbor search into a QueryResultBatch, without cursors.
 
     Parameters:
-        shown_as: the property that tells the distance of a result; empty for none.
-        read_time: what the results are as of, in microseconds since the epoch.
+        shown_as: property in which results return the distance; empty to leave it out.
+        read_time: time of the version that was read, in microseconds since the epoch.
         mask: the properties to keep; None for all.
     """
     message.entity_result_type = _result_type(query)
@@ -89,7 +89,7 @@ def fill_neighbors(
 
 
 def _projected(query: Query, result: Result) -> list[bytes]:
-    """Return the positions of an entity in a query: several if it projects a property with several values."""
+    """Return the positions of an entity in a query; several for a projection on several values."""
     if not query.projection:
         return [result.position]
     return query.positions(result.path, values.indexed(Entity.FromString(result.stored.data)))
@@ -133,12 +133,12 @@ def fill_plan(message: Message, query: Query) -> None:
 
 
 def fill_statistics(message: Message, returned: int, examined: int, began: float) -> None:
-    """Write what it took to run a query into ExplainMetrics.
+    """Write the cost of a query into ExplainMetrics.
 
     Parameters:
-        returned: how many results there were.
-        examined: how many index entries were looked at.
-        began: when it began, as :func:`time.perf_counter` counts, in seconds.
+        returned: number of results.
+        examined: number of index entries examined.
+        began: start of the run by :func:`time.perf_counter`, in seconds.
     """
     statistics = message.execution_stats
     statistics.results_returned = returned

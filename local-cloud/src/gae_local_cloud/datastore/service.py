@@ -1,4 +1,4 @@
-"""The operations of the Datastore API, apart from how they travel."""
+"""The methods of the Datastore API, independent of the transport."""
 
 import sqlite3
 import time
@@ -19,28 +19,28 @@ from gae_local_cloud.datastore.store import REMEMBERED, EntityStore, StoredEntit
 from gae_local_cloud.datastore.transactions import Transaction, TransactionTable
 from gae_local_cloud.storage import Database
 
-MOST_KEYS = 1000
-"""Keys that a lookup may have."""
+MAX_KEYS = 1000
+"""Maximum number of keys of a lookup."""
 
-_LOOKUP_SIZE = 3 << 20
-"""Bytes of entities after which a lookup defers the rest: clients accept messages of 4 MiB."""
+_MAX_LOOKUP_BYTES = 3 * 2**20
+"""Bytes of entities after which a lookup defers the other keys. Clients accept messages of 4 MiB."""
 
 _FORGET_EVERY = 60 * SECOND
 _FORGET_SOON = SECOND // 20
 _FORGET_AT_ONCE = 2000
-"""Past states that are dropped before other requests get their turn."""
+"""Past states to drop before other requests get their turn."""
 
 _Written = TypeVar("_Written")
 
 
 class DatastoreService:
-    """What the methods of ``google.datastore.v1.Datastore`` do: request message in, response message out.
+    """The methods of ``google.datastore.v1.Datastore``. Each takes a request message and returns a response message.
 
-    Each method raises :class:`gae_local_cloud.datastore.errors.DatastoreError` when it cannot do what it is asked.
+    Each method raises :class:`gae_local_cloud.datastore.errors.DatastoreError` if it refuses the request.
 
     Parameters:
-        database: where the entities are kept.
-        clock: tells the times of commits and ends transactions that are left open.
+        database: holds the entities.
+        clock: gives commits their times, and ends transactions that stay open.
         index_file: the composite indexes that the app declares.
     """
 
@@ -55,7 +55,7 @@ class DatastoreService:
         self._forgetting: Timer | None = None
 
     def start(self) -> None:
-        """Begin to forget what no read can ask for any more. Call it on the event loop."""
+        """Begin to drop past states that are too old to read. Call it on the event loop."""
         self._forgetting = self._clock.call_at(self._clock.now() + _FORGET_EVERY, self._forget)
 
     def _forget(self) -> None:
@@ -67,19 +67,17 @@ class DatastoreService:
         self._forgetting = self._clock.call_at(self._clock.now() + wait, self._forget)
 
     async def stop(self) -> None:
-        """End the open transactions and what else is under way."""
+        """End the open transactions and the background work."""
         if self._forgetting is not None:
             self._forgetting.cancel()
         self._transactions.close()
         await self._runner.stop()
 
-    # Reads
-
     async def lookup(self, request: Message) -> Message:
-        """Return the entities with given keys; those that do not exist are listed as missing."""
+        """Return the entities with given keys; list the keys of absent entities as missing."""
         scope = _scope(request)
-        if len(request.keys) > MOST_KEYS:
-            raise InvalidArgument(f"cannot get more than {MOST_KEYS} keys in a single call")
+        if len(request.keys) > MAX_KEYS:
+            raise InvalidArgument(f"cannot get more than {MAX_KEYS} keys in a single call")
         for key in request.keys:
             validation.check_partition(key, scope)
             validation.check_key(key, reserved=True)
@@ -88,7 +86,7 @@ class DatastoreService:
         transaction, version = self._begin_read(request.read_options, scope, response)
         size = 0
         for name, key in {entity_key(key): key for key in request.keys}.items():
-            if size > _LOOKUP_SIZE:
+            if size > _MAX_LOOKUP_BYTES:
                 response.deferred.add().CopyFrom(key)
                 continue
             stored = self.entities.get(name, version) or await self._statistic(name, key)
@@ -104,7 +102,7 @@ class DatastoreService:
         return response
 
     async def _statistic(self, name: EntityKey, key: Message) -> StoredEntity | None:
-        """Return the statistic that a key names, or None."""
+        """Return the statistics entity with a key, or None."""
         kind = key.path[-1].kind
         if not kind.startswith("__Stat_"):
             return None
@@ -154,7 +152,7 @@ class DatastoreService:
         return response
 
     async def run_aggregation_query(self, request: Message) -> Message:
-        """Return the aggregations of a query's results."""
+        """Return aggregations of a query's results."""
         scope = _scope(request)
         partition = _partition(request, scope)
         response = messages.RunAggregationQueryResponse()
@@ -190,7 +188,7 @@ class DatastoreService:
     def _begin_read(
         self, options: Message, scope: Partition, response: Message
     ) -> tuple[Transaction | None, int | None]:
-        """Return the transaction of a read, if any, and the version that it sees; None is the present."""
+        """Return the transaction of a read or None, and the version to read; None is the present."""
         which = options.WhichOneof("consistency_type")
         if which == "read_time":
             return None, self._check_read_time(options.read_time)
@@ -217,8 +215,6 @@ class DatastoreService:
             raise FailedPrecondition("The requested 'read_time' is too old: it must be within the past hour.")
         return micros
 
-    # Transactions and writes
-
     async def begin_transaction(self, request: Message) -> Message:
         """Open a transaction."""
         number = self._begin(request.transaction_options, _scope(request))
@@ -232,12 +228,12 @@ class DatastoreService:
         return self._transactions.begin(scope[:2], read_only=read_only, version=version)
 
     async def rollback(self, request: Message) -> Message:
-        """End a transaction without storing anything."""
+        """End a transaction without a commit."""
         self._transactions.roll_back(request.transaction, _scope(request)[:2])
         return messages.RollbackResponse()
 
     async def commit(self, request: Message) -> Message:
-        """Store mutations, all or none, if nothing that their transaction read has changed."""
+        """Store mutations, all or none, if the entities that their transaction read are unchanged."""
         scope = _scope(request)
         transactional = request.mode != messages.CommitRequest.NON_TRANSACTIONAL
         selector = request.WhichOneof("transaction_selector")
@@ -255,7 +251,7 @@ class DatastoreService:
                 raise InvalidArgument("Cannot modify entities in a read-only transaction.")
 
         def write() -> Message:
-            if transaction is not None and request.mutations:  # what only reads was consistent, whatever came after
+            if transaction is not None and request.mutations:  # reads alone are a consistent snapshot
                 transaction.check(self.entities)
             commit = Commit(self.entities, self._ids, scope, transactional, self.entities.next_version())
             response = messages.CommitResponse(mutation_results=commit.apply(request.mutations))
@@ -266,7 +262,7 @@ class DatastoreService:
         return await self._write(write)
 
     async def allocate_ids(self, request: Message) -> Message:
-        """Complete keys with ids that no one else gets."""
+        """Complete keys with new ids."""
         scope = _scope(request)
 
         def write() -> Message:
@@ -281,7 +277,7 @@ class DatastoreService:
         return await self._write(write)
 
     async def reserve_ids(self, request: Message) -> Message:
-        """Keep ids from being given automatically."""
+        """Exclude keys from automatic allocation."""
         scope = _scope(request)
 
         def write() -> Message:
@@ -295,9 +291,9 @@ class DatastoreService:
         return await self._write(write)
 
     async def _write(self, write: Callable[[], _Written]) -> _Written:
-        """Run a function that writes, all or nothing, and wait until what it wrote is durable.
+        """Run a function that writes, all or nothing, and wait until its writes are durable.
 
-        A refusal comes before anything but ids is written.
+        The function refuses a request before it writes anything but ids.
         """
         stored: Awaitable[None]
         try:
@@ -317,7 +313,7 @@ class DatastoreService:
         return written
 
     def _reload(self) -> None:
-        """Forget what memory holds of a write that did not happen."""
+        """Discard the state in memory of a write that failed."""
         self.entities.reload()
         self._ids.reload()
 
@@ -326,17 +322,17 @@ def _scope(request: Message) -> Partition:
     """Return the project and database of a request.
 
     Raises:
-        InvalidArgument: it has no project, or there cannot be such ids.
+        InvalidArgument: the project is missing, or an id is malformed.
     """
     validation.check_scope(request.project_id, request.database_id)
     return Partition(request.project_id, request.database_id, "")
 
 
 def _partition(request: Message, scope: Partition) -> Partition:
-    """Return the partition that a query is of.
+    """Return the partition of a query.
 
     Raises:
-        InvalidArgument: it is in another project or database than the request.
+        InvalidArgument: the partition and the request have different projects or databases.
     """
     asked = request.partition_id
     if (asked.project_id or scope.project, asked.database_id or scope.database) != scope[:2]:
@@ -345,10 +341,13 @@ def _partition(request: Message, scope: Partition) -> Partition:
 
 
 def _parse_gql(message: Message, partition: Partition, wanted: Any) -> Message:
-    """Return the query that a GqlQuery stands for.
+    """Parse a GqlQuery into a Query or an AggregationQuery.
+
+    Parameters:
+        wanted: the class of the message that the method takes.
 
     Raises:
-        InvalidArgument: it is not GQL, or aggregates where it should not, or the other way round.
+        InvalidArgument: the text is not GQL, or is a query of the other class.
     """
     parsed = gql.parse(message, partition)
     if not isinstance(parsed, wanted):

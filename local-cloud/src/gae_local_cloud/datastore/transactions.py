@@ -1,4 +1,4 @@
-"""Open transactions: what each has read, and whether that still holds when it commits."""
+"""Open transactions: their reads, and the check for conflicts when they commit."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -12,26 +12,28 @@ from gae_local_cloud.datastore.messages import Entity
 from gae_local_cloud.datastore.query import Query
 from gae_local_cloud.datastore.store import EntityStore
 
-LONGEST = 270 * SECOND
-"""How long a transaction may be open, in microseconds (from the documentation of Datastore)."""
+MAX_OPEN = 270 * SECOND
+"""Maximum duration of a transaction, in microseconds: 270 s (Datastore documentation, "Limits")."""
 
-LONGEST_IDLE = 60 * SECOND
-"""How long it may go without a request, likewise."""
+MAX_IDLE = 60 * SECOND
+"""Maximum time of a transaction between two requests, in microseconds: 60 s (Datastore documentation, "Limits")."""
 
 _REMEMBERED = 10_000
-"""Transactions that have ended of which the ids are remembered, to tell a client what is wrong."""
+"""Number of ended transactions whose ids are remembered, for better error messages."""
 
 
 @dataclass
 class Transaction:
-    """A transaction that has begun.
+    """An open transaction.
 
-    Reads see the store as of ``version``, which the first of them sets.
+    Its reads see the store at ``version``, which the first read sets.
 
     Parameters:
-        scope: the project and database it is in.
-        read_only: whether it may not write.
-        version: what its reads see; None before the first.
+        scope: its project and database.
+        read_only: whether it must not write.
+        version: the version that its reads see; None before the first read.
+        keys: the keys that its lookups read.
+        queries: its queries, each with the interval of positions that was answered.
     """
 
     scope: tuple[str, str]
@@ -41,20 +43,20 @@ class Transaction:
     queries: list[tuple[Query, Interval]] = field(default_factory=list)
 
     def saw_key(self, key: EntityKey) -> None:
-        """Remember that a lookup depends on an entity, or on its absence."""
+        """Record that a lookup read an entity or its absence."""
         if not self.read_only:
             self.keys.add(key)
 
     def saw_query(self, query: Query, answered: Interval) -> None:
-        """Remember that the answer to a query depends on what matches it, as far as it was answered."""
+        """Record a query and the interval of positions that was answered."""
         if not self.read_only:
             self.queries.append((query, answered))
 
     def check(self, entities: EntityStore) -> None:
-        """Check that no commit since the transaction's reads would have changed their results.
+        """Check that no later commit changes the results of the transaction's reads.
 
         Raises:
-            Aborted: one would have.
+            Aborted: a commit does.
         """
         if self.version is None or self.version == entities.last_version():
             return
@@ -87,7 +89,7 @@ def _conflict(key: EntityKey, what: str) -> Aborted:
 
 @dataclass
 class _Open:
-    """A transaction with the times, in microseconds since the epoch, at which it ends: at the latest, and left idle."""
+    """A transaction with its two times of expiry, in microseconds since the epoch: at the latest, and if idle."""
 
     transaction: Transaction
     latest: int
@@ -95,10 +97,10 @@ class _Open:
 
 
 class TransactionTable:
-    """The open transactions, by id. They live in memory: a restart ends them all.
+    """The open transactions by id. They live in memory: a restart ends them all.
 
     Parameters:
-        clock: ends the ones that are left open.
+        clock: ends transactions that stay open.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -111,21 +113,22 @@ class TransactionTable:
         """Open a transaction and return its id.
 
         Parameters:
-            scope: the project and database it is in.
-            version: what its reads see; None for the state at its first read.
+            scope: its project and database.
+            read_only: whether it must not write.
+            version: the version that its reads see; None for the version at its first read.
         """
         number = secrets.token_bytes(16)
         now = self._clock.now()
-        self._open[number] = _Open(Transaction(scope, read_only, version), now + LONGEST, now + LONGEST_IDLE)
+        self._open[number] = _Open(Transaction(scope, read_only, version), now + MAX_OPEN, now + MAX_IDLE)
         if self._sweep is None:
-            self._sweep = self._clock.call_at(now + LONGEST_IDLE, self._end_expired)
+            self._sweep = self._clock.call_at(now + MAX_IDLE, self._end_expired)
         return number
 
     def get(self, number: bytes, scope: tuple[str, str]) -> Transaction:
         """Return an open transaction.
 
         Raises:
-            InvalidArgument: there is none of this id in this project and database, or not any more.
+            InvalidArgument: the id is unknown in this project and database, or the transaction has ended.
         """
         found = self._open.get(number)
         if found is None or found.transaction.scope != scope:
@@ -136,40 +139,40 @@ class TransactionTable:
         if now >= min(found.latest, found.idle):
             self.end(number)
             raise InvalidArgument("The referenced transaction has expired or is no longer valid.")
-        found.idle = now + LONGEST_IDLE
+        found.idle = now + MAX_IDLE
         return found.transaction
 
     def roll_back(self, number: bytes, scope: tuple[str, str]) -> None:
-        """End a transaction. One that has ended already stays so: clients roll back what failed to commit.
+        """End a transaction. Ending it twice is allowed: clients roll back after a failed commit.
 
         Raises:
-            InvalidArgument: there never was one of this id in this project and database.
+            InvalidArgument: the id is unknown in this project and database.
         """
         if number not in self._ended:
             self.get(number, scope)
             self.end(number)
 
     def end(self, number: bytes) -> None:
-        """Close a transaction."""
+        """End a transaction and remember its id."""
         if self._open.pop(number, None) is not None:
             self._ended[number] = None
             if len(self._ended) > _REMEMBERED:
                 del self._ended[next(iter(self._ended))]
 
     def _end_expired(self) -> None:
-        """Close what was left open: memory, and the past that it could still read, are needed no more."""
+        """End expired transactions, which frees memory and the past states that they could read."""
         now = self._clock.now()
         for number in [number for number, found in self._open.items() if now >= min(found.latest, found.idle)]:
             self.end(number)
-        self._sweep = self._clock.call_at(now + LONGEST_IDLE, self._end_expired) if self._open else None
+        self._sweep = self._clock.call_at(now + MAX_IDLE, self._end_expired) if self._open else None
 
     def oldest_version(self) -> int | None:
-        """Return the earliest version that a transaction still reads at, or None."""
+        """Return the earliest version that an open transaction reads, or None."""
         versions = (found.transaction.version for found in self._open.values())
         return min((version for version in versions if version is not None), default=None)
 
     def close(self) -> None:
-        """Close all transactions."""
+        """End all transactions."""
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
