@@ -13,7 +13,7 @@ _projects = itertools.count()
 
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
-    """Where an embedded Datastore listens, one for the whole run: tests keep apart by their projects."""
+    """The host:port of an embedded Datastore. All tests share it; each has its own project."""
     with serving() as server:
         yield server.address
 

@@ -1,4 +1,4 @@
-"""What a client was told is stored survives ``kill -9``."""
+"""Acknowledged commits survive ``kill -9``."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def start(tmp_path: Path):
-    """Start a server process on the same file; return it with a stub."""
+    """Start a server process on the same file; return the process and a stub."""
     processes: list[subprocess.Popen[str]] = []
 
     def start() -> tuple[subprocess.Popen[str], Stub]:

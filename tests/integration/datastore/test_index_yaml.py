@@ -1,4 +1,4 @@
-"""The composite indexes that production will ask for, and query explanations."""
+"""The composite indexes that production needs, and explanations of queries."""
 
 import pytest
 import yaml
@@ -18,7 +18,7 @@ def _declared(path):
     return yaml.safe_load(path.read_text())["indexes"] if path.exists() else []
 
 
-def test_queries_that_built_in_indexes_serve_need_none(path):
+def test_queries_served_by_built_in_indexes_add_no_index(path):
     with serving(index_yaml=path) as server:
         stub = Stub(server.address, "p")
         under = where("__key__", "ancestor", stub.key("P", 1))
@@ -62,7 +62,7 @@ def test_the_indexes_that_other_queries_need_are_written_down(path):
     assert path.read_text() == before
 
 
-def test_with_required_indexes_a_query_fails_as_in_production_and_says_what_to_add(path, caplog):
+def test_with_required_indexes_a_query_fails_as_in_production_and_names_the_index(path, caplog):
     with serving(index_yaml=path, require_indexes=True) as server:
         stub = Stub(server.address, "p")
         with refused(

@@ -79,7 +79,7 @@ def test_every_property_type_comes_back(ndb_context):
     given.put()
     found = ndb.Key(Everything, "e").get(use_cache=False)
     assert found is not given
-    # compared as dicts: NDB itself finds structured properties that were read unequal to those that were made
+    # Compare dicts: NDB finds structured properties that it read unequal to new ones.
     assert found.to_dict() == given.to_dict()
     assert Everything.query(Everything.inner.number == 1).get().key == given.key
     assert Everything.query(Everything.flats.name == "z").get().key == given.key
@@ -113,7 +113,7 @@ def test_a_transaction_retries_on_a_conflict_and_commits_once(ndb_context):
     def increment() -> None:
         item = key.get()
         tries.append(item.number)
-        if len(tries) == 1:  # someone else is faster
+        if len(tries) == 1:  # another transaction commits first
             other = ndb.transaction(lambda: _add(key, 10), propagation=ndb.TransactionOptions.INDEPENDENT)
             assert other == 10
         item.number += 1

@@ -62,7 +62,7 @@ def test_filters_combine(people):
     assert people.names("Person", any_of(where("age", "=", 40), where("city", "=", "rome"))) == [
         *["bob", "cid", "dan", "eve"]
     ]
-    # bob and eve meet both sides, and come once
+    # bob and eve meet both sides, and are one result each
     assert people.names("Person", any_of(where("age", "=", 20), where("city", "=", "rome"))) == ["bob", "cid", "eve"]
     assert people.names("Person", where("age", "in", [20, 40])) == ["bob", "dan", "eve"]
     assert people.names("Person", where("age", "not in", [20, 40])) == ["ann", "cid"]
@@ -110,11 +110,11 @@ def test_ancestors(stub):
     assert stub.names("K", all_of(under, where("v", ">", 1))) == [1]
 
 
-def test_several_values_of_a_property(stub):
+def test_filters_and_orders_on_several_values_of_a_property(stub):
     stub.put(stub.entity("K", 1, v=[1, 5]), stub.entity("K", 2, v=[2, 3]), stub.entity("K", 3, v=4))
     assert stub.names("K", where("v", "=", 5)) == [1]
     assert stub.names("K", all_of(where("v", "=", 1), where("v", "=", 5))) == [1]
-    # one value has to lie in the range, not one value for each of its ends
+    # a single value must lie between both ends of the range
     assert stub.names("K", all_of(where("v", ">", 1), where("v", "<", 5))) == [2, 3]
     assert stub.names("K", order=["v"]) == [1, 2, 3]
     assert stub.names("K", order=["-v"]) == [1, 3, 2]
@@ -228,14 +228,14 @@ def test_paging_through_10000_results_visits_each_once_while_others_write(stub):
         if batch.more_results != QueryResultBatch.NOT_FINISHED:
             break
         cursor = batch.end_cursor
-        stub.put(stub.entity("Big", 20_000 + len(found), v=-1))  # before everything that is still to come
+        stub.put(stub.entity("Big", 20_000 + len(found), v=-1))  # before all results to come
         stub.delete(stub.key("Big", found[-1]))
     assert len(found) == len(set(found)) == 10_000
 
 
 @pytest.mark.parametrize("count", [50, 1500])
 def test_composite_queries_agree_however_many_candidates_there_are(stub, count):
-    """More candidates than are sorted in memory get a composite index, which writes keep up to date."""
+    """A query with too many candidates to sort gets a composite index, which writes update."""
     entities = [stub.entity("C", number, a=number % 3, b=[number % 7, 100 + number % 5]) for number in range(1, count)]
     for start in range(0, len(entities), 500):
         stub.put(*entities[start : start + 500])
@@ -251,7 +251,7 @@ def test_composite_queries_agree_however_many_candidates_there_are(stub, count):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """The row ids of the entities that queries read, in order."""
+    """Row ids of the entities that queries read, in order."""
     found = []
     get_row = EntityStore.get_row
 
@@ -270,13 +270,13 @@ def test_a_query_that_sorts_again_and_again_gets_an_index(stub, reads):
         assert stub.names("C", where("a", "=", 7), order=["b"], limit=2) == [397, 387]
         asked += 1
         assert asked < 40
-    assert asked > 1, "one query of 40 candidates does not pay for an index of 400"
+    assert asked > 1, "one query of 40 candidates must not build an index of 400"
     reads.clear()
     assert stub.names("C", where("a", "=", 7), order=["b"], limit=2) == [397, 387]
     assert len(reads) <= 3
 
 
-def test_a_projection_in_a_range_of_keys_reads_what_it_returns(stub, reads):
+def test_a_projection_in_a_range_of_keys_reads_about_what_it_returns(stub, reads):
     stub.put(*(stub.entity("C", number, a=number % 3, b=[2, 1], c=number) for number in range(1, 401)))
     after = where("__key__", ">", stub.key("C", 100))
     found = stub.results("C", after, select=["c", "b"], limit=5)
@@ -335,8 +335,8 @@ def test_queries_that_break_a_rule_are_refused(stub, filters, fields, message):
         stub.names("K", filters, **fields)
 
 
-def test_properties_with_reserved_names_are_queried_and_not_there(stub):
-    """``__scatter__`` is one: the service gives it to some entities, to be sorted by; here none has it."""
+def test_queries_on_reserved_property_names_find_nothing(stub):
+    """``__scatter__`` is one. The service adds it to some entities for sorting; the embedded server does not."""
     stub.put(stub.entity("K", 1))
     assert stub.names("K", order=["__scatter__"]) == []
     assert stub.names("K", where("__x__", "=", 1)) == []
@@ -356,7 +356,7 @@ def test_without_a_kind_only_keys_are_filtered_and_sorted(stub):
 
 
 def test_an_entity_that_explodes_in_an_index_is_still_found(stub):
-    """200 x 200 combinations are more entries than an index takes; queries then sort what they find."""
+    """200 x 200 combinations are more entries than an index takes; queries sort instead."""
     stub.put(*(stub.entity("E", number, a=1, b=number, c=number) for number in range(1, 400)))
     filters, order = where("a", "=", 1), ["-b", "c"]
     whole = list(range(399, 0, -1))
@@ -367,11 +367,11 @@ def test_an_entity_that_explodes_in_an_index_is_still_found(stub):
     stub.put(stub.entity("E", 1001, a=1, b=0, c=0))
     assert stub.names("E", filters, order=order) == [*whole, 1001, 1000]
     batch = stub.batch("E", filters, order=order)
-    assert len(batch.entity_results) == 300, "a batch of what was sorted is no longer than others"
+    assert len(batch.entity_results) == 300, "a batch of sorted candidates has the usual length"
     assert batch.more_results == QueryResultBatch.NOT_FINISHED
 
 
-def test_an_offset_beyond_what_a_batch_looks_at(stub):
+def test_an_offset_beyond_a_batch(stub):
     for start in range(1, 6_001, 500):
         stub.put(*(stub.entity("Off", number) for number in range(start, start + 500)))
     batch = stub.batch("Off", offset=5_990)

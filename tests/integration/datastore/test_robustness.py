@@ -1,4 +1,4 @@
-"""Malformed requests never take the server down: whatever comes, the answer is a response or a clear refusal."""
+"""The server answers every malformed request with a response or a clear refusal."""
 
 import grpc
 import pytest
@@ -32,7 +32,7 @@ _SCALARS = {
 
 @st.composite
 def _message(draw, shape, depth=0):
-    """Draw a message of a type with arbitrary fields set to arbitrary things."""
+    """Draw a message of a type with random fields set to random values."""
     found = shape._concrete_class()
     fields = [field for field in shape.fields if depth < 6 or field.type != field.TYPE_MESSAGE]
     for field in draw(st.lists(st.sampled_from(fields), max_size=4, unique_by=lambda one: one.name)) if fields else []:
@@ -77,14 +77,14 @@ _EXPECTED = {
 @pytest.mark.parametrize("method", METHODS)
 @_settings
 @given(data=st.binary(max_size=40))
-def test_bytes_that_are_no_request(stub, method, data):
+def test_random_bytes_are_answered(stub, method, data):
     assert _code(stub, method, data) in _EXPECTED
 
 
 @pytest.mark.parametrize("method", METHODS)
 @_settings
 @given(data=st.data())
-def test_requests_with_anything_in_them(stub, method, data):
+def test_random_requests_are_answered(stub, method, data):
     request = data.draw(_message(getattr(types, f"{method}Request").pb().DESCRIPTOR))
     request.project_id = stub.project
     request.database_id = ""
@@ -94,8 +94,8 @@ def test_requests_with_anything_in_them(stub, method, data):
 @pytest.mark.parametrize("method", ["RunQuery"])
 @_settings
 @given(data=st.data())
-def test_queries_with_anything_in_them(stub, method, data):
-    """More often valid than whole requests are."""
+def test_random_queries_are_answered(stub, method, data):
+    """Random queries are valid more often than whole random requests."""
     query = data.draw(_message(types.Query.pb().DESCRIPTOR))
     del query.kind[:]
     query.kind.add(name="K")
@@ -103,7 +103,7 @@ def test_queries_with_anything_in_them(stub, method, data):
     assert _code(stub, method, request.SerializeToString()) in _EXPECTED
 
 
-def test_a_cursor_that_has_been_changed_is_refused(stub):
+def test_a_changed_cursor_is_refused(stub):
     stub.put(stub.entity("K", 1, v="x"), stub.entity("K", 2, v="y"))
     cursor = stub.batch("K", order=["v"], limit=1).end_cursor
     for place in range(6, len(cursor)):

@@ -54,7 +54,7 @@ def test_a_lookup_conflicts_with_any_change_of_its_entity(stub, change):
         stub.commit(Mutation(upsert=stub.entity("Other", 1)), transaction=transaction)
 
 
-def test_what_a_transaction_did_not_read_does_not_conflict(stub):
+def test_an_entity_that_a_transaction_did_not_read_does_not_conflict(stub):
     stub.put(stub.entity("K", 1, v=1), stub.entity("K", 2, v=1))
     transaction = stub.begin()
     stub.get("K", 1, transaction=transaction)
@@ -73,7 +73,7 @@ def test_what_a_transaction_did_not_read_does_not_conflict(stub):
         ("a new entity that does not match", {"v": 9}, False),
     ],
 )
-def test_a_query_conflicts_with_what_would_change_its_answer(stub, name, changed, conflicts):
+def test_a_query_conflicts_with_a_new_entity_that_matches(stub, name, changed, conflicts):
     stub.put(stub.entity("K", 1, v=1), stub.entity("K", 2, v=2))
     transaction = stub.begin()
     assert stub.names("K", where("v", "=", 1), read={"transaction": transaction}) == [1]
@@ -176,7 +176,7 @@ def test_an_earlier_state_can_be_read_for_an_hour():
         stub.close()
 
 
-def test_what_no_read_can_ask_for_is_forgotten(tmp_path):
+def test_states_too_old_to_read_are_dropped(tmp_path):
     clock = HeldClock()
     with serving(tmp_path / "store.db", clock) as server:
         stub = Stub(server.address, "p")

@@ -1,4 +1,4 @@
-"""Requests in few words, over a raw gRPC stub, and the embedded server on a thread of its own."""
+"""Short requests over a raw gRPC stub, and the embedded server on its own thread."""
 
 import asyncio
 import datetime
@@ -120,10 +120,8 @@ class Stub:
         )
         return call(request, timeout=timeout, wait_for_ready=wait_for_ready)
 
-    # Keys and entities
-
     def key(self, *path: str | int | None, namespace: str = "") -> Any:
-        """Return the key of ``kind, id or name, kind, ...``; an id of None, or none at the end, is incomplete."""
+        """Return the key of ``kind, id or name, kind, ...``. Without its last id, or with an id of None, it is incomplete."""
         key = Key()
         key.partition_id.project_id = self.project
         key.partition_id.database_id = self.database
@@ -141,8 +139,6 @@ class Stub:
         for name, thing in properties.items():
             entity.properties[name].CopyFrom(value(thing))
         return entity
-
-    # Reads and writes
 
     def put(self, *entities: Any) -> Any:
         return self.commit(*(Mutation(upsert=entity) for entity in entities))
@@ -166,8 +162,6 @@ class Stub:
         """Return the properties of an entity, or None."""
         found = self.lookup(self.key(*path), **options).found
         return properties(found[0].entity) if found else None
-
-    # Queries
 
     def aggregate(self, kind: str, *aggregations: Any, where: Any = None, **query: Any) -> dict[str, Any]:
         """Return the results of an aggregation query by their aliases."""
@@ -304,7 +298,7 @@ def unindexed(thing: Any) -> Any:
 
 
 def vector(*numbers: float, **settings: Any) -> Any:
-    """Return the value that a nearest-neighbor search looks at."""
+    """Return a vector for a nearest-neighbor search."""
     return value(list(numbers), **{"meaning": 31, "exclude_from_indexes": True, **settings})
 
 
