@@ -121,7 +121,7 @@ class Stub:
         return call(request, timeout=timeout, wait_for_ready=wait_for_ready)
 
     def key(self, *path: str | int | None, namespace: str = "") -> Any:
-        """Return the key of ``kind, id or name, kind, ...``. Without its last id, or with an id of None, it is incomplete."""
+        """Return the key of ``kind, id or name, kind, ...``; without its last id, or with None, it is incomplete."""
         key = Key()
         key.partition_id.project_id = self.project
         key.partition_id.database_id = self.database
