@@ -104,6 +104,7 @@ selections = st.one_of(
     st.just({}),
     st.just({"select": ["__key__"]}),
     st.lists(names, min_size=1, max_size=2, unique=True).map(lambda found: {"select": found}),
+    st.sampled_from([{"select": ["__key__", "a"]}, {"select": ["b", "__key__", "a"]}]),
     st.sampled_from([{"select": ["a"], "distinct": ["a"]}, {"select": ["a", "b"], "distinct": ["b"]}]),
 )
 

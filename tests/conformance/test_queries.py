@@ -73,6 +73,13 @@ CASES = {
     "keys only": Case(where("n", "=", 1), {"select": ["__key__"]}, ["a", "b", "e"]),
     "projection": Case(None, {"select": ["n"]}, ["a", "b", "e", "c", "d"]),
     "projection, two": Case(None, {"select": ["n", "m"]}, ["c", "a", "e", "d", "b"]),
+    "projection, equal key": Case(
+        lambda stub: where("__key__", "=", stub.key("T", "a")), {"select": ["__key__", "l"]}, ["a", "a"]
+    ),
+    "projection, ancestor": Case(
+        lambda stub: where("__key__", "ancestor", stub.key("T", "a")), {"select": ["l", "__key__"]}, ["a", "a"]
+    ),
+    "projection, key twice": Case(None, {"select": ["__key__", "n", "__key__"]}, ["a", "b", "e", "c", "d"]),
     "distinct": Case(None, {"select": ["n"], "distinct": ["n"]}, ["a", "c", "d"]),
     "lists": Case(where("l", "=", 2), {}, ["a", "b"]),
     "lists, both": Case(all_of(where("l", "=", 1), where("l", "=", 2)), {}, ["a"]),

@@ -145,6 +145,23 @@ def test_projections_come_from_the_index(stub):
         stub.names("K", where("a", "=", 1), select=["a"])
 
 
+@pytest.mark.parametrize("operator", ["=", "in", ">=", "ancestor"])
+def test_a_projection_of_the_key_and_a_property_takes_a_filter_on_keys(stub, operator):
+    """Both of Google's emulators answer it: a rule about projected properties does not apply to ``__key__``."""
+    key = stub.key("K", 2)
+    stub.put(stub.entity("K", 1, a=0), stub.entity("K", 2, a=[1, 2], b="x"), stub.entity("K", 2, "Other", 3, a=9))
+    found = stub.results("K", where("__key__", operator, [key] if operator == "in" else key), select=["__key__", "a"])
+    assert [(name_of(result), properties(result.entity)) for result in found] == [(2, {"a": 1}), (2, {"a": 2})]
+
+
+def test_the_key_may_be_projected_twice_and_masked(stub):
+    stub.put(stub.entity("K", 1, a=1))
+    assert rows(stub.results("K", select=["__key__", "a", "__key__"])) == [{"a": 1}]
+    query = {"kind": [{"name": "K"}], "projection": [{"property": {"name": "__key__"}}]}
+    response = stub.call("RunQuery", query=query, property_mask={"paths": ["__key__"]})
+    assert [name_of(result) for result in response.batch.entity_results] == [1]
+
+
 def test_a_projected_key_is_the_whole_key(stub):
     other = Stub(stub.address, stub.project, "second")
     for one in (stub, other):
@@ -327,6 +344,7 @@ def test_pages_of_a_projection_in_a_range_of_keys_are_the_whole(stub):
         (None, {"order": ["__key__", "a", "a"]}, "duplicate"),
         (None, {"select": ["a"], "distinct": ["a", "a"]}, "multiple times"),
         (None, {"select": ["a"], "distinct": ["__key__"]}, "not supported"),
+        (None, {"select": ["a"], "distinct": ["__x__"]}, "not supported"),
         (where("b", "=", 1), {"select": ["a"], "distinct": ["b"]}, "equality filter"),
     ],
 )
@@ -353,6 +371,8 @@ def test_without_a_kind_only_keys_are_filtered_and_sorted(stub):
         stub.names(None, where("v", "=", 1))
     with refused("INVALID_ARGUMENT", "kind is required"):
         stub.names(None, order=["v"])
+    with refused("INVALID_ARGUMENT", "kind is required"):
+        stub.names(None, order=["__key__", "v"])
 
 
 def test_an_entity_that_explodes_in_an_index_is_still_found(stub):

@@ -27,7 +27,7 @@ class Query:
         conjunctions: an entity that meets any of them is a result.
         order: the components of a position. The key is one of them, so that positions are unique. It is the last,
             unless a projection sorts by it.
-        projection: properties to return, from an index; empty for whole entities.
+        projection: properties to return besides the key, from an index; empty for whole entities.
         keys_only: whether to return keys only.
         distinct: number of components at the front of ``order`` that group results; each group has one result.
         bounds: positions between which results lie, from the cursors.
@@ -159,16 +159,15 @@ def parse(message: Message, partition: Partition) -> Query:
         raise InvalidArgument("Limit must be non-negative.")
 
     conjunctions, inequalities = filters.parse(message.filter if message.HasField("filter") else None, partition)
-    projection = tuple(item.property.name for item in message.projection)
-    keys_only = set(projection) == {KEY}
-    if keys_only:
-        projection = ()
+    projected = [item.property.name for item in message.projection]
+    projection = tuple(name for name in projected if name != KEY)  # every result has its key
+    keys_only = bool(projected) and not projection
     explicit, ineffective = _explicit_order(message, after_key=bool(projection))
     distinct = tuple(item.name for item in message.distinct_on)
     _check_projection(projection, conjunctions)
     _check_distinct(distinct, conjunctions)
     if kind is None:
-        _check_kindless(conjunctions, explicit, projection)
+        _check_kindless(conjunctions, [*explicit, *map(Component, ineffective)], projection)
     order = _complete_order(explicit, inequalities, projection, distinct)
     sorted_by = {name for name, _ in order}
     required = tuple(sorted({*ineffective, *inequalities} - sorted_by))
@@ -250,7 +249,7 @@ def _check_projection(projection: Sequence[str], conjunctions: Sequence[Conjunct
     if len(set(projection)) < len(projection):
         raise InvalidArgument("Cannot project a property multiple times.")
     for name in projection:
-        validation.check_name(name, "property.name", reserved=name == KEY)
+        validation.check_name(name, "property.name")
         if any(name in conjunction.equal for conjunction in conjunctions):
             raise InvalidArgument(f"Cannot use projection on a property with an equality filter: {name}")
 
@@ -259,8 +258,8 @@ def _check_distinct(distinct: Sequence[str], conjunctions: Sequence[Conjunction]
     if len(set(distinct)) < len(distinct):
         raise InvalidArgument("Cannot group by a property multiple times.")
     for name in distinct:
-        if name == KEY:
-            raise InvalidArgument(f"Group by is not supported for the property: {KEY}")
+        if validation.is_reserved(name):
+            raise InvalidArgument(f"Group by is not supported for the property: {name}")
         if any(name in conjunction.equal for conjunction in conjunctions):
             raise InvalidArgument(f"Cannot use group by on a property with an equality filter: {name}")
 
@@ -296,7 +295,7 @@ def _complete_order(
         order[len(leading) : len(leading)] = [Component(name) for name in distinct if name not in leading]
     direction = order[-1].descending if order else False
     placed = {component.property for component in order}
-    projected = sorted({*projection} - {KEY})
+    projected = sorted(projection)
     names: list[str] = []
     if KEY not in placed:
         names += [name for name in inequalities if name != KEY]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from gae_local_cloud.datastore import cursor, index_rules, property_paths, values
 from gae_local_cloud.datastore.execution import Batch, Result
-from gae_local_cloud.datastore.filters import KEY
 from gae_local_cloud.datastore.interval import Bound
 from gae_local_cloud.datastore.keys import make_key
 from gae_local_cloud.datastore.messages import (
@@ -119,7 +118,7 @@ def _fill_result(message: Message, query: Query, result: Result, mask: Sequence[
     elif query.projection:
         message.entity.key.CopyFrom(key)
         for (name, _), encoded in zip(query.order, query.split(result.position), strict=True):
-            if name in query.projection and name != KEY:
+            if name in query.projection:
                 message.entity.properties[name].CopyFrom(values.decode(encoded))
     else:
         fill_entity(message, result.stored, key, mask)

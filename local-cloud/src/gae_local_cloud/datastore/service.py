@@ -123,7 +123,7 @@ class DatastoreService:
         parsed = query.parse(message, partition)
         search = nearest.parse(message) if message.HasField("find_nearest") else None
         mask = property_paths.parse_mask(request.property_mask) if request.HasField("property_mask") else None
-        if mask is not None and (parsed.projection or parsed.keys_only):
+        if mask is not None and parsed.projection:
             raise InvalidArgument("property masks are not allowed on projection queries")
         self._index_file.check(parsed)
         explain = request.explain_options if request.HasField("explain_options") else None

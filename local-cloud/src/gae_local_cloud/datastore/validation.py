@@ -51,8 +51,13 @@ def check_name(name: str, what: str, *, reserved: bool = False) -> None:
         raise InvalidArgument(f"The {what} is the empty string.")
     if len(name) > MAX_INDEXED_BYTES // 4 and len(name.encode()) > MAX_INDEXED_BYTES:
         raise InvalidArgument(f"The {what} is longer than {MAX_INDEXED_BYTES} bytes.")
-    if not reserved and name.startswith("__") and _RESERVED.fullmatch(name):
+    if not reserved and is_reserved(name):
         raise InvalidArgument(f'The {what} "{name}" is reserved.')
+
+
+def is_reserved(name: str) -> bool:
+    """Return whether a name has the form ``__x__``, which is reserved for the service."""
+    return name.startswith("__") and _RESERVED.fullmatch(name) is not None
 
 
 def check_dimension(name: str, what: str, *, reserved: bool = False) -> None:
@@ -65,7 +70,7 @@ def check_dimension(name: str, what: str, *, reserved: bool = False) -> None:
         return
     if not _DIMENSION.fullmatch(name):
         raise InvalidArgument(f'Illegal string "{name}" in {what}.')
-    if not reserved and _RESERVED.fullmatch(name):
+    if not reserved and is_reserved(name):
         raise InvalidArgument(f'The {what} "{name}" is reserved.')
 
 
