@@ -3,6 +3,7 @@
 import datetime
 
 import pytest
+from google.api_core import exceptions
 from google.cloud import ndb
 
 
@@ -175,6 +176,14 @@ def test_ancestor_queries(ndb_context):
     Item(parent=parent, number=1).put()
     Item(number=2).put()
     assert [item.number for item in Item.query(ancestor=parent)] == [1]
+
+
+def test_a_query_with_an_absurdly_short_timeout_fails(ndb_context):
+    """python-ndb's system test ``test_fetch_w_absurdly_short_timeout`` expects code 504."""
+    Item(number=1).put()
+    for _ in range(20):
+        with pytest.raises(exceptions.GatewayTimeout):
+            Item.query().fetch(timeout=1e-9)
 
 
 def test_namespaces(ndb_context):

@@ -7,7 +7,7 @@ from google.protobuf import descriptor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .wire import Stub, refused
+from .wire import Mutation, Stub, refused
 
 METHODS = [
     *["Lookup", "RunQuery", "RunAggregationQuery", "BeginTransaction"],
@@ -101,6 +101,15 @@ def test_random_queries_are_answered(stub, method, data):
     query.kind.add(name="K")
     request = types.RunQueryRequest.pb()(project_id=stub.project, query=query)
     assert _code(stub, method, request.SerializeToString()) in _EXPECTED
+
+
+def test_a_call_with_an_expired_deadline_is_not_answered_and_not_committed(stub):
+    for number in range(1, 201):
+        with refused("DEADLINE_EXCEEDED"):
+            stub.call("Lookup", timeout=1e-9, keys=[stub.key("K", 1)])
+        with refused("DEADLINE_EXCEEDED"):
+            stub.call("Commit", timeout=1e-9, mode=2, mutations=[Mutation(upsert=stub.entity("Late", number))])
+    assert stub.names("Late") == []
 
 
 def test_a_changed_cursor_is_refused(stub):

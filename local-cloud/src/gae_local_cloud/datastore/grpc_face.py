@@ -15,6 +15,9 @@ _logger = logging.getLogger(__name__)
 
 SERVICE = "google.datastore.v1.Datastore"
 
+_MIN_REMAINING = 0.001
+"""Seconds. gRPC rounds timeouts up to 1 ms on the wire, so a call with less left on arrival has expired already."""
+
 MAX_REQUEST_BYTES = 10 * 2**20
 """Maximum size of a request, 10 MiB (Datastore documentation, "Limits")."""
 
@@ -46,6 +49,9 @@ def _method(
             request = request_class.FromString(data)
         except Exception as error:  # noqa: BLE001 - protobuf documents no type; the bytes are at fault
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"The request is not a {name}Request: {error}")
+        remaining = context.time_remaining()
+        if remaining is not None and remaining < _MIN_REMAINING:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"{name} arrived after its deadline")
         try:
             return await method(request)
         except DatastoreError as error:
