@@ -2,11 +2,12 @@
 
 import pytest
 import yaml
+from google.protobuf import json_format
 
 from gae_local_cloud.datastore import IndexFileError
 from gae_local_cloud.datastore.index_yaml import IndexFile
 
-from .wire import Stub, all_of, any_of, count, refused, serving, where
+from .wire import Stub, all_of, any_of, count, refused, serving, sum_of, where
 
 
 @pytest.fixture
@@ -111,6 +112,59 @@ def test_explanations(stub):
     assert statistics.results_returned == 3
     assert statistics.execution_duration.ToMicroseconds() > 0
     assert statistics.debug_stats["index_entries_scanned"] == "3"
+
+
+def _billing(stub, method, **request):
+    """Return read operations and debug statistics of an analyzed query."""
+    response = stub.call(method, **request, explain_options={"analyze": True})
+    statistics = response.explain_metrics.execution_stats
+    debug = json_format.MessageToDict(statistics.debug_stats)
+    return (
+        statistics.read_operations,
+        debug["documents_scanned"],
+        debug["index_entries_scanned"],
+        debug["billing_details"],
+    )
+
+
+def _bill(documents=0, entries=0, small=0, minimum=0):
+    return {
+        "documents_billable": str(documents),
+        "index_entries_billable": str(entries),
+        "small_ops": str(small),
+        "min_query_cost": str(minimum),
+    }
+
+
+def test_an_explanation_has_billing_details(stub):
+    """The numbers of entities and of aggregations are those that nodejs-datastore's system tests expect of the service.
+
+    Those of keys and projections follow the documentation, "Pricing".
+    """
+    stub.put(*(stub.entity("P", 1, "K", number, a=number) for number in range(1, 9)))
+    query = {"kind": [{"name": "K"}]}
+    assert _billing(stub, "RunQuery", query=query) == (8, "8", "8", _bill(documents=8))
+    total = {"nested_query": query, "aggregations": [sum_of("a")]}
+    assert _billing(stub, "RunAggregationQuery", aggregation_query=total) == (1, "0", "8", _bill(entries=8))
+    for name in ("__key__", "a"):
+        projection = {**query, "projection": [{"property": {"name": name}}]}
+        assert _billing(stub, "RunQuery", query=projection) == (1, "0", "8", _bill(small=8))
+    assert _billing(stub, "RunQuery", query={"kind": [{"name": "None"}]}) == (1, "0", "0", _bill(minimum=1))
+
+
+@pytest.mark.parametrize("under", [True, False])
+def test_an_explanation_names_the_scope_of_the_index(stub, under):
+    """nodejs-datastore's and python-datastore's system tests expect these scopes of the service."""
+    query = {"kind": [{"name": "K"}]}
+    if under:
+        query["filter"] = where("__key__", "ancestor", stub.key("P", 1))
+    (used,) = stub.call("RunQuery", query=query, explain_options={}).explain_metrics.plan_summary.indexes_used
+    assert dict(used) == {"query_scope": "Collection group", "properties": "(__name__ ASC)"}
+    total = {"nested_query": query, "aggregations": [sum_of("a")]}
+    response = stub.call("RunAggregationQuery", aggregation_query=total, explain_options={})
+    (used,) = response.explain_metrics.plan_summary.indexes_used
+    scope = "Includes ancestors" if under else "Collection group"
+    assert dict(used) == {"query_scope": scope, "properties": "(a ASC, __name__ ASC)"}
 
 
 def test_explanations_through_the_client(client):

@@ -103,6 +103,13 @@ def test_a_query_with_a_limit_depends_only_on_the_results_up_to_it(stub):
     stub.commit(Mutation(upsert=stub.entity("Out", 1)), transaction=transaction)
 
 
+def test_only_a_transactional_commit_has_a_commit_time(stub):
+    """CommitResponse.commit_time: "Not set for non-transactional commits"."""
+    assert not stub.put(stub.entity("K", 1)).HasField("commit_time")
+    response = stub.commit(Mutation(upsert=stub.entity("K", 1, v=1)), transaction=stub.begin())
+    assert response.commit_time == response.mutation_results[0].update_time
+
+
 def test_a_rolled_back_transaction_is_over(stub):
     transaction = stub.begin()
     stub.call("Rollback", transaction=transaction)

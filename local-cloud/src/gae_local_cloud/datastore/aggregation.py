@@ -130,7 +130,8 @@ def _parse_aggregations(messages: Sequence[Message]) -> list[Aggregator]:
         raise InvalidArgument("Aggregations can not be empty.")
     if len(messages) > MAX_AGGREGATIONS:
         raise InvalidArgument(
-            f"The maximum number of aggregations allowed in an aggregation query is {MAX_AGGREGATIONS}."
+            f"The maximum number of aggregations allowed in an aggregation query is {MAX_AGGREGATIONS}. "
+            f"Received: {len(messages)}"
         )
     found: list[Aggregator] = []
     unnamed = 0

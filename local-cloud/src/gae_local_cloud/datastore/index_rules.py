@@ -11,6 +11,9 @@ from gae_local_cloud.datastore.filters import KEY, Conjunction
 from gae_local_cloud.datastore.indexes import Component
 from gae_local_cloud.datastore.query import Query
 
+_COLLECTION_GROUP = "Collection group"
+_INCLUDES_ANCESTORS = "Includes ancestors"
+
 
 class CompositeIndex(NamedTuple):
     """A composite index as ``index.yaml`` declares it."""
@@ -97,20 +100,22 @@ def _requirement(query: Query, kind: str, conjunction: Conjunction) -> Requireme
 
 def indexes_used(query: Query) -> list[dict[str, str]]:
     """Return the indexes that serve a query, in the form of ``PlanSummary.indexes_used``."""
-    found: list[tuple[Component, ...]] = []
+    found: list[dict[str, str]] = []
     for requirement in requirements(query):
         if not requirement.built_in:
-            found.append(requirement.composite.components)
+            scope = _INCLUDES_ANCESTORS if requirement.ancestor else _COLLECTION_GROUP
+            found.append(_describe(requirement.composite.components, scope))
         elif requirement.suffix:
-            found.append(requirement.suffix)
+            found.append(_describe(requirement.suffix))
         elif requirement.equal:
-            found.extend((Component(name),) for name in sorted(requirement.equal))
+            found.extend(_describe((Component(name),)) for name in sorted(requirement.equal))
         else:
-            found.append(())
-    return [{"query_scope": "Collection group", "properties": _describe(components)} for components in found or [()]]
+            found.append(_describe(()))
+    return found or [_describe(())]
 
 
-def _describe(components: tuple[Component, ...]) -> str:
+def _describe(components: tuple[Component, ...], scope: str = _COLLECTION_GROUP) -> dict[str, str]:
     last = components[-1].descending if components else False
     named = [(name, down) for name, down in components if name != KEY] + [("__name__", last)]
-    return "(" + ", ".join(f"{name} {'DESC' if down else 'ASC'}" for name, down in named) + ")"
+    properties = ", ".join(f"{name} {'DESC' if down else 'ASC'}" for name, down in named)
+    return {"query_scope": scope, "properties": f"({properties})"}

@@ -1,5 +1,6 @@
 """Writes the results of queries and lookups into response messages."""
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -20,6 +21,9 @@ from gae_local_cloud.datastore.nearest import Neighbor
 from gae_local_cloud.datastore.property_paths import PropertyPath
 from gae_local_cloud.datastore.query import Query
 from gae_local_cloud.datastore.store import StoredEntity
+
+_ENTRIES_PER_READ = 1000
+"""Index entries of an aggregation that are billed as one read."""
 
 
 def fill_entity(
@@ -131,16 +135,55 @@ def fill_plan(message: Message, query: Query) -> None:
         message.plan_summary.indexes_used.add().update(index)
 
 
-def fill_statistics(message: Message, returned: int, examined: int, began: float) -> None:
+def fill_query_statistics(message: Message, query: Query, returned: int, examined: int, began: float) -> None:
     """Write the cost of a query into ExplainMetrics.
+
+    Entities are billed one read each. Keys and projections are small operations, which are free, after one read for the
+    query, unless results are distinct (Datastore documentation, "Pricing").
 
     Parameters:
         returned: number of results.
         examined: number of index entries examined.
         began: start of the run by :func:`time.perf_counter`, in seconds.
     """
+    small = (query.keys_only or bool(query.projection)) and not query.distinct
+    documents = 0 if query.keys_only or query.projection else returned
     statistics = message.execution_stats
     statistics.results_returned = returned
+    statistics.read_operations = 1 if small else max(returned, 1)
+    _fill_debug_statistics(statistics, documents, examined, began, small_ops=returned if small else 0)
+
+
+def fill_aggregation_statistics(message: Message, examined: int, began: float) -> None:
+    """Write the cost of an aggregation query into ExplainMetrics.
+
+    It is billed one read for each 1000 index entries or part of them (Datastore documentation, "Pricing").
+
+    Parameters:
+        examined: number of index entries examined.
+        began: start of the run by :func:`time.perf_counter`, in seconds.
+    """
+    statistics = message.execution_stats
+    statistics.results_returned = 1
+    statistics.read_operations = max(math.ceil(examined / _ENTRIES_PER_READ), 1)
+    _fill_debug_statistics(statistics, 0, examined, began, entries_billable=examined)
+
+
+def _fill_debug_statistics(
+    statistics: Message, documents: int, examined: int, began: float, *, small_ops: int = 0, entries_billable: int = 0
+) -> None:
+    """Write the duration and the debug statistics, in the form that Google's client suites expect of the service."""
     statistics.execution_duration.FromMicroseconds(round((time.perf_counter() - began) * 1_000_000))
-    statistics.read_operations = returned
-    statistics.debug_stats.update({"index_entries_scanned": str(examined), "documents_scanned": str(returned)})
+    billed = documents or entries_billable or small_ops
+    statistics.debug_stats.update(
+        {
+            "documents_scanned": str(documents),
+            "index_entries_scanned": str(examined),
+            "billing_details": {
+                "documents_billable": str(documents),
+                "index_entries_billable": str(entries_billable),
+                "small_ops": str(small_ops),
+                "min_query_cost": "0" if billed else "1",
+            },
+        }
+    )

@@ -148,7 +148,8 @@ class DatastoreService:
         if transaction is not None:
             transaction.saw_query(parsed, answered)
         if explain is not None:
-            results.fill_statistics(response.explain_metrics, len(response.batch.entity_results), examined, began)
+            returned = len(response.batch.entity_results)
+            results.fill_query_statistics(response.explain_metrics, parsed, returned, examined, began)
         return response
 
     async def run_aggregation_query(self, request: Message) -> Message:
@@ -182,7 +183,7 @@ class DatastoreService:
         response.batch.more_results = messages.QueryResultBatch.NO_MORE_RESULTS
         set_timestamp(response.batch.read_time, version or self.entities.read_time())
         if explain is not None:
-            results.fill_statistics(response.explain_metrics, 1, examined, began)
+            results.fill_aggregation_statistics(response.explain_metrics, examined, began)
         return response
 
     def _begin_read(
@@ -256,7 +257,8 @@ class DatastoreService:
             commit = Commit(self.entities, self._ids, scope, transactional, self.entities.next_version())
             response = messages.CommitResponse(mutation_results=commit.apply(request.mutations))
             response.index_updates = self.entities.write(commit.version, commit.changes())
-            set_timestamp(response.commit_time, commit.version)
+            if transactional:  # CommitResponse: "Not set for non-transactional commits"
+                set_timestamp(response.commit_time, commit.version)
             return response
 
         return await self._write(write)
