@@ -7,7 +7,7 @@ from google.protobuf import json_format
 from gae_local_cloud.datastore import IndexFileError
 from gae_local_cloud.datastore.index_yaml import IndexFile
 
-from .wire import Stub, all_of, any_of, count, refused, serving, sum_of, where
+from .wire import Stub, all_of, any_of, count, refused, rows, serving, sum_of, where
 
 
 @pytest.fixture
@@ -88,6 +88,46 @@ def test_declared_indexes_serve_a_query_together(path):
         stub.names("K", all_of(where("a", "=", 1), where("b", "=", 1)), order=["z"])
         with refused("FAILED_PRECONDITION"):
             stub.names("K", all_of(where("a", "=", 1), where("c", "=", 1)), order=["z"])
+
+
+CHARACTERS = [("Arya", ["Tully"]), ("Bran", ["Stark"]), ("Catelyn", ["Tully", "Stark"])]
+ARYA, BRAN, CATELYN_S, CATELYN_T = ("Arya", "Tully"), ("Bran", "Stark"), ("Catelyn", "Stark"), ("Catelyn", "Tully")
+
+
+@pytest.mark.parametrize("required", [False, True])
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ("[{name: name}, {name: family}]", [ARYA, BRAN, CATELYN_S, CATELYN_T]),
+        ("[{name: family}, {name: name}]", [BRAN, CATELYN_S, ARYA, CATELYN_T]),
+        ("[{name: name, direction: desc}, {name: family}]", [CATELYN_S, CATELYN_T, BRAN, ARYA]),
+        ("[{name: family, direction: desc}, {name: name}]", [ARYA, CATELYN_T, BRAN, CATELYN_S]),
+    ],
+)
+def test_an_unordered_projection_comes_in_the_order_of_its_index(path, declared, expected, required):
+    """nodejs-datastore's system test "should select projections" relies on it."""
+    text = f"indexes:\n- kind: Character\n  ancestor: yes\n  properties: {declared}\n"
+    path.write_text(text)
+    with serving(index_yaml=path, require_indexes=required) as server:
+        stub = Stub(server.address, "p")
+        stub.put(*(stub.entity("B", 1, "Character", name, name=name, family=family) for name, family in CHARACTERS))
+        under = where("__key__", "ancestor", stub.key("B", 1))
+        found = stub.results("Character", under, select=["name", "family"])
+        assert [(row["name"], row["family"]) for row in rows(found)] == expected
+        for place, result in enumerate(found):
+            rest = stub.results("Character", under, select=["family", "name"], start_cursor=result.cursor)
+            assert [(row["name"], row["family"]) for row in rows(rest)] == expected[place + 1 :]
+        assert stub.aggregate("Character", sum_of("name", "n"), sum_of("family", "f"), where=under) == {"n": 0, "f": 0}
+    assert path.read_text() == text, "the declared index serves both queries"
+
+
+def test_an_unordered_projection_comes_in_the_order_of_the_index_that_is_written(path):
+    with serving(index_yaml=path) as server:
+        stub = Stub(server.address, "p")
+        stub.put(stub.entity("K", 1, z=1, a=2), stub.entity("K", 2, z=2, a=1))
+        for _ in range(2):
+            assert rows(stub.results("K", select=["z", "a"])) == [{"z": 2, "a": 1}, {"z": 1, "a": 2}]
+    assert _declared(path) == [{"kind": "K", "properties": [{"name": "a"}, {"name": "z"}]}]
 
 
 def test_a_file_that_is_not_an_index_yaml_is_refused(path):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from gae_local_cloud.datastore import query, validation, values
@@ -91,8 +91,11 @@ class Aggregation:
                 aggregator.feed(row)
 
 
-def parse(message: Message, partition: Partition) -> Aggregation:
-    """Check an AggregationQuery message and return its meaning.
+def parse(message: Message, partition: Partition, arrange: Callable[[Query], Query]) -> Aggregation:
+    """Check an AggregationQuery message and parse it.
+
+    Parameters:
+        arrange: chooses the sequence of the unordered properties.
 
     Raises:
         InvalidArgument: the query breaks a rule of the query language.
@@ -106,9 +109,9 @@ def parse(message: Message, partition: Partition) -> Aggregation:
         raise InvalidArgument("An aggregation query needs a nested query.")
     aggregators = _parse_aggregations(message.aggregations)
     names = sorted({aggregator.name for aggregator in aggregators} - {""})
-    nested = query.parse(message.nested_query, partition)
+    nested = query.parse(message.nested_query, partition, arrange)
     if names:
-        parsed = query.reading(nested, names)
+        parsed = arrange(query.reading(nested, names))
     elif nested.projection:
         parsed = nested
     else:

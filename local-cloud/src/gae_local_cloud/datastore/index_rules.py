@@ -4,7 +4,7 @@ The embedded Datastore needs no declarations: :mod:`gae_local_cloud.datastore.co
 These rules tell what a deployed app needs.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from gae_local_cloud.datastore.filters import KEY, Conjunction
@@ -84,6 +84,27 @@ def requirements(query: Query) -> Iterator[Requirement]:
         if requirement not in seen:
             seen.add(requirement)
             yield requirement
+
+
+def arranged(query: Query, declared: Collection[CompositeIndex]) -> Query:
+    """Return a query with its unordered properties in the sequence of the index that serves it.
+
+    An unordered projection comes in the order of that index. If several declared indexes serve the query, the first one
+    counts; if none does, the properties stay sorted by name, as in Google's Firestore emulator.
+    """
+    if not query.unordered or _serve(query, declared):
+        return query
+    for index in declared:
+        tail = index.components[-len(query.unordered) :]
+        if index.kind == query.kind and sorted(name for name, _ in tail) == sorted(query.unordered):
+            found = query.arranged(tail)
+            if _serve(found, declared):
+                return found
+    return query
+
+
+def _serve(query: Query, declared: Collection[CompositeIndex]) -> bool:
+    return all(requirement.served_by(declared) for requirement in requirements(query))
 
 
 def _requirement(query: Query, kind: str, conjunction: Conjunction) -> Requirement:

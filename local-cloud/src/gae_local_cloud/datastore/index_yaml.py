@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from gae_local_cloud.datastore.errors import FailedPrecondition
-from gae_local_cloud.datastore.index_rules import CompositeIndex, Requirement, requirements
+from gae_local_cloud.datastore.index_rules import CompositeIndex, Requirement, arranged, requirements
 from gae_local_cloud.datastore.indexes import Component
 from gae_local_cloud.datastore.query import Query
 
@@ -47,6 +47,10 @@ class IndexFile:
         by_hand = _parse(self._written_by_hand, path)
         self._declared = dict.fromkeys(_parse(text, path))
         self._generated = [index for index in self._declared if index not in by_hand]
+
+    def arrange(self, query: Query) -> Query:
+        """Return a query with its unordered properties in the sequence of the declared index that serves it."""
+        return arranged(query, self._declared) if self._declared else query
 
     def check(self, query: Query) -> None:
         """Check the indexes that a query needs, before it runs.

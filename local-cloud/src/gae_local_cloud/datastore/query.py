@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gae_local_cloud.datastore import cursor, filters, keys, ordered, validation, values
@@ -28,6 +28,7 @@ class Query:
         order: the components of a position. The key is one of them, so that positions are unique. It is the last,
             unless a projection sorts by it.
         projection: properties to return besides the key, from an index; empty for whole entities.
+        unordered: projected properties whose sequence in ``order`` the query leaves open. They stand before a last key.
         keys_only: whether to return keys only.
         distinct: number of components at the front of ``order`` that group results; each group has one result.
         bounds: positions between which results lie, from the cursors.
@@ -41,6 +42,7 @@ class Query:
     conjunctions: tuple[Conjunction, ...] = (filters.EVERYTHING,)
     order: tuple[Component, ...] = (Component(KEY),)
     projection: tuple[str, ...] = ()
+    unordered: tuple[str, ...] = ()
     keys_only: bool = False
     distinct: int = 0
     bounds: Interval = EVERYTHING
@@ -86,6 +88,12 @@ class Query:
             columns = [column[:1] for column in columns]
         for row in itertools.product(*columns):
             yield b"".join(row)
+
+    def arranged(self, components: Sequence[Component]) -> "Query":
+        """Return the query with its unordered properties in a given sequence, and the key in the last direction."""
+        start = len(self.order) - 1 - len(self.unordered)
+        order = (*self.order[:start], *components, Component(KEY, components[-1].descending))
+        return dataclasses.replace(self, order=order)
 
     def of_entities(self) -> "Query":
         """Return the query for the entities of a projection: its positions end with the key.
@@ -140,8 +148,11 @@ class Query:
         )
 
 
-def parse(message: Message, partition: Partition) -> Query:
+def parse(message: Message, partition: Partition, arrange: Callable[[Query], Query]) -> Query:
     """Check a query message and parse it.
+
+    Parameters:
+        arrange: chooses the sequence of the unordered properties.
 
     Raises:
         InvalidArgument: the query breaks a rule of the query language.
@@ -171,26 +182,30 @@ def parse(message: Message, partition: Partition) -> Query:
     order = _complete_order(explicit, inequalities, projection, distinct)
     sorted_by = {name for name, _ in order}
     required = tuple(sorted({*ineffective, *inequalities} - sorted_by))
-    bounds = Interval(
-        cursor.decode(message.start_cursor, order) if message.start_cursor else None,
-        cursor.decode(message.end_cursor, order) if message.end_cursor else None,
+    placed = {*(name for name, _ in explicit), *inequalities, *distinct}
+    unordered = tuple(name for name in projection if name not in placed) if order[-1].property == KEY else ()
+    parsed = arrange(
+        Query(
+            partition,
+            kind,
+            conjunctions,
+            order,
+            projection,
+            unordered,
+            keys_only,
+            len(distinct),
+            required=required,
+            offset=message.offset,
+            limit=limit,
+        )
     )
-    parsed = Query(
-        partition,
-        kind,
-        conjunctions,
-        order,
-        projection,
-        keys_only,
-        len(distinct),
-        bounds,
-        required,
-        message.offset,
-        limit,
+    bounds = Interval(
+        cursor.decode(message.start_cursor, parsed.order) if message.start_cursor else None,
+        cursor.decode(message.end_cursor, parsed.order) if message.end_cursor else None,
     )
     for bound in bounds:
         _check_bound(parsed, bound)
-    return parsed
+    return dataclasses.replace(parsed, bounds=bounds)
 
 
 def _check_bound(query: Query, bound: Bound | None) -> None:
@@ -219,7 +234,11 @@ def reading(query: Query, names: Sequence[str]) -> Query:
     added = [Component(name, direction) for name in names if name not in present]
     order = (*query.order[:-1], *added, query.order[-1])
     return dataclasses.replace(
-        query, order=order, projection=tuple(dict.fromkeys((*query.projection, *names))), keys_only=False
+        query,
+        order=order,
+        projection=tuple(dict.fromkeys((*query.projection, *names))),
+        unordered=(*query.unordered, *(name for name, _ in added)),
+        keys_only=False,
     )
 
 

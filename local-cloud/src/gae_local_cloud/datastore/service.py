@@ -120,7 +120,7 @@ class DatastoreService:
             response.query.CopyFrom(message)
         elif request.WhichOneof("query_type") is None:
             raise InvalidArgument("one of fields Query.query and Query.gql_query must be set")
-        parsed = query.parse(message, partition)
+        parsed = query.parse(message, partition, self._index_file.arrange)
         search = nearest.parse(message) if message.HasField("find_nearest") else None
         mask = property_paths.parse_mask(request.property_mask) if request.HasField("property_mask") else None
         if mask is not None and parsed.projection:
@@ -161,7 +161,7 @@ class DatastoreService:
         if request.WhichOneof("query_type") == "gql_query":
             message = _parse_gql(request.gql_query, partition, messages.AggregationQuery)
             response.query.CopyFrom(message)
-        parsed = aggregation.parse(message, partition)
+        parsed = aggregation.parse(message, partition, self._index_file.arrange)
         self._index_file.check(parsed.query)
         explain = request.explain_options if request.HasField("explain_options") else None
         if explain is not None:
