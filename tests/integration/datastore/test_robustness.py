@@ -112,6 +112,20 @@ def test_a_call_with_an_expired_deadline_is_not_answered_and_not_committed(stub)
     assert stub.names("Late") == []
 
 
+@pytest.mark.parametrize(
+    ("method", "instead"),
+    [
+        ("ExportEntities", "gae-local-cloud data export"),
+        ("ImportEntities", "gae-local-cloud data import"),
+        *((method, "index.yaml") for method in ("CreateIndex", "DeleteIndex", "GetIndex", "ListIndexes")),
+    ],
+)
+def test_an_admin_method_is_unimplemented_and_names_its_local_equivalent(stub, method, instead):
+    call = stub.channel.unary_unary(f"/google.datastore.admin.v1.DatastoreAdmin/{method}")
+    with refused("UNIMPLEMENTED", instead):
+        call(b"", timeout=10)
+
+
 def test_a_changed_cursor_is_refused(stub):
     stub.put(stub.entity("K", 1, v="x"), stub.entity("K", 2, v="y"))
     cursor = stub.batch("K", order=["v"], limit=1).end_cursor

@@ -1,4 +1,4 @@
-"""The gRPC face of the Datastore service."""
+"""The gRPC face: the Datastore service, and refusals of the Datastore Admin service."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from gae_local_cloud.datastore import messages
+from gae_local_cloud.datastore import admin, messages
 from gae_local_cloud.datastore.errors import DatastoreError
 from gae_local_cloud.datastore.messages import Message
 from gae_local_cloud.datastore.service import DatastoreService
@@ -36,6 +36,20 @@ def handler(service: DatastoreService) -> "grpc.GenericRpcHandler[bytes, Message
     }
     handlers = {name: _method(name, method, request) for name, (method, request) in methods.items()}
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+
+def admin_handler() -> "grpc.GenericRpcHandler[bytes, Message]":
+    """Return the handler that refuses every method of the Datastore Admin service."""
+    handlers = {name: grpc.unary_unary_rpc_method_handler(_refuse(name)) for name in admin.METHODS}
+    return grpc.method_handlers_generic_handler(admin.SERVICE, handlers)
+
+
+def _refuse(name: str) -> "Callable[[bytes, grpc.aio.ServicerContext[bytes, Message]], Awaitable[Message]]":
+    async def answer(data: bytes, context: "grpc.aio.ServicerContext[bytes, Message]") -> Message:
+        error = admin.unimplemented(name)
+        await context.abort(error.code, str(error))
+
+    return answer
 
 
 def _method(

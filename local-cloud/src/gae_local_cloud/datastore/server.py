@@ -40,7 +40,7 @@ class DatastoreServer:
         Give that server the option ``grpc.max_receive_message_length`` of at least 10 MiB, the largest request of the
         API; gRPC's own default is 4 MiB.
         """
-        return (grpc_face.handler(self.service),)
+        return (grpc_face.handler(self.service), grpc_face.admin_handler())
 
     async def start(self) -> None:
         """Start the background work."""
