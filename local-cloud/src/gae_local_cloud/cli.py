@@ -43,6 +43,11 @@ def _cloud_options(command: F) -> F:
             click.option("--tasks-port", type=port, default=8123, help="Port of Cloud Tasks over gRPC; 0: a free one."),
             click.option("--tasks-rest-port", type=port, default=8124, help="Port of Cloud Tasks over HTTP."),
             click.option("--datastore-port", type=port, default=8081, help="Port of Datastore over gRPC."),
+            click.option(
+                "--datastore-rest-port",
+                type=port,
+                help="Port of Datastore over HTTP.  [default: the one after --datastore-port, if free]",
+            ),
             click.option("--datastore-emulator", metavar="HOST:PORT", help="Use this Datastore, not the embedded one."),
             click.option(
                 "--service",

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import grpc
 import grpc.aio
 import pytest
+from aiohttp import web
 from google.cloud.datastore_v1 import types
 
 from gae_local_cloud.clock import Clock, SystemClock
-from gae_local_cloud.datastore import MIGRATIONS, DatastoreServer
+from gae_local_cloud.datastore import MIGRATIONS, DatastoreServer, HttpFace
 from gae_local_cloud.storage import IN_MEMORY, Database
 
 Key, Value, Entity, Mutation, Filter = (
@@ -44,9 +45,15 @@ OPERATORS = {
 
 
 class Serving(NamedTuple):
-    """An embedded Datastore that listens on a host:port, from an event loop on another thread."""
+    """An embedded Datastore on an event loop of another thread.
+
+    Parameters:
+        address: host:port over gRPC.
+        http_address: host:port over HTTP.
+    """
 
     address: str
+    http_address: str
     loop: asyncio.AbstractEventLoop
     server: DatastoreServer
 
@@ -64,7 +71,12 @@ class Serving(NamedTuple):
 
 
 @contextmanager
-def serving(path: Path | str = IN_MEMORY, clock: Clock | None = None, **options: Any) -> Iterator[Serving]:
+def serving(
+    path: Path | str = IN_MEMORY,
+    clock: Clock | None = None,
+    on_shutdown: Callable[[], None] | None = None,
+    **options: Any,
+) -> Iterator[Serving]:
     """Serve an embedded Datastore on a thread with its own event loop."""
     loop = asyncio.new_event_loop()
     running: list[Serving] = []
@@ -79,10 +91,14 @@ def serving(path: Path | str = IN_MEMORY, clock: Clock | None = None, **options:
         port = grpc_server.add_insecure_port("127.0.0.1:0")
         await server.start()
         await grpc_server.start()
-        running.append(Serving(f"127.0.0.1:{port}", loop, server))
+        runner = web.AppRunner(HttpFace(lambda: server.service, on_shutdown).app(), access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        running.append(Serving(f"127.0.0.1:{port}", f"127.0.0.1:{runner.addresses[0][1]}", loop, server))
         started.set()
         await stopping.wait()
         await grpc_server.stop(0.1)
+        await runner.cleanup()
         await server.stop()
         database.close()
 

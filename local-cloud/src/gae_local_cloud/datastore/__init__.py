@@ -1,8 +1,9 @@
 """An embedded server of Firestore in Datastore mode, on one SQLite file."""
 
 from gae_local_cloud.datastore.exchange import ImportFailed
+from gae_local_cloud.datastore.http_face import HttpFace
 from gae_local_cloud.datastore.index_yaml import IndexFileError
 from gae_local_cloud.datastore.schema import MIGRATIONS
 from gae_local_cloud.datastore.server import DatastoreServer
 
-__all__ = ["MIGRATIONS", "DatastoreServer", "ImportFailed", "IndexFileError"]
+__all__ = ["MIGRATIONS", "DatastoreServer", "HttpFace", "ImportFailed", "IndexFileError"]

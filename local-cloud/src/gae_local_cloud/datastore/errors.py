@@ -18,8 +18,14 @@ class InvalidArgument(DatastoreError):
     code = grpc.StatusCode.INVALID_ARGUMENT
 
 
+class PermissionDenied(DatastoreError):
+    """The request may come from a web page of another origin."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+
+
 class NotFound(DatastoreError):
-    """An update names an entity that does not exist."""
+    """An update names an entity that does not exist, or a URL names no method."""
 
     code = grpc.StatusCode.NOT_FOUND
 

@@ -73,6 +73,15 @@ class DatastoreService:
         self._transactions.close()
         await self._runner.stop()
 
+    async def reset(self) -> None:
+        """Delete all entities and indexes, and end all transactions. Allocated ids stay allocated."""
+        self._transactions.close()
+        stored: Awaitable[None]
+        with self._database.atomic() as stored:
+            self.entities.clear()
+        self._reload()
+        await stored
+
     async def lookup(self, request: Message) -> Message:
         """Return the entities with given keys; list the keys of absent entities as missing."""
         scope = _scope(request)

@@ -274,6 +274,11 @@ class EntityStore:
             self.database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", added)
         return len(gone) + len(added)
 
+    def clear(self) -> None:
+        """Delete all entities, their past states and their indexes. Call :meth:`reload` after it."""
+        for table in ("entries", "indexes", "undo", "entities", "reserved", "partitions"):
+            self.database.execute(f"DELETE FROM {table}")  # noqa: S608 - the names are literals
+
     def forget(self, version: int, most: int) -> int:
         """Drop past states that reads at a version or later do not need. The last commit stays, for its version.
 
