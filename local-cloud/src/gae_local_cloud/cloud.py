@@ -15,13 +15,14 @@ from aiohttp import web
 from gae_local_cloud import cloud_tasks, datastore
 from gae_local_cloud.clock import Clock, SystemClock
 from gae_local_cloud.environment import Contribution
-from gae_local_cloud.storage import IN_MEMORY, Database
+from gae_local_cloud.storage import IN_MEMORY, Database, naming_file
 
 if TYPE_CHECKING:
     RpcHandler: TypeAlias = grpc.GenericRpcHandler[Any, Any]
 
     from gae_local_cloud.cloud_tasks import AttemptReport
 
+_TASKS_FILE = "cloud-tasks.sqlite3"
 DATASTORE_FILE = "datastore.sqlite3"
 """Name of the file in the data folder that holds the entities."""
 
@@ -208,9 +209,16 @@ class LocalCloud:
 
     async def _open(self, state: AsyncExitStack) -> None:
         """Open the databases, and make the servers that answer from them."""
+        with naming_file(self._path(_TASKS_FILE)):
+            self._open_tasks(state)
+        if not self.options.datastore_emulator:
+            with naming_file(self._path(DATASTORE_FILE)):
+                await self._open_datastore(state)
+
+    def _open_tasks(self, state: AsyncExitStack) -> None:
         options = self.options
         self.tasks = cloud_tasks.CloudTasksServer(
-            self._open_database(state, "cloud-tasks.sqlite3", cloud_tasks.MIGRATIONS),
+            self._open_database(state, _TASKS_FILE, cloud_tasks.MIGRATIONS),
             self._clock,
             app_url=options.app_url,
             services=options.services,
@@ -223,22 +231,25 @@ class LocalCloud:
         if options.queue_yaml is not None:
             self.tasks.load_queue_yaml(options.queue_yaml, parent)
         self._tasks_handlers.replace(self.tasks.grpc_handlers())
-        if not options.datastore_emulator:
-            self._datastore = server = datastore.DatastoreServer(
-                self._open_database(state, DATASTORE_FILE, datastore.MIGRATIONS),
-                self._clock,
-                index_yaml=options.index_yaml,
-                require_indexes=options.require_indexes,
-            )
-            self._datastore_handlers.replace(server.grpc_handlers())
-            await server.start()
-            state.push_async_callback(server.stop)
+
+    async def _open_datastore(self, state: AsyncExitStack) -> None:
+        self._datastore = datastore.DatastoreServer(
+            self._open_database(state, DATASTORE_FILE, datastore.MIGRATIONS),
+            self._clock,
+            index_yaml=self.options.index_yaml,
+            require_indexes=self.options.require_indexes,
+        )
+        self._datastore_handlers.replace(self._datastore.grpc_handlers())
+        await self._datastore.start()
+        state.push_async_callback(self._datastore.stop)
 
     def _open_database(self, stack: AsyncExitStack, name: str, migrations: Sequence[str]) -> Database:
-        data_dir = self.options.data_dir
-        database = Database(IN_MEMORY if data_dir is None else data_dir / name, migrations)
+        database = Database(self._path(name), migrations)
         stack.callback(database.close)
         return database
+
+    def _path(self, name: str) -> Path | str:
+        return IN_MEMORY if self.options.data_dir is None else self.options.data_dir / name
 
     async def _serve_grpc(self, stack: AsyncExitStack, handlers: "_Handlers", port: int, name: str, option: str) -> str:
         server = grpc.aio.server(options=_GRPC_OPTIONS)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gae_local_cloud.datastore.filters import Conjunction
 from gae_local_cloud.datastore.store import EntityStore
 
 from .wire import Filter, QueryResultBatch, Stub, all_of, any_of, name_of, properties, refused, rows, unindexed, where
@@ -235,6 +236,17 @@ def test_a_cursor_of_another_query_is_refused(people):
         people.names("Person", start_cursor=b"nonsense")
 
 
+@pytest.mark.parametrize(("place", "byte"), [(0, 0), (0, 2), (0, 255), (5, 2), (5, 127), (5, 255)])
+def test_a_cursor_of_another_version_or_direction_is_refused(people, place, byte):
+    """Byte 0 of a cursor is its version, byte 5 the side of the position; each has few valid values."""
+    cursor = people.batch("Person", order=["age"], limit=1).end_cursor
+    assert (cursor[0], cursor[5]) == (1, 1)
+    people.names("Person", order=["age"], start_cursor=cursor)
+    with refused("INVALID_ARGUMENT", "does not come from this server"):
+        changed = cursor[:place] + bytes((byte,)) + cursor[place + 1 :]
+        people.names("Person", order=["age"], start_cursor=changed)
+
+
 def test_paging_through_10000_results_visits_each_once_while_others_write(stub):
     for start in range(1, 10_001, 500):
         stub.put(*(stub.entity("Big", number, v=number % 7) for number in range(start, start + 500)))
@@ -351,6 +363,26 @@ def test_pages_of_a_projection_in_a_range_of_keys_are_the_whole(stub):
 def test_queries_that_break_a_rule_are_refused(stub, filters, fields, message):
     with refused("INVALID_ARGUMENT", message):
         stub.names("K", filters, **fields)
+
+
+def test_many_ors_are_refused_before_they_are_multiplied_out(stub, monkeypatch):
+    """Forty two-way ORs are 2**40 conjunctions; the limit of 30 refuses them after few."""
+    joined = []
+    join = Conjunction.join
+
+    def counting(left, right):
+        joined.append(left)
+        return join(left, right)
+
+    monkeypatch.setattr(Conjunction, "join", counting)
+    ors = [any_of(where(f"a{number}", "=", 1), where(f"b{number}", "=", 1)) for number in range(40)]
+    with refused("INVALID_ARGUMENT", "the maximum is 30"):
+        stub.names("K", all_of(*ors))
+    assert len(joined) <= 2 + 4 + 8 + 16
+    joined.clear()
+    with refused("INVALID_ARGUMENT", "the maximum is 30"):
+        stub.names("K", all_of(*(where(f"a{number}", "in", list(range(30))) for number in range(40))))
+    assert len(joined) <= 30
 
 
 def test_queries_on_reserved_property_names_find_nothing(stub):

@@ -1,5 +1,8 @@
 """Transactions: snapshots, conflicts, expiry."""
 
+import sqlite3
+from unittest.mock import Mock
+
 import pytest
 
 from gae_local_cloud.clock import HeldClock
@@ -180,6 +183,44 @@ def test_an_earlier_state_can_be_read_for_an_hour():
         server.on_loop(lambda: clock.advance(601))
         with refused("FAILED_PRECONDITION", "past hour"):
             stub.get("K", 1, read_time=then)
+        stub.close()
+
+
+def test_dropping_past_states_goes_on_after_a_storage_error(monkeypatch):
+    clock = HeldClock()
+    with serving(clock=clock) as server:
+        stub, entities = Stub(server.address, "p"), server.server.service.entities
+        for number in (1, 2):
+            stub.put(stub.entity("K", 1, v=number))
+        failing = Mock(side_effect=sqlite3.OperationalError("disk I/O error"))
+        with monkeypatch.context() as patched:
+            patched.setattr(entities, "forget", failing)
+            server.on_loop(lambda: clock.advance(61))
+        assert failing.call_count == 1
+        server.on_loop(lambda: clock.advance(3700))
+        assert server.on_loop(lambda: _undo_rows(server.server)) == 1
+        stub.close()
+
+
+def test_an_old_read_time_of_an_open_transaction_is_kept():
+    """A read-only transaction at an old read time protects it, although states of that age are dropped."""
+    clock = HeldClock()
+    with serving(clock=clock) as server:
+        stub = Stub(server.address, "p")
+        stub.put(stub.entity("K", 1, v=1))
+        then = stub.lookup(stub.key("K", 1)).read_time
+        server.on_loop(lambda: clock.advance(1))
+        stub.put(stub.entity("K", 1, v=2))
+        stub.put(stub.entity("K", 1, v=3))
+        server.on_loop(lambda: clock.advance(3580))
+        transaction = stub.begin(read_only={"read_time": then})
+        for _ in range(3):
+            assert stub.get("K", 1, transaction=transaction) == {"v": 1}
+            server.on_loop(lambda: clock.advance(45))
+        assert stub.get("K", 1, transaction=transaction) == {"v": 1}
+        stub.call("Rollback", transaction=transaction)
+        server.on_loop(lambda: clock.advance(61))
+        assert server.on_loop(lambda: _undo_rows(server.server)) == 1
         stub.close()
 
 

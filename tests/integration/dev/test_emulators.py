@@ -6,6 +6,8 @@ import signal
 import socket
 import urllib.request
 
+import pytest
+
 from .commands import FREE_PORTS, get, running
 
 
@@ -54,6 +56,20 @@ def _is_free(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+@pytest.mark.parametrize("name", ["cloud-tasks.sqlite3", "datastore.sqlite3"])
+def test_a_damaged_file_in_the_data_folder_is_one_message(tmp_path, name):
+    with running("emulators", "--data-dir", "data", *FREE_PORTS, cwd=tmp_path) as command:
+        command.wait_for(r"(?m)^ready$")
+        os.kill(command.process.pid, signal.SIGTERM)
+        assert command.wait() == 0
+    path = tmp_path / "data" / name
+    path.write_bytes(path.read_bytes()[:4096] + b"\xa5" * 40_000)
+    with running("emulators", "--data-dir", "data", *FREE_PORTS, cwd=tmp_path) as command:
+        assert command.wait() == 1
+        assert f"data/{name} is damaged" in command.output
+        assert "Traceback" not in command.output
 
 
 def test_the_default_queue_and_the_named_ones_exist_at_start(tmp_path):

@@ -48,6 +48,12 @@ class FailedPrecondition(DatastoreError):
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class ResourceExhausted(DatastoreError):
+    """The disk with the database is full."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 class Unimplemented(DatastoreError):
     """The service supports the request, this server does not."""
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gae_local_cloud.datastore import messages
-from gae_local_cloud.datastore.errors import DatastoreError, InvalidArgument
+from gae_local_cloud.datastore.errors import DatastoreError, InvalidArgument, ResourceExhausted
 from gae_local_cloud.datastore.messages import Message
 from gae_local_cloud.datastore.service import DatastoreService
+from gae_local_cloud.storage import StorageError, StorageFull, naming_file
 
 _logger = logging.getLogger(__name__)
 
@@ -24,11 +25,13 @@ class Method:
         name: its name in the API, such as ``RunQuery``.
         request_class: the class of its request message.
         perform: takes the request and returns the response.
+        database: path of the database file.
     """
 
     name: str
     request_class: Any
     perform: Callable[[Message], Awaitable[Message]]
+    database: str
 
     def parse(self, data: bytes) -> Message:
         """Return the request in serialized form as a message.
@@ -49,9 +52,14 @@ class Method:
             DatastoreError: the service refuses the request, or has failed.
         """
         try:
-            return await self.perform(request)
+            with naming_file(self.database):
+                return await self.perform(request)
         except DatastoreError:
             raise
+        except StorageFull as error:
+            raise ResourceExhausted(str(error)) from error
+        except StorageError as error:
+            raise DatastoreError(str(error)) from error
         except Exception as error:
             _logger.exception("%s failed", self.name)
             raise DatastoreError(f"{self.name} failed: see the local cloud's log") from error
@@ -70,13 +78,14 @@ def check_size(size: int) -> None:
 def methods(service: DatastoreService) -> Mapping[str, Method]:
     """Return the methods of a service by name."""
     found = (
-        Method("Lookup", messages.LookupRequest, service.lookup),
-        Method("RunQuery", messages.RunQueryRequest, service.run_query),
-        Method("RunAggregationQuery", messages.RunAggregationQueryRequest, service.run_aggregation_query),
-        Method("BeginTransaction", messages.BeginTransactionRequest, service.begin_transaction),
-        Method("Commit", messages.CommitRequest, service.commit),
-        Method("Rollback", messages.RollbackRequest, service.rollback),
-        Method("AllocateIds", messages.AllocateIdsRequest, service.allocate_ids),
-        Method("ReserveIds", messages.ReserveIdsRequest, service.reserve_ids),
+        ("Lookup", messages.LookupRequest, service.lookup),
+        ("RunQuery", messages.RunQueryRequest, service.run_query),
+        ("RunAggregationQuery", messages.RunAggregationQueryRequest, service.run_aggregation_query),
+        ("BeginTransaction", messages.BeginTransactionRequest, service.begin_transaction),
+        ("Commit", messages.CommitRequest, service.commit),
+        ("Rollback", messages.RollbackRequest, service.rollback),
+        ("AllocateIds", messages.AllocateIdsRequest, service.allocate_ids),
+        ("ReserveIds", messages.ReserveIdsRequest, service.reserve_ids),
     )
-    return {method.name: method for method in found}
+    path = service.entities.database.path
+    return {name: Method(name, request_class, perform, path) for name, request_class, perform in found}

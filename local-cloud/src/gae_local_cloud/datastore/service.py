@@ -1,5 +1,6 @@
 """The methods of the Datastore API, independent of the transport."""
 
+import logging
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,8 @@ from gae_local_cloud.datastore.runner import QueryRunner
 from gae_local_cloud.datastore.store import REMEMBERED, EntityStore, StoredEntity, entity_key
 from gae_local_cloud.datastore.transactions import Transaction, TransactionTable
 from gae_local_cloud.storage import Database
+
+_logger = logging.getLogger(__name__)
 
 MAX_KEYS = 1000
 """Maximum number of keys of a lookup."""
@@ -61,8 +64,12 @@ class DatastoreService:
     def _forget(self) -> None:
         horizon = self._clock.now() - REMEMBERED
         oldest = self._transactions.oldest_version()
-        with self._database.atomic():
-            forgotten = self.entities.forget(horizon if oldest is None else min(horizon, oldest), _FORGET_AT_ONCE)
+        forgotten = 0
+        try:
+            with self._database.atomic():
+                forgotten = self.entities.forget(horizon if oldest is None else min(horizon, oldest), _FORGET_AT_ONCE)
+        except sqlite3.Error:
+            _logger.exception("Past states cannot be dropped; trying again in a minute")
         wait = _FORGET_EVERY if forgotten < _FORGET_AT_ONCE else _FORGET_SOON
         self._forgetting = self._clock.call_at(self._clock.now() + wait, self._forget)
 
