@@ -64,6 +64,7 @@ class Options:
         queues: short names of further queues that exist at start, besides ``default``.
         queue_yaml: a ``queue.yaml`` file with queues that exist at start.
         rate_limits: whether queues keep to their rate.
+        concurrency: the concurrency mode of Datastore's transactions.
         index_yaml: the app's ``index.yaml``, to which the composite indexes that its queries need are added.
         require_indexes: whether a query without its composite index is refused, as in production.
         data_dir: the folder for the data, made if missing; None keeps it in memory.
@@ -82,6 +83,7 @@ class Options:
     queues: Sequence[str] = ()
     queue_yaml: Path | None = None
     rate_limits: bool = True
+    concurrency: datastore.Concurrency = datastore.Concurrency.PESSIMISTIC
     index_yaml: Path | None = None
     require_indexes: bool = False
     data_dir: Path | None = None
@@ -236,6 +238,7 @@ class LocalCloud:
         self._datastore = datastore.DatastoreServer(
             self._open_database(state, DATASTORE_FILE, datastore.MIGRATIONS),
             self._clock,
+            concurrency=self.options.concurrency,
             index_yaml=self.options.index_yaml,
             require_indexes=self.options.require_indexes,
         )

@@ -1,6 +1,6 @@
 """Commits: applies a list of mutations to entities."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from gae_local_cloud.datastore import property_paths, transforms, validation
@@ -18,6 +18,7 @@ from gae_local_cloud.datastore.messages import (
     timestamp_micros,
 )
 from gae_local_cloud.datastore.store import Change, EntityStore, StoredEntity, entity_key
+from gae_local_cloud.datastore.transactions import Written
 
 MAX_MUTATIONS = 500
 """Maximum number of mutations of a commit."""
@@ -92,6 +93,12 @@ class Commit:
             for key, working in self._working.items()
             if working.written
         }
+
+    def written(self) -> Iterator[Written]:
+        """Yield the entities that the mutations name, with their states before and after."""
+        for key, working in self._working.items():
+            before = working.stored.message(working.key) if working.stored is not None else None
+            yield Written(key, before, working.entity)
 
     def _check(self, mutation: Message) -> tuple[Message, _Working, bool]:
         """Check the rules for a mutation that do not depend on stored entities.

@@ -10,6 +10,7 @@ from gae_local_cloud.datastore import exchange, grpc_face
 from gae_local_cloud.datastore.index_yaml import IndexFile
 from gae_local_cloud.datastore.messages import Message
 from gae_local_cloud.datastore.service import DatastoreService
+from gae_local_cloud.datastore.transactions import Concurrency
 from gae_local_cloud.storage import Database
 
 
@@ -22,6 +23,7 @@ class DatastoreServer:
         database: a database with this package's ``MIGRATIONS``. It stays open when the server stops.
         clock: gives commits their times, and ends transactions that stay open.
         index_yaml: the app's ``index.yaml``. The server adds the composite indexes that queries need in production.
+        concurrency: the concurrency mode of transactions.
         require_indexes: whether to refuse a query without its index instead, as production does, with
             FAILED_PRECONDITION and the index to add.
 
@@ -30,9 +32,16 @@ class DatastoreServer:
     """
 
     def __init__(
-        self, database: Database, clock: Clock, *, index_yaml: Path | None = None, require_indexes: bool = False
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        concurrency: Concurrency = Concurrency.PESSIMISTIC,
+        index_yaml: Path | None = None,
+        require_indexes: bool = False,
     ) -> None:
-        self.service = DatastoreService(database, clock, IndexFile(index_yaml, required=require_indexes))
+        index_file = IndexFile(index_yaml, required=require_indexes)
+        self.service = DatastoreService(database, clock, index_file, concurrency)
 
     def grpc_handlers(self) -> "Sequence[grpc.GenericRpcHandler[bytes, Message]]":
         """Return the handlers to add to a :func:`grpc.aio.server` that runs on the database's event loop.

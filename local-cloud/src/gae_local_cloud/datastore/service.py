@@ -3,7 +3,8 @@
 import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from gae_local_cloud.clock import SECOND, Clock, Timer
@@ -17,7 +18,7 @@ from gae_local_cloud.datastore.messages import Message, set_timestamp
 from gae_local_cloud.datastore.mutations import Commit
 from gae_local_cloud.datastore.runner import QueryRunner
 from gae_local_cloud.datastore.store import REMEMBERED, EntityStore, StoredEntity, entity_key
-from gae_local_cloud.datastore.transactions import Transaction, TransactionTable
+from gae_local_cloud.datastore.transactions import Concurrency, Locked, LockWait, Transaction, TransactionTable
 from gae_local_cloud.storage import Database
 
 _logger = logging.getLogger(__name__)
@@ -45,9 +46,11 @@ class DatastoreService:
         database: holds the entities.
         clock: gives commits their times, and ends transactions that stay open.
         index_file: the composite indexes that the app declares.
+        concurrency: whether reads in transactions lock, or commits check what they read.
     """
 
-    def __init__(self, database: Database, clock: Clock, index_file: IndexFile) -> None:
+    def __init__(self, database: Database, clock: Clock, index_file: IndexFile, concurrency: Concurrency) -> None:
+        self._locks = concurrency is Concurrency.PESSIMISTIC
         self._database = database
         self._clock = clock
         self.entities = EntityStore(database, clock)
@@ -151,18 +154,18 @@ class DatastoreService:
         transaction, version = self._begin_read(request.read_options, scope, response)
         if search is not None:
             as_of = self.entities.last_version() if version is None else version
+            if transaction is not None:
+                transaction.saw_query(parsed, parsed.bounds)  # before the first of several batches
             neighbors, examined = await self._runner.nearest(parsed, search, as_of)
-            answered = parsed.bounds
             read_time = version or self.entities.read_time()
             results.fill_neighbors(response.batch, parsed, neighbors, search.shown_as, read_time, mask)
         else:
             batch = await self._runner.batch(parsed, version)
             examined = batch.examined
             reached = batch.reached if batch.cut or not batch.finished else parsed.bounds.high
-            answered = Interval(parsed.bounds.low, reached)
+            if transaction is not None:
+                transaction.saw_query(parsed, Interval(parsed.bounds.low, reached))
             results.fill_batch(response.batch, parsed, batch, version or self.entities.read_time(), mask)
-        if transaction is not None:
-            transaction.saw_query(parsed, answered)
         if explain is not None:
             returned = len(response.batch.entity_results)
             results.fill_query_statistics(response.explain_metrics, parsed, returned, examined, began)
@@ -188,11 +191,11 @@ class DatastoreService:
         examined = 0
         transaction, version = self._begin_read(request.read_options, scope, response)
         as_of = self.entities.last_version() if version is None else version
+        if transaction is not None:
+            transaction.saw_query(parsed.query, parsed.query.bounds)  # before the first of several batches
         async for batch in self._runner.batches(parsed.query, as_of):
             parsed.feed(result.position for result in batch.results)
             examined += batch.examined
-        if transaction is not None:
-            transaction.saw_query(parsed.query, parsed.query.bounds)
         result = response.batch.aggregation_results.add()
         for aggregator in parsed.aggregators:
             result.aggregate_properties[aggregator.alias].CopyFrom(aggregator.result())
@@ -217,7 +220,7 @@ class DatastoreService:
         else:
             return None, None
         transaction = self._transactions.get(number, scope[:2])
-        if transaction.version is None:
+        if transaction.version is None and not self._locks:
             transaction.version = self.entities.last_version()
         return transaction, transaction.version
 
@@ -260,24 +263,48 @@ class DatastoreService:
             raise InvalidArgument("A non-transactional commit cannot have a transaction.")
         if selector == "single_use_transaction" and request.single_use_transaction.WhichOneof("mode") == "read_only":
             raise InvalidArgument("single_use_transaction in a commit request must be READ_WRITE.")
-        transaction: Transaction | None = None
-        if selector == "transaction":
-            transaction = self._transactions.get(request.transaction, scope[:2])
-            self._transactions.end(request.transaction)
+        if selector != "transaction":
+            return await self._commit(request, scope, transactional, None)
+        transaction = self._transactions.begin_commit(request.transaction, scope[:2])
+        try:
             if transaction.read_only and request.mutations:
                 raise InvalidArgument("Cannot modify entities in a read-only transaction.")
+            return await self._commit(request, scope, transactional, transaction)
+        finally:
+            self._transactions.end(request.transaction)
 
-        def write() -> Message:
-            if transaction is not None and request.mutations:  # reads alone are a consistent snapshot
-                transaction.check(self.entities)
-            commit = Commit(self.entities, self._ids, scope, transactional, self.entities.next_version())
-            response = messages.CommitResponse(mutation_results=commit.apply(request.mutations))
-            response.index_updates = self.entities.write(commit.version, commit.changes())
-            if transactional:  # CommitResponse: "Not set for non-transactional commits"
-                set_timestamp(response.commit_time, commit.version)
-            return response
+    async def _commit(
+        self, request: Message, scope: Partition, transactional: bool, transaction: Transaction | None
+    ) -> Message:
+        """Store mutations as soon as no lock of another transaction is in the way."""
+        wait = LockWait(transaction)
+        while True:
+            mutations = request.mutations
+            if self._locks and self._transactions.has_others(transaction):
+                mutations = [messages.Mutation.FromString(one.SerializeToString()) for one in mutations]
+            try:
+                return await self._write(partial(self._apply, mutations, scope, transactional, transaction))
+            except Locked as locked:
+                await wait.until_released(locked)
 
-        return await self._write(write)
+    def _apply(
+        self, mutations: Sequence[Message], scope: Partition, transactional: bool, transaction: Transaction | None
+    ) -> Message:
+        """Store mutations.
+
+        Raises:
+            Locked: other transactions have read what they change.
+        """
+        if transaction is not None and mutations:  # reads alone are consistent
+            transaction.check(self.entities)
+        commit = Commit(self.entities, self._ids, scope, transactional, self.entities.next_version())
+        response = messages.CommitResponse(mutation_results=commit.apply(mutations))
+        if self._locks:
+            self._transactions.check_locks(commit.written(), transaction)
+        response.index_updates = self.entities.write(commit.version, commit.changes())
+        if transactional:  # CommitResponse: "Not set for non-transactional commits"
+            set_timestamp(response.commit_time, commit.version)
+        return response
 
     async def allocate_ids(self, request: Message) -> Message:
         """Complete keys with new ids."""
@@ -317,7 +344,7 @@ class DatastoreService:
         try:
             with self._database.atomic() as stored:
                 written = write()
-        except DatastoreError:
+        except (DatastoreError, Locked):
             self._ids.reload()
             raise
         except BaseException:
