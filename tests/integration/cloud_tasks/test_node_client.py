@@ -1,4 +1,4 @@
-"""Google's client for Node drives the server."""
+"""Google's client for Node works with the server."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-async def test_node_client_does_what_it_does_with_the_service(live: Cloud) -> None:
+async def test_node_client_works(live: Cloud) -> None:
     process = await asyncio.create_subprocess_exec(
         "node",
         str(FOLDER / "check.mjs"),

@@ -1,4 +1,4 @@
-"""The API over HTTP with JSON, as Google serves it; and what web pages may not do."""
+"""The API over HTTP with JSON, as Google serves it, and its protection against web pages."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ async def ok(cloud: Cloud, verb: str, path: str, body: Any = None) -> Any:
     return answer
 
 
-async def test_root_tells_that_the_server_is_up(held: Cloud) -> None:
+async def test_root_answers_when_the_server_is_up(held: Cloud) -> None:
     assert (await ok(held, "GET", "/"))["service"] == "cloud-tasks"
 
 
@@ -73,7 +73,7 @@ async def test_life_of_a_task(held: Cloud) -> None:
     assert held.app.received[0].body == b"payload"
 
 
-async def test_batches(held: Cloud) -> None:
+async def test_batches_create_and_delete_tasks(held: Cloud) -> None:
     await held.client.pause_queue(name=QUEUE)
     task = {"task": {"httpRequest": {"url": held.app.url}}}
     operation = await ok(
@@ -89,7 +89,7 @@ async def test_batches(held: Cloud) -> None:
     assert await held.empty()
 
 
-async def test_policies_locations_and_keys(held: Cloud) -> None:
+async def test_policies_locations_and_keys_have_urls(held: Cloud) -> None:
     policy = {"bindings": [{"role": "roles/viewer", "members": ["user:a@example.com"]}]}
     kept = await ok(held, "POST", f"/v2/{QUEUE}:setIamPolicy", {"policy": policy})
     assert await ok(held, "POST", f"/v2/{QUEUE}:getIamPolicy", {}) == kept
@@ -104,7 +104,7 @@ async def test_policies_locations_and_keys(held: Cloud) -> None:
     assert await ok(held, "GET", f"/v2/{PARENT}/cmekConfig") == changed
 
 
-async def test_project_with_a_colon(held: Cloud) -> None:
+async def test_project_with_a_colon_is_part_of_the_url(held: Cloud) -> None:
     name = "projects/example.com:app/locations/us-central1/queues/q"
     held.server.ensure_queue(name)
     assert (await ok(held, "GET", f"/v2/{name}"))["name"] == name
@@ -126,7 +126,7 @@ async def test_project_with_a_colon(held: Cloud) -> None:
         ("GET", f"/v2/{QUEUE}/tasks?speed=1", None, 400, "INVALID_ARGUMENT", "speed"),
         ("GET", f"/v2/{QUEUE}/tasks?pageSize=1&pageSize.x=1", None, 400, "INVALID_ARGUMENT", "pageSize"),
         ("GET", f"/v2beta3/{QUEUE}/tasks?speed=1", None, 400, "INVALID_ARGUMENT", "speed"),
-        ("PUT", f"/v2/{QUEUE}", {}, 404, "NOT_FOUND", "Nothing is at this URL"),
+        ("PUT", f"/v2/{QUEUE}", {}, 404, "NOT_FOUND", "No method has this URL"),
         ("GET", "/v3/x", None, 404, "NOT_FOUND", ""),
         ("POST", "/", None, 405, "INVALID_ARGUMENT", ""),
     ],
@@ -151,7 +151,7 @@ async def test_errors_are_googles_json(
         {"Host": "[::1"},
     ],
 )
-async def test_web_pages_of_others_are_refused(held: Cloud, headers: dict[str, str]) -> None:
+async def test_web_pages_of_other_sites_are_refused(held: Cloud, headers: dict[str, str]) -> None:
     for verb, path in (("POST", f"/v2/{QUEUE}:pause"), ("GET", f"/v2/{QUEUE}"), ("GET", "/")):
         status, answer = await call(held, verb, path, headers=headers)
         assert (status, answer["error"]["status"]) == (403, "PERMISSION_DENIED")
@@ -159,12 +159,12 @@ async def test_web_pages_of_others_are_refused(held: Cloud, headers: dict[str, s
 
 
 @pytest.mark.parametrize("host", ["localhost:8124", "127.0.0.1:8124", "[::1]:8124", "cloud-tasks:8124", "a.localhost"])
-async def test_own_pages_and_programs_are_served(held: Cloud, host: str) -> None:
+async def test_programs_and_pages_of_the_server_itself_are_served(held: Cloud, host: str) -> None:
     for headers in ({"Host": host}, {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}):
         assert (await call(held, "GET", f"/v2/{QUEUE}", headers=headers))[0] == 200
 
 
-async def test_beta_has_queues_in_its_own_form(held: Cloud) -> None:
+async def test_v2beta3_has_its_own_form_of_queues(held: Cloud) -> None:
     name = f"{PARENT}/queues/beta"
     override = {"appEngineHttpQueue": {"appEngineRoutingOverride": {"service": "worker"}}}
     created = await ok(held, "POST", f"/v2beta3/{PARENT}/queues", {"name": name, "type": "PUSH", **override})
@@ -180,7 +180,7 @@ async def test_beta_has_queues_in_its_own_form(held: Cloud) -> None:
     assert (status, answer["error"]["status"]) == (400, "INVALID_ARGUMENT")
 
 
-async def test_beta_has_statistics_for_those_who_ask(held: Cloud) -> None:
+async def test_v2beta3_has_statistics_on_request(held: Cloud) -> None:
     held.app.statuses = [500]
     await held.create()
     await held.server.quiet()
@@ -201,12 +201,12 @@ async def test_beta_has_statistics_for_those_who_ask(held: Cloud) -> None:
     assert listed["queues"][0]["stats"]["executedLastMinuteCount"] == "0"
 
 
-async def test_held_clock_is_read_and_advanced(held: Cloud) -> None:
+async def test_held_clock_can_be_read_and_advanced(held: Cloud) -> None:
     assert await ok(held, "GET", "/local/clock") == {"now": "2023-11-14T22:13:20Z", "held": True}
     held.app.statuses = [500] * 13
     await held.create()
     await held.server.quiet()
-    # 0.1 + 0.2 + ... + 409.6 s: thirteen retries in one call, each at its exact time.
+    # 0.1 + 0.2 + ... + 409.6 s: one call runs thirteen retries, each at its exact time.
     shown = await ok(held, "POST", "/local/clock:advance", {"seconds": 3600})
     assert shown["now"] == "2023-11-14T23:13:20Z"
     start = held.app.received[0].at
@@ -217,7 +217,7 @@ async def test_held_clock_is_read_and_advanced(held: Cloud) -> None:
     assert (await call(held, "POST", "/local/clock:advance", b"no"))[0] == 400
 
 
-async def test_machines_clock_is_not_advanced(live: Cloud) -> None:
+async def test_machines_clock_cannot_be_advanced(live: Cloud) -> None:
     status, answer = await call(live, "POST", "/local/clock:advance", {"seconds": 1})
     assert (status, answer["error"]["status"]) == (400, "FAILED_PRECONDITION")
     assert (await ok(live, "GET", "/local/clock"))["held"] is False

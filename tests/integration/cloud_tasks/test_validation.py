@@ -1,4 +1,4 @@
-"""What the service refuses: the code, and a message that names the field."""
+"""Invalid queues and tasks are refused with INVALID_ARGUMENT and a message that names the field."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def http(**fields: Any) -> dict[str, Any]:
 
 
 REFUSED_TASKS = {
-    "no request": ({}, "app_engine_http_request and Task.http_request"),
+    "no request": ({}, "app_engine_http_request or Task.http_request"),
     "name of another form": ({"name": "short", **app_engine()}, "Task.name"),
     "name too long": ({"name": f"{QUEUE}/tasks/{'x' * 501}", **app_engine()}, "Task.name"),
     "name with a dot": ({"name": f"{QUEUE}/tasks/a.b", **app_engine()}, "Task.name"),
@@ -68,7 +68,7 @@ REFUSED_TASKS = {
 
 
 @pytest.mark.parametrize("case", REFUSED_TASKS)
-async def test_task_is_refused(held: Cloud, case: str) -> None:
+async def test_invalid_task_is_refused(held: Cloud, case: str) -> None:
     task, message = REFUSED_TASKS[case]
     with pytest.raises(exceptions.InvalidArgument, match=message):
         await held.client.create_task(parent=QUEUE, task=tasks_v2.Task(**task))
@@ -88,7 +88,7 @@ ACCEPTED_TASKS = {
 
 
 @pytest.mark.parametrize("case", ACCEPTED_TASKS)
-async def test_task_is_accepted(held: Cloud, case: str) -> None:
+async def test_task_at_a_limit_is_accepted(held: Cloud, case: str) -> None:
     await held.client.pause_queue(name=QUEUE)
     await held.client.create_task(parent=QUEUE, task=tasks_v2.Task(**ACCEPTED_TASKS[case]))
     assert len(await held.names()) == 1
@@ -116,7 +116,7 @@ REFUSED_QUEUES = {
 
 
 @pytest.mark.parametrize("case", REFUSED_QUEUES)
-async def test_queue_is_refused(held: Cloud, case: str) -> None:
+async def test_invalid_queue_is_refused(held: Cloud, case: str) -> None:
     settings, message = REFUSED_QUEUES[case]
     queue = tasks_v2.Queue(**{"name": f"{PARENT}/queues/new", **settings})
     with pytest.raises(exceptions.InvalidArgument, match=message):
@@ -124,7 +124,7 @@ async def test_queue_is_refused(held: Cloud, case: str) -> None:
     assert [queue.name async for queue in await held.client.list_queues(parent=PARENT)] == [QUEUE]
 
 
-async def test_malformed_names_name_the_field(held: Cloud) -> None:
+async def test_malformed_names_and_numbers_name_the_field(held: Cloud) -> None:
     with pytest.raises(exceptions.InvalidArgument, match="parent must be formatted"):
         await held.client.list_queues(parent="projects/p")
     with pytest.raises(exceptions.InvalidArgument, match="parent must be formatted"):

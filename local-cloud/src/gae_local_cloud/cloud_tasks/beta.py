@@ -1,4 +1,4 @@
-"""Cloud Tasks v2beta3, as v2 in other words: what differs is a queue's form, and the statistics it can come with."""
+"""Cloud Tasks v2beta3, translated to v2. The versions differ in the form of a queue and in its statistics."""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias
@@ -23,7 +23,7 @@ _BETA_ONLY = ("type", "stats", "taskTtl", "tombstoneTtl")
 
 
 class BetaApi:
-    """Answers v2beta3's methods by v2's. Requests and answers are JSON, whose fields the two versions mostly share."""
+    """Answers v2beta3's methods by v2's. Requests and answers are JSON, in which the versions share most fields."""
 
     def __init__(self, api: Api, store: Store, registry: QueueRegistry, clock: Clock) -> None:
         self._api = api
@@ -39,7 +39,7 @@ class BetaApi:
         async def call(request: Message) -> Message | None:
             try:
                 request_json = json_format.MessageToDict(request)
-            except json_format.Error as error:  # a timestamp of the year 10000, and the like
+            except json_format.Error as error:  # such as a timestamp in the year 10000
                 raise invalid(f"The request cannot be read: {error}") from error
             answer = await self.call(name, request_json)
             answer_type = beta_answer_type(name)
@@ -51,7 +51,7 @@ class BetaApi:
         """Answer one call.
 
         Raises:
-            ServiceError: as v2's method does; also INVALID_ARGUMENT for a pull queue.
+            ServiceError: as the method of v2 does, and INVALID_ARGUMENT for a pull queue.
         """
         method = self._api.method(name)
         read_mask = str(request.pop("readMask", ""))

@@ -1,4 +1,4 @@
-"""The protobuf messages of v2beta3, loaded when a client first speaks it."""
+"""The protobuf messages of v2beta3, loaded on first use."""
 
 from functools import cache
 from typing import Any
@@ -9,7 +9,7 @@ from google.longrunning import operations_pb2  # type: ignore[import-untyped]
 from gae_local_cloud.cloud_tasks.messages import types_without_clients
 
 QUEUE_METHODS = frozenset({"GetQueue", "CreateQueue", "UpdateQueue", "PurgeQueue", "PauseQueue", "ResumeQueue"})
-"""The methods that answer with a queue."""
+"""Methods that answer with a queue."""
 
 _TASK_METHODS = frozenset({"CreateTask", "GetTask", "RunTask"})
 
@@ -24,7 +24,7 @@ def beta_request_type(method: str) -> Any:
 
 @cache
 def beta_answer_type(method: str) -> Any:
-    """Return the class of a method's answer, None for an empty one."""
+    """Return the class of a method's answer, or None for an empty answer."""
     if method in QUEUE_METHODS:
         return _beta_type("Queue")
     if method in _TASK_METHODS:

@@ -1,4 +1,4 @@
-"""What the service answers when it refuses: a canonical code of Google's APIs, and a message that names the field."""
+"""The errors of this package. The service answers with a canonical code of Google's APIs and a message."""
 
 from enum import IntEnum
 
@@ -23,11 +23,11 @@ class Code(IntEnum):
 
 
 class ServiceError(Exception):
-    """A request that the service answers with an error.
+    """The service refuses a request or cannot serve it.
 
     Parameters:
-        code: the canonical code.
-        message: a sentence for the caller.
+        code: the canonical code of the answer.
+        message: the reason, in a sentence for the caller.
     """
 
     def __init__(self, code: Code, message: str) -> None:
@@ -37,12 +37,12 @@ class ServiceError(Exception):
 
 
 def invalid(message: str) -> ServiceError:
-    """Return the error for a request that is wrong whatever the server holds."""
+    """Return the error for a request that is wrong in every state of the server."""
     return ServiceError(Code.INVALID_ARGUMENT, message)
 
 
 def not_found(message: str) -> ServiceError:
-    """Return the error for a queue or task that is not there."""
+    """Return the error for a resource that does not exist."""
     return ServiceError(Code.NOT_FOUND, message)
 
 
@@ -52,12 +52,12 @@ def already_exists(message: str) -> ServiceError:
 
 
 def failed_precondition(message: str) -> ServiceError:
-    """Return the error for a request that could succeed on another state of the server."""
+    """Return the error for a request that could succeed in another state of the server."""
     return ServiceError(Code.FAILED_PRECONDITION, message)
 
 
 class QueueYamlError(Exception):
-    """A ``queue.yaml`` cannot be used; the message begins with ``file:line`` and names the field."""
+    """A ``queue.yaml`` is unreadable or invalid; the message begins with ``file:line`` and names the field."""
 
 
 __all__ = [

@@ -1,11 +1,11 @@
-"""Resource names: ``projects/P/locations/L/queues/Q/tasks/T`` and its beginnings."""
+"""Resource names: ``projects/P/locations/L/queues/Q/tasks/T`` and its prefixes."""
 
 import re
 from typing import NamedTuple
 
 from gae_local_cloud.cloud_tasks.errors import invalid
 
-# The formats are those of the Queue and Task messages' documentation.
+# Formats from the documentation of the messages Queue and Task.
 _PROJECT = r"projects/(?P<project>[A-Za-z0-9:.-]+)"
 _LOCATION = _PROJECT + r"/locations/(?P<location>[A-Za-z0-9-]+)"
 _QUEUE = _LOCATION + r"/queues/(?P<queue>[A-Za-z0-9-]{1,100})"
@@ -18,11 +18,11 @@ _TASK_FORMAT = re.compile(_TASK)
 
 
 class TaskName(NamedTuple):
-    """A task's full name, taken apart.
+    """The parts of a task's full name.
 
     Parameters:
-        queue: the full name of its queue.
-        task: its short name.
+        queue: full name of the queue.
+        task: short name of the task.
     """
 
     queue: str
@@ -30,10 +30,10 @@ class TaskName(NamedTuple):
 
 
 def project_name(name: str, field: str) -> str:
-    """Return a project's name as given.
+    """Check a project's name and return it.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT: it is not ``projects/P``.
+        ServiceError: INVALID_ARGUMENT if the name is not ``projects/P``.
     """
     if not _PROJECT_FORMAT.fullmatch(name):
         raise invalid(f'{field} must be formatted: "projects/<PROJECT_ID>", got "{name}"')
@@ -41,14 +41,14 @@ def project_name(name: str, field: str) -> str:
 
 
 def location_name(name: str, field: str) -> str:
-    """Return a location's name as given.
+    """Check a location's name and return it.
 
     Parameters:
-        name: what the request says.
-        field: the request's field it comes from, for the message.
+        name: the name in the request.
+        field: the request's field that holds it, for the message.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT: it is not ``projects/P/locations/L``.
+        ServiceError: INVALID_ARGUMENT if the name is not ``projects/P/locations/L``.
     """
     if not _LOCATION_FORMAT.fullmatch(name):
         raise invalid(f'{field} must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>", got "{name}"')
@@ -56,10 +56,10 @@ def location_name(name: str, field: str) -> str:
 
 
 def queue_name(name: str, field: str) -> str:
-    """Return a queue's name as given.
+    """Check a queue's name and return it.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT: it is not ``projects/P/locations/L/queues/Q``.
+        ServiceError: INVALID_ARGUMENT if the name is not ``projects/P/locations/L/queues/Q``.
     """
     if not _QUEUE_FORMAT.fullmatch(name):
         raise invalid(
@@ -70,10 +70,10 @@ def queue_name(name: str, field: str) -> str:
 
 
 def task_name(name: str, field: str) -> TaskName:
-    """Take a task's name apart.
+    """Check a task's name and return its parts.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT: it is not ``projects/P/locations/L/queues/Q/tasks/T``.
+        ServiceError: INVALID_ARGUMENT if the name is not ``projects/P/locations/L/queues/Q/tasks/T``.
     """
     if not _TASK_FORMAT.fullmatch(name):
         raise invalid(
@@ -85,7 +85,7 @@ def task_name(name: str, field: str) -> TaskName:
 
 
 def location_of(queue: str) -> str:
-    """Return the location part of a queue's full name."""
+    """Return the location in a queue's full name."""
     return queue.rpartition("/queues/")[0]
 
 

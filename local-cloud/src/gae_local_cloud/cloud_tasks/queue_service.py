@@ -1,4 +1,4 @@
-"""What the service does with queues, whatever the wire."""
+"""The queue methods of the service, independent of the protocol."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -30,15 +30,15 @@ from gae_local_cloud.cloud_tasks.times import timestamp
 from gae_local_cloud.cloud_tasks.validation import prepare_queue
 
 _MAX_PAGE = 9800
-_DELETED_AT_ONCE = 2000
-"""Tasks deleted in one turn of the event loop, a few milliseconds, when a queue is emptied."""
+_DELETE_BATCH = 2000
+"""Tasks deleted in one turn of the event loop (a few milliseconds) while a queue is emptied."""
 
 
 class QueueService:
     """The queue methods of ``google.cloud.tasks.v2.CloudTasks``: a request message in, a response message out.
 
-    All raise :class:`ServiceError <gae_local_cloud.cloud_tasks.errors.ServiceError>`, and answer when what they did
-    is committed.
+    Each method returns when its changes are committed, and refuses a request by raising
+    :class:`ServiceError <gae_local_cloud.cloud_tasks.errors.ServiceError>`.
     """
 
     def __init__(self, store: Store, registry: QueueRegistry, clock: Clock) -> None:
@@ -94,7 +94,7 @@ class QueueService:
             if current.HasField("purge_time"):
                 settings.purge_time.CopyFrom(current.purge_time)
         zero_doublings = "retry_config.max_doublings" in explicit or (
-            # An earlier explicit 0 stays, unless this call is about the retry settings as a whole.
+            # An earlier explicit 0 stays unless this call replaces the retry settings as a whole.
             exists and bool(explicit) and "retry_config" not in explicit and current.retry_config.max_doublings == 0
         )
         prepare_queue(settings, zero_doublings=zero_doublings)
@@ -143,16 +143,16 @@ class QueueService:
         return settings
 
     async def _empty(self, dispatcher: Dispatcher) -> None:
-        """Delete the tasks created so far, a few at a time so that other requests are answered in between."""
+        """Delete the tasks created so far in batches, so that other requests are answered in between."""
         queue, now = dispatcher.queue, self._clock.now()
-        deleted = _DELETED_AT_ONCE
-        while deleted == _DELETED_AT_ONCE:
+        deleted = _DELETE_BATCH
+        while deleted == _DELETE_BATCH:
             with self._store.database.atomic() as stored:
                 deleted = self._store.delete_some_tasks(queue.id, now, now + queue.tombstone_lifetime, deleted)
             await stored
 
     async def _to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await work that goes on if the caller hangs up."""
+        """Await work that continues if the caller hangs up."""
         task = asyncio.get_running_loop().create_task(work)
         self._emptying.add(task)
         task.add_done_callback(self._emptying.discard)

@@ -1,10 +1,9 @@
-"""The service on HTTP with JSON: what gcloud speaks, and where one asks whether the server is up.
+"""The service over HTTP with JSON, the protocol of gcloud.
 
-The URLs are those of the API's ``google.api.http`` annotations, as the client library's REST transport has them.
+The URLs are those of the API's ``google.api.http`` annotations, which the client library's REST transport repeats.
 """
 
 import json
-import logging
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,14 +17,12 @@ from gae_local_cloud.cloud_tasks.browser_guard import check_origin
 from gae_local_cloud.cloud_tasks.errors import Code, ServiceError, invalid, not_found
 from gae_local_cloud.cloud_tasks.methods import Api
 
-_log = logging.getLogger(__name__)
-
-MAX_BODY_BYTES = 32 * 1024 * 1024
+MAX_BODY_BYTES = 32 * 2**20
 
 _ANY = object()
-"""The whole body is the request."""
+"""Marks a rule whose body is the whole request."""
 
-# The verb, the path after the version, the method, and the field of the request that the body is.
+# HTTP verb, path after the version, method, and the request's field that the body fills.
 _RULES: tuple[tuple[str, str, str, object], ...] = (
     ("GET", "{parent=projects/*/locations/*}/queues", "ListQueues", None),
     ("POST", "{parent=projects/*/locations/*}/queues", "CreateQueue", "queue"),
@@ -52,7 +49,7 @@ _RULES: tuple[tuple[str, str, str, object], ...] = (
     ("GET", "{name=projects/*/locations/*/operations/*}", "GetOperation", None),
 )
 
-# Query parameters that every Google API takes, and that change nothing here.
+# Query parameters of all Google APIs that have no effect here.
 _SYSTEM_PARAMETERS = frozenset(
     {"$alt", "$prettyPrint", "$userProject", "$.xgafv", "access_token", "alt", "fields", "key", "oauth_token"}
     | {"prettyPrint", "quotaUser", "upload_protocol", "uploadType"}
@@ -84,10 +81,10 @@ class _Rule:
 
 
 def _compile(verb: str, template: str, method: str, body: object) -> _Rule:
-    """Turn ``{name=projects/*}:verb`` into a pattern whose group is the field's value."""
+    """Turn ``{name=projects/*}:verb`` into a pattern whose group matches the field's value."""
     field, pattern, rest = re.fullmatch(r"\{([^=]+)=([^}]+)\}(.*)", template).groups()  # type: ignore[union-attr]
     value = "[^/:]+".join(re.escape(part) for part in pattern.split("*"))
-    # A project's id may have a colon: the segment that is followed by others.
+    # A project's id may contain a colon. It does so only where further segments follow.
     value = value.replace("projects/[^/:]+/", "projects/[^/]+/", 1)
     return _Rule(verb, re.compile(f"({value}){re.escape(rest)}"), field, method, body)
 
@@ -96,7 +93,7 @@ _COMPILED = tuple(_compile(*rule) for rule in _RULES)
 
 
 class RestFace:
-    """Translates between HTTP with JSON and the methods.
+    """Translates between HTTP with JSON and the API's methods.
 
     Parameters:
         api: the methods of v2.
@@ -134,11 +131,11 @@ def _match(verb: str, path: str) -> tuple[_Rule, str]:
         match = rule.path.fullmatch(path)
         if match and rule.verb == verb:
             return rule, match[1]
-    raise not_found(f"Nothing is at this URL for {verb}")
+    raise not_found(f"No method has this URL for {verb}")
 
 
 async def _request_json(request: web.Request, rule: _Rule, value: str) -> Json:
-    """Put a request's parts together as the JSON of its message."""
+    """Combine the body, query and path of a request into the JSON of its message."""
     body = await _body_json(request) if rule.body is not None else {}
     message: Json = body if rule.body is _ANY else {}
     if isinstance(rule.body, str):
@@ -146,7 +143,7 @@ async def _request_json(request: web.Request, rule: _Rule, value: str) -> Json:
     for name, text in request.query.items():
         if name not in _SYSTEM_PARAMETERS:
             _put(message, name, text)
-    # What the path says goes before what the body says.
+    # The path overrides the body.
     *parents, leaf = rule.field.split(".")
     (body if parents else message)[leaf] = value
     return message
@@ -175,7 +172,7 @@ async def _body_json(request: web.Request) -> Json:
 async def google_errors(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Answer what goes wrong with Google's error JSON, and web pages of other sites with a refusal."""
+    """Answer errors in Google's error JSON, and refuse web pages of other sites."""
     try:
         check_origin(request)
         return await handler(request)
@@ -187,6 +184,6 @@ async def google_errors(
 
 
 def error_response(status: int, name: str, message: str) -> web.Response:
-    """Return an error as Google's APIs write it."""
+    """Return an error in the JSON of Google's APIs."""
     error: dict[str, Any] = {"code": status, "message": message, "status": name}
     return web.json_response({"error": error}, status=status)
