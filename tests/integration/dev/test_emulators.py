@@ -1,4 +1,4 @@
-"""``gae-deferred emulators``: the local cloud for apps and tests that are started otherwise."""
+"""``gae-deferred emulators``: the local cloud without an app."""
 
 import os
 import re
@@ -22,7 +22,7 @@ def test_it_prints_export_lines_and_ready_answers_on_the_rest_port_and_stops_cle
         assert "Traceback" not in command.output
 
 
-def test_the_default_queue_and_the_named_ones_exist_at_start(tmp_path):
+def test_the_default_queue_and_the_named_queues_exist_at_start(tmp_path):
     import grpc
     from google.cloud import tasks_v2
     from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
@@ -37,7 +37,7 @@ def test_the_default_queue_and_the_named_ones_exist_at_start(tmp_path):
             assert sorted(queue.name.rpartition("/")[2] for queue in queues) == ["default", "mail", "slow"]
 
 
-def test_options_that_contradict_each_other_or_are_no_values_are_told(tmp_path):
+def test_contradicting_and_invalid_options_are_reported(tmp_path):
     for arguments, message in (
         (("--ephemeral", "--data-dir", "x"), "choose one"),
         (("--service", "worker"), "'worker' is not NAME=URL"),
