@@ -65,7 +65,7 @@ async def test_deleted_queue_and_its_tasks_are_gone(held: Cloud) -> None:
         await held.client.get_queue(name=QUEUE)
     with pytest.raises(exceptions.NotFound):
         await held.client.get_task(name=task.name)
-    with pytest.raises(exceptions.FailedPrecondition, match="no longer exists"):
+    with pytest.raises(exceptions.NotFound, match="Queue does not exist"):
         await held.create()
     await held.client.create_queue(parent=PARENT, queue=tasks_v2.Queue(name=QUEUE))
     assert await held.empty()

@@ -34,6 +34,7 @@ async def test_created_task_is_returned_as_the_service_completes_it(held: Cloud)
     assert task.app_engine_http_request.http_method == tasks_v2.HttpMethod.POST
     assert task.app_engine_http_request.headers == {
         "X-Mine": "1",
+        "Content-Length": "7",
         "Content-Type": "application/octet-stream",
         "User-Agent": "AppEngine-Google; (+http://code.google.com/appengine)",
     }
@@ -146,9 +147,9 @@ async def test_generated_names_are_not_repeated_after_a_restart(held: Cloud, tmp
 
 
 async def test_unknown_task_and_queue_are_not_found(held: Cloud) -> None:
-    with pytest.raises(exceptions.NotFound, match="Task does not exist"):
+    with pytest.raises(exceptions.NotFound, match="Requested entity was not found"):
         await held.client.get_task(name=f"{QUEUE}/tasks/none")
-    with pytest.raises(exceptions.NotFound, match="Queue does not exist"):
+    with pytest.raises(exceptions.NotFound, match="Requested entity was not found"):
         await held.client.get_task(name=QUEUE.replace("default", "none") + "/tasks/none")
     with pytest.raises(exceptions.NotFound, match="Queue does not exist"):
         await held.create(QUEUE.replace("default", "none"))

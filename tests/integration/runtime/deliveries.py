@@ -12,6 +12,7 @@ def environ_of(task: tasks_v2.Task, **changes: str) -> dict[str, Any]:
     """Return the request that delivers a task."""
     request = task.app_engine_http_request
     headers = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in request.headers.items()}
+    del headers["HTTP_CONTENT_LENGTH"]  # WSGI has it without the prefix
     queue, _, name = task.name.partition("/queues/")[2].partition("/tasks/")
     return {
         "REQUEST_METHOD": "POST",

@@ -1,7 +1,7 @@
 """Cloud Tasks v2beta3, translated to v2. The versions differ in the form of a queue and in its statistics."""
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -12,10 +12,9 @@ from gae_local_cloud.cloud_tasks.dispatch import Dispatcher
 from gae_local_cloud.cloud_tasks.errors import invalid
 from gae_local_cloud.cloud_tasks.methods import Api, Method
 from gae_local_cloud.cloud_tasks.registry import QueueRegistry
+from gae_local_cloud.cloud_tasks.rest_json import Json, camel_case, parse_message
 from gae_local_cloud.cloud_tasks.store import Store
 from gae_local_cloud.cloud_tasks.times import duration, timestamp
-
-Json: TypeAlias = dict[str, Any]
 
 _TASK_LIFETIME = 31 * 86400 * SECOND
 _OPERATION_METHODS = frozenset({"BatchCreateTasks", "BatchDeleteTasks", "GetOperation"})
@@ -58,12 +57,8 @@ class BetaApi:
         if "queue" in request:
             request["queue"] = _queue_to_v2(request["queue"])
         if "updateMask" in request:
-            request["updateMask"] = str(request["updateMask"]).replace("appEngineHttpQueue.", "")
-        try:
-            message = json_format.ParseDict(request, method.request_type())
-        except json_format.ParseError as error:
-            raise invalid(f"Invalid JSON payload received. {error}") from error
-        response = await method.call(message)
+            request["updateMask"] = camel_case(str(request["updateMask"])).replace("appEngineHttpQueue.", "")
+        response = await method.call(parse_message(request, method.request_type))
         answer: Json = {} if response is None else json_format.MessageToDict(response)
         with_stats = "stats" in read_mask.split(",")
         if name in QUEUE_METHODS:

@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Any
 
+from google.cloud.location import locations_pb2  # type: ignore[import-untyped]
 from google.iam.v1 import iam_policy_pb2, policy_pb2  # type: ignore[import-untyped]
 from google.longrunning import operations_pb2  # type: ignore[import-untyped]
 
@@ -31,8 +32,10 @@ def beta_answer_type(method: str) -> Any:
         return _beta_type("Task")
     if method.startswith("Delete"):
         return None
-    if method.startswith("Batch"):
+    if method.startswith("Batch") or method == "GetOperation":
         return operations_pb2.Operation
+    if method in ("ListLocations", "GetLocation"):
+        return locations_pb2.ListLocationsResponse if method == "ListLocations" else locations_pb2.Location
     if method.endswith("IamPolicy"):
         return policy_pb2.Policy
     if method == "TestIamPermissions":

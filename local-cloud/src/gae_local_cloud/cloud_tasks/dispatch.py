@@ -300,7 +300,8 @@ class Dispatcher:
         self._executed.add(now)
         self._heed(outcome, request, now)
         next_attempt = None if outcome.success else self._next_attempt(task, row, outcome, dispatched, forced=forced)
-        await self._record(row, outcome, next_attempt, now)
+        executed = outcome.executed(app_engine=task.HasField("app_engine_http_request"))
+        await self._record(row, outcome, next_attempt, now, executed=executed)
         if self._context.on_attempt is not None:
             report = AttemptReport(
                 queue=short_name(self.queue.name),
@@ -345,18 +346,22 @@ class Dispatcher:
             return retry_time
         return max(retry_time, now + round(outcome.retry_after * SECOND))
 
-    async def _record(self, row: StoredTask, outcome: Outcome, next_attempt: int | None, now: int) -> None:
+    async def _record(
+        self, row: StoredTask, outcome: Outcome, next_attempt: int | None, now: int, *, executed: bool
+    ) -> None:
         """Store the end of an attempt; on a storage error, try again every second until it is stored."""
-        while not await self._recorded(row, outcome, next_attempt, now):
+        while not await self._recorded(row, outcome, next_attempt, now, executed=executed):
             await self._sleep(SECOND)
 
-    async def _recorded(self, row: StoredTask, outcome: Outcome, next_attempt: int | None, now: int) -> bool:
+    async def _recorded(
+        self, row: StoredTask, outcome: Outcome, next_attempt: int | None, now: int, *, executed: bool
+    ) -> bool:
         try:
             with self._store.database.atomic() as stored:
                 if next_attempt is None:
                     self._store.delete_task(row.queue, row.id, row.name, now + self.queue.tombstone_lifetime)
                 else:
-                    self._store.record_failure(row.id, next_attempt, now, outcome)
+                    self._store.record_failure(row.id, next_attempt, now, outcome, executed=executed)
             await stored
         except sqlite3.Error:
             _logger.exception("%s: cannot record the end of task %s; trying again", self.queue.name, row.name)

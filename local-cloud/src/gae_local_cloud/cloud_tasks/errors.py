@@ -1,6 +1,11 @@
 """The errors of this package. The service answers with a canonical code of Google's APIs and a message."""
 
+from collections.abc import Sequence
 from enum import IntEnum
+
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import Help
+from google.rpc.status_pb2 import Status
 
 
 class Code(IntEnum):
@@ -28,17 +33,31 @@ class ServiceError(Exception):
     Parameters:
         code: the canonical code of the answer.
         message: the reason, in a sentence for the caller.
+        details: messages of ``google.rpc.error_details`` for programs.
     """
 
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: Code, message: str, details: Sequence[Message] = ()) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.details = details
+
+    def status(self) -> Status:
+        """Return the error as a ``google.rpc.Status``."""
+        status = Status(code=self.code, message=self.message)
+        for detail in self.details:
+            status.details.add().Pack(detail)
+        return status
 
 
-def invalid(message: str) -> ServiceError:
+def invalid(message: str, *details: Message) -> ServiceError:
     """Return the error for a request that is wrong in every state of the server."""
-    return ServiceError(Code.INVALID_ARGUMENT, message)
+    return ServiceError(Code.INVALID_ARGUMENT, message, details)
+
+
+def help_link(description: str, url: str) -> Help:
+    """Return an error detail that links to a page of documentation."""
+    return Help(links=[Help.Link(description=description, url=url)])
 
 
 def not_found(message: str) -> ServiceError:
@@ -66,6 +85,7 @@ __all__ = [
     "ServiceError",
     "already_exists",
     "failed_precondition",
+    "help_link",
     "invalid",
     "not_found",
 ]

@@ -40,10 +40,15 @@ def _handler(method: Method) -> "Callable[[bytes, grpc.aio.ServicerContext[Any, 
         except DecodeError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"The request cannot be read: {error}")
         except ServiceError as error:
-            await context.abort(grpc.StatusCode[error.code.name], error.message)
+            await context.abort(grpc.StatusCode[error.code.name], error.message, _trailers(error))
         return Empty() if response is None else response
 
     return handle
+
+
+def _trailers(error: ServiceError) -> tuple[tuple[str, bytes], ...]:
+    """Return the trailing metadata that carries an error's details."""
+    return (("grpc-status-details-bin", error.status().SerializeToString()),) if error.details else ()
 
 
 def _serialize(message: Message) -> bytes:

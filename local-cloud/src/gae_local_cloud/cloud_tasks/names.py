@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from gae_local_cloud.cloud_tasks.errors import invalid
+from gae_local_cloud.cloud_tasks.errors import ServiceError, help_link, invalid
 
 # Formats from the documentation of the messages Queue and Task.
 _PROJECT = r"projects/(?P<project>[A-Za-z0-9:.-]+)"
@@ -15,6 +15,9 @@ _PROJECT_FORMAT = re.compile(_PROJECT)
 _LOCATION_FORMAT = re.compile(_LOCATION)
 _QUEUE_FORMAT = re.compile(_QUEUE)
 _TASK_FORMAT = re.compile(_TASK)
+_ANY_TASK_FORMAT = re.compile(_QUEUE + r"/tasks/(?P<task>.*)", re.DOTALL)
+
+_REFERENCE = "https://cloud.google.com/tasks/docs/reference/rest/v2/projects.locations.queues"
 
 
 class TaskName(NamedTuple):
@@ -63,8 +66,8 @@ def queue_name(name: str, field: str) -> str:
     """
     if not _QUEUE_FORMAT.fullmatch(name):
         raise invalid(
-            f'{field} must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>/queues/<QUEUE_ID>", where '
-            f'<QUEUE_ID> is 1 to 100 letters, digits or hyphens, got "{name}"'
+            f'{field} must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>/queues/<QUEUE_ID>".',
+            help_link("Definition of queue name", f"{_REFERENCE}#Queue.FIELDS.name"),
         )
     return name
 
@@ -76,12 +79,22 @@ def task_name(name: str, field: str) -> TaskName:
         ServiceError: INVALID_ARGUMENT if the name is not ``projects/P/locations/L/queues/Q/tasks/T``.
     """
     if not _TASK_FORMAT.fullmatch(name):
-        raise invalid(
-            f'{field} must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>/queues/<QUEUE_ID>/tasks/'
-            f'<TASK_ID>", where <TASK_ID> is 1 to 500 letters, digits, hyphens or underscores, got "{name}"'
-        )
+        raise _malformed_task_name(name, field)
     queue, _, task = name.rpartition("/tasks/")
     return TaskName(queue, task)
+
+
+def _malformed_task_name(name: str, field: str) -> ServiceError:
+    if match := _ANY_TASK_FORMAT.fullmatch(name):
+        return invalid(
+            f'Task ID "{match["task"]}" can contain only letters ([A-Za-z]), numbers ([0-9]), hyphens (-), or '
+            "underscores (_). Task ID must between 1 and 500 characters.",
+            help_link("Definition of task ID", f"{_REFERENCE}.tasks#Task.FIELDS.name"),
+        )
+    return invalid(
+        f'{field} must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>/queues/<QUEUE_ID>/tasks/'
+        f'<TASK_ID>", got "{name}"'
+    )
 
 
 def location_of(queue: str) -> str:

@@ -40,10 +40,13 @@ class Outcome:
         """Whether the task has succeeded."""
         return self.status is not None and 200 <= self.status <= 299
 
-    @property
-    def executed(self) -> bool:
-        """Whether the app itself answered: a 503 is App Engine's word for having no instance to ask."""
-        return self.status is not None and self.status != 503
+    def executed(self, *, app_engine: bool) -> bool:
+        """Return whether ``TaskExecutionCount`` counts the attempt.
+
+        It counts each answer of an App Engine app, even its own 503, and each answer of an HTTP target but 5xx
+        (recordings of production, ``dispatch.json``).
+        """
+        return self.status is not None and (app_engine or self.status < 500)
 
 
 def answered(status: int, retry_after: float | None = None) -> Outcome:

@@ -6,7 +6,7 @@ from typing import Any
 
 from gae_local_cloud.clock import Clock
 from gae_local_cloud.cloud_tasks.dispatch import Dispatcher
-from gae_local_cloud.cloud_tasks.errors import already_exists, invalid
+from gae_local_cloud.cloud_tasks.errors import invalid
 from gae_local_cloud.cloud_tasks.field_mask import merge_masked
 from gae_local_cloud.cloud_tasks.messages import (
     CreateQueueRequest,
@@ -70,21 +70,22 @@ class QueueService:
     async def create_queue(self, request: CreateQueueRequest) -> Queue:
         parent = location_name(request.parent, "parent")
         settings: Queue = request.queue
-        name = queue_name(settings.name, "Queue.name")
+        name = queue_name(settings.name, "Queue name")
         if location_of(name) != parent:
             raise invalid(f'Queue.name, "{name}", must be in the location that parent names, "{parent}"')
         _clear_output_only(settings)
         prepare_queue(settings)
-        if name in self._registry:
-            raise already_exists("Queue already exists")
+        self._registry.check_name_is_free(name)
         with self._store.database.atomic() as stored:
             self._registry.add(settings)
         await stored
         return settings
 
     async def update_queue(self, request: UpdateQueueRequest) -> Queue:
-        name = queue_name(request.queue.name, "Queue.name")
+        name = queue_name(request.queue.name, "Queue name")
         exists = name in self._registry
+        if not exists:
+            self._registry.check_name_is_free(name)
         current = self._registry.queue(name).settings if exists else Queue(name=name)
         settings = _copy(current)
         explicit = merge_masked(request.queue, settings, request.update_mask, "update_mask")
@@ -107,7 +108,7 @@ class QueueService:
         return settings
 
     async def delete_queue(self, request: DeleteQueueRequest) -> None:
-        dispatcher = self._registry.queue(queue_name(request.name, "Queue name"))
+        dispatcher = self._registry.named(queue_name(request.name, "Queue name"))
         self._registry.hide(dispatcher)
         await self._to_the_end(self._delete(dispatcher))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from gae_local_cloud.clock import SECOND
 from gae_local_cloud.cloud_tasks.dispatch import DispatchContext, Dispatcher
-from gae_local_cloud.cloud_tasks.errors import ServiceError, failed_precondition, not_found
+from gae_local_cloud.cloud_tasks.errors import already_exists, failed_precondition, not_found
 from gae_local_cloud.cloud_tasks.messages import Queue
 
 TOMBSTONE_LIFETIME = 24 * 3600 * SECOND
@@ -15,13 +15,20 @@ YAML_TOMBSTONE_LIFETIME = 9 * 24 * 3600 * SECOND
 """The same for a queue created by ``queue.yaml``."""
 
 _DELETED_QUEUE_LIFETIME = 3 * 24 * 3600 * SECOND
+"""Microseconds that a deleted queue's name stays taken: "up to 3 days" in the documentation of DeleteQueue."""
 
 
 class QueueRegistry:
-    """Finds, adds and removes queues. It begins with the queues in the store."""
+    """Finds, adds and removes queues. It begins with the queues in the store.
 
-    def __init__(self, context: DispatchContext) -> None:
+    Parameters:
+        reuse_names: whether the name of a deleted queue is free at once.
+    """
+
+    def __init__(self, context: DispatchContext, *, reuse_names: bool) -> None:
         self._context = context
+        self._reuse_names = reuse_names
+        self._hidden: set[str] = set()
         self._store = context.store
         self._started = False
         self._dispatchers = {queue.name: Dispatcher(queue, context) for queue in self._store.queues()}
@@ -59,33 +66,45 @@ class QueueRegistry:
         return frozenset(name.split("/", 4)[3] for name in self._dispatchers if name.startswith(prefix))
 
     def queue(self, name: str) -> Dispatcher:
-        """Return a queue.
+        """Return a queue, for methods that act on the queue or add tasks to it.
 
         Raises:
-            ServiceError: NOT_FOUND.
+            ServiceError: NOT_FOUND if the queue does not exist or was deleted.
         """
         dispatcher = self._dispatchers.get(name)
         if dispatcher is None:
-            raise not_found("Queue does not exist.")
+            raise not_found(
+                "Queue does not exist. If you just created the queue, wait at least a minute for the queue to "
+                "initialize."
+            )
         return dispatcher
 
-    def queue_for_tasks(self, name: str) -> Dispatcher:
-        """Return a queue for new tasks.
+    def named(self, name: str) -> Dispatcher:
+        """Return a queue, for DeleteQueue and for methods that act on a task of the queue.
 
         Raises:
-            ServiceError: NOT_FOUND; FAILED_PRECONDITION if it was deleted recently.
+            ServiceError: NOT_FOUND, with the message that production has for these methods.
         """
         dispatcher = self._dispatchers.get(name)
         if dispatcher is None:
-            raise self._no_queue_for_tasks(name)
+            raise not_found("Requested entity was not found.")
         return dispatcher
 
-    def _no_queue_for_tasks(self, name: str) -> ServiceError:
-        if self._store.queue_existed(name, self._context.clock.now()):
-            return failed_precondition("The queue no longer exists, though a queue with this name existed recently.")
-        return not_found(
-            "Queue does not exist. If you just created the queue, wait at least a minute for the queue to initialize."
-        )
+    def check_name_is_free(self, name: str) -> None:
+        """Check that a queue of that name may be created.
+
+        Raises:
+            ServiceError: ALREADY_EXISTS if the queue exists. FAILED_PRECONDITION if it was deleted recently, unless
+                names can be reused at once, or if it is being deleted.
+        """
+        if name in self._dispatchers:
+            raise already_exists("Queue already exists")
+        reusable = self._reuse_names or not self._store.queue_existed(name, self._context.clock.now())
+        if name in self._hidden or not reusable:
+            raise failed_precondition(
+                "The queue cannot be created because a queue with this name existed too recently. "
+                "In the local cloud, --reuse-queue-names frees the name at once."
+            )
 
     def add(self, settings: Queue, tombstone_lifetime: int = TOMBSTONE_LIFETIME) -> Dispatcher:
         """Store a queue whose name is free, and begin dispatching. Call it inside an atomic block."""
@@ -105,8 +124,10 @@ class QueueRegistry:
     def hide(self, dispatcher: Dispatcher) -> None:
         """Hide a queue that is being deleted from all other calls."""
         del self._dispatchers[dispatcher.queue.name]
+        self._hidden.add(dispatcher.queue.name)
 
     def forget(self, dispatcher: Dispatcher) -> None:
         """Delete the row of an empty queue. Call it inside an atomic block."""
         until = self._context.clock.now() + _DELETED_QUEUE_LIFETIME
         self._store.delete_queue(dispatcher.queue.id, dispatcher.queue.name, until)
+        self._hidden.discard(dispatcher.queue.name)

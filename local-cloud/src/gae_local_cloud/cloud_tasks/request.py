@@ -5,13 +5,14 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from gae_local_cloud.clock import SECOND
+from gae_local_cloud.cloud_tasks.errors import Code
 from gae_local_cloud.cloud_tasks.http_target import effective_request, may_have_body
 from gae_local_cloud.cloud_tasks.messages import AppEngineHttpRequest, HttpMethod, HttpRequest, Queue, Task
 from gae_local_cloud.cloud_tasks.names import short_name
 from gae_local_cloud.cloud_tasks.store import StoredTask
 from gae_local_cloud.cloud_tasks.times import from_duration
+from gae_local_cloud.cloud_tasks.validation import DEFAULT_DEADLINE, HTTP_USER_AGENT
 
-HTTP_USER_AGENT = "Google-Cloud-Tasks"
 CALLABLE_HEADER = "X-Deferred-Callable"
 """Header of a deferred call: the name of its function, for display only."""
 
@@ -102,12 +103,13 @@ def _app_engine_request(task: Task, row: StoredTask, queue: Queue, targets: Targ
         headers=[
             *request.headers.items(),
             *_task_headers(_APP_ENGINE_PREFIX, row, queue),
+            *_app_engine_history(row),
             ("X-Appengine-User-Ip", "0.1.0.2"),  # the source address of App Engine's task requests
         ],
         body=row.body,
         encoded=True,
         follow_redirects=False,
-        deadline=from_duration(task.dispatch_deadline),
+        deadline=from_duration(task.dispatch_deadline) or DEFAULT_DEADLINE,
         throttles=frozenset({503}),
     )
 
@@ -121,7 +123,12 @@ def _http_request(task: Task, row: StoredTask, queue: Queue) -> OutgoingRequest:
     return OutgoingRequest(
         method=HttpMethod(request.http_method).name,
         url=request.url,
-        headers=[*headers, ("User-Agent", HTTP_USER_AGENT), *_task_headers(_HTTP_PREFIX, row, queue)],
+        headers=[
+            *headers,
+            ("User-Agent", HTTP_USER_AGENT),
+            *_task_headers(_HTTP_PREFIX, row, queue),
+            *_http_history(row),
+        ],
         body=row.body if may_have_body(request) else b"",
         encoded=False,
         follow_redirects=True,
@@ -151,17 +158,31 @@ def _task_headers(prefix: str, row: StoredTask, queue: Queue) -> Iterable[tuple[
     yield prefix + "TaskRetryCount", str(row.dispatch_count)
     yield prefix + "TaskExecutionCount", str(row.execution_count)
     yield prefix + "TaskETA", f"{seconds}.{microseconds:06}"
-    if row.dispatch_count > 0:
-        if row.last_status is not None:
-            yield prefix + "TaskPreviousResponse", str(row.last_status)
-        yield prefix + "TaskRetryReason", _retry_reason(row)
 
 
-def _retry_reason(row: StoredTask) -> str:
-    # The documentation names the header but not its values.
-    if row.last_status is None or row.last_status == 503:
-        return "Instance Unavailable"
-    return "App Error"
+# The documentation names the headers of the previous attempt but not their values. These are from recordings of
+# production (aertje/cloud-tasks-emulator, conformance/golden/dispatch.json, of August 2026), which have each kind of
+# answer and a missed deadline. A refused connection is not among them: here it counts as 503, like its canonical code.
+# After an attempt that a stop of the local cloud cut off, an HTTP task has no previous response.
+
+
+def _app_engine_history(row: StoredTask) -> Iterable[tuple[str, str]]:
+    if row.dispatch_count == 0:
+        return
+    answered = row.last_status is not None
+    yield _APP_ENGINE_PREFIX + "TaskPreviousResponse", str(row.last_status) if answered else "0"
+    yield _APP_ENGINE_PREFIX + "TaskRetryReason", "App Error" if answered else "Instance Unavailable"
+
+
+def _http_history(row: StoredTask) -> Iterable[tuple[str, str]]:
+    if row.dispatch_count == 0:
+        return
+    status = row.last_status
+    if status is None and row.last_code is not None:
+        status = 504 if row.last_code == Code.DEADLINE_EXCEEDED else 503
+    if status is not None:
+        yield _HTTP_PREFIX + "TaskPreviousResponse", str(status)
+    yield _HTTP_PREFIX + "TaskRetryReason", ""
 
 
 def callable_of(task: Task) -> str | None:

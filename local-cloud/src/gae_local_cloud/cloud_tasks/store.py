@@ -215,7 +215,7 @@ class Store:
     def set_schedule(self, id_: int, schedule_time: int) -> None:
         self.database.execute("UPDATE tasks SET schedule_time = ? WHERE id = ?", (schedule_time, id_))
 
-    def record_failure(self, id_: int, schedule_time: int, now: int, outcome: Outcome) -> bool:
+    def record_failure(self, id_: int, schedule_time: int, now: int, outcome: Outcome, *, executed: bool) -> bool:
         """End an attempt and schedule the next one; return False if the task was deleted meanwhile."""
         cursor = self.database.execute(
             "UPDATE tasks SET in_flight = 0, schedule_time = ?, response_count = response_count + ?, "
@@ -224,7 +224,7 @@ class Store:
             (
                 schedule_time,
                 outcome.status is not None,
-                outcome.executed,
+                executed,
                 now,
                 outcome.status,
                 outcome.code,

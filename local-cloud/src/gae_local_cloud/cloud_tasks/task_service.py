@@ -30,7 +30,7 @@ from gae_local_cloud.cloud_tasks.registry import QueueRegistry
 from gae_local_cloud.cloud_tasks.store import Store, StoredTask
 from gae_local_cloud.cloud_tasks.task_view import show, task_message, wants_body
 from gae_local_cloud.cloud_tasks.times import from_timestamp, timestamp
-from gae_local_cloud.cloud_tasks.validation import prepare_task
+from gae_local_cloud.cloud_tasks.validation import check_size, prepare_task
 
 _MAX_PAGE = 1000
 _MAX_PAGE_BYTES = 3 * 2**20
@@ -49,11 +49,11 @@ class _NewTask(NamedTuple):
 
 
 def _split(task: Task, now: int) -> _NewTask:
-    """Remove the name, schedule time and body from a task, and return the columns to store."""
+    """Remove the name, times and body from a task, and return the columns to store."""
     schedule_time = from_timestamp(task.schedule_time)
     request = getattr(task, task.WhichOneof("message_type"))
     body: bytes = request.body
-    for field in ("name", "schedule_time"):
+    for field in ("name", "schedule_time", "create_time"):
         task.ClearField(field)
     request.ClearField("body")
     return _NewTask(schedule_time, now, task.SerializeToString(), body)
@@ -99,7 +99,7 @@ class TaskService:
 
     async def create_task(self, request: CreateTaskRequest) -> Task:
         parent = queue_name(request.parent, "parent")
-        dispatcher = self._registry.queue_for_tasks(parent)
+        dispatcher = self._registry.queue(parent)
         with self._store.database.atomic() as stored:
             task = self._create(dispatcher, request)
         dispatcher.task_created(from_timestamp(task.schedule_time))
@@ -116,7 +116,7 @@ class TaskService:
         name = self._operations.name(parent, request.request_id)
         if (earlier := await self._operations.find_stored(name)) is not None:
             return earlier
-        dispatcher = self._registry.queue_for_tasks(parent)
+        dispatcher = self._registry.queue(parent)
         started = self._clock.now()
         created: list[Task] = []
         failures: dict[int, Status] = {}
@@ -146,7 +146,7 @@ class TaskService:
         try:
             return self._create(dispatcher, request)
         except ServiceError as error:
-            return Status(code=error.code, message=error.message)
+            return error.status()
 
     def _create(self, dispatcher: Dispatcher, request: CreateTaskRequest) -> Task:
         """Store one task, and return it in the view that its request asks for."""
@@ -156,13 +156,15 @@ class TaskService:
         now = self._clock.now()
         given_name = self._given_name(task.name, queue.name)
         prepare_task(task, queue.name, now)
+        name = given_name or self._next_name(now)
+        task.name = f"{queue.name}/tasks/{name}"
+        task.create_time.CopyFrom(timestamp(now - now % SECOND))
+        check_size(task)
         new = _split(task, now)
         if given_name is None:
-            name = self._next_name(now)
             while not self._insert(queue.id, name, new):
                 name = self._next_name(now)
         else:
-            name = given_name
             self._insert_named(queue.id, name, new)
         task.schedule_time.CopyFrom(timestamp(new.schedule_time))
         task.name = f"{queue.name}/tasks/{name}"
@@ -177,8 +179,8 @@ class TaskService:
         name = task_name(full_name, "Task.name")
         if name.queue != queue:
             raise invalid(
-                f'The queue name from request ("{queue}") must be the same as the queue name in the named task '
-                f'("{name.queue}"), Task.name'
+                f"The queue name from request ('{queue}') must be the same as the queue name in the named task "
+                f"('{name.queue}')."
             )
         return name.task
 
@@ -247,7 +249,7 @@ class TaskService:
                 raise invalid(f'names must be of tasks in the queue that parent names, "{parent}", got "{name}"')
             self._delete(*self._find(name, with_body=False))
         except ServiceError as error:
-            return Status(code=error.code, message=error.message)
+            return error.status()
         return None
 
     def _delete(self, dispatcher: Dispatcher, row: StoredTask) -> None:
@@ -263,7 +265,7 @@ class TaskService:
 
     def _find(self, full_name: str, *, with_body: bool) -> tuple[Dispatcher, StoredTask]:
         name = task_name(full_name, "Task name")
-        dispatcher = self._registry.queue(name.queue)
+        dispatcher = self._registry.named(name.queue)
         row = self._store.task(dispatcher.queue.id, name.task, with_body=with_body)
         if row is None and self._store.has_tombstone(dispatcher.queue.id, name.task, self._clock.now()):
             raise not_found(
@@ -271,7 +273,7 @@ class TaskService:
                 "The task either successfully completed or was deleted."
             )
         if row is None:
-            raise not_found("Task does not exist.")
+            raise not_found("Requested entity was not found.")
         return dispatcher, row
 
     async def get_operation(self, request: operations_pb2.GetOperationRequest) -> operations_pb2.Operation:

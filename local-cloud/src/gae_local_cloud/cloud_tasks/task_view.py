@@ -4,7 +4,8 @@ from gae_local_cloud.clock import SECOND
 from gae_local_cloud.cloud_tasks.errors import invalid
 from gae_local_cloud.cloud_tasks.messages import Attempt, Task, TaskView
 from gae_local_cloud.cloud_tasks.store import StoredTask
-from gae_local_cloud.cloud_tasks.times import timestamp
+from gae_local_cloud.cloud_tasks.times import duration, timestamp
+from gae_local_cloud.cloud_tasks.validation import DEFAULT_DEADLINE
 
 _VIEWS = frozenset(int(view) for view in TaskView)
 
@@ -45,6 +46,8 @@ def task_message(row: StoredTask, queue: str, *, with_body: bool) -> Task:
 def show(task: Task, body: bytes, *, with_body: bool) -> None:
     """Set the fields of a task that depend on its view."""
     task.view = int(TaskView.FULL if with_body else TaskView.BASIC)
+    if not task.HasField("dispatch_deadline"):  # of an App Engine task
+        task.dispatch_deadline.CopyFrom(duration(DEFAULT_DEADLINE))
     if with_body and body:
         getattr(task, task.WhichOneof("message_type")).body = body
 

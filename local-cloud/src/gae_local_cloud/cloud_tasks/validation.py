@@ -32,7 +32,8 @@ from gae_local_cloud.cloud_tasks.messages import (
 from gae_local_cloud.cloud_tasks.names import project_of
 from gae_local_cloud.cloud_tasks.times import duration, from_duration, from_timestamp, timestamp
 
-MAX_TASK_BYTES = 2**20
+MAX_TASK_BYTES = 2**20 - 7
+"""Limit of a task's stored form, 1,048,569 bytes: measured in production (aertje/cloud-tasks-emulator, tasksize.go)."""
 MAX_URL_CHARACTERS = 2083
 MAX_SCHEDULE_AHEAD = 30 * 86400 * SECOND
 MAX_RATE = 500.0
@@ -43,6 +44,7 @@ DEFAULT_DEADLINE = 600 * SECOND
 MAX_HTTP_DEADLINE = 1800 * SECOND
 MAX_APP_ENGINE_DEADLINE = (86400 + 15) * SECOND
 
+HTTP_USER_AGENT = "Google-Cloud-Tasks"
 APP_ENGINE_USER_AGENT = "AppEngine-Google; (+http://code.google.com/appengine)"
 
 # RFC 9110: a field name is a token; tab is the only control character in a field value.
@@ -137,9 +139,6 @@ def prepare_task(task: Task, queue: str, now: int) -> None:
     # Output-only fields, which the service ignores.
     for field in ("create_time", "dispatch_count", "response_count", "first_attempt", "last_attempt", "view"):
         task.ClearField(field)
-    size = task.ByteSize()
-    if size > MAX_TASK_BYTES:
-        raise invalid(f"Task is too big: it has {size} bytes, the limit is {MAX_TASK_BYTES} (Task.{kind}.body)")
     if kind == "app_engine_http_request":
         _prepare_app_engine_request(task.app_engine_http_request, queue)
     else:
@@ -149,6 +148,14 @@ def prepare_task(task: Task, queue: str, now: int) -> None:
     if task.HasField("retry_config"):
         check_retry_config(task.retry_config, "Task.retry_config")
         retry.complete(task.retry_config)
+
+
+def check_size(task: Task) -> None:
+    """Check the size of a task in its stored form: with defaults, name, times, host and body."""
+    size = task.ByteSize()
+    if size > MAX_TASK_BYTES:
+        field = f"Task.{task.WhichOneof('message_type')}.body"
+        raise invalid(f"Task size too large: {size} bytes in stored form, the limit is {MAX_TASK_BYTES} ({field})")
 
 
 def _prepare_schedule(task: Task, now: int) -> None:
@@ -168,7 +175,11 @@ def _prepare_deadline(task: Task, kind: str) -> None:
     given = task.dispatch_deadline
     _check_duration(given, "Task.dispatch_deadline")
     deadline = from_duration(given) // 1000 * 1000
-    if deadline == 0 and (kind == "app_engine_http_request" or not task.HasField("dispatch_deadline")):
+    if deadline == 0 and kind == "app_engine_http_request":
+        # The stored form of an App Engine task has no default deadline (measured in production, see MAX_TASK_BYTES).
+        task.ClearField("dispatch_deadline")
+        return
+    if deadline == 0 and not task.HasField("dispatch_deadline"):
         deadline = DEFAULT_DEADLINE
     highest = MAX_APP_ENGINE_DEADLINE if kind == "app_engine_http_request" else MAX_HTTP_DEADLINE
     if not MIN_DEADLINE <= deadline <= highest:
@@ -198,11 +209,13 @@ def _prepare_app_engine_request(request: AppEngineHttpRequest, queue: str) -> No
     names = {name.lower(): name for name in request.headers}
     agent = request.headers.pop(names["user-agent"]) if "user-agent" in names else ""
     request.headers["User-Agent"] = f"{agent} {APP_ENGINE_USER_AGENT}".lstrip()
-    if request.body and "content-type" not in names:
-        request.headers["Content-Type"] = "application/octet-stream"
     for lower, name in names.items():
         if lower in {"host", "content-length"} or lower.startswith(("x-google-", "x-appengine-")):
             del request.headers[name]
+    if request.body:
+        request.headers["Content-Length"] = str(len(request.body))
+        if "content-type" not in names:
+            request.headers["Content-Type"] = "application/octet-stream"
     _prepare_routing(request.app_engine_routing, queue)
 
 
@@ -217,9 +230,14 @@ def _prepare_http_request(request: HttpRequest) -> None:
     _prepare_method(request, field)
     if request.body and not may_have_body(request):
         raise invalid(f"{field}.body is allowed only if http_method is POST, PUT or PATCH, got {_method(request)}")
+    if not request.url:
+        raise invalid("HttpRequest.url is required.")
     check_url(request.url, f"{field}.url")
     _check_headers(request.headers, f"{field}.headers")
     _check_header_size(request.headers, f"{field}.headers")
+    for name in [name for name in request.headers if name.lower() == "user-agent"]:
+        del request.headers[name]
+    request.headers["User-Agent"] = HTTP_USER_AGENT
     for token in ("oauth_token", "oidc_token"):
         if request.HasField(token) and not getattr(request, token).service_account_email:
             raise invalid(f"{field}.{token}.service_account_email must be set")
