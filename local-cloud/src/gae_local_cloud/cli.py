@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from gae_local_cloud.client_code import LANGUAGES, client_code
 from gae_local_cloud.version import __version__
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,6 +33,12 @@ def _service(context: click.Context, parameter: click.Parameter, values: tuple[s
             raise click.BadParameter(f"{value!r} is not NAME=URL, such as worker=http://127.0.0.1:8090")
         services[name] = url.rstrip("/")
     return services
+
+
+def _issuer(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.startswith(("http://", "https://")):
+        raise click.BadParameter(f"{value!r} is not a URL, such as http://host.docker.internal:8124")
+    return value.rstrip("/") if value else None
 
 
 def _cloud_options(command: F) -> F:
@@ -86,6 +93,18 @@ def _cloud_options(command: F) -> F:
             ),
             click.option("--no-rate-limits", is_flag=True, help="Ignore dispatch rates, not concurrency limits."),
             click.option(
+                "--reuse-queue-names",
+                is_flag=True,
+                help="Free the name of a deleted queue at once; in production it stays taken for up to 3 days.",
+            ),
+            click.option(
+                "--oidc-issuer",
+                metavar="URL",
+                callback=_issuer,
+                help="Issuer of the OIDC tokens of HTTP tasks, for apps that reach the REST port under another name.  "
+                "[default: URL of the REST port]",
+            ),
+            click.option(
                 "--data-dir",
                 type=click.Path(file_okay=False, path_type=Path),
                 help=f"Folder that keeps tasks and entities.  [default: {_DATA_DIR}]",
@@ -101,15 +120,39 @@ def _cloud_options(command: F) -> F:
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--app-url", default="http://127.0.0.1:8080", help="URL that receives App Engine tasks.")
 @_cloud_options
-def emulators(**parameters: Any) -> None:
+@click.option(
+    "--print-clients",
+    "language",
+    type=click.Choice(LANGUAGES),
+    help="Print code that connects Google's client of Cloud Tasks to these ports, and exit.",
+)
+def emulators(language: str | None, **parameters: Any) -> None:
     """Serve the local cloud without an app.
 
-    Prints the variables that make Google's client libraries use it, as export lines for a shell, then 'ready'.
+    Prints export lines for a shell, then 'ready'. With these variables Google's clients of Datastore find the local
+    cloud, and so do gae-deferred and Firebase Admin. Google's clients of Cloud Tasks read no such variable and would
+    call production: connect them with the code that --print-clients prints.
+
+    Targets of HTTP tasks may have a self-signed certificate: name its file in SSL_CERT_FILE.
     """
     from gae_local_cloud import emulators
 
+    if language is not None:
+        _print_client_code(language, parameters)
+        return
+
     options = _make_options(Path(), parameters)
     _run(lambda: emulators.serve(options))
+
+
+def _print_client_code(language: str, parameters: Mapping[str, Any]) -> None:
+    from gae_local_cloud.cloud import reachable_host
+
+    host = reachable_host(parameters["host"])
+    port, project = parameters["tasks_port"], parameters["project"]
+    if port == 0:
+        raise click.UsageError("--print-clients needs a --tasks-port other than 0")
+    click.echo(client_code(language, host=host, port=port, project=project), nl=False)
 
 
 @main.command(context_settings={"show_default": True})
@@ -130,6 +173,8 @@ def dev(target: str, app_dir: Path, host: str, port: int, **parameters: Any) -> 
     Each attempt of a task is shown in one line. The command reads a queue.yaml in the app's folder, and adds the
     composite indexes that queries need to an index.yaml there. Tasks and entities are kept in .local-cloud in the app's
     folder unless you give --data-dir or --ephemeral.
+
+    Targets of HTTP tasks may have a self-signed certificate: name its file in SSL_CERT_FILE.
     """
     from gae_local_cloud import dev
 

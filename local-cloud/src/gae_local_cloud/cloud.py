@@ -12,7 +12,7 @@ import grpc.aio
 from aiohttp import web
 
 from gae_local_cloud import cloud_tasks, datastore
-from gae_local_cloud.clock import Clock, SystemClock
+from gae_local_cloud.clock import Clock, HeldClock, SystemClock
 from gae_local_cloud.environment import Contribution
 from gae_local_cloud.storage import IN_MEMORY, Database
 
@@ -59,6 +59,10 @@ class Options:
         queues: short names of queues to create at start, besides ``default``.
         queue_yaml: a ``queue.yaml`` file with queues to create at start.
         rate_limits: whether to enforce the queues' dispatch rates; concurrency limits always apply.
+        reuse_queue_names: whether the name of a deleted queue is free at once. In production it stays taken for up to 3
+            days. On a held clock it is always free at once.
+        oidc_issuer: issuer of the OIDC tokens of HTTP tasks, a URL under which the app reaches the REST port; None for
+            that port's URL on this machine.
         index_yaml: the app's ``index.yaml``, which receives the composite indexes that queries need.
         require_indexes: whether to refuse a query without its composite index, as in production.
         data_dir: folder for the data, created if missing; None keeps the data in memory.
@@ -76,6 +80,8 @@ class Options:
     queues: Sequence[str] = ()
     queue_yaml: Path | None = None
     rate_limits: bool = True
+    reuse_queue_names: bool = False
+    oidc_issuer: str | None = None
     index_yaml: Path | None = None
     require_indexes: bool = False
     data_dir: Path | None = None
@@ -138,7 +144,7 @@ class LocalCloud:
     @property
     def _issuer(self) -> str:
         """The issuer of the OIDC tokens of HTTP tasks."""
-        return f"http://{self.tasks_rest_address}"
+        return self.options.oidc_issuer or f"http://{self.tasks_rest_address}"
 
     async def run_tasks(self) -> None:
         """Begin to dispatch tasks to the app, including tasks left from the last run."""
@@ -201,6 +207,7 @@ class LocalCloud:
             app_url=options.app_url,
             services=options.services,
             rate_limits=options.rate_limits,
+            reuse_queue_names=options.reuse_queue_names or isinstance(self._clock, HeldClock),
             on_attempt=self._on_attempt,
         )
         parent = f"projects/{options.project}/locations/{options.location}"
@@ -235,7 +242,7 @@ class LocalCloud:
             raise _port_error(self.options.host, port, name, option) from error
         await server.start()
         stack.push_async_callback(server.stop, _STOP_GRACE)
-        return f"{self._reachable_host}:{bound}"
+        return f"{reachable_host(self.options.host)}:{bound}"
 
     async def _serve_http(self, stack: AsyncExitStack, app: web.Application) -> str:
         port = self.options.tasks_rest_port
@@ -246,12 +253,7 @@ class LocalCloud:
             await web.TCPSite(runner, self.options.host, port).start()
         except OSError as error:
             raise _port_error(self.options.host, port, "Cloud Tasks over HTTP", "--tasks-rest-port", error) from error
-        return f"{self._reachable_host}:{runner.addresses[0][1]}"
-
-    @property
-    def _reachable_host(self) -> str:
-        """The host under which this machine reaches the servers; loopback if they listen on all addresses."""
-        return "127.0.0.1" if self.options.host in ("0.0.0.0", "::") else self.options.host  # noqa: S104  # compares, does not bind
+        return f"{reachable_host(self.options.host)}:{runner.addresses[0][1]}"
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic only in its type stub
@@ -266,6 +268,11 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic on
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         answers = (handler.service(handler_call_details) for handler in self._handlers)
         return next((answer for answer in answers if answer is not None), None)
+
+
+def reachable_host(host: str) -> str:
+    """Return the host under which this machine reaches servers on ``host``: loopback if that is all addresses."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  # compares, does not bind
 
 
 def _port_error(host: str, port: int, name: str, option: str, error: OSError | None = None) -> LocalCloudError:

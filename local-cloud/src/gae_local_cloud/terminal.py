@@ -21,6 +21,10 @@ def print_dev_overview(cloud: "LocalCloud", target: str) -> None:
 def print_emulators_overview(cloud: "LocalCloud") -> None:
     """Print the servers' addresses as lines that a shell can evaluate, then ``ready``."""
     _print_servers(cloud, prefix="# ")
+    host, _, port = cloud.tasks_address.rpartition(":")
+    code = f"gae-local-cloud emulators --host {host} --tasks-port {port} --print-clients python|node|go|java"
+    click.echo("# Google's clients of Datastore read these variables. Its clients of Cloud Tasks need code, printed by")
+    click.echo(f"#   {code}")
     for name, value in cloud.environment.items():
         click.echo(f"export {name}={shlex.quote(value)}")
     click.echo("ready")

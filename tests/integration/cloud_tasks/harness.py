@@ -136,7 +136,12 @@ class Cloud:
         self.server = CloudTasksServer(
             self.database,
             self.clock,
-            **{"app_url": self.app.url, "on_attempt": self.reports.append, **self.options},
+            **{
+                "app_url": self.app.url,
+                "on_attempt": self.reports.append,
+                "reuse_queue_names": isinstance(self.clock, HeldClock),  # as LocalCloud does
+                **self.options,
+            },
         )
         self.server.ensure_queue(QUEUE)
         self._grpc = grpc.aio.server(options=[("grpc.max_receive_message_length", 2**25)])

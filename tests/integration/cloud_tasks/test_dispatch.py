@@ -275,6 +275,17 @@ async def test_refused_connection_is_a_failed_attempt(held: Cloud) -> None:
     assert (task.dispatch_count, task.response_count) == (1, 0)
 
 
+async def test_proxy_of_the_environment_is_not_used(held: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    await held.create()
+    await held.create(http_request={"url": f"{held.app.url}/http"})
+    await until(held.empty)
+    assert sorted(request.path for request in held.app.received) == ["/http", "/task"]
+
+
 async def test_dispatch_deadline_ends_an_attempt(held: Cloud) -> None:
     held.app.hold = asyncio.Event()
     await held.create(dispatch_deadline=seconds(15))

@@ -46,7 +46,7 @@ class CloudTasksServer:
         services: base URL of each App Engine service that has its own, by service name.
         rate_limits: whether to enforce the queues' dispatch rates; concurrency limits always apply.
         reuse_queue_names: whether the name of a deleted queue is free at once. In production it stays taken for up to 3
-            days. By default it is free at once on a held clock, for tests.
+            days.
         on_attempt: called on the event loop after each attempt.
 
     Attributes:
@@ -61,7 +61,7 @@ class CloudTasksServer:
         app_url: str = "http://127.0.0.1:8080",
         services: Mapping[str, str] | None = None,
         rate_limits: bool = True,
-        reuse_queue_names: bool | None = None,
+        reuse_queue_names: bool = False,
         on_attempt: Callable[[AttemptReport], None] | None = None,
     ) -> None:
         self._clock = clock
@@ -71,7 +71,7 @@ class CloudTasksServer:
         self._targets = Targets(app_url, services or {})
         self._registry = QueueRegistry(
             DispatchContext(self._store, clock, self._sender, self._targets, rate_limits, on_attempt),
-            reuse_names=isinstance(clock, HeldClock) if reuse_queue_names is None else reuse_queue_names,
+            reuse_names=reuse_queue_names,
         )
         tasks = TaskService(self._store, self._registry, clock)
         admin = AdminService(self._store, self._registry, clock)
@@ -91,7 +91,7 @@ class CloudTasksServer:
 
     @property
     def issuer(self) -> str:
-        """URL of the REST port, the issuer in ID tokens; may be changed until :meth:`start`."""
+        """The issuer in ID tokens, a URL of the REST port; may be changed until :meth:`start`."""
         return self._tokens.issuer
 
     @issuer.setter
