@@ -1,6 +1,7 @@
 """Tasks reach the app when they are due, within the queue's limits, and are retried until they succeed."""
 
 import asyncio
+import sqlite3
 from typing import Any
 from unittest import mock
 
@@ -502,6 +503,59 @@ async def test_many_run_tasks_at_once_are_one_attempt(held: Cloud) -> None:
     assert {one.dispatch_count for one in ran if isinstance(one, tasks_v2.Task)} == {1}
     await until(held.empty)
     assert len(held.app.received) == 1
+
+
+async def test_run_task_on_a_stopped_server_is_unavailable(held: Cloud) -> None:
+    task = await held.create(schedule_time=moment(held.clock.now() + 3600 * SECOND))
+    await held.server.stop()
+    with pytest.raises(exceptions.ServiceUnavailable, match="stopping"):
+        await held.client.run_task(name=task.name)
+    assert (await held.client.get_task(name=task.name)).dispatch_count == 0
+    assert held.app.received == []
+
+
+class FailingCommits:
+    """A database connection whose next commits fail."""
+
+    def __init__(self, connection: sqlite3.Connection, failures: int) -> None:
+        self._connection = connection
+        self.failures = failures
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT" and self.failures > 0:
+            self.failures -= 1
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._connection.execute(sql, *parameters)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_end_of_an_attempt_is_stored_once_the_storage_works_again(
+    held: Cloud, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    held.app.hold = asyncio.Event()
+    held.app.statuses = [status]
+    await held.create(retry_config={"min_backoff": seconds(100)})
+    await until(lambda: held.app.waiting == 1)
+    connection = held.database._connection
+    failing = FailingCommits(connection, failures=3)
+    held.database._connection = failing  # type: ignore[assignment]
+    held.app.hold.set()
+    for failures in (2, 1, 0):
+        await until(lambda failures=failures: failing.failures == failures)  # type: ignore[misc]
+        await turns(BUSY_TURNS)
+        assert held.reports == []
+        held.held.advance(1)
+    await until(lambda: len(held.reports) == 1)
+    held.database._connection = connection
+    assert caplog.text.count("cannot record the end of task") == 3
+    tasks = [task async for task in await held.client.list_tasks(parent=QUEUE)]
+    assert [task.response_count for task in tasks] == ([] if status == 200 else [1])
+    held.held.advance(200)
+    await held.server.quiet()
+    assert len(held.app.received) == (1 if status == 200 else 2)
 
 
 async def test_due_tasks_start_at_their_times_and_not_before(live: Cloud) -> None:

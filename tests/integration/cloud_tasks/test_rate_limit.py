@@ -41,6 +41,18 @@ def test_reconfigured_bucket_keeps_its_tokens_and_gains_at_the_new_rate() -> Non
     assert bucket.next_token(NOW) == NOW + SECOND // 10
 
 
+def test_full_bucket_stays_full_when_it_is_reconfigured() -> None:
+    for taken, now in ((0, NOW), (5, NOW + SECOND), (5, NOW + 3600 * SECOND)):
+        bucket = TokenBucket(10, 5)
+        bucket.take(taken, NOW)
+        bucket.configure(20, 5, now)
+        assert bucket.available(now) == 5
+        bucket.configure(7, 3, now)
+        assert bucket.available(now) == 3
+        bucket.take(3, now)
+        assert bucket.available(now) == 0
+
+
 @given(
     rate=st.floats(min_value=0.01, max_value=500),
     burst=st.integers(min_value=1, max_value=500),

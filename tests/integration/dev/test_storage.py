@@ -98,8 +98,18 @@ async def test_closing_commits_pending_writes(path):
     with database.atomic():
         database.execute("INSERT INTO note VALUES ('last words')")
     database.close()
-    await asyncio.sleep(0)  # the turn's own commit must not run after the close
     assert notes(Database(path, MIGRATIONS)) == ["last words"]
+
+
+async def test_closing_cancels_the_commit_of_its_turn(path):
+    failures = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
+    database = Database(path, MIGRATIONS)
+    with database.atomic():
+        database.execute("INSERT INTO note VALUES ('last words')")
+    database.close()
+    await asyncio.sleep(0)  # a commit of the closed database would run, and fail, in this turn
+    assert failures == []
 
 
 async def test_migrations_run_once_each_and_in_order(path):

@@ -159,7 +159,7 @@ def _match(verb: str, path: str) -> tuple[_Rule, str]:
 async def _query(request: web.Request, verb: str) -> list[tuple[str, str]]:
     """Return the query parameters. A POST that stands for a GET may have some in its body, as a form."""
     query = list(request.query.items())
-    if verb != request.method and request.content_type == "application/x-www-form-urlencoded":
+    if (request.method, verb) == ("POST", "GET") and request.content_type == "application/x-www-form-urlencoded":
         query += parse_qsl(await request.text(), keep_blank_values=True)
     return query
 

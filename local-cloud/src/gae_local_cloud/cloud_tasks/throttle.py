@@ -1,8 +1,14 @@
 """Congestion control: a queue slows down while its target asks for fewer requests, and recovers afterwards.
 
-The documentation says that the service does so (after 503, after 429 from HTTP targets, by ``Retry-After``), but not by
-how much. Here the rate halves at most once a second while such answers arrive, and doubles at most once a second while
-others arrive.
+The documentation of ``HttpRequest`` and ``AppEngineHttpRequest`` says that the service does so after 503, after 429 of
+HTTP targets, and by ``Retry-After``, but not by how much. Here the rate halves at most once a second while such answers
+arrive, and doubles at most once a second while others arrive.
+
+Google documents further behaviour without numbers. It is left out here:
+
+- HTTP targets also slow a queue down by a high rate of other errors ("Issues and limitations" names 5xx).
+- Dispatches ramp up slowly when a queue is new or idle, and when many tasks become due at once.
+- A new queue may take a minute until it accepts tasks.
 """
 
 from gae_local_cloud.clock import SECOND
