@@ -143,11 +143,22 @@ async def test_any_json_is_answered_without_a_server_error(target: Cloud) -> Non
         "responseView",
     )
     paths = (f"{PARENT}/queues", QUEUE, f"{QUEUE}/tasks", f"{QUEUE}/tasks:batchCreate", f"{QUEUE}:setIamPolicy")
+    queries = (
+        "",
+        "?fields=*",
+        "?fields=name(",
+        "?$fields=a.b/c(d,*),",
+        "?updateMask=a_b,,C.",
+        "?name.x=1",
+        "?\xff=%00",
+    )
+    overrides: tuple[dict[str, str], ...] = ({}, {}, {"X-HTTP-Method-Override": "GET"}, {"X-Goog-FieldMask": ",("})
     async with aiohttp.ClientSession() as session:
         for _ in range(400):
             body = ",".join(f'"{dice.choice(fields)}":{dice.choice(values)}' for _ in range(dice.randrange(4)))
             text = dice.choice(("{%s}", "[%s]", "%s")) % body
-            url = f"{target.rest_url}/{dice.choice(VERSIONS)}/{dice.choice(paths)}"
-            async with session.request(dice.choice(("POST", "PATCH")), url, data=text.encode()) as response:
+            url = f"{target.rest_url}/{dice.choice(VERSIONS)}/{dice.choice(paths)}{dice.choice(queries)}"
+            verb, headers = dice.choice(("POST", "PATCH")), dice.choice(overrides)
+            async with session.request(verb, url, data=text.encode(), headers=headers) as response:
                 assert response.status < 500, text
                 await response.json()
