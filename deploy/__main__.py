@@ -1,7 +1,5 @@
 """`python -m deploy`."""
 
-from deploy.cli import cli, main
-from deploy.rehearsal.command import rehearse
+from deploy.cli import main
 
-cli.add_command(rehearse)
 main()

@@ -26,7 +26,7 @@ REQUEST_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)
-class Trial:
+class EndToEndRun:
     """One deploy with its tests.
 
     Parameters:

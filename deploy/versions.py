@@ -3,18 +3,27 @@
 import re
 import secrets
 import subprocess
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from deploy.errors import UsageError
 
-LONGEST_HOST_LABEL = 63
+MAX_HOST_LABEL = 63
 """Characters of VERSION-dot-SERVICE-dot-PROJECT, the first part of a version's host name (App Engine documentation, "An
 overview of App Engine"; a label of a host name, RFC 1035)."""
 
 _NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _RESERVED = ("default", "latest")
 _RANDOM_DIGITS = "bcdfghjkmnpqrstvwxz23456789"  # without vowels there are no words, without 0, 1, l and o no confusion
+
+
+def new(kind: str, app_dir: Path, service: str, project: str) -> str:
+    """Return a name for a version that is deployed now, with the commit of the app's folder.
+
+    Raises:
+        UsageError: as from :func:`name`.
+    """
+    return name(kind, datetime.now(UTC), commit(app_dir), service, project)
 
 
 def name(kind: str, now: datetime, commit: str, service: str, project: str) -> str:
@@ -33,7 +42,7 @@ def name(kind: str, now: datetime, commit: str, service: str, project: str) -> s
     # The random part keeps those apart that are made in the same minute, and makes the host hard to guess.
     random = "".join(secrets.choice(_RANDOM_DIGITS) for _ in range(4))
     shortest = f"{kind}-{now:%Y%m%d-%H%M}-{random}"
-    if commit and len(host_label(f"{shortest}-{commit}", service, project)) <= LONGEST_HOST_LABEL:
+    if commit and len(host_label(f"{shortest}-{commit}", service, project)) <= MAX_HOST_LABEL:
         return f"{shortest}-{commit}"
     return check(shortest, service, project)
 
@@ -50,9 +59,9 @@ def check(version: str, service: str, project: str) -> str:
             "without a hyphen at either end, and not default, latest or ah-..."
         )
     label = host_label(version, service, project)
-    if len(label) > LONGEST_HOST_LABEL:
+    if len(label) > MAX_HOST_LABEL:
         raise UsageError(
-            f"{label} has {len(label)} characters, and a host name takes {LONGEST_HOST_LABEL}: "
+            f"{label} has {len(label)} characters, and a host name takes {MAX_HOST_LABEL}: "
             "name the version (--version) or the service (--service) more briefly"
         )
     return version

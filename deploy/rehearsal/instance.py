@@ -11,7 +11,7 @@ from pathlib import Path
 
 from deploy.errors import DeployError
 from deploy.rehearsal.app_engine import Version
-from deploy.rehearsal.process import Process, running
+from deploy.rehearsal.process import Process, run_process
 
 START_TIMEOUT = 60.0
 """Seconds until an instance listens."""
@@ -48,7 +48,7 @@ class InstanceError(DeployError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class InstanceFolders:
     """The folders of an instance, and its log.
 
     Attributes:
@@ -123,33 +123,35 @@ class Instance:
 
 
 @asynccontextmanager
-async def start(version: Version, place: Place, port: int, stand_ins: Mapping[str, str]) -> AsyncIterator[Instance]:
+async def start(
+    version: Version, folders: InstanceFolders, port: int, stand_ins: Mapping[str, str]
+) -> AsyncIterator[Instance]:
     """Run an instance in a block.
 
     Parameters:
         version: of what.
-        place: where.
+        folders: of the instance.
         port: where it has to listen.
         stand_ins: environment variables for what is not here as it is on App Engine.
     """
-    with place.log.open("wb") as log:
-        async with running(
+    with folders.log.open("wb") as log:
+        async with run_process(
             ["sh", "-c", f"exec {version.settings.entrypoint}"],
-            cwd=place.app,
-            environment=_environment(version, place, port) | dict(stand_ins),
+            cwd=folders.app,
+            environment=_environment(version, folders, port) | dict(stand_ins),
             output=log,
             stop_with=signal.SIGTERM,
         ) as process:
-            yield Instance(process, port, place.log)
+            yield Instance(process, port, folders.log)
 
 
-def _environment(version: Version, place: Place, port: int) -> dict[str, str]:
+def _environment(version: Version, folders: InstanceFolders, port: int) -> dict[str, str]:
     """Return what App Engine sets, and what a process needs on any machine; nothing of the developer's own."""
     given = {name: value for name, value in version.environment(port).items() if name not in _HELD_BACK}
     return given | {
-        "PATH": f"{place.packages / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(place.home),
-        "TMPDIR": str(place.temporary),
+        "PATH": f"{folders.packages / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(folders.home),
+        "TMPDIR": str(folders.temporary),
         "PYTHONDONTWRITEBYTECODE": "1",  # on App Engine, it cannot be written
         "PYTHONNOUSERSITE": "1",
     }

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.errors import StagingError
-from deploy.staging.own_app_yaml import NAME
-from deploy.staging.own_app_yaml import read as read_app_yaml
+from deploy.staging.app_yaml import NAME
+from deploy.staging.app_yaml import read as read_app_yaml
 from deploy.staging.variables import MEMORY, RUNTIMES
 
 

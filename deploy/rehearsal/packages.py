@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.errors import DeployError
-from deploy.rehearsal.process import running
+from deploy.rehearsal.process import run_process
 from deploy.rehearsal.runtime_python import Python
 from deploy.staging.requirements import NAME
 
@@ -75,7 +75,7 @@ async def install(app: Path, python: Python, environment: Path, log: Path) -> bo
 
 async def _run(command: list[str], app: Path, log: Path, failure: str) -> None:
     with log.open("wb") as output:
-        async with running(command, cwd=app, environment=_environment(), output=output) as process:
+        async with run_process(command, cwd=app, environment=_environment(), output=output) as process:
             code = await process.wait()
     if code != 0:
         raise PackagesError("\n".join([f"{failure}:", *_last_lines(log)]))

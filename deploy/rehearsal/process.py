@@ -50,7 +50,7 @@ class Process:
 
 
 @asynccontextmanager
-async def running(
+async def run_process(
     command: Sequence[str],
     *,
     cwd: Path,

@@ -15,15 +15,16 @@ from typing import Any
 
 from deploy import end_to_end_tests
 from deploy.interruption import SIGNALS, signals_to_heed
-from deploy.rehearsal import instance_settings, packages, runtime_python, upload
+from deploy.rehearsal import instance_settings, packages, runtime_python
 from deploy.rehearsal.app_engine import Version
-from deploy.rehearsal.instance import Place
-from deploy.rehearsal.performance import RehearsalError, Stage, perform
-from deploy.rehearsal.process import running
+from deploy.rehearsal.instance import InstanceFolders
+from deploy.rehearsal.process import run_process
+from deploy.rehearsal.run_version import RehearsalError, RunningVersion, run_version
 from deploy.rehearsal.runtime_python import Python
 from deploy.report import Report
 from deploy.staging import requirements
 from deploy.staging.assembly import stage
+from deploy.staging.ignored import upload
 from deploy.staging.variables import Variables
 
 ENVIRONMENTS = end_to_end_tests.ROOT / ".venv-rehearsal"
@@ -57,9 +58,9 @@ class Rehearsal:
         return self.scratch / "staged"
 
     @property
-    def place(self) -> Place:
+    def folders(self) -> InstanceFolders:
         """Where the instance is."""
-        return Place(
+        return InstanceFolders(
             app=self.scratch / "workspace",
             packages=ENVIRONMENTS / self.app_dir.resolve().name,
             home=self.scratch / "home",
@@ -68,26 +69,26 @@ class Rehearsal:
         )
 
     def run(self, report: Report) -> None:
-        """Stage, upload, install, start, test.
+        """RunningVersion, upload, install, start, test.
 
         Raises:
             DeployError: App Engine would not run the app as it should; the message says why.
             KeyboardInterrupt: Ctrl-C was pressed. Nothing is left running.
         """
-        place = self.place
+        folders = self.folders
         python = self._stage(report)
         settings = instance_settings.read(self.staged)
-        names = upload.upload(self.staged, place.app)
+        names = upload(self.staged, folders.app)
         report.done(f"uploaded what .gcloudignore leaves: {len(names)} files")
         version = Version(settings=settings, project=self.project, name=VERSION)
         location = settings.environment.get("DEFERRED_LOCATION", LOCATION)
-        place.home.mkdir()
-        place.temporary.mkdir()
-        with packages.locked(place.packages, lambda: report.say("  waiting for another rehearsal of the same app")):
-            run_until_stopped(self._perform(python, version, location, report))
+        folders.home.mkdir()
+        folders.temporary.mkdir()
+        with packages.locked(folders.packages, lambda: report.say("  waiting for another rehearsal of the same app")):
+            run_until_stopped(self._run_version(python, version, location, report))
 
     def _stage(self, report: Report) -> Python:
-        """Stage the app, and return the Python for it.
+        """RunningVersion the app, and return the Python for it.
 
         It is the runtime's. Where this machine has none it is another, and the requirements are pinned for that one.
         """
@@ -103,28 +104,28 @@ class Rehearsal:
             (self.staged / requirements.NAME).write_text(pinned, encoding="utf-8")
         return python
 
-    async def _perform(self, python: Python, version: Version, location: str, report: Report) -> None:
-        place, start = self.place, time.monotonic()
+    async def _run_version(self, python: Python, version: Version, location: str, report: Report) -> None:
+        folders, start = self.folders, time.monotonic()
         with report.step(f"the packages of requirements.txt, and no others, for Python {python.version}"):
-            is_new = await packages.install(place.app, python, place.packages, self.scratch / "pip.log")
+            is_new = await packages.install(folders.app, python, folders.packages, self.scratch / "pip.log")
         report.say(f"  {f'in {time.monotonic() - start:.0f} s' if is_new else 'as they were installed the last time'}")
 
-        async def test(stage: Stage) -> None:
+        async def test(running: RunningVersion) -> None:
             report.done(f"started {version.settings.entrypoint}")
-            report.say(f"  other than on App Engine: {', '.join(sorted(stage.stand_ins))}")
-            await self.test(stage)
+            report.say(f"  other than on App Engine: {', '.join(sorted(running.stand_ins))}")
+            await self.test(running)
 
-        await perform(version, place, location, self.app_dir, test)
+        await run_version(version, folders, location, self.app_dir, test)
 
-    async def test(self, stage: Stage) -> None:
+    async def test(self, running: RunningVersion) -> None:
         """Run the end-to-end tests.
 
         Raises:
             RehearsalError: one of them failed, or none was run.
         """
-        queue = ["--tasks-host", stage.tasks_host, "--project", self.project, "--location", stage.location]
-        command = end_to_end_tests.command(stage.url, [*queue, "--app-version", VERSION, *self.arguments])
-        async with running(
+        queue = ["--tasks-host", running.tasks_host, "--project", self.project, "--location", running.location]
+        command = end_to_end_tests.command(running.url, [*queue, "--app-version", VERSION, *self.arguments])
+        async with run_process(
             command, cwd=end_to_end_tests.ROOT, environment=os.environ, stop_with=signal.SIGINT
         ) as tests:
             code = await tests.wait()

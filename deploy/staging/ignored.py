@@ -1,4 +1,4 @@
-"""What `.gcloudignore` keeps on a developer's machine."""
+"""`.gcloudignore`: the files that stay on a developer's machine, and those that gcloud uploads."""
 
 import shutil
 from collections.abc import Iterable, Iterator
@@ -9,15 +9,18 @@ from deploy.staging.gcloudignore_pattern import Pattern
 
 NAME = ".gcloudignore"
 
+GCLOUD_DEFAULT = (NAME, ".git", ".gitignore", "__pycache__/", "/setup.cfg")
+"""Lines that gcloud writes into a missing .gcloudignore of a Python app (gcloud 528)."""
+
 _INCLUDE = "!include:"
-"""Between ``#`` and the name of a file, it makes a line stand for that file's (`gcloud topic gcloudignore`)."""
+"""After ``#`` and before a file's name, it includes that file's lines (`gcloud topic gcloudignore`)."""
 
 
 class Ignored:
     """The lines of a .gcloudignore.
 
     Parameters:
-        lines: of the file, with other files that it includes already in place.
+        lines: lines of the file, with the lines of included files in place.
     """
 
     def __init__(self, lines: Iterable[str]) -> None:
@@ -26,10 +29,10 @@ class Ignored:
 
     @classmethod
     def of(cls, folder: Path, otherwise: Iterable[str]) -> "Ignored":
-        """Return what a folder's .gcloudignore says, or other lines where it has none.
+        """Read a folder's .gcloudignore, or take other lines if it has none.
 
         Raises:
-            StagingError: .gcloudignore includes a file that is not there, or one of another folder.
+            StagingError: .gcloudignore includes a file that does not exist, or one of another folder.
         """
         path = folder / NAME
         return cls(_lines(path) if path.is_file() else otherwise)
@@ -38,19 +41,19 @@ class Ignored:
         """Yield the files of an app that are uploaded, as sorted paths relative to it. Links are followed.
 
         Raises:
-            StagingError: a link leads to nothing, or to a folder that it is in itself.
+            StagingError: a link is broken, or leads to a folder that contains it.
         """
         yield from self._files(folder, PurePosixPath())
 
     def copy(self, folder: Path, into: Path) -> list[str]:
-        """Copy the files of an app that are uploaded, links as what they lead to, empty folders not at all.
+        """Copy the files of an app that are uploaded: links as their targets, empty folders not at all.
 
         Parameters:
-            folder: of the app.
-            into: a folder that is there.
+            folder: folder of the app.
+            into: an existing folder.
 
         Returns:
-            Their names, relative to the folder.
+            The copied files, relative to the folder.
 
         Raises:
             StagingError: as from :meth:`files`.
@@ -65,18 +68,36 @@ class Ignored:
     def _files(self, folder: Path, prefix: PurePosixPath) -> Iterator[str]:
         for path in sorted(folder.iterdir()):
             name, is_folder = prefix / path.name, path.is_dir()
-            if self._keeps(name, is_folder):
-                continue  # a folder with all that is in it: no later line can name a part of it
+            if self._ignores(name, is_folder):
+                continue  # no later line can bring back a part of an ignored folder
             _check_link(path)
             if is_folder:
                 yield from self._files(path, name)
             else:
                 yield str(name)
 
-    def _keeps(self, name: PurePosixPath, is_folder: bool) -> bool:
-        """Tell whether a path stays behind, of whose folders none does. The last line that names it decides."""
+    def _ignores(self, name: PurePosixPath, is_folder: bool) -> bool:
+        """Return whether a path is ignored, if its parents are not. The last matching line decides."""
         deciding = next((each for each in reversed(self._patterns) if each.matches(name, is_folder)), None)
         return deciding is not None and not deciding.uploads
+
+
+def upload(folder: Path, target: Path) -> list[str]:
+    """Copy the files that `gcloud app deploy` would upload from a folder.
+
+    Parameters:
+        folder: the folder in which gcloud would be called.
+        target: a folder that does not exist yet.
+
+    Returns:
+        The copied files, relative to the folder.
+
+    Raises:
+        StagingError: as from :meth:`Ignored.of` and :meth:`Ignored.files`.
+    """
+    ignored = Ignored.of(folder, otherwise=GCLOUD_DEFAULT)
+    target.mkdir()
+    return ignored.copy(folder, target)
 
 
 def _check_link(path: Path) -> None:
@@ -100,7 +121,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _included(folder: Path, name: str) -> list[str]:
-    """Return the lines of a file. Those that include others are comments there, and must not become more than that."""
+    """Return the lines of an included file without its comments, since gcloud includes no further files from it."""
     if "/" in name:
         raise StagingError(f"{NAME} includes {name!r}, but gcloud includes files of the same folder only.")
     try:

@@ -1,52 +1,74 @@
-"""What keeps a staged app from being deployed, or from running once it is."""
+"""The inspection of a staged app: everything that would stop its deploy, or the app itself once it runs."""
 
 import ast
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from deploy.errors import StagingError
 from deploy.staging import requirements
-from deploy.staging.staged import Staged
 from deploy.staging.variables import APP
 
-MOST_FILES = 10_000
-"""How many files a version may have (App Engine documentation, "Quotas and limits")."""
+MAX_FILES = 10_000
+"""Files of one version (App Engine documentation, "Quotas and limits")."""
 
-MOST_BYTES = 32 * 1024 * 1024
-"""How big each of them may be (the same page)."""
+MAX_FILE_BYTES = 32 * 2**20
+"""Size of one file (same page)."""
 
 _UNWANTED = {".git", ".local-cloud", ".env", "pyvenv.cfg", "tests", "__pycache__", ".nox"}
-"""Names of files and folders that have no place in an instance. Some hold secrets."""
+"""Names of files and folders that an instance does not need. Some hold secrets."""
 
 _TEST = re.compile(r"test_.*\.py|conftest\.py")
 
 
+@dataclass(frozen=True)
+class Staged:
+    """An app that is ready for `gcloud app deploy`.
+
+    Attributes:
+        folder: the staged folder.
+        files: the files to upload, as sorted paths relative to the folder.
+        requirements: text of requirements.txt: every package in one version, and the library as a wheel.
+        settings: content of app.yaml.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    requirements: str
+    settings: dict[str, object]
+
+    @property
+    def entrypoint(self) -> str:
+        """The command that serves the app."""
+        return str(self.settings["entrypoint"])
+
+
 def inspect(staged: Staged, app_dir: Path) -> None:
-    """Make sure that a staged app is complete, and has nothing that it should not.
+    """Check that a staged app is complete, and has no file that should stay on the developer's machine.
 
     Parameters:
         staged: the app.
         app_dir: the folder that it was staged from.
 
     Raises:
-        StagingError: it is not. The message has a line for each thing that is wrong.
+        StagingError: it is not. The message has a line for each problem.
     """
-    looks = [_too_much(staged), _unwanted(staged), _app_yaml(staged), _entrypoint(staged), _imports(staged, app_dir)]
-    problems = [problem for look in looks for problem in look]
+    checks = [_limits(staged), _unwanted(staged), _app_yaml(staged), _entrypoint(staged), _imports(staged, app_dir)]
+    problems = [problem for check in checks for problem in check]
     if problems:
         lines = "\n".join(f"- {problem}" for problem in problems)
         raise StagingError(f"{app_dir} cannot be deployed as it is:\n{lines}")
 
 
-def _too_much(staged: Staged) -> Iterator[str]:
-    if len(staged.files) > MOST_FILES:
-        yield f"it has {len(staged.files)} files, and App Engine takes {MOST_FILES}: name some in .gcloudignore"
+def _limits(staged: Staged) -> Iterator[str]:
+    if len(staged.files) > MAX_FILES:
+        yield f"it has {len(staged.files)} files, and App Engine takes {MAX_FILES}: name some in .gcloudignore"
     for name in staged.files:
         size = (staged.folder / name).stat().st_size
-        if size > MOST_BYTES:
-            yield f"{name} has {size} bytes, and App Engine takes {MOST_BYTES}: put it into Cloud Storage"
+        if size > MAX_FILE_BYTES:
+            yield f"{name} has {size} bytes, and App Engine takes {MAX_FILE_BYTES}: put it into Cloud Storage"
 
 
 def _unwanted(staged: Staged) -> Iterator[str]:
@@ -81,7 +103,7 @@ def _entrypoint(staged: Staged) -> Iterator[str]:
 
 
 def _app(staged: Staged, module: str, name: str) -> Iterator[str]:
-    """Look for what gunicorn imports."""
+    """Check that the app that gunicorn imports exists."""
     path = module.replace(".", "/")
     source = next((file for file in (f"{path}.py", f"{path}/__init__.py") if file in staged.files), None)
     if source is None:
@@ -91,7 +113,7 @@ def _app(staged: Staged, module: str, name: str) -> Iterator[str]:
 
 
 def _imports(staged: Staged, app_dir: Path) -> Iterator[str]:
-    """Look for modules of the app that are imported, and were left behind."""
+    """Look for modules of the app that are imported, but not staged."""
     there = {PurePosixPath(name).parts[0].removesuffix(".py") for name in staged.files}
     for source in staged.files:
         if not source.endswith(".py"):
@@ -110,7 +132,7 @@ def _parse(staged: Staged, source: str) -> ast.Module:
 
 
 def _imported(tree: ast.Module) -> set[str]:
-    """Return the first parts of the names of the modules that a module imports, but for relative ones."""
+    """Return the top-level packages that a module imports, except by relative imports."""
     nodes = list(ast.walk(tree))
     plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     froms = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
@@ -118,7 +140,7 @@ def _imported(tree: ast.Module) -> set[str]:
 
 
 def _names(tree: ast.Module) -> set[str]:
-    """Return the names that a module defines, wherever in it."""
+    """Return all names that a module assigns, defines or imports, in any scope."""
     nodes = list(ast.walk(tree))
     assigned = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}

@@ -8,13 +8,13 @@ from typing import ClassVar
 
 from deploy.errors import VariableError
 
-RUNTIMES = ("python310", "python311", "python312", "python313", "python314")
+RUNTIMES = ("python311", "python312", "python313", "python314")
 """The runtimes that App Engine has for the versions of Python that gae-deferred supports."""
 
 THREADS = 8
 """Threads of one gunicorn process. Tasks and requests mostly wait for Datastore, so more than one fits a processor."""
 
-MOST_DISPATCHES = 500
+MAX_DISPATCHES = 500
 """Tasks a second of one queue (Cloud Tasks documentation, "Quotas and limits")."""
 
 APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -158,7 +158,7 @@ class Queue:
         check("queue rate", self.rate, bool(_RATE.fullmatch(self.rate)), "a number and /s, /m, /h or /d, such as 10/s")
         number, _, unit = self.rate.partition("/")
         per_second = float(number) / {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
-        check("queue rate", self.rate, per_second <= MOST_DISPATCHES, f"at most {MOST_DISPATCHES}/s")
+        check("queue rate", self.rate, per_second <= MAX_DISPATCHES, f"at most {MAX_DISPATCHES}/s")
         check_number("bucket_size", self.bucket_size, 1, 500)
         check_number("max_concurrent_requests", self.max_concurrent_requests, 1, 5000)
         check_number("task_retry_limit", self.task_retry_limit, 0, 2147483647)

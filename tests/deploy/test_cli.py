@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy import cli, options
+from deploy import cli
+from deploy.commands import deploy, options
 from deploy.errors import UsageError
 from deploy.infrastructure import Infrastructure, by_convention
 from deploy.staging.variables import AutomaticScaling, BasicScaling, ManualScaling
@@ -175,13 +176,13 @@ class TestCloudSchedulerSweeps:
     def test_the_service_that_sweeps_can_tell_who_asks(self, infrastructure):
         variables = {"service": "default", "environment": {"A": "1"}}
 
-        assert cli.in_project(variables, infrastructure).environment == SWEEPER | {"A": "1"}
+        assert options.in_project(variables, infrastructure).environment == SWEEPER | {"A": "1"}
 
     def test_other_services_need_not(self, infrastructure):
-        assert cli.in_project({"service": "api", "environment": {}}, infrastructure).environment == {}
+        assert options.in_project({"service": "api", "environment": {}}, infrastructure).environment == {}
 
     def test_cron_yaml_is_not_deployed_beside_it(self, infrastructure, run, monkeypatch):
-        monkeypatch.setattr(cli, "find_infrastructure", lambda *_: infrastructure)
+        monkeypatch.setattr(deploy, "find_infrastructure", lambda *_: infrastructure)
 
         code, printed = run("deploy", "--app-dir", str(SAMPLES / "wsgi"), "--project", "my-project", "--cron")
 

@@ -10,11 +10,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from click.testing import CliRunner, Result
 
+from deploy.commands import rehearse
 from deploy.errors import DeployError
 from deploy.interruption import SIGNALS
-from deploy.rehearsal import command
-from deploy.rehearsal.performance import RehearsalError, Stage
 from deploy.rehearsal.rehearsal import Rehearsal, run_until_stopped
+from deploy.rehearsal.run_version import RehearsalError, RunningVersion
 from deploy.staging.variables import Variables
 
 
@@ -36,12 +36,12 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def rehearsed(app_dir: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(command.rehearse, ["--app-dir", str(app_dir), *arguments])
+    return CliRunner().invoke(rehearse.rehearse, ["--app-dir", str(app_dir), *arguments])
 
 
 def fail(rehearsal: Rehearsal, report: object) -> None:
     """Be a rehearsal that fails when the instance runs."""
-    rehearsal.place.log.write_text("".join(f"line {number}\n" for number in range(100)))
+    rehearsal.folders.log.write_text("".join(f"line {number}\n" for number in range(100)))
     raise DeployError("It does not run.")
 
 
@@ -114,12 +114,12 @@ async def test_the_end_to_end_tests_ask_the_app_and_what_they_find_is_told(app_d
     rehearsal = Rehearsal(app_dir, Variables(), "my-project", tmp_path, ("-k", "warming_up", "-p", "no:cacheprovider"))
     async with TestServer(application) as server:
         url = str(server.make_url("")).rstrip("/")
-        stage = Stage(url=url, tasks_host="127.0.0.1:1", location="us-central1", stand_ins={})
+        running = RunningVersion(url=url, tasks_host="127.0.0.1:1", location="us-central1", stand_ins={})
         if status == 200:
-            await rehearsal.test(stage)
+            await rehearsal.test(running)
         else:
             with pytest.raises(RehearsalError, match="pytest ended with exit code 1"):
-                await rehearsal.test(stage)
+                await rehearsal.test(running)
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -10,10 +10,9 @@ import pytest
 import yaml
 
 from deploy.errors import StagingError
-from deploy.staging import own_app_yaml, requirements
+from deploy.staging import app_yaml, requirements
 from deploy.staging.assembly import stage
-from deploy.staging.inspection import MOST_BYTES, inspect
-from deploy.staging.staged import Staged
+from deploy.staging.inspection import MAX_FILE_BYTES, Staged, inspect
 from deploy.staging.templates import render
 from deploy.staging.variables import Variables
 
@@ -172,9 +171,9 @@ def test_a_file_that_should_stay_at_home_is_named(app, name):
 
 def test_a_file_that_is_too_big_is_named(app):
     with (app / "model.bin").open("wb") as file:
-        file.truncate(MOST_BYTES + 1)
+        file.truncate(MAX_FILE_BYTES + 1)
 
-    assert f"model.bin has {MOST_BYTES + 1} bytes, and App Engine takes {MOST_BYTES}" in look_at(app)
+    assert f"model.bin has {MAX_FILE_BYTES + 1} bytes, and App Engine takes {MAX_FILE_BYTES}" in look_at(app)
 
 
 def test_too_many_files_are_counted(app):
@@ -265,15 +264,15 @@ class TestOwnAppYaml:
     def test_one_that_nobody_has_changed_is_rendered_anew(self, own):
         own.write_text(render("app.yaml", Variables()))
 
-        assert "instance_class: F4" in own_app_yaml.choose(own.parent, Variables(instance_class="F4"))
+        assert "instance_class: F4" in app_yaml.choose(own.parent, Variables(instance_class="F4"))
 
     def test_one_that_is_missing_is_rendered(self, own):
         own.unlink()
 
-        assert own_app_yaml.choose(own.parent, Variables()) == render("app.yaml", Variables())
+        assert app_yaml.choose(own.parent, Variables()) == render("app.yaml", Variables())
 
     def test_it_is_deployed_as_it_is(self, own):
-        assert own_app_yaml.choose(own.parent, Variables()) == own.read_text()
+        assert app_yaml.choose(own.parent, Variables()) == own.read_text()
 
     @pytest.mark.parametrize(
         ("variables", "line"),
@@ -286,12 +285,12 @@ class TestOwnAppYaml:
     )
     def test_what_it_should_say_and_does_not_is_named(self, own, variables, line):
         with pytest.raises(StagingError, match=re.escape(line)):
-            own_app_yaml.choose(own.parent, Variables(**variables))
+            app_yaml.choose(own.parent, Variables(**variables))
 
     def test_what_it_says_as_well_is_taken(self, own):
         own.write_text(own.read_text() + yaml.safe_dump({"env_variables": {"A": "1", "B": "2"}, "service": "api"}))
 
-        assert own_app_yaml.choose(own.parent, Variables(service="api", environment={"A": "1"})) == own.read_text()
+        assert app_yaml.choose(own.parent, Variables(service="api", environment={"A": "1"})) == own.read_text()
 
     @pytest.mark.parametrize(
         ("text", "problem"),
@@ -305,4 +304,4 @@ class TestOwnAppYaml:
         own.write_text(text)
 
         with pytest.raises(StagingError, match=problem):
-            own_app_yaml.choose(own.parent, Variables())
+            app_yaml.choose(own.parent, Variables())

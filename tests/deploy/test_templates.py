@@ -128,7 +128,7 @@ def test_warming_up_can_be_left_out():
 
 
 REFUSED = [
-    ({"runtime": "python27"}, "runtime is 'python27', but must be one of python310"),
+    ({"runtime": "python27"}, "runtime is 'python27', but must be one of python311"),
     ({"runtime": "python313\nx: y"}, "runtime is"),
     ({"service": "My_Service"}, "service is 'My_Service', but must be 1 to 63 lower-case"),
     ({"service": "ah-mine"}, "ah-"),

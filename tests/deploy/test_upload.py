@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import StagingError
-from deploy.rehearsal.upload import upload
+from deploy.staging.ignored import upload
 
 
 @pytest.fixture

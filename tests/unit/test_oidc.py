@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app_engine import ON_APP_ENGINE
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import crypt, exceptions, jwt
-from test_caller import call, environ_of
+from test_authentication import call, environ_of
 
-from gae_deferred import caller, deferred, errors, oidc
+from gae_deferred import authentication, deferred, errors, oidc
 
 ACCOUNT = "tasks@my-project.iam.gserviceaccount.com"
 AUDIENCE = "https://app.example"
@@ -129,11 +130,12 @@ def test_a_signature_that_nobody_can_verify_does_not_save_a_token_that_is_refuse
 @pytest.mark.parametrize("on_app_engine", [True, False])
 def test_a_scheduler_proves_itself_by_its_token(on_app_engine: bool, google: Issuer, monkeypatch: pytest.MonkeyPatch):
     if on_app_engine:
-        monkeypatch.setenv("GAE_ENV", "standard")
-    caller.check_scheduler({"HTTP_AUTHORIZATION": f"Bearer {google.token()}"})
+        for name, value in ON_APP_ENGINE.items():
+            monkeypatch.setenv(name, value)
+    authentication.check_scheduler({"HTTP_AUTHORIZATION": f"Bearer {google.token()}"})
     for claims in ({"exp": 1_700_000_000, "iat": 1_699_990_000}, {"email": "someone@else.example"}):
         with pytest.raises(errors.RequestRefusedError) as caught:
-            caller.check_scheduler({"HTTP_AUTHORIZATION": f"Bearer {google.token(**claims)}"})
+            authentication.check_scheduler({"HTTP_AUTHORIZATION": f"Bearer {google.token(**claims)}"})
         assert caught.value.status == 403
 
 

@@ -15,10 +15,24 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import attempt, caller, cloud_tasks, datastore, dead_letters, outbox, payload, payload_store
+from gae_deferred import (
+    attempt,
+    authentication,
+    batch,
+    cloud_tasks,
+    datastore,
+    dead_letters,
+    headers,
+    outbox,
+    payload,
+    payload_store,
+    replays,
+)
 from gae_deferred.attempt import Attempt
+from gae_deferred.call import curry, describe, invoke_member
 from gae_deferred.dead_letters import on_permanent_failure
 from gae_deferred.delivery import Delivery
+from gae_deferred.django_connections import refreshed_connections
 from gae_deferred.errors import (
     BatchError,
     Error,
@@ -31,7 +45,6 @@ from gae_deferred.errors import (
     TransientError,
 )
 from gae_deferred.once import is_once, new_identity, once, run_once
-from gae_deferred.payload import invoke_member
 from gae_deferred.task import DEFAULT_QUEUE, DEFAULT_URL, MAX_TASK_BYTES, Task
 
 if TYPE_CHECKING:
@@ -56,9 +69,6 @@ __all__ = [
 ]
 
 Response = tuple[str, HTTPStatus, list[tuple[str, str]]]
-
-CALLABLE_HEADER = "X-Deferred-Callable"
-"""Names the callable of a task for people who look at a queue. Nothing decides anything by it."""
 
 _MAX_CALLABLE_LENGTH = 200
 
@@ -134,26 +144,29 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
     options = {name: kwargs.pop(f"_{name}", None) for name in ("countdown", "eta", "name", "target", "retry_options")}
     options["url"] = kwargs.pop("_url", DEFAULT_URL)
     options["queue"] = kwargs.pop("_queue", DEFAULT_QUEUE)
-    headers = {"Content-Type": "application/octet-stream", CALLABLE_HEADER: _name_for_header(obj)}
+    fixed_headers = {"Content-Type": "application/octet-stream", headers.CALLABLE.name: _name_for_header(obj)}
     own_headers = kwargs.pop("_headers", None) or {}
     try:
-        options["headers"] = headers | own_headers
+        options["headers"] = fixed_headers | own_headers
     except (TypeError, ValueError) as error:
         raise InvalidTaskError(f"The headers are {own_headers!r:.100}; they take a dict") from error
     transactional = options["transactional"] = bool(kwargs.pop("_transactional", False))
     if transactional:
         outbox.check_transaction()
     if kwargs.pop("_once", False) or is_once(obj):
-        function, args, kwargs = payload.curry(obj, args, kwargs)
+        function, args, kwargs = curry(obj, args, kwargs)
         data = payload.dump(run_once, (new_identity(), function, *args), kwargs)
     else:
         data = serialize(obj, *args, **kwargs)
+    stored = None
     if len(data) > _SURELY_FITS:
         limit = datastore.MAX_ENTITY_BYTES if transactional else MAX_TASK_BYTES
         room = limit - Task(b"", **options).size
         if len(data) > room:
-            data = payload_store.shrink(data, room, transactional=transactional)
-    return Task(data, **options)
+            data, stored = payload_store.shrink(data, room, transactional=transactional)
+    task = Task(data, **options)
+    task.stored_payload = stored
+    return task
 
 
 def defer_many(tasks: Iterable[Task]) -> list[Task]:
@@ -173,7 +186,7 @@ def defer_many(tasks: Iterable[Task]) -> list[Task]:
         BadTransactionStateError: a task is transactional, and there is no transaction; none is enqueued.
     """
     prepared = list(tasks)
-    cloud_tasks.check_batch(prepared)
+    batch.check(prepared)
     transactional = [task for task in prepared if task.transactional]
     if transactional:
         outbox.add(transactional)
@@ -226,9 +239,11 @@ def run_from_datastore(key: str) -> Any:
         PermanentTaskFailure: there is no such entity, or it holds no call; or the callable raised it.
         Exception: what the callable raises; the entity stays for the next attempt.
     """
-    entity_key, call = payload_store.fetch_bundled(key)
+    from gae_deferred import bundled_payload
+
+    entity_key, parts = bundled_payload.fetch(key)
     try:
-        result = attempt.make(call)
+        result = attempt.make(parts)
     except PermanentTaskFailure:
         entity_key.delete()
         raise
@@ -268,9 +283,9 @@ class Handler:
         """
         try:
             delivery = Delivery(environ)
-            caller.check_headers(delivery)
+            check_body = authentication.check_headers(delivery)
             body = _read_body(environ)
-            caller.check_body(delivery, body)
+            check_body(delivery, body)
         except RequestRefusedError as refusal:
             _logger.error("Refused a request to run a task (%d): %s", refusal.status, refusal)
             return str(refusal), refusal.status, [_PLAIN_TEXT]
@@ -279,16 +294,20 @@ class Handler:
                 _log_level, "Running task %s of queue %s, retry %s", delivery.name, delivery.queue, delivery.retry_count
             )
         this = Attempt(delivery, body)
-        with datastore.context(delivery.namespace):
+        with datastore.context(delivery.namespace), refreshed_connections():
+            if replays.has_run(delivery):
+                _logger.warning("The task %s has run before; this delivery does nothing", delivery.name)
+                return "Success", _OK, [_PLAIN_TEXT]
             try:
                 this.run()
             except PermanentTaskFailure as error:
-                dead_letters.keep_failed(this, error, dead_letters.FAILED if this.call else dead_letters.UNREADABLE)
+                dead_letters.keep_failed(this, error, dead_letters.FAILED if this.parts else dead_letters.UNREADABLE)
                 raise
             except Exception as error:
                 if delivery.is_last:
                     dead_letters.keep_failed(this, error, dead_letters.GIVEN_UP)
                 raise
+            replays.note(delivery)
         return "Success", _OK, [_PLAIN_TEXT]
 
     def post(self, environ: "WSGIEnvironment") -> Response:
@@ -317,11 +336,11 @@ class Handler:
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
         """Answer a request as a WSGI app: run the task of a POST, refuse any other method with 405."""
         if environ["REQUEST_METHOD"] == "POST":
-            text, status, headers = self.post(environ)
+            text, status, response_headers = self.post(environ)
         else:
             status = HTTPStatus.METHOD_NOT_ALLOWED
-            text, headers = "Tasks are sent with POST", [("Allow", "POST"), _PLAIN_TEXT]
-        start_response(f"{status.value} {status.phrase}", headers)
+            text, response_headers = "Tasks are sent with POST", [("Allow", "POST"), _PLAIN_TEXT]
+        start_response(f"{status.value} {status.phrase}", response_headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [text.encode()]
 
 
@@ -364,13 +383,10 @@ def _read_body(environ: "WSGIEnvironment") -> bytes:
 
 def _discard_payload(task: Task, error: TaskQueueError) -> None:
     """Delete the stored payload of a task that the queue has refused, unless it may have taken it nevertheless."""
-    if isinstance(error, TransientError | InternalError):
-        return
-    stored = payload_store.stored_by(task.payload)
-    if stored is not None:
-        payload_store.discard(stored)
+    if task.stored_payload is not None and not isinstance(error, TransientError | InternalError):
+        payload_store.discard(task.stored_payload)
 
 
 def _name_for_header(obj: Callable[..., Any]) -> str:
-    name = payload.describe(obj).encode("ascii", "backslashreplace").decode()
+    name = describe(obj).encode("ascii", "backslashreplace").decode()
     return "".join(char for char in name if char.isprintable())[:_MAX_CALLABLE_LENGTH]

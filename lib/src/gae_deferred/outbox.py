@@ -6,14 +6,13 @@ has committed, they are sent and the entities are deleted. If the process dies i
 Sending a task twice does no harm: it has a name, and the queue refuses the second.
 """
 
-import datetime
 import itertools
 import logging
 import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import cloud_tasks, datastore
+from gae_deferred import batch, clock, cloud_tasks, datastore, task_request
 from gae_deferred.datastore import MAX_ENTITY_BYTES
 from gae_deferred.errors import (
     BadTransactionStateError,
@@ -109,7 +108,7 @@ class _Outbox:
     def __init__(self) -> None:
         self._id = uuid.uuid4().hex
         self._numbers = itertools.count()
-        self._created = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+        self._created = clock.naive_now()
         self._tasks: list[Task] = []
         self._by_name: dict[tuple[str, str | None], Task] = {}
         self._requests: list[tasks_v2.CreateTaskRequest] = []
@@ -119,10 +118,10 @@ class _Outbox:
     def add(self, tasks: Sequence[Task]) -> None:
         from google.cloud import tasks_v2
 
-        cloud_tasks.check_batch(tasks, self._by_name)
+        batch.check(tasks, self._by_name)
         for task in tasks:
             task.name = task.name or f"{self._id}-{next(self._numbers)}"
-        requests = [cloud_tasks.make_request(task) for task in tasks]
+        requests = [task_request.make(task) for task in tasks]
         written = [tasks_v2.CreateTaskRequest.serialize(request) for request in requests]
         for task, data in zip(tasks, written, strict=True):
             if len(data) > MAX_ENTITY_BYTES:

@@ -3,11 +3,13 @@
 import datetime
 import math
 import re
+import secrets
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gae_deferred import clock
 from gae_deferred.errors import (
     InvalidEtaError,
     InvalidQueueNameError,
@@ -118,7 +120,11 @@ class Task:
         InvalidQueueNameError: the queue cannot have that name.
 
     Attributes:
+        identity: 32 random hexadecimal digits, which tell the task from every other, whatever its queue names it.
         was_enqueued: whether a queue has taken it.
+        outbox: id of the outbox entity that a transactional task is written to, or None.
+        python: version of Python, such as ``3.13``, that alone can read the payload, or None if each can.
+        stored_payload: the id of the bytes in Datastore that its payload refers to, or None if it holds the call.
     """
 
     method = "POST"
@@ -146,6 +152,7 @@ class Task:
             split_target(target)
         if retry_options is not None and not isinstance(retry_options, TaskRetryOptions):
             raise InvalidTaskError(f"The retry options are {_shorten(retry_options)}; they take a TaskRetryOptions")
+        self.identity = secrets.token_hex(16)
         self.payload = payload
         self.queue_name = queue
         self.name = name or None
@@ -157,6 +164,9 @@ class Task:
         self.eta = _determine_eta(countdown, eta)
         self.transactional = transactional
         self.was_enqueued = False
+        self.outbox: str | None = None
+        self.python: str | None = None
+        self.stored_payload: str | None = None
         if self.size > MAX_TASK_BYTES:
             raise TaskTooLargeError(
                 f"The task takes {self.size} bytes ({len(payload)} of them payload), more than the {MAX_TASK_BYTES} of "
@@ -240,14 +250,9 @@ def _check_headers(headers: Mapping[str, str], target: str | None) -> dict[str, 
     return dict(checked.values())
 
 
-def now() -> datetime.datetime:
-    """Return the time that countdowns count from, in UTC. Tests with a clock of their own put it in its place."""
-    return datetime.datetime.now(datetime.UTC)
-
-
 def _determine_eta(countdown: Any, eta: Any) -> datetime.datetime:
     """Return the time to run a task at, in UTC."""
-    created = chosen = now()
+    created = chosen = clock.now()
     if countdown is not None and eta is not None:
         raise InvalidTaskError(f"A task takes a countdown ({countdown!r}) or an ETA ({eta!r}), not both")
     if countdown is not None:

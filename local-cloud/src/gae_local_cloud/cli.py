@@ -41,6 +41,12 @@ def _issuer(context: click.Context, parameter: click.Parameter, value: str | Non
     return value.rstrip("/") if value else None
 
 
+def _concurrency(context: click.Context, parameter: click.Parameter, value: str) -> Any:
+    from gae_local_cloud.datastore import Concurrency
+
+    return Concurrency(value)
+
+
 def _cloud_options(command: F) -> F:
     """Add the options that ``emulators`` and ``dev`` share."""
     port = click.IntRange(0, 65535)
@@ -52,6 +58,11 @@ def _cloud_options(command: F) -> F:
             ),
             click.option("--tasks-rest-port", type=port, default=8124, help="Port of Cloud Tasks over HTTP."),
             click.option("--datastore-port", type=port, default=8081, help="Port of Datastore over gRPC."),
+            click.option(
+                "--datastore-rest-port",
+                type=port,
+                help="Port of Datastore over HTTP.  [default: the one after --datastore-port, if free]",
+            ),
             click.option(
                 "--datastore-emulator", metavar="HOST:PORT", help="Datastore to use instead of the embedded one."
             ),
@@ -75,6 +86,13 @@ def _cloud_options(command: F) -> F:
                 "--index-yaml",
                 type=click.Path(dir_okay=False, path_type=Path),
                 help="The index.yaml that receives the composite indexes that queries need.",
+            ),
+            click.option(
+                "--concurrency",
+                type=click.Choice(["pessimistic", "optimistic"]),
+                default="pessimistic",
+                callback=_concurrency,
+                help="Concurrency mode of Datastore's transactions.",
             ),
             click.option(
                 "--require-indexes", is_flag=True, help="Refuse queries without their index, as in production."

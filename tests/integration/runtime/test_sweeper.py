@@ -14,6 +14,7 @@ from google.cloud import ndb, tasks_v2
 from harness import Cloud
 
 from gae_deferred import (
+    clock,
     cloud_tasks,
     datastore,
     dead_letters,
@@ -23,6 +24,7 @@ from gae_deferred import (
     payload_store,
     settings,
     sweeper,
+    task_request,
 )
 from gae_deferred.cli.group import main
 from gae_deferred.entities import DeadLetter, Outbox, PayloadChunk, SweepLease
@@ -222,7 +224,7 @@ def make_backlog(count: int) -> None:
         pending = outbox._Outbox()
         task = deferred.prepare(print, number, _queue="paused")
         task.name = f"{pending._id}-0"
-        data = Request.serialize(cloud_tasks.make_request(task))
+        data = Request.serialize(task_request.make(task))
         entities.append(Outbox(id=pending._id, namespace="", requests=[data], created=deferred_at))
     for start in range(0, count, 500):
         ndb.put_multi(entities[start : start + 500])
@@ -277,15 +279,14 @@ def test_a_part_that_somebody_else_sweeps_is_left_alone_until_the_lease_ends(clo
 
 
 def test_what_a_process_wrote_whose_clock_was_ahead_is_swept_and_no_part_stays_taken(
-    cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
+    cloud: Cloud, die_before_sending: Any
 ):
     die_before_sending(later)
     (entity,) = cloud.entities(Outbox)
     entity.created += datetime.timedelta(days=300)
     entity.put()
-    in_a_year = sweeper._now() + datetime.timedelta(days=365)
-    with monkeypatch.context() as patch:
-        patch.setattr(sweeper, "_now", lambda: in_a_year)
+    in_a_year = clock.now() + datetime.timedelta(days=365)
+    with clock.held_by(lambda: in_a_year):
         assert sweeper._lease(entity.key.id()[0], "a sweep that died")
     assert sweeper.sweep().sent == 1
     assert cloud.entities(Outbox) == []
@@ -325,6 +326,8 @@ def test_the_app_sweeps_when_cron_asks(cloud: Cloud, die_before_sending: Any, mo
     monkeypatch.setattr(sweeper.sweep, "__kwdefaults__", {"grace": 0, "budget": 10})
     die_before_sending(later)
     monkeypatch.setenv("GAE_ENV", "standard")
+    monkeypatch.setenv("GAE_APPLICATION", "s~my-project")
+    monkeypatch.setenv("GAE_INSTANCE", "instance-1")
     settings.forget()
     status, text = ask(monkeypatch, HTTP_X_APPENGINE_CRON="true")
     assert (status, text) == ("200 OK", "1 tasks sent, 0 dead letters, 0 kept for the next sweep")
@@ -334,6 +337,8 @@ def test_the_app_sweeps_when_cron_asks(cloud: Cloud, die_before_sending: Any, mo
 def test_nobody_else_makes_an_app_sweep(headers: dict[str, str], cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(datastore, "run_outside_transaction", lambda function: pytest.fail("it swept"))
     monkeypatch.setenv("GAE_ENV", "standard")
+    monkeypatch.setenv("GAE_APPLICATION", "s~my-project")
+    monkeypatch.setenv("GAE_INSTANCE", "instance-1")
     assert ask(monkeypatch, **headers)[0] == "403 Forbidden"
     monkeypatch.delenv("GAE_ENV")
     settings.forget()

@@ -8,9 +8,9 @@ import threading
 import pytest
 from google.cloud import ndb
 
-from gae_deferred import Task, TaskRetryOptions, deferred, settings, wrap_wsgi_app
+from gae_deferred import Task, TaskRetryOptions, deferred, headers, settings, wrap_wsgi_app
 from gae_deferred.errors import TaskAlreadyExistsError
-from gae_deferred.testing.cloud import CloudForTests, TaskFailed
+from gae_deferred.testing import CloudForTests, TaskFailed
 
 pytest_plugins = ["pytester"]
 
@@ -157,7 +157,7 @@ def meet_in(meeting):
 
 
 def test_a_deferred_call_that_cannot_be_read_is_no_request_of_another_kind(local_cloud):
-    deferred.defer_many([Task(b"no pickle", headers={deferred.CALLABLE_HEADER: "shop.remind"})])
+    deferred.defer_many([Task(b"no pickle", headers={headers.CALLABLE.name: "shop.remind"})])
     with pytest.raises(pickle.UnpicklingError):
         local_cloud.queue.tasks()
 
@@ -226,6 +226,20 @@ def test_a_bound_method_is_shown_as_the_method_that_was_deferred(local_cloud):
     assert (call.function.__name__, call.args) == ("shout", ("!",))
 
 
+@pytest.mark.parametrize("value", ["x" * 3 * 2**20, os.urandom(3 * 2**19)], ids=["compressed", "stored"])
+def test_a_large_call_is_shown_as_the_call_that_was_deferred(value, local_cloud):
+    deferred.defer(see, value)
+    (task,) = local_cloud.queue.tasks()
+    assert (task.call.function, task.call.args) == (see, (value,))
+    local_cloud.queue.run_all()
+    assert [((value,), {})] == SEEN
+
+
+def test_a_name_that_the_package_does_not_have_cannot_be_imported():
+    with pytest.raises(ImportError, match="CloudForTest"):
+        exec("from gae_deferred.testing import CloudForTest")  # noqa: S102  # type checkers see the mistake, too
+
+
 def test_the_environment_is_as_before_after_the_block(monkeypatch):
     monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "elsewhere:1")
     monkeypatch.delenv("DATASTORE_EMULATOR_HOST", raising=False)
@@ -237,6 +251,8 @@ def test_the_environment_is_as_before_after_the_block(monkeypatch):
 
 def test_a_process_that_has_found_itself_on_app_engine_is_not_there_in_the_block(monkeypatch):
     monkeypatch.setenv("GAE_ENV", "standard")
+    monkeypatch.setenv("GAE_APPLICATION", "s~my-project")
+    monkeypatch.setenv("GAE_INSTANCE", "instance-1")
     assert settings.on_app_engine()
     with CloudForTests() as cloud, cloud.in_use():
         assert not settings.on_app_engine()
@@ -252,6 +268,8 @@ def test_each_test_has_the_settings_that_it_makes(pytester):
 
         @pytest.mark.parametrize("value", ["localdev", "standard", "localdev"])
         def test_app_engine(value, monkeypatch):
+            monkeypatch.setenv("GAE_APPLICATION", "s~my-project")
+            monkeypatch.setenv("GAE_INSTANCE", "instance-1")
             monkeypatch.setenv("GAE_ENV", value)
             assert settings.on_app_engine() is (value == "standard")
         """

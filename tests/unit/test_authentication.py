@@ -1,0 +1,395 @@
+"""Nobody in: requests that are not from our queue are refused, and nothing of them is unpickled."""
+
+import datetime
+import io
+import logging
+import pickle
+import time
+import tracemalloc
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app_engine import ON_APP_ENGINE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gae_deferred import clock, deferred, oidc, signing, signing_keys
+from gae_deferred.errors import ConfigurationError
+
+KEYS = "k1:a-secret-of-at-least-16-characters"
+OTHER_KEYS = "k1:another-secret-with-the-same-id"
+URL = "/_ah/queue/deferred"
+ID = "0123456789abcdef" * 2
+
+Environ = dict[str, Any]
+
+
+class Mark:
+    """Pickles as a call that leaves a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+class Watched(io.BytesIO):
+    """A request's input that notes how much of it was asked for."""
+
+    asked = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.asked += 10**9 if size is None or size < 0 else size
+        return super().read(size)
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Path:
+    return tmp_path / "unpickled"
+
+
+@pytest.fixture
+def on_app_engine(monkeypatch: pytest.MonkeyPatch, datastore: None) -> None:
+    for name, value in ON_APP_ENGINE.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def with_keys(monkeypatch: pytest.MonkeyPatch, datastore: None) -> None:
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", KEYS)
+    monkeypatch.setenv("DEFERRED_REPLAY_RECEIPTS", "off")  # no Datastore answers here
+
+
+def call(mark: Path) -> bytes:
+    """Return a task that leaves a mark when it is run, or only unpickled."""
+    return pickle.dumps((Path.touch, (mark, Mark(mark)), {}))
+
+
+def environ_of(body: bytes, prefix: str = "APPENGINE", **changes: Any) -> Environ:
+    """Return a request as Cloud Tasks makes it; a change to None leaves a variable out."""
+    environ: Environ = {
+        "REQUEST_METHOD": "POST",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": URL,
+        "CONTENT_LENGTH": str(len(body)),
+        "REMOTE_ADDR": "0.1.0.2",
+        f"HTTP_X_{prefix}_QUEUENAME": "default",
+        f"HTTP_X_{prefix}_TASKNAME": "task-1",
+        f"HTTP_X_{prefix}_TASKRETRYCOUNT": "0",
+        "wsgi.input": Watched(body),
+    } | changes
+    return {name: value for name, value in environ.items() if value is not None}
+
+
+def signed(
+    body: bytes, url: str = URL, keys: str = KEYS, audience: str = "my-project/service/default", **changes: Any
+) -> Environ:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signing_keys, "current", lambda: signing_keys.parse(keys))
+        signature = signing.sign(audience, url, {"X-Deferred-Id": ID}, body)
+    return environ_of(body, **({"HTTP_X_DEFERRED_SIGNATURE": signature, "HTTP_X_DEFERRED_ID": ID} | changes))
+
+
+def answer(environ: Environ) -> HTTPStatus:
+    """Send a request to a handler, mounted wherever the request went to, and return the status of the answer."""
+    statuses: list[str] = []
+
+    def start_response(status: str, headers: Any, exc_info: Any = None) -> Any:
+        statuses.append(status)
+
+    deferred.Handler()(environ, start_response)
+    return HTTPStatus(int(statuses[0][:3]))
+
+
+def ran(environ: Environ, mark: Path) -> bool:
+    assert not mark.exists()
+    deferred.Handler().post(environ)
+    return mark.exists()
+
+
+# Each hostile request: how it is made from the body of a task, and what it is answered.
+OFF_APP_ENGINE: dict[str, tuple[Callable[[bytes], Environ], HTTPStatus]] = {
+    "no header of a task": (lambda body: signed(body, HTTP_X_APPENGINE_TASKNAME=None), HTTPStatus.FORBIDDEN),
+    "forged App Engine headers": (lambda body: environ_of(body), HTTPStatus.FORBIDDEN),
+    "forged App Engine headers and address": (
+        lambda body: environ_of(body, HTTP_X_APPENGINE_USER_IP="0.1.0.2"),
+        HTTPStatus.FORBIDDEN,
+    ),
+    "forged Cloud Tasks headers": (lambda body: environ_of(body, "CLOUDTASKS"), HTTPStatus.FORBIDDEN),
+    "wrong key": (lambda body: signed(body, keys=OTHER_KEYS), HTTPStatus.FORBIDDEN),
+    "unknown key": (lambda body: signed(body, keys=f"k2{KEYS[2:]}"), HTTPStatus.FORBIDDEN),
+    "replay on another URL": (lambda body: signed(body, PATH_INFO="/other"), HTTPStatus.FORBIDDEN),
+    "replay under another mount": (lambda body: signed(body, SCRIPT_NAME="/x"), HTTPStatus.FORBIDDEN),
+    "replay with a query": (lambda body: signed(body, QUERY_STRING="a=b"), HTTPStatus.FORBIDDEN),
+    "replay as another task": (lambda body: signed(body, HTTP_X_DEFERRED_ID="f" * 32), HTTPStatus.FORBIDDEN),
+    "replay without the task's id": (lambda body: signed(body, HTTP_X_DEFERRED_ID=None), HTTPStatus.FORBIDDEN),
+    "replay in another service": (
+        lambda body: signed(body, audience="my-project/service/other"),
+        HTTPStatus.FORBIDDEN,
+    ),
+    "replay in another project": (lambda body: signed(body, audience="theirs/service/default"), HTTPStatus.FORBIDDEN),
+    "replay with a number of attempts": (
+        lambda body: signed(body, HTTP_X_DEFERRED_MAX_ATTEMPTS="1"),
+        HTTPStatus.FORBIDDEN,
+    ),
+    "tampered body": (lambda body: signed(b"x" + body[1:]) | environ_input(body), HTTPStatus.FORBIDDEN),
+    "truncated body": (lambda body: signed(body) | {"wsgi.input": io.BytesIO(body[:-1])}, HTTPStatus.BAD_REQUEST),
+    "shorter length than the body": (
+        lambda body: signed(body, CONTENT_LENGTH=str(len(body) - 1)),
+        HTTPStatus.FORBIDDEN,
+    ),
+    "100 MB": (lambda body: signed(body, CONTENT_LENGTH=str(100 * 2**20)), HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    "a length of a thousand digits": (
+        lambda body: signed(body, CONTENT_LENGTH="9" * 1000),
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    ),
+    "chunked without length": (
+        lambda body: signed(body, CONTENT_LENGTH=None, HTTP_TRANSFER_ENCODING="chunked"),
+        HTTPStatus.LENGTH_REQUIRED,
+    ),
+    "a length that is no number": (lambda body: signed(body, CONTENT_LENGTH="-1"), HTTPStatus.BAD_REQUEST),
+    "empty": (lambda body: signed(b""), HTTPStatus.BAD_REQUEST),
+    "signature without a key id": (
+        lambda body: signed(body, HTTP_X_DEFERRED_SIGNATURE="0" * 64),
+        HTTPStatus.FORBIDDEN,
+    ),
+    "signature that is no ASCII": (
+        lambda body: signed(body, HTTP_X_DEFERRED_SIGNATURE="k1:\xff\xfe"),
+        HTTPStatus.FORBIDDEN,
+    ),
+    "an empty signature": (lambda body: signed(body, HTTP_X_DEFERRED_SIGNATURE=""), HTTPStatus.FORBIDDEN),
+    "a bearer token nobody asked for": (
+        lambda body: environ_of(body, HTTP_AUTHORIZATION="Bearer abc"),
+        HTTPStatus.FORBIDDEN,
+    ),
+    "not a POST": (lambda body: signed(body, REQUEST_METHOD="GET"), HTTPStatus.METHOD_NOT_ALLOWED),
+}
+
+hostile = pytest.mark.parametrize("kind", OFF_APP_ENGINE)
+
+
+def environ_input(body: bytes) -> Environ:
+    return {"wsgi.input": io.BytesIO(body)}
+
+
+@hostile
+def test_off_app_engine_a_hostile_request_is_refused_and_not_unpickled(kind: str, mark: Path, with_keys: None):
+    make, status = OFF_APP_ENGINE[kind]
+    assert answer(make(call(mark))) == status
+    assert not mark.exists()
+
+
+@hostile
+def test_on_app_engine_a_wrong_signature_is_refused_whatever_the_headers_say(
+    kind: str, mark: Path, with_keys: None, on_app_engine: None
+):
+    make, status = OFF_APP_ENGINE[kind]
+    assert answer(make(call(mark))) == status
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"HTTP_X_APPENGINE_TASKNAME": None},
+        {"REMOTE_ADDR": "203.0.113.7"},
+        {"REMOTE_ADDR": None},
+        {"HTTP_X_APPENGINE_USER_IP": "203.0.113.7"},
+        {"HTTP_X_APPENGINE_TASKNAME": None, "HTTP_X_CLOUDTASKS_TASKNAME": "task-1"},
+    ],
+)
+def test_on_app_engine_a_request_from_outside_is_refused(changes: Environ, mark: Path, on_app_engine: None):
+    assert answer(environ_of(call(mark), **changes)) == HTTPStatus.FORBIDDEN
+    assert not mark.exists()
+
+
+def test_on_app_engine_even_a_signed_task_needs_the_headers(mark: Path, with_keys: None, on_app_engine: None):
+    assert answer(signed(call(mark), REMOTE_ADDR="203.0.113.7")) == HTTPStatus.FORBIDDEN
+    assert not mark.exists()
+
+
+def test_on_app_engine_without_keys_the_headers_are_enough(mark: Path, on_app_engine: None):
+    assert ran(environ_of(call(mark)), mark)
+
+
+def test_keys_that_an_app_sets_when_it_has_begun_to_serve_count_from_then_on(
+    mark: Path, on_app_engine: None, monkeypatch: pytest.MonkeyPatch
+):
+    assert ran(environ_of(call(mark)), mark)
+    mark.unlink()
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", KEYS)
+    assert answer(environ_of(call(mark))) == HTTPStatus.FORBIDDEN
+    assert not mark.exists()
+
+
+def test_a_signed_task_is_run(mark: Path, with_keys: None):
+    assert ran(signed(call(mark)), mark)
+
+
+def test_a_signed_task_is_run_on_app_engine(mark: Path, with_keys: None, on_app_engine: None):
+    assert ran(signed(call(mark)), mark)
+
+
+def test_a_signed_http_task_is_run(mark: Path, with_keys: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example")
+    assert ran(signed(call(mark), audience="my-project/url/https://app.example", prefix="CLOUDTASKS"), mark)
+
+
+def test_a_signed_http_task_is_refused_where_the_process_does_not_know_its_own_name(
+    mark: Path, with_keys: None, caplog: pytest.LogCaptureFixture
+):
+    assert answer(signed(call(mark), prefix="CLOUDTASKS")) == HTTPStatus.FORBIDDEN
+    assert "set DEFERRED_TARGET_URL or DEFERRED_AUDIENCE" in caplog.text
+    assert not mark.exists()
+
+
+def test_a_signed_task_is_run_where_the_server_has_decoded_its_url(mark: Path, with_keys: None):
+    decoded = "/tasks/ü".encode().decode("latin-1")
+    assert ran(signed(call(mark), url="/tasks/%C3%BC", SCRIPT_NAME="/tasks", PATH_INFO=decoded[6:]), mark)
+
+
+def test_off_app_engine_without_any_setting_nothing_is_run_and_the_answer_says_what_to_set(
+    mark: Path, caplog: pytest.LogCaptureFixture
+):
+    text, status, _ = deferred.Handler().post(environ_of(call(mark)))
+    assert status == HTTPStatus.FORBIDDEN
+    assert "DEFERRED_SIGNING_KEYS" in text
+    assert "DEFERRED_SERVICE_ACCOUNT" in text
+    assert not mark.exists()
+    assert "Refused" in caplog.text
+
+
+def test_keys_that_cannot_be_read_run_nothing(mark: Path, on_app_engine: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "nonsense")
+    with pytest.raises(ConfigurationError):
+        deferred.Handler().post(environ_of(call(mark)))
+    assert not mark.exists()
+
+
+def test_an_unsigned_task_of_app_engine_is_accepted_during_a_migration_and_logged_each_time(
+    mark: Path, with_keys: None, on_app_engine: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", "until:9999-12-31")
+    for _ in range(2):
+        caplog.clear()
+        assert ran(environ_of(call(mark)), mark)
+        mark.unlink()
+        assert [record.levelno for record in caplog.records if "not signed" in record.message] == [logging.WARNING]
+
+
+@pytest.mark.parametrize(("last_day", "status"), [("2027-01-31", 200), ("2027-01-30", 403)])
+def test_unsigned_tasks_are_accepted_to_the_end_of_the_last_day(
+    last_day: str, status: int, mark: Path, with_keys: None, on_app_engine: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", f"until:{last_day}")
+    with clock.held_by(lambda: datetime.datetime(2027, 1, 31, 23, 59, tzinfo=datetime.UTC)):
+        assert answer(environ_of(call(mark))) == status
+    assert mark.exists() is (status == 200)
+
+
+def test_accepting_unsigned_tasks_ends_by_itself(
+    mark: Path, with_keys: None, on_app_engine: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", "until:2020-01-31")
+    assert answer(environ_of(call(mark))) == HTTPStatus.FORBIDDEN
+    assert not mark.exists()
+
+
+def test_accepting_unsigned_tasks_does_not_accept_a_wrong_signature(
+    mark: Path, with_keys: None, on_app_engine: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", "until:9999-12-31")
+    assert answer(signed(call(mark), keys=OTHER_KEYS)) == HTTPStatus.FORBIDDEN
+    assert not mark.exists()
+
+
+def test_accepting_unsigned_tasks_opens_nothing_where_only_a_signature_proves_them(
+    mark: Path, with_keys: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", "until:9999-12-31")
+    assert answer(environ_of(call(mark))) == HTTPStatus.FORBIDDEN
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("value", ["2027-01-31", "until:2027-02-30", "until:31.1.2027", "yes", "until:20270131"])
+def test_a_setting_of_unsigned_tasks_that_is_no_day_accepts_nothing(
+    value: str, mark: Path, with_keys: None, on_app_engine: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", value)
+    with pytest.raises(ConfigurationError, match="until:YYYY-MM-DD"):
+        deferred.Handler().post(environ_of(call(mark)))
+    assert not mark.exists()
+
+
+def test_a_wrong_signature_is_not_made_good_by_a_token(mark: Path, with_keys: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_SERVICE_ACCOUNT", "tasks@p.iam.gserviceaccount.com")
+    monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example")
+    monkeypatch.setattr(oidc, "verify", lambda *args, **kwargs: None)
+    assert answer(signed(call(mark), keys=OTHER_KEYS, HTTP_AUTHORIZATION="Bearer good")) == HTTPStatus.FORBIDDEN
+    assert not mark.exists()
+
+
+def test_a_body_that_is_too_long_is_not_read_and_takes_no_memory(mark: Path, with_keys: None):
+    request = signed(b"x" * 2**20, CONTENT_LENGTH=str(100 * 2**20))
+    tracemalloc.start()
+    try:
+        answer(request)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    assert request["wsgi.input"].asked == 0
+
+
+def test_of_a_request_without_proof_nothing_is_read(mark: Path, with_keys: None):
+    request = environ_of(call(mark))
+    answer(request)
+    assert request["wsgi.input"].asked == 0
+
+
+TEXT = st.text(st.characters(max_codepoint=255), max_size=60)
+
+
+any_request = given(
+    environ=st.dictionaries(
+        st.sampled_from(
+            [
+                "PATH_INFO", "SCRIPT_NAME", "CONTENT_LENGTH", "REMOTE_ADDR", "HTTP_AUTHORIZATION",
+                "HTTP_X_DEFERRED_SIGNATURE", "HTTP_X_DEFERRED_MAX_ATTEMPTS", "HTTP_X_APPENGINE_USER_IP",
+                "HTTP_X_APPENGINE_TASKNAME", "HTTP_X_APPENGINE_QUEUENAME", "HTTP_X_APPENGINE_TASKRETRYCOUNT",
+                "HTTP_X_APPENGINE_TASKETA", "HTTP_X_CLOUDTASKS_TASKNAME", "HTTP_X_CLOUDTASKS_QUEUENAME",
+            ]
+        ),
+        TEXT | st.sampled_from(["Bearer a.b.c", "k1:", "0", "10", "1048576"]),
+    ),
+    body=st.binary(max_size=200),
+)  # fmt: skip
+
+
+@any_request
+@settings(deadline=None)
+def test_no_invented_request_is_run_or_crashes(environ: dict[str, str], body: bytes):
+    send_invented(environ, body)
+
+
+@pytest.mark.heavy
+def test_in_a_minute_of_invented_requests_none_is_run_or_crashes():
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        settings(deadline=None, max_examples=2000)(any_request(send_invented))()
+
+
+def send_invented(environ: dict[str, str], body: bytes) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
+        patch.setenv("DEFERRED_SIGNING_KEYS", KEYS)
+        patch.setenv("DEFERRED_SERVICE_ACCOUNT", "tasks@p.iam.gserviceaccount.com")
+        patch.setenv("DEFERRED_TARGET_URL", "https://app.example")
+        patch.setattr(oidc, "_fetch", lambda url: {})
+        patch.setattr(deferred, "run", lambda data: pytest.fail(f"it was run: {data!r}"))
+        request = {"REQUEST_METHOD": "POST", "wsgi.input": io.BytesIO(body), **environ}
+        _, status, _ = deferred.Handler().post(request)
+    assert 400 <= status < 500
