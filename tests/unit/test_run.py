@@ -36,10 +36,12 @@ class Machine:
         self.failing: dict[str, str] = {}
         self.commands: list[str] = []
         self.variables: Mapping[str, str] = {}
+        self.variables_of_uv: Mapping[str, str] = {}
 
     def call(self, command: list[str], env: Mapping[str, str] | None = None) -> int:
         self.commands.append(" ".join(command[1:]) if "uv" not in command[0] else " ".join(["uv", *command[1:]]))
-        self.variables = env or {}
+        if env is not None:
+            self.variables_of_uv = env
         if any(part in self.commands[-1] for part in self.failing):
             return 1
         if "venv" in command:
@@ -274,6 +276,7 @@ def test_uv_gets_the_settings_of_pip(
     start()
     assert {name: machine.variables[f"SETUP_{name}"] for name in expected} == expected
     assert "UV_INDEX" not in machine.variables
+    assert {name: machine.variables_of_uv[name] for name in expected} == expected
 
 
 def test_a_variable_of_pip_wins_over_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -291,6 +294,16 @@ def test_the_users_file_of_pip_is_read(tmp_path: Path):
     assert run.pip_settings({"XDG_CONFIG_HOME": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}) == {
         "config-file": os.devnull
     }
+
+
+def test_a_file_that_is_named_takes_the_place_of_the_users_file_of_pip(tmp_path: Path):
+    (tmp_path / "pip").mkdir()
+    (tmp_path / "pip" / "pip.conf").write_text("[global]\nindex-url = https://user.test\n")
+    named = tmp_path / "named.conf"
+    named.write_text("[global]\nfind-links = /wheels\n")
+    settings = run.pip_settings({"XDG_CONFIG_HOME": str(tmp_path), "PIP_CONFIG_FILE": str(named)})
+    assert settings["find-links"] == "/wheels"
+    assert settings.get("index-url") != "https://user.test"
 
 
 @pytest.mark.parametrize("name", ["UV_INDEX", "UV_DEFAULT_INDEX", "UV_CONFIG_FILE", "UV_OFFLINE"])
