@@ -149,19 +149,19 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(name="rehearse-flask")
 def rehearse_flask(session: nox.Session) -> None:
-    """Run here what a deploy of the Flask sample would upload, and test it. Options: --help."""
+    """Run the Flask sample here as App Engine would, and test it. Options: --help."""
     deploy(session, "rehearse", "flask")
 
 
 @nox.session(name="rehearse-django")
 def rehearse_django(session: nox.Session) -> None:
-    """Do the same with the Django sample."""
+    """Run the Django sample here as App Engine would, and test it."""
     deploy(session, "rehearse", "django", "--random-env", "DJANGO_SECRET_KEY")
 
 
 @nox.session(name="rehearse-wsgi")
 def rehearse_wsgi(session: nox.Session) -> None:
-    """Do the same with the sample without a framework."""
+    """Run the sample without a framework here as App Engine would, and test it."""
     deploy(session, "rehearse", "wsgi")
 
 
@@ -173,7 +173,7 @@ def deploy_flask(session: nox.Session) -> None:
 
 @nox.session(name="deploy-django")
 def deploy_django(session: nox.Session) -> None:
-    """Deploy the Django sample. Its DJANGO_SECRET_KEY is taken from your environment."""
+    """Deploy the Django sample, with the DJANGO_SECRET_KEY of your environment."""
     deploy(session, "deploy", "django", "--env", "DJANGO_SECRET_KEY")
 
 
@@ -185,63 +185,63 @@ def deploy_wsgi(session: nox.Session) -> None:
 
 @nox.session(name="e2e-flask")
 def e2e_flask(session: nox.Session) -> None:
-    """Deploy the Flask sample without traffic, test it there, remove it. Takes --project."""
+    """Deploy the Flask sample without traffic, test it there, and remove it. Takes --project."""
     deploy(session, "e2e", "flask")
 
 
 @nox.session(name="e2e-django")
 def e2e_django(session: nox.Session) -> None:
-    """Do the same with the Django sample."""
+    """Deploy the Django sample without traffic, test it there, and remove it. Takes --project."""
     deploy(session, "e2e", "django", "--random-env", "DJANGO_SECRET_KEY")
 
 
 @nox.session(name="e2e-wsgi")
 def e2e_wsgi(session: nox.Session) -> None:
-    """Do the same with the sample without a framework."""
+    """Deploy the sample without a framework, test it there, and remove it. Takes --project."""
     deploy(session, "e2e", "wsgi")
 
 
 @nox.session(name="e2e-clean-up")
 def e2e_clean_up(session: nox.Session) -> None:
-    """Remove what such a test could not remove. Takes --version, --project."""
+    """Remove a version that an e2e session has left behind. Takes --version, --project."""
     install(session, *DEPLOY_TOOLS, *TEST_TOOLS)
     session.run("python", "-m", "deploy", "clean-up", *session.posargs)
 
 
 @nox.session(name="deploy-check")
 def deploy_check(session: nox.Session) -> None:
-    """Test what deploys: templates, staging, faults; with gcloud, each of its command lines."""
+    """Test deploy/: templates, staging, failures; with gcloud, each of its command lines."""
     install(session, *DEPLOY_TOOLS, *TEST_TOOLS)
-    sdk = Path(session.virtualenv.location, "bundled-sdk")  # in an environment of its own: it has a package google, too
+    sdk = Path(session.virtualenv.location, "bundled-sdk")  # in a separate environment: it has a package google, too
     session.run("uv", "venv", "--quiet", "--allow-existing", str(sdk))
     session.run("uv", "pip", "install", "--quiet", "--python", str(sdk), BUNDLED_SDK)
     session.env["BUNDLED_SDK_PYTHON"] = str(sdk / "bin" / "python")
     session.run("pytest", *(session.posargs or ["tests/deploy"]))
     if not shutil.which("gcloud"):
-        session.warn("gcloud is not installed: whether it takes the command lines was not checked.")
+        session.warn("gcloud is not installed: its command lines were not checked.")
 
 
 @nox.session(name="infra-plan")
 def infra_plan(session: nox.Session) -> None:
-    """Show what Terraform would make in a Google Cloud project. Takes --project."""
+    """Show the resources that Terraform would make in a project. Takes --project."""
     terraform(session, "plan")
 
 
 @nox.session(name="infra-apply")
 def infra_apply(session: nox.Session) -> None:
-    """Make it: App Engine app, database, queues, accounts, keys. Asks first. Takes --project."""
+    """Make the App Engine app, database, queues, accounts and keys. Asks first. Takes --project."""
     terraform(session, "apply")
 
 
 @nox.session(name="infra-destroy")
 def infra_destroy(session: nox.Session) -> None:
-    """Remove it. Says which data go, and wants the project's id typed. Takes --project."""
+    """Remove them. Says which data go, and asks for the project's id. Takes --project."""
     terraform(session, "destroy")
 
 
 @nox.session(name="infra-rotate-keys")
 def infra_rotate_keys(session: nox.Session) -> None:
-    """Let the next signing key sign, and make the one after it. Takes --project."""
+    """Switch to the next signing key, and make the one after it. Takes --project."""
     terraform(session, "rotate-keys")
 
 
@@ -276,23 +276,23 @@ def dev(session: nox.Session, sample: str) -> None:
 
 
 def deploy(session: nox.Session, command: str, sample: str, *arguments: str) -> None:
-    """Run a command of deploy/ for one sample, or for the app that --app-dir names in the arguments after ``--``."""
+    """Run a command of deploy/ for a sample, or for the app of the option --app-dir."""
     install(session, *DEPLOY_TOOLS, *TEST_TOOLS)
-    with session.chdir(session.invoked_from):  # what --app-dir is relative to
+    with session.chdir(session.invoked_from):  # --app-dir is relative to it
         session.run(
             *["python", "-m", "deploy", command, "--app-dir", str(ROOT / "samples" / sample), *arguments],
             *session.posargs,
             env={"PYTHONPATH": str(ROOT)},
-            # After Ctrl-C a deploy that has begun is waited for, and what it made is removed.
+            # After Ctrl-C, e2e waits for an unfinished deploy, and cleans up.
             interrupt_timeout=1200,
             terminate_timeout=1200,
         )
 
 
 def terraform(session: nox.Session, command: str) -> None:
-    """Run `python -m deploy infra`, with the project in the arguments after ``--``."""
+    """Run a command of `python -m deploy infra`."""
     session.install("--quiet", "click~=8.1")  # infra needs nothing else
-    with session.chdir(session.invoked_from):  # what --var-file is relative to
+    with session.chdir(session.invoked_from):  # --var-file is relative to it
         session.run(
             *["python", "-m", "deploy", "infra", command, *session.posargs],
             env={"PYTHONPATH": str(ROOT)},

@@ -1,4 +1,4 @@
-"""The tests of tests/e2e: the command that runs them against an app, wherever it is."""
+"""The tests of tests/e2e, as a command that runs them against any app."""
 
 import subprocess
 import sys
@@ -8,24 +8,24 @@ from pathlib import Path
 from deploy.errors import UsageError
 
 ROOT = Path(__file__).parent.parent
-"""The folder to run them in."""
+"""Working directory of the command."""
 
 _COLLECT_TIMEOUT = 120.0
-"""Seconds that pytest may take to find the tests."""
+"""Seconds for pytest to find the tests."""
 
 
 def command(base_url: str, arguments: Sequence[str]) -> list[str]:
     """Return the command.
 
     Parameters:
-        base_url: where the app answers.
-        arguments: for pytest; tests/e2e/conftest.py has the options that say where the queue is.
+        base_url: URL of the app.
+        arguments: arguments for pytest; tests/e2e/conftest.py has the options that name the queue.
     """
     return [sys.executable, "-m", "pytest", "tests/e2e", "--base-url", base_url, *arguments]
 
 
 def check(arguments: Sequence[str]) -> None:
-    """Make sure that pytest takes arguments, and finds tests with them. A deploy is too long a wait for a typing error.
+    """Check that pytest accepts arguments and finds tests with them, before a deploy takes minutes.
 
     Raises:
         UsageError: it does not; the message is pytest's.

@@ -1,4 +1,4 @@
-"""What a project must have before something is deployed to it, and how to mend what is missing."""
+"""The checks before a deploy: the project has every resource that the app needs, or the error says how to get it."""
 
 import shlex
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ APIS = (
     "iam.googleapis.com",
     "secretmanager.googleapis.com",
 )
-"""What a deploy, and then the app, calls. ``infra/`` enables more, for what it makes itself."""
+"""APIs that a deploy and the app call. ``infra/`` enables more, for Terraform."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Preflight:
 
     Parameters:
         gcloud: command lines for the project.
-        infrastructure: what should be there.
-        service: of App Engine.
-        report: told what is well.
+        infrastructure: the resources that the project should have.
+        service: App Engine service.
+        report: receives the checks that passed.
     """
 
     gcloud: Gcloud
@@ -39,13 +39,13 @@ class Preflight:
     report: Report
 
     def check(self, client_libraries: bool) -> None:
-        """Make sure that a deploy can succeed.
+        """Check that a deploy can succeed.
 
         Parameters:
-            client_libraries: whether Google's client libraries are used here, too, which log in by themselves.
+            client_libraries: whether to check the login of Google's client libraries, too.
 
         Raises:
-            UsageError: it cannot; the message says how to mend it. Everything that Terraform makes is looked at before.
+            UsageError: it cannot; the message says what to do. It names all missing resources of Terraform at once.
         """
         self._tool()
         self._login(client_libraries)
@@ -58,13 +58,13 @@ class Preflight:
             raise UsageError(f"Project {self.gcloud.project} is not ready. `{apply}` makes what is missing:\n{lines}")
 
     def service_is_new(self) -> bool:
-        """Tell whether nothing has been deployed to the service yet.
+        """Return whether the service has no version yet.
 
         Raises:
-            UsageError: gcloud does not say.
+            UsageError: gcloud cannot list the services.
         """
-        mend = "App Engine's services cannot be listed: your account needs the role App Engine Viewer."
-        return self.service not in self._must(self.gcloud.services(), mend).split()
+        remedy = "App Engine's services cannot be listed: your account needs the role App Engine Viewer."
+        return self.service not in self._must(self.gcloud.services(), remedy).split()
 
     def _tool(self) -> None:
         try:
@@ -77,28 +77,28 @@ class Preflight:
         log_in = shlex.join(self.gcloud.log_in())
         self._must(self.gcloud.login(), f"gcloud is not logged in, or its login has expired. Run: {log_in}")
         if client_libraries:
-            mend = (
-                "Google's client libraries, with which the tests look into the queue, are not logged in. "
+            remedy = (
+                "Google's client libraries, with which the tests inspect the queue, are not logged in. "
                 f"Run: {shlex.join(self.gcloud.log_in_client_libraries())}"
             )
-            self._must(self.gcloud.application_default_login(), mend)
+            self._must(self.gcloud.application_default_login(), remedy)
         self.report.done("credentials")
 
     def _project(self) -> None:
-        mend = (
+        remedy = (
             f"There is no project {self.gcloud.project!r}, or your account may not see it. "
             f"`{shlex.join(self.gcloud.list_projects())}` shows those that it may see; "
             f"`{shlex.join(self.gcloud.log_in())}` changes the account."
         )
-        self._must(self.gcloud.describe_project(), mend)
+        self._must(self.gcloud.describe_project(), remedy)
         self.report.done(f"project {self.gcloud.project}")
 
     def _apis(self) -> None:
-        mend = f"The APIs of {self.gcloud.project} cannot be listed: your account needs the role Service Usage Viewer."
-        enabled = self._must(self.gcloud.enabled_apis(), mend).split()
+        project = self.gcloud.project
+        remedy = f"The APIs of {project} cannot be listed: your account needs the role Service Usage Viewer."
+        enabled = self._must(self.gcloud.enabled_apis(), remedy).split()
         missing = [api for api in APIS if api not in enabled]
         if missing:
-            project = self.gcloud.project
             raise UsageError(
                 f"Project {project} has not enabled {', '.join(missing)}.\n"
                 f"Run: python3 run.py infra-apply --project {project}\n"
@@ -119,7 +119,7 @@ class Preflight:
         if app.get("locationId") != wanted:
             yield (
                 f"the App Engine application is in {app.get('locationId')}, not in {wanted}: "
-                "name its place (--location); it can never be moved"
+                "name its region (--location); it can never be moved"
             )
         elif app.get("servingStatus") != "SERVING":
             yield f"the App Engine application is {app.get('servingStatus')}: enable it in the console, under Settings"
@@ -162,7 +162,7 @@ class Preflight:
         if state == "enabled":
             self.report.done(f"secret {name}")
         else:
-            yield f"the latest version of the secret {name} is {state}, and the app reads no other: enable it"
+            yield f"the latest version of the secret {name} is {state}, and the app reads no other version: enable it"
 
     def _service_account(self) -> Iterator[str]:
         email = self.infrastructure.service_accounts.get(self.service)
@@ -176,9 +176,9 @@ class Preflight:
             return
         self.report.done(f"service account {email}")
 
-    def _must(self, command: Command, mend: str) -> str:
-        """Return what a command prints, or say how to mend that it failed."""
+    def _must(self, command: Command, remedy: str) -> str:
+        """Return the output of a command. If it fails, raise a UsageError with the remedy."""
         try:
             return ask(command)
         except GcloudError as error:
-            raise UsageError(f"{mend}\ngcloud says: {error.said.strip()}") from error
+            raise UsageError(f"{remedy}\ngcloud says: {error.said.strip()}") from error

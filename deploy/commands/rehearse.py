@@ -1,4 +1,4 @@
-"""The command `python -m deploy rehearse`."""
+"""`rehearse`: run on this machine the folder that a deploy would upload."""
 
 import shutil
 import tempfile
@@ -19,15 +19,15 @@ from deploy.staging import app_yaml
 from deploy.staging.variables import Variables
 
 PROJECT = "rehearsal"
-"""The name of the project where none is given."""
+"""Default of --project."""
 
 _LAST_LINES = 60
-"""Lines of the instance's log that are shown when something fails."""
+"""Lines of the instance's log that a failure shows."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True})  # they are pytest's
 @app_options
-@click.option("--keep", is_flag=True, help="Keep the folder with what was staged and uploaded, and the logs.")
+@click.option("--keep", is_flag=True, help="Keep the folder with the staged app, the uploaded app and the logs.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def rehearse(
     app_dir: Path,
@@ -37,24 +37,25 @@ def rehearse(
     keep: bool,
     pytest_arguments: tuple[str, ...],
 ) -> None:
-    """Rehearse the deploy of an app on this machine. Nothing in Google Cloud is asked or changed.
+    """Rehearse the deploy of an app on this machine. Needs no Google Cloud project.
 
-    The app is staged, uploaded to a folder that it cannot write to, gets a virtual environment from its
-    requirements.txt alone, and is run by the entrypoint of its app.yaml, with App Engine's environment variables. The
-    end-to-end tests ask it through a front that removes App Engine's own headers, while the local cloud's tasks keep
-    them. PYTEST_ARGUMENTS are added to those of the tests, such as -k forged.
+    The app is staged and uploaded to a read-only folder. It runs there with App Engine's environment variables, the
+    entrypoint of its app.yaml, and the packages of its requirements.txt alone. The end-to-end tests reach it through a
+    front end that removes App Engine's own headers. The tasks of the local cloud keep them.
+
+    PYTEST_ARGUMENTS are passed on to pytest, such as -k forged.
     """
-    # Google's packages warn of Pythons that they will not support one day. The app's own log still says so.
+    # Google's packages warn of Pythons whose support will end. The app's own log still shows these warnings.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
-    from deploy.rehearsal.rehearsal import Rehearsal  # and the local cloud, which takes a second to load
+    from deploy.rehearsal.rehearsal import Rehearsal  # loads the local cloud, which takes a second
 
     report = Report()
     if pytest_arguments:
         end_to_end_tests.check(pytest_arguments)
-    account = app_yaml.read(app_dir).get("service_account")  # here nobody acts as it
+    account = app_yaml.read(app_dir).get("service_account")  # nothing here uses it
     known = Variables(**variables, location=location, service_account=account)
     with (
-        Interruption(lambda: report.say("stopping, which takes a moment")) as interruption,
+        Interruption(lambda: report.say("stopping; this takes a moment")) as interruption,
         scratch_folder(keep, report) as scratch,
     ):
         rehearsal = Rehearsal(app_dir, known, project or PROJECT, scratch, pytest_arguments)
@@ -64,13 +65,13 @@ def rehearse(
             _show(rehearsal.folders.log, report)
             raise
         finally:
-            interruption.stop_stopping()
+            interruption.shield()
     report.done(f"{app_dir} would run on App Engine")
 
 
 @contextmanager
 def scratch_folder(keep: bool, report: Report) -> Iterator[Path]:
-    """Make a folder that is there in a block, and afterwards only if it is to be kept."""
+    """Make a temporary folder for a block. With ``keep`` it stays afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="rehearsal-")).resolve()
     try:
         yield folder
