@@ -5,10 +5,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy import end_to_end_tests
+from deploy.end_to_end_tests import AppUnderTest, EndToEndTests
 from deploy.errors import CleanUpError, DeployError
 from deploy.gcloud import Gcloud, GcloudError, ask, ask_json, wait_for_end, watch
 from deploy.infrastructure import Infrastructure
@@ -17,9 +17,6 @@ from deploy.leftovers import Leftovers
 from deploy.report import Report
 from deploy.staging.assembly import stage
 from deploy.staging.variables import Variables
-
-READY_PATH = "/counter/get"
-"""Path that answers 200 once the app has started and can reach Datastore."""
 
 REQUEST_TIMEOUT = 60.0
 """Seconds for one request. A new instance needs some of them to start."""
@@ -35,7 +32,7 @@ class EndToEndRun:
         infrastructure: resources of the project.
         version: name of the version; no other run has it.
         kept: whether the version stays, as the first one of the service default must.
-        arguments: arguments for pytest.
+        tests: the tests to run.
         deploy_timeout: seconds for App Engine to build and start the version.
         answer_timeout: seconds for the version to answer after that.
     """
@@ -45,7 +42,7 @@ class EndToEndRun:
     infrastructure: Infrastructure
     version: str
     kept: bool = False
-    arguments: tuple[str, ...] = ()
+    tests: EndToEndTests = field(default_factory=EndToEndTests)
     deploy_timeout: float = 1200.0
     answer_timeout: float = 180.0
 
@@ -87,19 +84,23 @@ class EndToEndRun:
         url = ask_json(gcloud.describe_version(self.version, self.variables.service))["versionUrl"]
         try:
             with report.step(f"{url} answers"):
-                wait_until_it_answers(url, self.answer_timeout)
-            report.headline("Tests, which wait for tasks that are due in one and in two minutes")
-            self._test(url)
+                wait_until_it_answers(url, self.tests, self.answer_timeout)
+            if self.tests.folder is not None:
+                report.headline("Tests. Those of the samples wait for tasks that are due in one and in two minutes")
+                self._test(url)
         except DeployError:
             self._show_logs(gcloud, report)
             raise
 
     def _test(self, url: str) -> None:
-        location = ["--project", self.infrastructure.project, "--location", self.infrastructure.region]
-        queue = ["--queue", "default", "--app-version", self.version]
-        command = end_to_end_tests.command(url, [*location, *queue, *self.arguments])
-        process = subprocess.Popen(  # noqa: S603 (our tests)
-            command, cwd=end_to_end_tests.ROOT, stdin=subprocess.DEVNULL, text=True
+        project, location = self.infrastructure.project, self.infrastructure.region
+        app = AppUnderTest(url=url, project=project, location=location, version=self.version)
+        process = subprocess.Popen(  # noqa: S603 (the user's tests)
+            self.tests.command(app),
+            cwd=self.tests.working_directory,
+            env=self.tests.environment(app),
+            stdin=subprocess.DEVNULL,
+            text=True,
         )
         try:
             code = process.wait()
@@ -117,19 +118,20 @@ class EndToEndRun:
             report.problem(f"The log cannot be read. {error}")
 
 
-def wait_until_it_answers(url: str, within: float) -> None:
+def wait_until_it_answers(url: str, tests: EndToEndTests, within: float) -> None:
     """Wait until a version has started.
 
     Parameters:
         url: URL of the version.
+        tests: the tests that will run; they know the first request.
         within: seconds to wait.
 
     Raises:
-        DeployError: there was no answer with status 200 in time; the message has the last answer.
+        DeployError: there was no answer with the right status in time; the message has the last answer.
     """
     deadline = time.monotonic() + within
     while True:
-        problem = _problem(url + READY_PATH)
+        problem = _problem(url, tests)
         if problem == "":
             return
         if time.monotonic() > deadline:
@@ -137,14 +139,17 @@ def wait_until_it_answers(url: str, within: float) -> None:
         time.sleep(min(1.0, within / 10))
 
 
-def _problem(url: str) -> str:
-    """GET a URL, and return the problem with the answer; ``""`` for status 200."""
+def _problem(url: str, tests: EndToEndTests) -> str:
+    """Send the first request, and return the problem with the answer; ``""`` if the version is ready."""
     if not url.startswith(("https://", "http://")):
         raise DeployError(f"{url!r} is not the URL of a version")
     try:
-        with urllib.request.urlopen(url, timeout=REQUEST_TIMEOUT) as response:  # noqa: S310 (the scheme is checked)
-            return "" if response.status == 200 else f"status {response.status}"
+        with urllib.request.urlopen(  # noqa: S310 (the scheme is checked)
+            url + tests.ready_path, timeout=REQUEST_TIMEOUT
+        ) as response:
+            status: int = response.status
     except urllib.error.HTTPError as error:
-        return f"status {error.code}"
+        status = error.code
     except OSError as error:
         return str(error)
+    return "" if tests.is_ready(status) else f"status {status}"

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from deploy import infrastructure as infra
+from deploy.end_to_end_tests import SAMPLE_TESTS
 from deploy.errors import UsageError
 from deploy.gcloud import Gcloud
 from deploy.infrastructure import Infrastructure
@@ -113,6 +114,23 @@ def app_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
     ]
     return functools.reduce(lambda decorated, option: option(decorated), reversed(options), with_variables)
+
+
+def _tests_folder(context: click.Context, _: click.Parameter, value: str | None) -> Path | None:
+    if value is None:
+        return SAMPLE_TESTS
+    return None if value == "none" else Path(value).resolve()
+
+
+tests_option = click.option(
+    "--tests",
+    "tests_folder",
+    metavar="DIR|none",
+    callback=_tests_folder,
+    help="Folder with your own end-to-end tests. With none, only a request checks that the app answers.",
+    show_default="the tests for the samples",
+)
+"""Chooses the end-to-end tests. The command gets ``tests_folder``: the folder, or None for no tests."""
 
 
 def find_infrastructure(project: str | None, location: str | None, service: str) -> Infrastructure:

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from deploy import end_to_end_tests
-from deploy.commands.options import app_options
+from deploy.commands.options import app_options, tests_option
+from deploy.end_to_end_tests import EndToEndTests
 from deploy.errors import DeployError
 from deploy.interruption import Interruption
 from deploy.report import Report
@@ -28,6 +28,7 @@ _LAST_LINES = 60
 @click.command(context_settings={"ignore_unknown_options": True})  # they are pytest's
 @app_options
 @click.option("--keep", is_flag=True, help="Keep the folder with the staged app, the uploaded app and the logs.")
+@tests_option
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def rehearse(
     app_dir: Path,
@@ -35,6 +36,7 @@ def rehearse(
     location: str | None,
     variables: dict[str, Any],
     keep: bool,
+    tests_folder: Path | None,
     pytest_arguments: tuple[str, ...],
 ) -> None:
     """Rehearse the deploy of an app on this machine. Needs no Google Cloud project.
@@ -43,6 +45,9 @@ def rehearse(
     entrypoint of its app.yaml, and the packages of its requirements.txt alone. The end-to-end tests reach it through a
     front end that removes App Engine's own headers. The tasks of the local cloud keep them.
 
+    Your own tests (--tests DIR) find the app by the environment variables E2E_BASE_URL, E2E_APP_VERSION,
+    GOOGLE_CLOUD_PROJECT, DEFERRED_LOCATION, CLOUD_TASKS_EMULATOR_HOST and DATASTORE_EMULATOR_HOST.
+
     PYTEST_ARGUMENTS are passed on to pytest, such as -k forged.
     """
     # Google's packages warn of Pythons whose support will end. The app's own log still shows these warnings.
@@ -50,15 +55,15 @@ def rehearse(
     from deploy.rehearsal.rehearsal import Rehearsal  # loads the local cloud, which takes a second
 
     report = Report()
-    if pytest_arguments:
-        end_to_end_tests.check(pytest_arguments)
+    tests = EndToEndTests(tests_folder, pytest_arguments)
+    tests.check()
     account = app_yaml.read(app_dir).get("service_account")  # nothing here uses it
     known = Variables(**variables, location=location, service_account=account)
     with (
         Interruption(lambda: report.say("stopping; this takes a moment")) as interruption,
         scratch_folder(keep, report) as scratch,
     ):
-        rehearsal = Rehearsal(app_dir, known, project or PROJECT, scratch, pytest_arguments)
+        rehearsal = Rehearsal(app_dir, known, project or PROJECT, scratch, tests)
         try:
             rehearsal.run(report)
         except DeployError:

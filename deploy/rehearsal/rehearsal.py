@@ -5,15 +5,16 @@ that is missing or not pinned, a broken entrypoint, a write to a read-only folde
 """
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy import end_to_end_tests
+import aiohttp
+
+from deploy.end_to_end_tests import ROOT, AppUnderTest, EndToEndTests
 from deploy.interruption import SIGNALS, signals_to_heed
 from deploy.rehearsal import instance_settings, packages, runtime_python
 from deploy.rehearsal.app_engine import Version
@@ -27,7 +28,7 @@ from deploy.staging.assembly import stage
 from deploy.staging.ignored import upload
 from deploy.staging.variables import Variables
 
-ENVIRONMENTS = end_to_end_tests.ROOT / ".venv-rehearsal"
+ENVIRONMENTS = ROOT / ".venv-rehearsal"
 """Folder of the virtual environments, one for each app, which later rehearsals reuse."""
 
 LOCATION = "us-central1"
@@ -43,14 +44,14 @@ class Rehearsal:
         variables: values for its app.yaml.
         project: id of a project, which need not exist.
         scratch: an empty folder for everything except the packages.
-        arguments: arguments for pytest.
+        tests: the tests to run.
     """
 
     app_dir: Path
     variables: Variables
     project: str
     scratch: Path
-    arguments: tuple[str, ...] = ()
+    tests: EndToEndTests = field(default_factory=EndToEndTests)
 
     @property
     def staged(self) -> Path:
@@ -120,19 +121,32 @@ class Rehearsal:
         await run_version(version, folders, location, self.app_dir, test)
 
     async def test(self, running: RunningVersion) -> None:
-        """Run the end-to-end tests.
+        """Run the end-to-end tests or, without any, check that the app answers.
 
         Raises:
-            RehearsalError: a test failed, or pytest ran none.
+            RehearsalError: a test failed, or pytest ran none; or the app does not answer.
         """
-        queue = ["--tasks-host", running.tasks_host, "--project", self.project, "--location", running.location]
-        command = end_to_end_tests.command(running.url, [*queue, "--app-version", VERSION, *self.arguments])
+        if self.tests.folder is None:
+            await self._answers(running.url + self.tests.ready_path)
+            return
+        emulators = {name: value for name, value in running.stand_ins.items() if name.endswith("_EMULATOR_HOST")}
+        app = AppUnderTest(
+            url=running.url, project=self.project, location=running.location, version=VERSION, emulators=emulators
+        )
         async with run_process(
-            command, cwd=end_to_end_tests.ROOT, environment=os.environ, stop_with=signal.SIGINT
+            self.tests.command(app),
+            cwd=self.tests.working_directory,
+            environment=self.tests.environment(app),
+            stop_with=signal.SIGINT,
         ) as tests:
             code = await tests.wait()
         if code != 0:
             raise RehearsalError(f"The end-to-end tests failed: pytest ended with exit code {code}.")
+
+    async def _answers(self, url: str) -> None:
+        async with aiohttp.ClientSession() as session, session.get(url, allow_redirects=False) as response:
+            if not self.tests.is_ready(response.status):
+                raise RehearsalError(f"GET {self.tests.ready_path} was answered with {response.status}.")
 
 
 def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:

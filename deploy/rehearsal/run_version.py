@@ -28,13 +28,11 @@ class RunningVersion:
 
     Attributes:
         url: the front end's URL for clients.
-        tasks_host: ``host:port`` of the local Cloud Tasks.
         location: location of the queues.
         stand_ins: environment variables of the instance that differ from App Engine.
     """
 
     url: str
-    tasks_host: str
     location: str
     stand_ins: Mapping[str, str]
 
@@ -94,9 +92,7 @@ async def _run(version: Version, folders: InstanceFolders, location: str, config
         await served.listens()
         await _unless_it_ends(served, _begin(version, front_end))
         await cloud.run_tasks()
-        running = RunningVersion(
-            url=front_end.outside_url, tasks_host=cloud.tasks_address, location=location, stand_ins=stand_ins
-        )
+        running = RunningVersion(url=front_end.outside_url, location=location, stand_ins=stand_ins)
         await _unless_it_ends(served, check(running))
 
 

@@ -142,7 +142,7 @@ class Run:
 
     def __init__(self, command: list[str], gcloud: StandIn) -> None:
         self._process = subprocess.Popen(
-            [*HEED_CTRL_C, *command, *ONE_QUICK_TEST],
+            [*HEED_CTRL_C, *command],
             cwd=ROOT,
             env={**os.environ, "PATH": gcloud.path, **WITHOUT_INDEX},
             stdin=subprocess.DEVNULL,
@@ -189,8 +189,9 @@ class World:
     data: Data
     runs: list[Run] = field(default_factory=list)
 
-    def start(self, *arguments: str, command: Sequence[str] = E2E) -> Run:
-        self.runs.append(Run([*command, "--project", self.data.project, "--emulators", *arguments], self.gcloud))
+    def start(self, *arguments: str, command: Sequence[str] = E2E, tests: Sequence[str] = ONE_QUICK_TEST) -> Run:
+        line = [*command, "--project", self.data.project, "--emulators", *arguments, *tests]
+        self.runs.append(Run(line, self.gcloud))
         return self.runs[-1]
 
     def run(self, *arguments: str) -> tuple[int, str]:
@@ -226,6 +227,33 @@ def test_a_successful_run_deploys_without_traffic_tests_and_removes_the_version(
     assert code == 0, said
     assert "--no-promote" in world.gcloud.calls("app deploy")[0]
     assert "1 passed" in said
+    assert world.is_clean()
+
+
+def test_an_app_of_your_own_is_deployed_tested_and_removed_without_the_routes_of_the_samples(world, tmp_path):
+    world.version.status = {"/own": 200}  # and 404 for /
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "test_own.py").write_text(
+        "import os, urllib.request\n"
+        "def test_it():\n"
+        "    assert urllib.request.urlopen(os.environ['E2E_BASE_URL'] + '/own').status == 200\n"
+    )
+
+    run = world.start("--tests", str(own), tests=["-p", "no:cacheprovider"])
+
+    assert run.ends() == 0, run.said
+    assert "1 passed" in run.said
+    assert world.is_clean()
+
+
+def test_without_tests_the_version_has_to_answer(world):
+    world.version.status = {"/": 500}
+
+    run = world.start("--tests", "none", "--answer-timeout", "3", tests=[])
+
+    assert run.ends() == 1
+    assert "The last try: status 500" in run.said
     assert world.is_clean()
 
 

@@ -11,6 +11,7 @@ from deploy.interruption import SIGNALS, Interruption
 @pytest.fixture(autouse=True)
 def _put_back():
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

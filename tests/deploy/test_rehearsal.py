@@ -11,11 +11,15 @@ from aiohttp.test_utils import TestServer
 from click.testing import CliRunner, Result
 
 from deploy.commands import rehearse
+from deploy.end_to_end_tests import SAMPLE_TESTS, EndToEndTests
 from deploy.errors import DeployError
 from deploy.interruption import SIGNALS
 from deploy.rehearsal.rehearsal import Rehearsal, run_until_stopped
 from deploy.rehearsal.run_version import RehearsalError, RunningVersion
 from deploy.staging.variables import Variables
+
+ONE_TEST = ("-k", "warming_up", "-p", "no:cacheprovider")
+TASKS = {"CLOUD_TASKS_EMULATOR_HOST": "127.0.0.1:1"}
 
 
 @pytest.fixture
@@ -91,7 +95,7 @@ def test_a_broken_app_yaml_is_reported(app_dir, scratch):
 
 def test_unknown_options_are_passed_to_pytest(app_dir, scratch, monkeypatch):
     seen = []
-    monkeypatch.setattr(Rehearsal, "run", lambda self, report: seen.append(self.arguments))
+    monkeypatch.setattr(Rehearsal, "run", lambda self, report: seen.append(self.tests.arguments))
 
     assert rehearsed(app_dir, "-k", "forged").exit_code == 0
     assert seen == [("-k", "forged")]
@@ -111,10 +115,10 @@ async def test_the_end_to_end_tests_request_the_app_and_their_result_is_reported
 
     application = web.Application()
     application.router.add_get("/_ah/warmup", answer)
-    rehearsal = Rehearsal(app_dir, Variables(), "my-project", tmp_path, ("-k", "warming_up", "-p", "no:cacheprovider"))
+    rehearsal = Rehearsal(app_dir, Variables(), "my-project", tmp_path, EndToEndTests(SAMPLE_TESTS, ONE_TEST))
     async with TestServer(application) as server:
         url = str(server.make_url("")).rstrip("/")
-        running = RunningVersion(url=url, tasks_host="127.0.0.1:1", location="us-central1", stand_ins={})
+        running = RunningVersion(url=url, location="us-central1", stand_ins=TASKS)
         if status == 200:
             await rehearsal.test(running)
         else:
@@ -122,6 +126,70 @@ async def test_the_end_to_end_tests_request_the_app_and_their_result_is_reported
                 await rehearsal.test(running)
 
 
+def test_the_option_tests_chooses_the_tests(app_dir, scratch, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Rehearsal, "run", lambda self, report: seen.append(self.tests.folder))
+    own = app_dir / "tests"
+    own.mkdir()
+    (own / "test_own.py").write_text("def test_one(): pass\n")
+    monkeypatch.chdir(app_dir)
+
+    for arguments in ([], ["--tests", "none"], ["--tests", "tests", "-p", "no:cacheprovider"]):
+        assert rehearsed(app_dir, *arguments).exit_code == 0
+
+    assert seen == [SAMPLE_TESTS, None, own.resolve()]
+
+
+@pytest.mark.parametrize(("status", "problem"), [(404, None), (500, "GET / was answered with 500")])
+async def test_without_tests_the_app_has_to_answer(app_dir, tmp_path, status, problem):
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    application = web.Application()
+    application.router.add_get("/", answer)
+    rehearsal = Rehearsal(app_dir, Variables(), "my-project", tmp_path, EndToEndTests(None))
+    async with TestServer(application) as server:
+        url = str(server.make_url("")).rstrip("/")
+        running = RunningVersion(url=url, location="us-central1", stand_ins=TASKS)
+        if problem is None:
+            await rehearsal.test(running)
+        else:
+            with pytest.raises(RehearsalError, match=problem):
+                await rehearsal.test(running)
+
+
+async def test_your_own_tests_find_the_app(app_dir, tmp_path):
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text="own")
+
+    application = web.Application()
+    application.router.add_get("/own", answer)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "test_own.py").write_text(
+        "import os, urllib.request\n"
+        "def test_it():\n"
+        "    assert os.environ['CLOUD_TASKS_EMULATOR_HOST'] == '127.0.0.1:1'\n"
+        "    assert urllib.request.urlopen(os.environ['E2E_BASE_URL'] + '/own').read() == b'own'\n"
+    )
+    tests = EndToEndTests(own, ("-p", "no:cacheprovider"))
+    rehearsal = Rehearsal(app_dir, Variables(), "my-project", tmp_path, tests)
+    async with TestServer(application) as server:
+        url = str(server.make_url("")).rstrip("/")
+        await rehearsal.test(RunningVersion(url=url, location="us-central1", stand_ins=TASKS))
+        with pytest.raises(RehearsalError, match="pytest ended with exit code 1"):
+            await rehearsal.test(RunningVersion(url=f"{url}/elsewhere", location="us-central1", stand_ins=TASKS))
+
+
+@pytest.fixture
+def hangup():
+    """Enable SIGHUP, which nohup ignores."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_cancels_the_work_once_and_lets_it_tidy_up(number):
     before = [signal.getsignal(each) for each in SIGNALS]
