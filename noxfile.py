@@ -1,7 +1,7 @@
 """Every job of this project, for people and for CI alike: `python3 run.py dev-flask` runs one.
 
-What follows a job's name goes to the tool behind it, which often has a --help of its own. With nox installed,
-`nox -s dev-flask` does the same, and wants a `--` before what follows.
+Arguments after a job's name go to the tool behind it, which often has a --help of its own. With nox installed,
+`nox -s dev-flask` does the same; put `--` before the arguments there.
 """
 
 import functools
@@ -10,29 +10,37 @@ import logging
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["tests"]
-nox.options.default_venv_backend = "uv|virtualenv"  # uv where it is installed, for its speed
-# That it is not there is no news to those who need nothing but Python, and looks like an error.
+nox.options.default_venv_backend = "uv|virtualenv"  # uv where it is installed: it is faster
+# uv is optional; hide nox's message, which looks like an error.
 logging.getLogger("nox").addFilter(lambda record: record.msg != "uv binary not found.")
 nox.options.reuse_venv = "yes"
-# tests-versions runs on the Pythons that a machine has, in CI as well: it fetches none and names those that it misses.
+# tests-versions runs on the Pythons that the machine has, also in CI. It downloads none and names the missing ones.
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 
 ROOT = Path(__file__).parent
 SAMPLES = ("flask", "django", "wsgi")
-NODE_CLIENT_TEST = "tests/local/cloud_tasks/test_node_client.py"  # needs what only the session clients installs
+NODE_CLIENT_TEST = "tests/integration/cloud_tasks/test_node_client.py"  # for the session `clients` only
 
-TEST_TOOLS = ["hypothesis~=6.168", "pytest~=9.2", "pytest-asyncio~=1.5", "pytest-timeout~=2.4", "requests~=2.34"]
+TEST_TOOLS = [
+    "hatchling~=1.27",
+    "hypothesis~=6.168",
+    "pytest~=9.2",
+    "pytest-asyncio~=1.5",
+    "pytest-timeout~=2.4",
+    "requests~=2.34",
+]
 DEPLOY_TOOLS = ["jinja2~=3.1", "packaging>=24", "rich~=15.0", "uv==0.13.9"]
 INFRA_TOOLS = [
     *["msgpack~=1.1", "python-hcl2==8.1.4", "uv==0.13.9"],
-    # What the Terraform providers take: of google 6.50.0 and random 3.7.2, the versions in infra/versions.tf.
+    # The schemas of the Terraform providers google 6.50.0 and random 3.7.2, the versions in infra/versions.tf.
     *["cdktf-cdktf-provider-google==16.12.1", "cdktf-cdktf-provider-random==12.0.1"],
 ]
 CHECKOV = "checkov==3.3.30"
@@ -72,7 +80,7 @@ def tests(session: nox.Session) -> None:
     run_tests(session)
 
 
-@nox.session(name="tests-versions", python=["3.10", "3.11", "3.12", "3.13"])
+@nox.session(name="tests-versions", python=["3.11", "3.12", "3.13", "3.14"])
 def tests_versions(session: nox.Session) -> None:
     """Run the same tests on each supported Python that this machine has."""
     run_tests(session)
@@ -82,12 +90,12 @@ def tests_versions(session: nox.Session) -> None:
 def tests_heavy(session: nox.Session) -> None:
     """Run the tests that take minutes: killed processes, conflicts, a minute of fuzzing."""
     install(session, *TEST_TOOLS, *requirements(*SAMPLES))
-    session.run("pytest", "-m", "heavy", "tests/unit", "tests/local", *session.posargs)
+    session.run("pytest", "-m", "heavy", "tests/unit", "tests/integration", *session.posargs)
 
 
 @nox.session(name="e2e-local")
 def e2e_local(session: nox.Session) -> None:
-    """Serve each sample and test it from outside, as a whole. Takes pytest's arguments."""
+    """Serve each sample and test it over HTTP. Takes pytest's arguments."""
     install(session, *TEST_TOOLS, *requirements(*SAMPLES))
     for sample in SAMPLES:
         session.run("pytest", "tests/e2e", "--serve", f"samples/{sample}", *session.posargs)
@@ -96,7 +104,7 @@ def e2e_local(session: nox.Session) -> None:
 @nox.session
 def conformance(session: nox.Session) -> None:
     """Compare the local cloud with Google's own emulators. Needs gcloud."""
-    running = {"FIRESTORE_CONFORMANCE_HOST", "DATASTORE_CONFORMANCE_HOST"}  # emulators that somebody else has started
+    running = {"FIRESTORE_CONFORMANCE_HOST", "DATASTORE_CONFORMANCE_HOST"}  # emulators that run already
     if not shutil.which("gcloud") and not running <= os.environ.keys():
         session.error("Google's emulators come with gcloud, which is not installed: https://cloud.google.com/sdk")
     install(session, *TEST_TOOLS)
@@ -105,46 +113,47 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session
 def clients(session: nox.Session) -> None:
-    """Drive the local Cloud Tasks with others' clients: for Node, and gcloud where it is."""
+    """Test the local Cloud Tasks with Google's client for Node, and with gcloud if installed."""
     if not shutil.which("npm"):
         session.error("The client for Node needs Node.js and npm, which are not installed: https://nodejs.org")
     install(session, *TEST_TOOLS)
-    with session.chdir("tests/local/cloud_tasks/node"):
+    with session.chdir("tests/integration/cloud_tasks/node"):
         session.run("npm", "install", "--no-audit", "--no-fund", external=True)
-    session.run("pytest", NODE_CLIENT_TEST, "tests/local/cloud_tasks/test_gcloud.py", *session.posargs)
+    session.run("pytest", NODE_CLIENT_TEST, "tests/integration/cloud_tasks/test_gcloud.py", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure this project beside its peers. Takes names of lines, and options: --help."""
+    """Measure this project beside its peers. Takes names of benchmarks, and options: --help."""
     install(session, *BENCH_TOOLS, *requirements(*SAMPLES))
-    # After Ctrl-C there are servers to stop.
+    # Servers have to stop after Ctrl-C.
     session.run("python", "-m", "bench", *session.posargs, interrupt_timeout=30, terminate_timeout=10)
 
 
-@nox.session
-def docs(session: nox.Session) -> None:
-    """Draw the plots, and write the newest results into README and docs. Or only --check."""
+@nox.session(name="bench-pages")
+def bench_pages(session: nox.Session) -> None:
+    """Draw the plots and write the newest results into the pages. With --check, only compare."""
     install(session, *BENCH_TOOLS)
     session.run("python", "-m", "bench.pages", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and types, and how Terraform files are formatted. Changes nothing."""
-    install(session, *LINT_TOOLS, *TYPE_STUBS, *TEST_TOOLS, *DEPLOY_TOOLS)  # mypy looks at the pytest plugin, too
+    """Check style, types and the format of Terraform files. Changes nothing."""
+    install(session, *LINT_TOOLS, *TYPE_STUBS, *TEST_TOOLS, *DEPLOY_TOOLS)  # mypy reads the pytest plugin too
     check_samples_alike(session)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy", "lib/src")
+    session.run("mypy", "local-cloud/src")
     session.run("mypy", "deploy")
-    dropin = ["--namespace-packages", "--explicit-package-bases", "lib/dropin/src"]  # google is others' too
+    dropin = ["--namespace-packages", "--explicit-package-bases", "lib/dropin/src"]  # `google` is a shared namespace
     session.run("mypy", *dropin, env={"MYPYPATH": "lib/dropin/src"})
     if any(ROOT.glob("infra/**/*.tf")):
         if shutil.which("terraform"):
             session.run("terraform", "fmt", "-check", "-diff", "-recursive", "infra", external=True)
         else:
-            session.warn("Terraform is not installed: how infra/ is formatted was not checked.")
+            session.warn("Terraform is not installed: the format of infra/ was not checked.")
 
 
 @nox.session(name="rehearse-flask")
@@ -203,16 +212,16 @@ def e2e_wsgi(session: nox.Session) -> None:
 
 @nox.session(name="e2e-clean-up")
 def e2e_clean_up(session: nox.Session) -> None:
-    """Remove a version that an e2e session has left behind. Takes --version, --project."""
+    """Remove what an e2e test could not remove. Takes --version, --project."""
     install(session, *DEPLOY_TOOLS, *TEST_TOOLS)
     session.run("python", "-m", "deploy", "clean-up", *session.posargs)
 
 
 @nox.session(name="deploy-check")
 def deploy_check(session: nox.Session) -> None:
-    """Test deploy/: templates, staging, failures; with gcloud, each of its command lines."""
+    """Test deploy/: templates, staging, faults; with gcloud, each of its command lines."""
     install(session, *DEPLOY_TOOLS, *TEST_TOOLS)
-    sdk = Path(session.virtualenv.location, "bundled-sdk")  # in a separate environment: it has a package google, too
+    sdk = Path(session.virtualenv.location, "bundled-sdk")  # an environment of its own: it has a package google too
     session.run("uv", "venv", "--quiet", "--allow-existing", str(sdk))
     session.run("uv", "pip", "install", "--quiet", "--python", str(sdk), BUNDLED_SDK)
     session.env["BUNDLED_SDK_PYTHON"] = str(sdk / "bin" / "python")
@@ -235,7 +244,7 @@ def infra_apply(session: nox.Session) -> None:
 
 @nox.session(name="infra-destroy")
 def infra_destroy(session: nox.Session) -> None:
-    """Remove them. Says which data go, and asks for the project's id. Takes --project."""
+    """Remove them. Names the data that will be lost, asks for the project's id. Takes --project."""
     terraform(session, "destroy")
 
 
@@ -249,7 +258,7 @@ def infra_rotate_keys(session: nox.Session) -> None:
 def infra_check(session: nox.Session) -> None:
     """Check infra/: format, schemas, Terraform's tests, policies. Needs no project."""
     install(session, *TEST_TOOLS, *INFRA_TOOLS)
-    checkov = Path(session.virtualenv.location, "checkov")  # in an environment of its own: it has a module hcl2, too
+    checkov = Path(session.virtualenv.location, "checkov")  # an environment of its own: it has a module hcl2 too
     if not (checkov / "bin" / "checkov").exists():
         session.run("uv", "venv", "--quiet", "--allow-existing", str(checkov))
         session.run("uv", "pip", "install", "--quiet", "--python", str(checkov), CHECKOV)
@@ -266,8 +275,7 @@ def infra_check(session: nox.Session) -> None:
 def dev(session: nox.Session, sample: str) -> None:
     """Serve one sample until Ctrl-C."""
     install(session, *requirements(sample))
-    # Nox kills what has not stopped half a second after Ctrl-C. The local cloud may take longer: it lets a task that is
-    # running come to its end.
+    # Nox kills a process half a second after Ctrl-C. The local cloud needs longer: it lets running tasks end.
     session.run(
         *["gae-deferred", "dev", "main:app", "--app-dir", f"samples/{sample}", *session.posargs],
         interrupt_timeout=15,
@@ -283,7 +291,7 @@ def deploy(session: nox.Session, command: str, sample: str, *arguments: str) -> 
             *["python", "-m", "deploy", command, "--app-dir", str(ROOT / "samples" / sample), *arguments],
             *session.posargs,
             env={"PYTHONPATH": str(ROOT)},
-            # After Ctrl-C, e2e waits for an unfinished deploy, and cleans up.
+            # After Ctrl-C, deploy/ waits for a deploy that has begun, and removes its version.
             interrupt_timeout=1200,
             terminate_timeout=1200,
         )
@@ -301,14 +309,14 @@ def terraform(session: nox.Session, command: str) -> None:
 
 
 def check_with_real_providers(session: nox.Session) -> None:
-    """Have Terraform validate and test infra/ with its providers, if their registry can be reached."""
-    env = {"TF_DATA_DIR": str(Path(session.virtualenv.location, "terraform").resolve())}  # not what infra-plan uses
+    """Let Terraform validate and test infra/ with its providers, if it can download them."""
+    env = {"TF_DATA_DIR": str(Path(session.virtualenv.location, "terraform").resolve())}  # infra-plan has another
     run = functools.partial(session.run, "terraform", "-chdir=infra", external=True, env=env)
     try:
         run("init", "-backend=false", "-input=false", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except nox.command.CommandFailed:
         session.warn(
-            "The providers could not be had: validate and test ran above with stand-ins that know their schemas."
+            "Terraform could not download the providers. The tests above used stand-ins that know their schemas."
         )
         return
     run("validate")
@@ -316,17 +324,49 @@ def check_with_real_providers(session: nox.Session) -> None:
 
 
 def run_tests(session: nox.Session) -> None:
-    """Run every test that needs nothing from outside, or what the arguments after ``--`` ask for."""
+    """Run every test that needs only Python, or the tests that the arguments after ``--`` select."""
     install(session, *TEST_TOOLS, *requirements(*SAMPLES))
-    if session.posargs:
-        session.run("pytest", *session.posargs)
-        return
-    session.run("pytest", "tests/unit", "tests/local", "--ignore", NODE_CLIENT_TEST)
-    for sample in SAMPLES:
-        # In a process of its own, and from its own folder: each sample has a module named main. Without the plugin that
-        # only our own tests need.
-        with session.chdir(f"samples/{sample}"):
-            session.run("pytest", "-p", "no:asyncio")
+    parts = parts_of_tests(session.posargs)
+    ran = [folder for folder, arguments in parts.items() if run_part(session, folder, arguments)]
+    if not ran:
+        session.error(f"No test matches {' '.join(session.posargs)}")
+
+
+def run_part(session: nox.Session, folder: str, arguments: Sequence[str]) -> bool:
+    """Run pytest in a folder; return whether it selected any test."""
+    try:
+        with session.chdir(folder):
+            session.run("pytest", *arguments)
+    except nox.command.CommandFailed as error:
+        if error.reason != "Returned code 5":  # pytest.ExitCode.NO_TESTS_COLLECTED
+            raise
+        session.log("No test was selected here. The job fails only if no other part selects one.")
+        return False
+    return True
+
+
+def parts_of_tests(arguments: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Return the arguments of pytest by the folder that it runs in.
+
+    Paths select the tests to run. Options without a path apply to each part: our own tests, and those of each sample.
+    A sample has a process of its own, since each has a module named main.
+    """
+    if has_path(arguments):
+        return {".": arguments}
+    ours = ["tests/unit", "tests/integration", "tests/bench", "--ignore", NODE_CLIENT_TEST]
+    samples = {f"samples/{sample}": ["-p", "no:asyncio", *arguments] for sample in SAMPLES}  # the plugin is for ours
+    return {".": [*ours, *arguments], **samples}
+
+
+def has_path(arguments: Sequence[str]) -> bool:
+    """Return whether one of pytest's arguments is an existing path, perhaps with ``::`` and a test after it."""
+    with_value = ("-k", "-m", "-p", "-c", "-o", "-W", "--ignore", "--deselect", "--rootdir", "--junit-xml")
+    files = [
+        argument.partition("::")[0]
+        for before, argument in zip(("", *arguments), arguments, strict=False)
+        if before not in with_value
+    ]
+    return any(file and (ROOT / file).exists() for file in files)
 
 
 def check_samples_alike(session: nox.Session) -> None:
@@ -343,15 +383,16 @@ def requirements(*samples: str) -> list[str]:
 
 
 def install(session: nox.Session, *arguments: str) -> None:
-    """Install the library from this repository, with the local cloud, and what else the arguments of pip name.
+    """Install gae-deferred and gae-local-cloud from this repository, and whatever pip's arguments name.
 
-    Even to find out that nothing is missing takes pip several seconds. So an environment remembers what it was made
-    from, and as long as that stays the same it is taken as it is.
+    pip needs several seconds even if nothing is missing. So an environment remembers its ingredients and is reused
+    until they change.
     """
-    files = [Path("lib/pyproject.toml"), *(Path(argument) for argument in arguments if argument.endswith(".txt"))]
+    distributions = [Path("lib/pyproject.toml"), Path("local-cloud/pyproject.toml")]
+    files = [*distributions, *(Path(argument) for argument in arguments if argument.endswith(".txt"))]
     ingredients = "\n".join([*arguments, *(file.read_text() for file in files)])
     fingerprint = hashlib.sha256(ingredients.encode()).hexdigest()
     stamp = Path(session.virtualenv.location, "made-from")
     if not stamp.exists() or stamp.read_text() != fingerprint:
-        session.install("-e", "lib[local]", *arguments)
+        session.install("-e", "local-cloud", "-e", "lib[local]", *arguments)
         stamp.write_text(fingerprint)

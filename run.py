@@ -24,8 +24,8 @@ STAMP = ENVIRONMENT / "made-from"
 
 
 def main(arguments):
-    if sys.version_info < (3, 10):
-        sys.exit(f"This project needs Python 3.10 or newer, and this is Python {sys.version.split()[0]}.")
+    if sys.version_info < (3, 11):
+        sys.exit(f"This project needs Python 3.11 or newer, and this is Python {sys.version.split()[0]}.")
     if os.name == "nt":
         sys.exit("This project runs on Linux. On Windows, use WSL: https://learn.microsoft.com/windows/wsl/install")
     told = told_to_nox(arguments)

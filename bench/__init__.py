@@ -1,1 +1,1 @@
-"""Benchmarks of the local cloud and the library against their peers: ``python -m bench --help``."""
+"""Benchmarks of the library and the local cloud beside their peers. Run ``python -m bench --help``."""

@@ -1,4 +1,4 @@
-"""Measure, compare, and say where we stand: ``python -m bench [LINE ...]``."""
+"""Measure this project beside its peers and print the comparison."""
 
 import argparse
 import signal
@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import (
+    benchmarks,
     budgets,
     cloud_tasks,
     cold_start,
@@ -20,16 +21,16 @@ from bench import (
     scale,
     table,
 )
-from bench.lines import Answer, Line, answer
+from bench.benchmarks import Benchmark, Result
 
-LINES: tuple[Line, ...] = (
-    *deferred_api.LINES,
-    *cold_start.LINES,
-    *cloud_tasks.LINES,
-    *job_queues.LINES,
-    *sample.LINES,
-    *datastore.LINES,
-    *scale.LINES,
+BENCHMARKS: tuple[Benchmark, ...] = (
+    *deferred_api.BENCHMARKS,
+    *cold_start.BENCHMARKS,
+    *cloud_tasks.BENCHMARKS,
+    *job_queues.BENCHMARKS,
+    *sample.BENCHMARKS,
+    *datastore.BENCHMARKS,
+    *scale.BENCHMARKS,
 )
 
 _QUICK_RUNS = 2
@@ -37,60 +38,60 @@ _QUICK_WARM_UPS = 1
 
 
 def main() -> int:
-    """Run the lines that were asked for; return the exit code."""
+    """Run the benchmarks that were asked for; return the exit code."""
     arguments = _parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stops every server on its way out, as Ctrl-C does
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves through finally, which stops every server
     if arguments.plots:
         plots.draw(results.load(arguments.plots))
         return 0
     console = Console(highlight=False)
-    answers = _measure(arguments, console)
+    measured = _measure(arguments, console)
     if not arguments.check:
         return 0
-    broken = budgets.broken(answers, budgets.load())
+    broken = budgets.broken(measured, budgets.load())
     for sentence in broken:
         console.print(sentence, style="red")
     return 1 if broken else 0
 
 
-def _measure(arguments: argparse.Namespace, console: Console) -> list[Answer]:
+def _measure(arguments: argparse.Namespace, console: Console) -> list[Result]:
     chosen = _chosen(arguments)
     file = _file(arguments)
-    held_to = budgets.load()
-    console.print("Each figure: median (least to most). Last: how many times better than this peer we are.\n")
-    answers: list[Answer] = []
+    goals = budgets.load()
+    console.print("Median (least to most) of the runs. Last column: how many times better than this peer we are.\n")
+    measured: list[Result] = []
     with console.status("") as status:
-        for number, line in enumerate(chosen, 1):
-            where = f"{number} of {len(chosen)}, {line.name}: "
-            measured = answer(
-                line,
+        for number, benchmark in enumerate(chosen, 1):
+            where = f"{number} of {len(chosen)}, {benchmark.name}: "
+            result = benchmarks.run(
+                benchmark,
                 lambda text, where=where: status.update(where + text),
-                runs=arguments.runs or (min(_QUICK_RUNS, line.runs) if arguments.quick else None),
-                warm_ups=min(_QUICK_WARM_UPS, line.warm_ups) if arguments.quick else None,
+                runs=arguments.runs or (min(_QUICK_RUNS, benchmark.runs) if arguments.quick else None),
+                warm_ups=min(_QUICK_WARM_UPS, benchmark.warm_ups) if arguments.quick else None,
                 heavy=arguments.heavy,
             )
-            answers.append(measured)
+            measured.append(result)
             if file:
-                results.save([measured], file)  # at once: an hour of measuring is not lost to an accident
-            console.print(table.for_terminal(measured, held_to))
+                results.save([result], file)  # after each benchmark, so that an interruption loses only the current one
+            console.print(table.for_terminal(result, goals))
     if file:
         console.print(f"Saved in {file}")
-    return answers
+    return measured
 
 
-def _chosen(arguments: argparse.Namespace) -> list[Line]:
-    if arguments.lines:
-        return [line for line in LINES if line.name in arguments.lines]
+def _chosen(arguments: argparse.Namespace) -> list[Benchmark]:
+    if arguments.names:
+        return [benchmark for benchmark in BENCHMARKS if benchmark.name in arguments.names]
     if arguments.quick:
-        return [line for line in LINES if line.quick]
-    return [line for line in LINES if arguments.heavy or not line.heavy]
+        return [benchmark for benchmark in BENCHMARKS if benchmark.quick]
+    return [benchmark for benchmark in BENCHMARKS if arguments.heavy or not benchmark.heavy]
 
 
 def _file(arguments: argparse.Namespace) -> Path | None:
-    """Return the file to save in: some lines go where the others are that README and docs show."""
+    """Return the file to save in, or None. Named benchmarks go into the newest file, which README and docs show."""
     if not arguments.save:
         return None
-    if not arguments.lines:
+    if not arguments.names:
         return results.today()
     try:
         return results.newest().path
@@ -100,24 +101,26 @@ def _file(arguments: argparse.Namespace) -> Path | None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    names = ", ".join(line.name for line in LINES)
-    parser.add_argument("lines", nargs="*", metavar="LINE", help=f"which lines to measure: {names}")
-    parser.add_argument("--runs", type=int, help="counted runs of each contender, instead of the line's own number")
-    parser.add_argument("--heavy", action="store_true", help="the lines and sizes that take minutes, too")
-    parser.add_argument("--quick", action="store_true", help="only the lines that take seconds, with few runs: for CI")
-    parser.add_argument("--check", action="store_true", help="fail when a line is below its guard (budgets.yaml)")
+    names = ", ".join(benchmark.name for benchmark in BENCHMARKS)
+    parser.add_argument("names", nargs="*", metavar="BENCHMARK", help=f"run only these: {names}")
+    parser.add_argument("--runs", type=int, help="counted runs of each contender; the default depends on the benchmark")
+    parser.add_argument("--heavy", action="store_true", help="include the benchmarks and sizes that take minutes")
+    parser.add_argument("--quick", action="store_true", help="run only the benchmarks that take seconds, a few times")
+    parser.add_argument("--check", action="store_true", help="fail if a benchmark breaks its guard (budgets.yaml)")
     parser.add_argument(
-        "--save", action="store_true", help="write bench/results/DATE.json; with LINE, put them into the newest file"
+        "--save",
+        action="store_true",
+        help="write bench/results/DATE.json; with BENCHMARK, update the newest file instead",
     )
-    parser.add_argument("--plots", type=Path, metavar="FILE", help="measure nothing; draw the plots from a result file")
+    parser.add_argument("--plots", type=Path, metavar="FILE", help="draw the plots from a result file; measure nothing")
     arguments = parser.parse_args()
-    unknown = set(arguments.lines) - {line.name for line in LINES}
+    unknown = set(arguments.names) - {benchmark.name for benchmark in BENCHMARKS}
     if unknown:
-        parser.error(f"there is no line {', '.join(sorted(unknown))}; the lines are {names}")
+        parser.error(f"unknown benchmark: {', '.join(sorted(unknown))}; choose from {names}")
     if arguments.save and arguments.quick:
-        parser.error("--quick is for checking; its few runs are not worth keeping with --save")
+        parser.error("--save cannot be combined with --quick, which runs each benchmark too few times to keep")
     if arguments.runs is not None and arguments.runs < 1:
-        parser.error(f"--runs {arguments.runs}: at least 1")
+        parser.error(f"--runs {arguments.runs}: must be at least 1")
     return arguments
 
 

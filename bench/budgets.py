@@ -1,20 +1,20 @@
-"""What lines are held to: the goal that was asked for, and the guard below which ``--check`` fails."""
+"""The budgets of benchmarks: the goal that was asked for, and the guard below which ``--check`` fails."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
-from bench.lines import Answer
+from bench.benchmarks import Result
 
 FILE = Path(__file__).with_name("budgets.yaml")
 
 Limit = Mapping[str, float]
-"""``times``: the least ratio to the best peer; ``at_most``: the largest figure of ours, in the line's unit;
-``growth``: how many times what it costs at the smallest size something may cost at the largest."""
+"""``times``: minimum ratio to the best peer. ``at_most``: maximum value of our own, in the benchmark's unit.
+``growth``: maximum ratio of the cost at the largest size to the cost at the smallest."""
 
 Budgets = Mapping[str, Mapping[str, Limit]]
-"""For the name of a line, ``asked`` and ``guard``; a line without a guard is held to what was asked."""
+"""By the name of a benchmark, its limits ``asked`` and ``guard``. Without a guard, ``asked`` is the guard."""
 
 
 def load() -> Budgets:
@@ -23,36 +23,36 @@ def load() -> Budgets:
     return budgets
 
 
-def broken(answers: list[Answer], budgets: Budgets) -> list[str]:
-    """Return a sentence for each line that breaks its guard, or that has one and could not be held to it."""
+def broken(results: list[Result], budgets: Budgets) -> list[str]:
+    """Return a sentence for each result that breaks its guard, or that cannot be compared with it."""
     sentences = []
-    for answer in answers:
-        budget = budgets.get(answer.name, {})
-        reason = shortfall(answer, budget.get("guard", budget.get("asked", {})))
+    for result in results:
+        budget = budgets.get(result.name, {})
+        reason = shortfall(result, budget.get("guard", budget.get("asked", {})))
         if reason:
-            sentences.append(f"{answer.name}: {reason}")
+            sentences.append(f"{result.name}: {reason}")
     return sentences
 
 
-def missed(answer: Answer, budgets: Budgets) -> str:
-    """Return why a line is not where it was asked to be, or ``""``."""
-    return shortfall(answer, budgets.get(answer.name, {}).get("asked", {}))
+def missed(result: Result, budgets: Budgets) -> str:
+    """Return how a result misses its goal, or ``""`` if it does not."""
+    return shortfall(result, budgets.get(result.name, {}).get("asked", {}))
 
 
-def shortfall(answer: Answer, limit: Limit) -> str:
-    """Return how a line misses a limit, or ``""``."""
-    if "at_most" in limit and (figure := answer.median(answer.ours)) > limit["at_most"]:
-        return f"{figure:.3g} {answer.unit}, the limit is {limit['at_most']}"
+def shortfall(result: Result, limit: Limit) -> str:
+    """Return how a result misses a limit, or ``""`` if it does not."""
+    if "at_most" in limit and (value := result.median(result.ours)) > limit["at_most"]:
+        return f"{value:.3g} {result.unit}, the limit is {limit['at_most']}"
     if "growth" in limit:
-        growth = answer.growth()
+        growth = result.growth()
         if growth is None:
-            return "its growth could not be measured"
+            return "its growth was not measured"
         if growth > limit["growth"]:
-            return f"{growth:.2f} times the cost {answer.largest()}, the limit is {limit['growth']}"
+            return f"{growth:.2f} times the cost {result.largest()}, the limit is {limit['growth']}"
     if "times" not in limit:
         return ""
-    peer = answer.best_peer()
+    peer = result.best_peer()
     if peer is None:
-        return f"no peer could be measured ({'; '.join(answer.missing.values())})"
-    ratio = answer.ratio(peer)
+        return f"no peer could be measured ({'; '.join(result.missing.values())})"
+    ratio = result.ratio(peer)
     return "" if ratio >= limit["times"] else f"{ratio:.2f} times {peer}, the limit is {limit['times']}"

@@ -1,4 +1,4 @@
-"""The local Cloud Tasks against the emulator that people use."""
+"""Benchmarks of the local Cloud Tasks, beside gcloud-tasks-emulator."""
 
 import struct
 import sys
@@ -6,20 +6,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
-from bench.lines import Contender, Line, Measure
+from bench.benchmarks import Benchmark, Contender, Measure
 from bench.peers import gcloud_tasks_emulator, local_cloud
 from bench.processes import Server, free_port, serving
 
 QUEUE = "projects/local-dev/locations/us-central1/queues/default"
-NOWHERE = "127.0.0.1:9"
-"""Where nobody listens: tasks that only have to be created are for later."""
+UNREACHABLE = "127.0.0.1:9"
+"""An address on which nothing listens, for tasks that are created but not dispatched."""
 
 _CREATES = 1_000
 _BATCHES = 50
@@ -27,7 +27,7 @@ _BATCH = 100
 _EXECUTED = 8_000
 
 _DEADLINE = 300.0
-"""Seconds that tasks have to reach the app."""
+"""Seconds within which tasks must reach the app."""
 
 
 def client_of(address: str) -> tasks_v2.CloudTasksClient:
@@ -36,17 +36,22 @@ def client_of(address: str) -> tasks_v2.CloudTasksClient:
 
 
 def request(delay: float | None, payload: int = 1024) -> tasks_v2.CreateTaskRequest:
-    """Return a call that creates a task of so many bytes, for now or for ``delay`` seconds from now."""
+    """Return a call that creates a task.
+
+    Parameters:
+        delay: seconds from now; None means now.
+        payload: bytes of its body.
+    """
     task = tasks_v2.Task(
         app_engine_http_request=tasks_v2.AppEngineHttpRequest(relative_uri="/task", body=b"x" * payload),
     )
     if delay is not None:
-        task.schedule_time = datetime.now(timezone.utc) + timedelta(seconds=delay)
+        task.schedule_time = datetime.now(UTC) + timedelta(seconds=delay)
     return tasks_v2.CreateTaskRequest(parent=QUEUE, task=task)
 
 
 def create_one_by_one(client: tasks_v2.CloudTasksClient, count: int) -> float:
-    """Return tasks created a second, one call each, by one client."""
+    """Return tasks created a second by one client, one with each call."""
     call = request(delay=3600)
     began = time.perf_counter()
     for _ in range(count):
@@ -55,7 +60,7 @@ def create_one_by_one(client: tasks_v2.CloudTasksClient, count: int) -> float:
 
 
 def create_in_batches(client: tasks_v2.CloudTasksClient, batches: int, payload: int = 1024) -> float:
-    """Return tasks of so many bytes created a second, 100 with each call."""
+    """Return tasks created a second, 100 with each call. Each has a body of ``payload`` bytes."""
     began = time.perf_counter()
     create_batches(client, batches, payload)
     return batches * _BATCH / (time.perf_counter() - began)
@@ -69,20 +74,20 @@ def create_batches(client: tasks_v2.CloudTasksClient, batches: int, payload: int
 
 @contextmanager
 def ours_creating(measure: Callable[[tasks_v2.CloudTasksClient, int], float], count: int) -> Iterator[Measure]:
-    with local_cloud("--app-url", f"http://{NOWHERE}") as (server, _):
+    with local_cloud("--app-url", f"http://{UNREACHABLE}") as (server, _):
         client = client_of(server.address)
         yield lambda: measure(client, count)
 
 
 @contextmanager
 def peer_creating() -> Iterator[Measure]:
-    with gcloud_tasks_emulator(QUEUE, NOWHERE) as server:
+    with gcloud_tasks_emulator(QUEUE, UNREACHABLE) as server:
         client = client_of(server.address)
         yield lambda: create_one_by_one(client, _CREATES)
 
 
 class Sink:
-    """An app under gunicorn with 4 threads, which counts what it gets."""
+    """An app under gunicorn with 4 threads, which counts the tasks that it receives."""
 
     def __init__(self, server: Server, counts: Path) -> None:
         self.address = server.address
@@ -94,18 +99,18 @@ class Sink:
         return int(struct.unpack("q", data)[0]) if data else 0
 
     def wait_for(self, count: int, pause: float) -> None:
-        """Wait until so many tasks have come.
+        """Wait until ``count`` tasks have arrived.
 
         Parameters:
-            pause: seconds between two looks.
+            pause: seconds between two polls.
 
         Raises:
-            TimeoutError: they have not in :data:`_DEADLINE`.
+            TimeoutError: fewer have arrived within :data:`_DEADLINE`.
         """
         deadline = time.monotonic() + _DEADLINE
-        while (come := self.count()) < count:
+        while (arrived := self.count()) < count:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{count - come} tasks have not come in {_DEADLINE:.0f} s")
+                raise TimeoutError(f"{count - arrived} tasks have not arrived in {_DEADLINE:.0f} s")
             time.sleep(pause)
 
 
@@ -128,7 +133,7 @@ def executed_per_second(client: tasks_v2.CloudTasksClient, target: Sink, *, batc
     """Return tasks a second from the first create until the last of :data:`_EXECUTED` has reached the app.
 
     Raises:
-        TimeoutError: one of them does not.
+        TimeoutError: some have not arrived within :data:`_DEADLINE`.
     """
     before = target.count()
     began = time.perf_counter()
@@ -163,8 +168,8 @@ def peer_executing() -> Iterator[Measure]:
 
 PEER = "gcloud-tasks-emulator"
 
-LINES = (
-    Line(
+BENCHMARKS = (
+    Benchmark(
         name="tasks-create",
         question="Tasks created by one client, one by one",
         unit="tasks/s",
@@ -172,16 +177,16 @@ LINES = (
         peers=(Contender(PEER, peer_creating),),
         more_is_better=True,
     ),
-    Line(
+    Benchmark(
         name="tasks-create-batch",
-        question="Tasks created by one client, 100 with a call (the peer: one by one, it has no batches)",
+        question="Tasks created by one client, 100 with a call (the peer one by one: it lacks batches)",
         unit="tasks/s",
         ours=Contender("gae-deferred", lambda: ours_creating(create_in_batches, _BATCHES)),
         peers=(Contender(PEER, peer_creating),),
         more_is_better=True,
         quick=True,
     ),
-    Line(
+    Benchmark(
         name="tasks-execute",
         question=f"{_EXECUTED} tasks from the first create to the last execution (gunicorn, 4 threads; ours durable)",
         unit="tasks/s",

@@ -1,7 +1,7 @@
-"""How long a new instance lets its first visitor wait, beside the same app on the bundled SDK.
+"""Benchmarks of cold starts: how long the first visitor of a new instance waits, here and on the bundled SDK.
 
-An instance is started as on App Engine, by gunicorn, and each of the two in an environment with what it needs and
-nothing else. Ours asks the local cloud, the SDK an API host that answers at once.
+Each app has an environment with its requirements only, and gunicorn starts it, as on App Engine. Our app calls the
+local cloud; the bundled SDK calls an API host that answers at once.
 """
 
 import http.client
@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cloud_tasks import NOWHERE
-from bench.lines import Contender, Figure, Line, Measure
+from bench.benchmarks import Benchmark, Contender, Measure, Measurement
+from bench.cloud_tasks import UNREACHABLE
 from bench.peers import BUNDLED_SDK, bundled_api_host, bundled_sdk, environment, local_cloud
 from bench.processes import free_port, serving, variables
 
@@ -25,7 +25,7 @@ _GET, _INCREMENT, _WARM_UP = "/counter/get", "/counter/increment", "/_ah/warmup"
 
 _HEADERS = {
     "Host": "bench.appspot.com",
-    "X-Appengine-Api-Ticket": "ticket",  # what lets the bundled SDK call its API server
+    "X-Appengine-Api-Ticket": "ticket",  # the bundled SDK needs it to call its API server
 }
 
 _IMPORT = "import sys, time; sys.path.insert(0, '.'); __import__(sys.argv[1]); print(time.process_time())"
@@ -33,18 +33,18 @@ _IMPORT = "import sys, time; sys.path.insert(0, '.'); __import__(sys.argv[1]); p
 
 @dataclass(frozen=True)
 class Instance:
-    """What it takes to start an app."""
+    """How to start an app."""
 
     python: Path
     folder: Path
     module: str
     environment: dict[str, str]
 
-    def load(self) -> Figure:
-        """Import the app in a process of its own, and return the seconds from its start to its end.
+    def load(self) -> Measurement:
+        """Import the app in a new process, and return the seconds from the start to the end of the process.
 
         Raises:
-            RuntimeError: it cannot be imported.
+            RuntimeError: the import fails.
         """
         began = time.monotonic()
         done = subprocess.run(
@@ -57,13 +57,13 @@ class Instance:
         )
         if done.returncode:
             raise RuntimeError(f"{self.folder.name} cannot be imported:\n{done.stderr}")
-        return Figure(time.monotonic() - began, {"s of CPU": float(done.stdout)})
+        return Measurement(time.monotonic() - began, {"s of CPU": float(done.stdout)})
 
     def start(self, *paths: str) -> list[tuple[float, float]]:
-        """Start it, ask for paths in turn, and return seconds and processor seconds until each answer.
+        """Start the app, request paths in turn, and return seconds and processor seconds until each response.
 
         Raises:
-            RuntimeError: it ended, or answered with an error.
+            RuntimeError: the app ended, or a response is an error.
         """
         port = free_port()
         command = [
@@ -85,7 +85,7 @@ def _get(port: int, path: str) -> None:
     response = connection.getresponse()
     body = response.read()
     connection.close()
-    if response.status != http.HTTPStatus.OK and path != _WARM_UP:  # which an app may leave unanswered
+    if response.status != http.HTTPStatus.OK and path != _WARM_UP:  # an app may have no handler for it
         raise RuntimeError(f"{path}: {response.status} {body[:200]!r}")
 
 
@@ -94,8 +94,8 @@ Start = Callable[[], AbstractContextManager[Instance]]
 
 @contextmanager
 def ours(sample: str) -> Iterator[Instance]:
-    """Give what starts one of the samples."""
-    with local_cloud("--app-url", f"http://{NOWHERE}") as (server, _):
+    """Yield an instance of one of the samples, beside a local cloud."""
+    with local_cloud("--app-url", f"http://{UNREACHABLE}") as (server, _):
         yield Instance(_samples(), _ROOT / "samples" / sample, "main", _PRODUCTION | server.exports())
 
 
@@ -106,7 +106,7 @@ def _samples() -> Path:
 
 @contextmanager
 def theirs(sample: str) -> Iterator[Instance]:
-    """Give what starts the same app on the bundled SDK."""
+    """Yield an instance of the same app on the bundled SDK, beside its API host."""
     with bundled_api_host() as environment:
         yield Instance(bundled_sdk(), _FOLDER / "bundled_sdk", f"{sample}_app", _PRODUCTION | environment)
 
@@ -120,12 +120,12 @@ def loaded(start: Start) -> Iterator[Measure]:
 
 @contextmanager
 def until(start: Start, *paths: str) -> Iterator[Measure]:
-    """Measure seconds until the last of some requests is answered."""
+    """Measure seconds until the response to the last of the paths."""
     with start() as instance:
 
-        def measure() -> Figure:
+        def measure() -> Measurement:
             seconds, cpu = instance.start(*paths)[-1]
-            return Figure(seconds, {"s of CPU": cpu})
+            return Measurement(seconds, {"s of CPU": cpu})
 
         yield measure
 
@@ -135,14 +135,14 @@ def first_defer(start: Start) -> Iterator[Measure]:
     """Measure milliseconds of the first request that defers, after App Engine's warm-up request."""
     with start() as instance:
 
-        def measure() -> Figure:
+        def measure() -> Measurement:
             warm, done = instance.start(_WARM_UP, _INCREMENT)
-            return Figure((done[0] - warm[0]) * 1e3, {"ms of CPU": (done[1] - warm[1]) * 1e3})
+            return Measurement((done[0] - warm[0]) * 1e3, {"ms of CPU": (done[1] - warm[1]) * 1e3})
 
         yield measure
 
 
-def _line(
+def _benchmark(
     name: str,
     question: str,
     unit: str,
@@ -150,8 +150,8 @@ def _line(
     measuring: Callable[[Start], AbstractContextManager[Measure]],
     *,
     quick: bool = False,
-) -> Line:
-    return Line(
+) -> Benchmark:
+    return Benchmark(
         name,
         question,
         unit,
@@ -162,28 +162,28 @@ def _line(
     )
 
 
-def _lines_of(sample: str) -> tuple[Line, ...]:
-    called = {"flask": "the Flask sample", "django": "the Django sample", "wsgi": "the sample without a framework"}
-    what = called[sample]
+def _benchmarks_of(sample: str) -> tuple[Benchmark, ...]:
+    titles = {"flask": "the Flask sample", "django": "the Django sample", "wsgi": "the sample without a framework"}
+    app = titles[sample]
     return (
-        _line(
+        _benchmark(
             f"start-{sample}-import",
-            f"From the start of Python until {what} is imported",
+            f"From the start of Python until {app} is imported",
             "s",
             sample,
             loaded,
         ),
-        _line(
+        _benchmark(
             f"start-{sample}-response",
-            f"From the start of gunicorn to the first response of {what}, which reads the counter",
+            f"From the start of gunicorn to the first response of {app}, which reads the counter",
             "s",
             sample,
             lambda start: until(start, _GET),
             quick=sample == "flask",
         ),
-        _line(
+        _benchmark(
             f"start-{sample}-defer",
-            f"From the start of gunicorn until {what} has deferred its first three tasks",
+            f"From the start of gunicorn until {app} has deferred its first three tasks",
             "s",
             sample,
             lambda start: until(start, _INCREMENT),
@@ -192,9 +192,9 @@ def _lines_of(sample: str) -> tuple[Line, ...]:
     )
 
 
-LINES = (
-    *(line for sample in ("flask", "django", "wsgi") for line in _lines_of(sample)),
-    _line(
+BENCHMARKS = (
+    *(benchmark for sample in ("flask", "django", "wsgi") for benchmark in _benchmarks_of(sample)),
+    _benchmark(
         "start-warm-defer",
         "The first request that defers, three tasks, in an instance of the Flask sample that was warmed up",
         "ms",

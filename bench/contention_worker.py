@@ -1,7 +1,7 @@
-"""Increments a counter in transactions, one of several processes: ``python -m bench.contention_worker ADDRESS``.
+"""Increment a counter in transactions, as one of several processes: ``python -m bench.contention_worker ADDRESS``.
 
-Each line of the input is a count and the name of a counter, answered with how many transactions were aborted, and begun
-again at once, until so many had committed.
+Each line of its input holds a count and the name of a counter. The worker commits that many increments, retries aborted
+transactions at once, and prints how many were aborted.
 """
 
 import sys
@@ -12,7 +12,7 @@ import grpc
 from bench.datastore import Stub, increment
 
 _PATIENCE = 30.0
-"""Seconds for everything that one line asks for. Where transactions wait for each other's locks, it takes for ever."""
+"""Seconds for all increments of one line. An emulator whose transactions wait for each other's locks needs for ever."""
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def _aborted_until_committed(stub: Stub, name: str, deadline: float) -> int:
 
 
 def _commits(stub: Stub, name: str, deadline: float) -> bool:
-    """Try once, and tell whether the transaction was committed and not aborted."""
+    """Try once; return whether the transaction committed. False: it was aborted."""
     try:
         increment(stub, name, timeout=max(0.0, deadline - time.monotonic()))
     except grpc.RpcError as error:

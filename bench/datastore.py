@@ -1,4 +1,4 @@
-"""The local Datastore against Google's two emulators."""
+"""Benchmarks of the local Datastore, beside Google's two emulators."""
 
 import itertools
 import os
@@ -13,7 +13,7 @@ import grpc
 from google.cloud import ndb
 from google.cloud.datastore_v1 import types
 
-from bench.lines import Contender, Figure, Line, Measure
+from bench.benchmarks import Benchmark, Contender, Measure, Measurement
 from bench.peers import google_datastore_emulator, google_firestore_emulator, local_cloud
 from bench.processes import talking
 
@@ -25,7 +25,7 @@ _PUTS = 10_000
 _BATCH = 500
 _PROCESSES = 8
 _INCREMENTS = 25
-"""Of each process."""
+"""Increments by each process."""
 
 _REPOSITORY = Path(__file__).parent.parent
 
@@ -33,7 +33,7 @@ _serial = itertools.count()
 
 
 class Stub:
-    """The Datastore service over a plain channel: what a client costs is not measured."""
+    """The Datastore service over a plain channel, so that the cost of a client library is not measured."""
 
     def __init__(self, address: str) -> None:
         self.channel = grpc.insecure_channel(address)
@@ -52,7 +52,7 @@ class Stub:
 
 
 def key(kind: str, name: str):
-    """Return the message for a key of the project."""
+    """Return the message of a key with one path element."""
     message = types.Key.pb()()
     message.partition_id.project_id = PROJECT
     element = message.path.add()
@@ -61,7 +61,7 @@ def key(kind: str, name: str):
 
 
 def counter(entity_key, count: int):
-    """Return the message for an entity that counts."""
+    """Return the message of an entity that holds a count."""
     entity = types.Entity.pb()()
     entity.key.CopyFrom(entity_key)
     entity.properties["count"].integer_value = count
@@ -82,13 +82,13 @@ def commit(stub: Stub, entities: list, transaction: bytes | None = None, timeout
 
 
 def increment(stub: Stub, name: str, timeout: float | None = None) -> None:
-    """Add 1 to a counter that exists, in a transaction.
+    """Add 1 to an existing counter in a transaction.
 
     Parameters:
-        timeout: seconds that each of the three calls may take.
+        timeout: seconds for each of the three calls.
 
     Raises:
-        grpc.RpcError: with code ABORTED, others have changed the counter meanwhile.
+        grpc.RpcError: a call failed; ABORTED means that another transaction changed the counter.
     """
     begin = types.BeginTransactionRequest.pb()(project_id=PROJECT)
     transaction = stub.begintransaction(begin, timeout).transaction
@@ -97,7 +97,7 @@ def increment(stub: Stub, name: str, timeout: float | None = None) -> None:
 
 
 def read(stub: Stub, name: str, transaction: bytes = b"", timeout: float | None = None) -> int:
-    """Return how far a counter has counted."""
+    """Return the count of a counter."""
     lookup = types.LookupRequest.pb()(project_id=PROJECT)
     lookup.keys.add().CopyFrom(key("Counter", name))
     if transaction:
@@ -106,24 +106,24 @@ def read(stub: Stub, name: str, transaction: bytes = b"", timeout: float | None 
 
 
 def new_counter(stub: Stub) -> str:
-    """Write a counter that stands at 0, and return its name."""
+    """Write a counter with count 0, and return its name."""
     name = f"counter-{next(_serial)}"
     commit(stub, [counter(key("Counter", name), 0)])
     return name
 
 
 def check_count(stub: Stub, name: str, count: int) -> None:
-    """Make sure that no increment was lost.
+    """Check that a counter holds every increment.
 
     Raises:
-        RuntimeError: the counter is not where it should be.
+        RuntimeError: its count differs.
     """
     if (counted := read(stub, name)) != count:
-        raise RuntimeError(f"{count} transactions have counted to {counted}")
+        raise RuntimeError(f"{count} transactions committed, but the counter reads {counted}")
 
 
 def transactions_per_second(stub: Stub) -> float:
-    """Return get-modify-put transactions a second, one after another, on a counter of their own."""
+    """Return get-modify-put transactions a second, one after another, on a new counter."""
     name = new_counter(stub)
     began = time.perf_counter()
     for _ in range(_TRANSACTIONS):
@@ -135,22 +135,22 @@ def transactions_per_second(stub: Stub) -> float:
 
 @contextmanager
 def contending(server: Callable[[], AbstractContextManager[str]]) -> Iterator[Measure]:
-    """Measure increments of one counter a second, by processes that know nothing of each other."""
+    """Measure increments a second of one counter, by independent processes."""
     with ExitStack() as stack:
         address = stack.enter_context(server())
         command = [sys.executable, "-m", "bench.contention_worker", address]
-        threads = stack.enter_context(ThreadPoolExecutor(_PROCESSES))  # ends after the workers, whose answers it awaits
+        threads = stack.enter_context(ThreadPoolExecutor(_PROCESSES))  # outlives the workers: it awaits their replies
         asks = [stack.enter_context(talking(command, {}, cwd=_REPOSITORY)) for _ in range(_PROCESSES)]
         stub = Stub(address)
 
-        def measure() -> Figure:
+        def measure() -> Measurement:
             name = new_counter(stub)
             began = time.perf_counter()
             aborted = sum(answer[0] for answer in threads.map(lambda ask: ask(f"{_INCREMENTS} {name}"), asks))
             seconds = time.perf_counter() - began
             count = _INCREMENTS * _PROCESSES
             check_count(stub, name, count)
-            return Figure(count / seconds, {"aborted for each": aborted / count})
+            return Measurement(count / seconds, {"aborted for each": aborted / count})
 
         yield measure
 
@@ -160,7 +160,7 @@ class Counter(ndb.Model):
 
 
 def ndb_transactions_per_second(client: ndb.Client) -> float:
-    """Return the same through Cloud NDB."""
+    """Return get-modify-put transactions a second through Cloud NDB."""
     name = f"ndb-{next(_serial)}"
 
     def increment() -> None:
@@ -176,7 +176,7 @@ def ndb_transactions_per_second(client: ndb.Client) -> float:
 
 
 def put_many(stub: Stub, count: int, kind: str) -> float:
-    """Return entities with 5 indexed properties written a second, 500 with each call."""
+    """Return entities written a second, 500 with each call. Each has 5 indexed properties."""
     began = time.perf_counter()
     for _ in range(count // _BATCH):
         commit(stub, new_entities(_BATCH, kind))
@@ -184,7 +184,7 @@ def put_many(stub: Stub, count: int, kind: str) -> float:
 
 
 def new_entities(count: int, kind: str) -> list:
-    """Return messages for entities with 5 indexed properties, which no other call of this process returns."""
+    """Return messages of entities with 5 indexed properties and keys that are unique in this process."""
     return [_five_properties(kind, next(_serial)) for _ in range(count)]
 
 
@@ -227,7 +227,7 @@ def _google_firestore() -> Iterator[str]:
 
 @contextmanager
 def raw(server: Callable[[], AbstractContextManager[str]], measure: Callable[[Stub], float]) -> Iterator[Measure]:
-    """Measure over a plain stub."""
+    """Measure through a plain stub."""
     with server() as address:
         stub = Stub(address)
         yield lambda: measure(stub)
@@ -253,36 +253,38 @@ def _contenders(prepare: Callable[[Callable[[], AbstractContextManager[str]]], A
     ]
 
 
-def _line(name: str, question: str, unit: str, prepare, **options) -> Line:
+def _benchmark(name: str, question: str, unit: str, prepare, **options) -> Benchmark:
     ours, *peers = _contenders(prepare)
-    return Line(name=name, question=question, unit=unit, ours=ours, peers=tuple(peers), more_is_better=True, **options)
+    return Benchmark(
+        name=name, question=question, unit=unit, ours=ours, peers=tuple(peers), more_is_better=True, **options
+    )
 
 
-LINES = (
-    _line(
+BENCHMARKS = (
+    _benchmark(
         "datastore-transactions",
         "Get-modify-put transactions, one after another, without a client library",
         "tx/s",
         lambda server: raw(server, transactions_per_second),
         warm_ups=10,
     ),
-    _line(
+    _benchmark(
         "datastore-ndb-transactions",
         "Get-modify-put transactions through Cloud NDB",
         "tx/s",
         through_ndb,
         warm_ups=10,
     ),
-    _line(
+    _benchmark(
         "datastore-put",
         f"{_PUTS} entities with 5 indexed properties, 500 with a call",
         "entities/s",
         lambda server: raw(server, lambda stub: put_many(stub, _PUTS, "Thing")),
         runs=3,
     ),
-    _line(
+    _benchmark(
         "datastore-contention",
-        f"{_PROCESSES} processes that increment one counter in transactions, without a client library; none is lost",
+        f"{_PROCESSES} processes that increment one counter in transactions, without a client library",
         "tx/s",
         contending,
         runs=3,

@@ -1,12 +1,12 @@
-"""What the Deferred API itself costs for each task, beside the bundled SDK's."""
+"""Benchmarks of the Deferred API's own cost per task, beside the bundled SDK's."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.cloud_tasks import NOWHERE
-from bench.lines import Contender, Figure, Line, Measure
+from bench.benchmarks import Benchmark, Contender, Measure, Measurement
+from bench.cloud_tasks import UNREACHABLE
 from bench.peers import BUNDLED_SDK, bundled_api_host, bundled_sdk, local_cloud
 from bench.processes import talking
 
@@ -18,32 +18,32 @@ _PRODUCTION = {
     "GAE_ENV": "standard",
     "GOOGLE_CLOUD_PROJECT": "bench",
     "DEFERRED_SIGNING_KEYS": "bench:only-for-benchmarks",
-    "DATASTORE_EMULATOR_HOST": "127.0.0.1:9",  # never asked; without it NDB wants credentials
+    "DATASTORE_EMULATOR_HOST": "127.0.0.1:9",  # never called; without it NDB looks for credentials
 }
 
 
 @contextmanager
-def _calling(python: Callable[[], Path], module: str, what: str) -> Iterator[Measure]:
+def _calling(python: Callable[[], Path], module: str, name: str) -> Iterator[Measure]:
     with talking([python(), _WORKER, module], _PRODUCTION) as ask:
-        yield lambda: ask(what)[0]
+        yield lambda: ask(name)[0]
 
 
 @contextmanager
 def _transactions(python: Path, module: str, environment: Mapping[str, str], beside: str) -> Iterator[Measure]:
     with talking([python, _WORKER, module], environment) as ask:
 
-        def measure() -> Figure:
+        def measure() -> Measurement:
             milliseconds, size = ask("transaction")
-            return Figure(milliseconds, {beside: size})
+            return Measurement(milliseconds, {beside: size})
 
         yield measure
 
 
 @contextmanager
 def our_transactions() -> Iterator[Measure]:
-    """Measure transactions with five tasks, with the local cloud."""
+    """Measure transactions that defer five tasks, with the local cloud."""
     with (
-        local_cloud("--app-url", f"http://{NOWHERE}") as (server, _),
+        local_cloud("--app-url", f"http://{UNREACHABLE}") as (server, _),
         _transactions(_python(), _OURS, _PRODUCTION | server.exports(), "entities for 5 tasks") as measure,
     ):
         yield measure
@@ -51,7 +51,7 @@ def our_transactions() -> Iterator[Measure]:
 
 @contextmanager
 def their_transactions() -> Iterator[Measure]:
-    """Measure the same with the bundled SDK, and an API host that answers at once and keeps nothing."""
+    """Measure them with the bundled SDK, whose API host answers at once and stores nothing."""
     with (
         bundled_api_host() as environment,
         _transactions(bundled_sdk(), _THEIRS, environment, "calls for 5 tasks") as measure,
@@ -63,29 +63,29 @@ def _python() -> Path:
     return Path(sys.executable)
 
 
-def _line(name: str, question: str, what: str) -> Line:
-    return Line(
+def _benchmark(name: str, question: str, measurement: str) -> Benchmark:
+    return Benchmark(
         name,
         question,
         "µs",
-        Contender("gae-deferred", lambda: _calling(_python, _OURS, what)),
-        (Contender(BUNDLED_SDK, lambda: _calling(bundled_sdk, _THEIRS, what)),),
+        Contender("gae-deferred", lambda: _calling(_python, _OURS, measurement)),
+        (Contender(BUNDLED_SDK, lambda: _calling(bundled_sdk, _THEIRS, measurement)),),
         more_is_better=False,
         quick=True,
     )
 
 
-LINES = (
-    _line("deferred-serialize", "A call of a function by name, written as bytes", "serialize"),
-    _line(
+BENCHMARKS = (
+    _benchmark("deferred-serialize", "Serializing a call of a function", "serialize"),
+    _benchmark(
         "deferred-handle",
-        "A task answered by Handler.post: ours with a verified signature, the SDK has none",
+        "A task handled by Handler.post: ours verifies a signature, the SDK two headers",
         "handle",
     ),
-    _line("deferred-serve", "The same through wrap_wsgi_app, as an app's server calls it", "serve"),
-    Line(
+    _benchmark("deferred-serve", "The same task through wrap_wsgi_app, as an app's server calls it", "serve"),
+    Benchmark(
         "deferred-transaction",
-        "A transaction that writes an entity and defers 5 tasks: ours durable, the SDK's API host keeps nothing",
+        "A transaction that writes an entity and defers 5 tasks: ours is durable, the SDK's API host stores nothing",
         "ms",
         Contender("gae-deferred", our_transactions),
         (Contender(BUNDLED_SDK, their_transactions),),

@@ -1,8 +1,8 @@
-"""Serializes and handles tasks with one implementation of the Deferred API, in a process of its own.
+"""Serialize and handle tasks with one implementation of the Deferred API: ``python deferred_worker.py MODULE``.
 
-Run as ``python deferred_worker.py MODULE``, where MODULE is ``gae_deferred.deferred`` or the bundled SDK's. For each
-line with the name of a measurement it prints what it measured. It runs where only that implementation is installed, so
-it imports nothing of the benchmark.
+MODULE is ``gae_deferred.deferred`` or the bundled SDK's module. Each line of the input names a function below,
+whose numbers the worker prints. Only that implementation is installed in its environment, so it imports no other module
+of bench/.
 """
 
 import contextlib
@@ -50,11 +50,11 @@ _REQUEST = {
     "HTTP_X_APPENGINE_TASKETA": "1795275159.896936",
     "HTTP_X_APPENGINE_USER_IP": "0.1.0.2",
 }
-"""What gunicorn makes of the request that brings a task, but for the body; the SDK looks through all of it."""
+"""The environ that gunicorn builds for a task's request, without the body. The SDK scans all of it."""
 
 
 def serialize(deferred):
-    """Write a call as bytes; return microseconds."""
+    """Serialize a call; return microseconds."""
     began = time.perf_counter()
     for _ in range(_CALLS):
         deferred.serialize(print, 1)
@@ -62,7 +62,7 @@ def serialize(deferred):
 
 
 def handle(deferred):
-    """Answer a task's request; return microseconds. Ours verifies a signature, the SDK looks at two headers."""
+    """Handle a task's request; return microseconds. Ours verifies a signature, the SDK two headers."""
     body = deferred.serialize(int, 1)
     environ = _REQUEST | {"CONTENT_LENGTH": str(len(body))}
     context = contextlib.nullcontext()
@@ -70,7 +70,7 @@ def handle(deferred):
         from gae_deferred import datastore, signing
 
         environ["HTTP_X_DEFERRED_SIGNATURE"] = signing.sign("default", "/_ah/queue/deferred", body)
-        context = datastore.context()  # that of the request
+        context = datastore.context()  # an app has it around each request
     handler = deferred.Handler()
     with context:
         began = time.perf_counter()
@@ -79,12 +79,12 @@ def handle(deferred):
             answer = handler.post(environ)
         seconds = time.perf_counter() - began
     if answer[1] != 200:
-        raise RuntimeError(f"The handler has answered {answer}")
+        raise RuntimeError(f"The handler returned {answer}")
     return [seconds / _CALLS * 1e6]
 
 
 def serve(deferred):
-    """Answer the same request through all that an app has around its handler; return microseconds."""
+    """Handle the same request through wrap_wsgi_app; return microseconds."""
     wrap_wsgi_app, _ = _parts(deferred)
     body = deferred.serialize(int, 1)
     request = _REQUEST | {"CONTENT_LENGTH": str(len(body)), "HTTP_X_APPENGINE_API_TICKET": "ticket"}
@@ -104,7 +104,7 @@ def serve(deferred):
             chunks.close()
     seconds = time.perf_counter() - began
     if set(statuses) != {"200 OK"}:
-        raise RuntimeError(f"The app has answered {set(statuses)}")
+        raise RuntimeError(f"The app returned {set(statuses)}")
     return [seconds / _CALLS * 1e6]
 
 
@@ -114,10 +114,10 @@ def _no_page(environ, start_response):
 
 
 def transaction(deferred):
-    """Run transactions that each write an entity and defer tasks; return milliseconds for each, and an outbox's size.
+    """Run transactions that write an entity and defer tasks; return milliseconds for each, and the outbox's size.
 
-    The size is the number of entities that a transaction writes for its tasks; with the bundled SDK, which hands them
-    over while the transaction is open, the number of calls that takes.
+    The size is the number of entities that a transaction writes for its tasks. The bundled SDK has no outbox: it adds
+    tasks while the transaction is open, and the size is the number of these calls.
     """
     wrap_wsgi_app, ndb = _parts(deferred)
 
@@ -167,11 +167,11 @@ def _outbox_size(deferred, ndb, order):
 
     sizes = []
 
-    def look():
-        # When the transaction has committed, and before the library, which is told after us, has sent the tasks.
+    def count_outbox():
+        # Runs after the commit but before the library's own callback, which sends the tasks and empties the outbox.
         ndb.get_context().call_on_commit(lambda: sizes.append(run_outside_transaction(Outbox.query().count)))
 
-    ndb.transaction(lambda: order(0, look))
+    ndb.transaction(lambda: order(0, count_outbox))
     return sizes[0]
 
 

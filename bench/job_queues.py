@@ -1,4 +1,4 @@
-"""Background jobs with this library, beside what people use instead: the same empty job, the same 1 KB payload."""
+"""Benchmarks of background jobs, beside Celery, RQ, Dramatiq and Huey: the same empty job, the same payload of 1 KB."""
 
 import array
 import statistics
@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.lines import SEED, Contender, Figure, Line, Measure
+from bench.benchmarks import SEED, Benchmark, Contender, Measure, Measurement
 from bench.peers import environment, local_cloud, redis_server
 from bench.processes import Ask, free_port, running, serving, talking
 
@@ -18,18 +18,18 @@ _JOBS = Path(__file__).with_name("jobs")
 _ENQUEUED = 1_000
 _EXECUTED = 1_000
 _OFFERED = {1: 10, 10: 50, 100: 400, 1_000: 2_000}
-"""How many jobs are offered at each rate (jobs a second)."""
+"""The number of jobs offered at each rate (jobs a second)."""
 
 _DEADLINE = 120.0
-"""Seconds within which everything that was enqueued has to run."""
+"""Seconds within which all enqueued jobs must run."""
 
 
 @dataclass
 class Queue:
-    """A library with its broker and, where jobs shall run, its worker.
+    """A running library: its broker, its sender and, if jobs are to run, its worker.
 
     Attributes:
-        ask: hands ``jobs/sender.py`` a command.
+        ask: sends a command to ``jobs/sender.py``.
     """
 
     ask: Ask
@@ -40,16 +40,16 @@ class Queue:
         return self._notes.stat().st_size // 8 if self._notes.exists() else 0
 
     def latencies(self, first: int) -> list[float]:
-        """Return for each job but the first so many to run the seconds from when it was due until it ran."""
+        """Return the seconds from due to run of each job that ran after the first ``first``."""
         values = array.array("d")
         values.frombytes(self._notes.read_bytes())
         return list(values[first:])
 
     def wait_for(self, count: int) -> None:
-        """Wait until so many jobs have run.
+        """Wait until ``count`` jobs have run.
 
         Raises:
-            TimeoutError: they have not in :data:`_DEADLINE`.
+            TimeoutError: fewer have run within :data:`_DEADLINE`.
         """
         deadline = time.monotonic() + _DEADLINE
         while (executed := self.executed()) < count:
@@ -60,14 +60,14 @@ class Queue:
 
 @dataclass(frozen=True)
 class Library:
-    """A library to enqueue jobs with.
+    """A library for background jobs.
 
     Attributes:
-        module: in ``jobs/``.
-        requirements: for pip, of its environment.
-        worker: the command that runs jobs, the first word without the folder of its environment; with one process and
-            four threads, but RQ, which has no threads.
-        on_redis: whether its broker is Redis, or else a SQLite file.
+        module: its module in ``jobs/``.
+        requirements: pip's requirements of its environment.
+        worker: the command of its worker, which has one process and four threads (RQ: one process without threads). The
+            first word is a script in ``bin/`` of its environment.
+        on_redis: whether its broker is Redis; otherwise it is a SQLite file.
     """
 
     module: str
@@ -97,7 +97,7 @@ LIBRARIES = {
 
 @contextmanager
 def theirs(library: Library, *, worker: bool) -> Iterator[Queue]:
-    """Run a library with its broker, in an environment of its own."""
+    """Run a peer with its broker, in an environment of its own."""
     with ExitStack() as stack:
         python = environment(library.module.removesuffix("_jobs"), *library.requirements)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -114,9 +114,9 @@ def theirs(library: Library, *, worker: bool) -> Iterator[Queue]:
 
 @contextmanager
 def ours(*, worker: bool) -> Iterator[Queue]:
-    """Run this library with the local cloud, durable, and an app under gunicorn with four threads.
+    """Run our library with a durable local cloud, and an app under gunicorn with four threads.
 
-    Without a worker, tasks are for an hour later.
+    Without a worker, tasks are scheduled an hour ahead.
     """
     with ExitStack() as stack:
         port = free_port()
@@ -137,7 +137,7 @@ def ours(*, worker: bool) -> Iterator[Queue]:
 
 
 def _run_one(queue: Queue) -> None:
-    """Have a job run: when it has, the worker is up."""
+    """Run one job, to make sure that the worker is up."""
     queue.ask(f"enqueue 1 {SEED}")
     queue.wait_for(1)
 
@@ -164,7 +164,7 @@ def enqueuing(start: Start) -> Iterator[Measure]:
 
 @contextmanager
 def executing(start: Start) -> Iterator[Measure]:
-    """Measure jobs a second from the first that is enqueued until the last has run."""
+    """Measure jobs a second, from the first enqueued to the last run."""
     with start() as queue:
 
         def measure() -> float:
@@ -178,11 +178,15 @@ def executing(start: Start) -> Iterator[Measure]:
 
 @contextmanager
 def offering(start: Start, rate: int) -> Iterator[Measure]:
-    """Measure milliseconds from when a job is due to be enqueued until it runs, at so many a second."""
+    """Measure the median milliseconds from the time when a job is due to be enqueued until it runs.
+
+    Parameters:
+        rate: jobs offered a second.
+    """
     count = _OFFERED[rate]
     with start() as queue:
 
-        def measure() -> Figure:
+        def measure() -> Measurement:
             before = queue.executed()
             began = time.perf_counter()
             queue.ask(f"offer {rate} {count} {SEED}")
@@ -193,12 +197,12 @@ def offering(start: Start, rate: int) -> Iterator[Measure]:
                 "ms p99": statistics.quantiles(late, n=100, method="inclusive")[98] * 1e3,
                 "jobs/s run": count / seconds,
             }
-            return Figure(statistics.median(late) * 1e3, beside)
+            return Measurement(statistics.median(late) * 1e3, beside)
 
         yield measure
 
 
-def _line(
+def _benchmark(
     name: str,
     question: str,
     unit: str,
@@ -206,8 +210,8 @@ def _line(
     *,
     worker: bool = True,
     more_is_better: bool = True,
-) -> Line:
-    return Line(
+) -> Benchmark:
+    return Benchmark(
         name,
         question,
         unit,
@@ -221,13 +225,15 @@ def _line(
     )
 
 
-LINES = (
-    _line("jobs-enqueue", "Jobs of 1 KB enqueued one by one", "jobs/s", enqueuing, worker=False),
-    _line("jobs-execute", f"{_EXECUTED} jobs of 1 KB, from the first enqueued to the last run", "jobs/s", executing),
+BENCHMARKS = (
+    _benchmark("jobs-enqueue", "Jobs of 1 KB enqueued one by one", "jobs/s", enqueuing, worker=False),
+    _benchmark(
+        "jobs-execute", f"{_EXECUTED} jobs of 1 KB from the first enqueued to the last run", "jobs/s", executing
+    ),
     *(
-        _line(
+        _benchmark(
             f"jobs-latency-{rate}",
-            f"From when a job is due until it runs, {rate:,} offered a second: median, p99 beside it",
+            f"Latency of a job from due to run, at {rate:,} a second: median, with p99",
             "ms",
             lambda start, rate=rate: offering(start, rate),
             more_is_better=False,

@@ -1,4 +1,4 @@
-"""What we are measured against, each in an environment of its own."""
+"""Start our local cloud and the peers, each in an environment of its own."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.lines import Unavailable
+from bench.benchmarks import Unavailable
 from bench.processes import GAE_DEFERRED, Server, free_port, serving
 
 _FOLDER = Path(__file__).parent
@@ -22,10 +22,10 @@ BUNDLED_SDK = "bundled SDK 3.1.0"
 
 @contextmanager
 def local_cloud(*arguments: str, data_dir: Path | None = None) -> Iterator[tuple[Server, str]]:
-    """Run our local cloud, durable; the server's address is that of Cloud Tasks, the second value that of Datastore.
+    """Run our local cloud with durable data. Yield its server, at the address of Cloud Tasks, and Datastore's address.
 
     Parameters:
-        data_dir: the folder with its data; None takes an empty one.
+        data_dir: its data folder; None creates an empty one.
     """
     with tempfile.TemporaryDirectory() as empty:
         tasks, rest, datastore = free_port(), free_port(), free_port()
@@ -39,13 +39,13 @@ def local_cloud(*arguments: str, data_dir: Path | None = None) -> Iterator[tuple
 
 @contextmanager
 def gcloud_tasks_emulator(queue: str, target: str) -> Iterator[Server]:
-    """Run the Cloud Tasks emulator that people use most; it keeps tasks in memory and has no rate limits.
+    """Run gcloud-tasks-emulator, the most used one. It stores tasks in memory and ignores rate limits.
 
     Parameters:
-        queue: full name of a queue that exists at start.
-        target: ``host:port`` that tasks for App Engine go to.
+        queue: full name of a queue that it creates at start.
+        target: ``host:port`` to which it dispatches App Engine tasks.
     """
-    # It imports pkg_resources, which setuptools no longer has from version 81 on.
+    # It imports pkg_resources, which setuptools removed in version 81.
     python = environment("gcloud-tasks-emulator", "gcloud-tasks-emulator==0.6.2", "setuptools<81")
     port = free_port()
     target_host, _, target_port = target.partition(":")
@@ -59,7 +59,7 @@ def gcloud_tasks_emulator(queue: str, target: str) -> Iterator[Server]:
 
 @contextmanager
 def google_datastore_emulator() -> Iterator[Server]:
-    """Run Google's Datastore emulator, in memory."""
+    """Run Google's Datastore emulator with data in memory."""
     command = ["beta", "emulators", "datastore", "start", "--project=bench", "--no-store-on-disk", "--consistency=1.0"]
     with _google_emulator(*command) as server:
         yield server
@@ -67,7 +67,7 @@ def google_datastore_emulator() -> Iterator[Server]:
 
 @contextmanager
 def google_firestore_emulator() -> Iterator[Server]:
-    """Run Google's Firestore emulator in Datastore mode, which keeps data in memory."""
+    """Run Google's Firestore emulator in Datastore mode. It stores data in memory."""
     with _google_emulator("emulators", "firestore", "start", "--database-mode=datastore-mode") as server:
         yield server
 
@@ -82,7 +82,11 @@ def _google_emulator(*command: str) -> Iterator[Server]:
 
 @contextmanager
 def redis_server() -> Iterator[Server]:
-    """Run Redis as it comes: in memory, saved to a file now and then."""
+    """Run Redis with its default settings: data in memory, saved to a file from time to time.
+
+    Raises:
+        Unavailable: redis-server is not installed.
+    """
     path = shutil.which("redis-server")
     if path is None:
         raise Unavailable("redis-server is not installed")
@@ -95,7 +99,7 @@ def redis_server() -> Iterator[Server]:
 
 
 def bundled_sdk() -> Path:
-    """Return the Python of an environment with the bundled SDK, and what its samples need."""
+    """Return the Python of an environment with the bundled SDK and the requirements of its samples."""
     return environment(
         "bundled-sdk", *(_FOLDER / "bundled_sdk" / "requirements.txt").read_text().split(), "Django==5.2.*"
     )
@@ -103,7 +107,7 @@ def bundled_sdk() -> Path:
 
 @contextmanager
 def bundled_api_host() -> Iterator[dict[str, str]]:
-    """Run what answers the bundled SDK's calls at once, and give the environment in which the SDK calls it."""
+    """Run a stand-in for the bundled SDK's API server. Yield the environment variables that point the SDK to it."""
     port = free_port()
     with serving([bundled_sdk(), _FOLDER / "bundled_sdk" / "api_host.py", port], port) as server:
         host, _, _ = server.address.partition(":")
@@ -112,12 +116,16 @@ def bundled_api_host() -> Iterator[dict[str, str]]:
 
 @contextmanager
 def dev_appserver() -> Iterator[Server]:
-    """Run the counter sample, in Flask on the bundled SDK, under dev_appserver.py; ready when it takes connections."""
+    """Run the Flask sample on the bundled SDK under dev_appserver.py; ready when it accepts connections.
+
+    Raises:
+        Unavailable: gcloud or dev_appserver.py is not installed.
+    """
     home = Path(_gcloud()).resolve().parent.parent
     script = home / "platform" / "google_appengine" / "dev_appserver.py"
     if not script.exists():
         raise Unavailable("dev_appserver.py is not installed (gcloud component app-engine-python)")
-    python = environment("dev-appserver")  # the libraries of any other environment would come before its own
+    python = environment("dev-appserver")  # an empty one: other packages would shadow its own
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         app = Path(folder, "app")
         shutil.copytree(_FOLDER / "bundled_sdk", app, ignore=shutil.ignore_patterns("__pycache__"))
@@ -162,7 +170,11 @@ def _gcloud() -> str:
 
 
 def environment(name: str, *requirements: str) -> Path:
-    """Return the Python of a virtual environment with some packages, made when it is first asked for."""
+    """Return the Python of a virtual environment with these requirements, made on first use.
+
+    Raises:
+        Unavailable: the requirements cannot be installed.
+    """
     folder = _ENVIRONMENTS / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
     python = folder / "bin" / "python"
     stamp = folder / "made-from"

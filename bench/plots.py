@@ -1,26 +1,26 @@
-"""The plots of docs/benchmarks.md, drawn from a result file alone: ``python -m bench.plots [FILE]``."""
+"""Draw the plots of docs/benchmarks.md from a result file: ``python -m bench.plots [FILE]``."""
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from bench import results
-from bench.lines import Answer
-from bench.results import Results
+from bench.benchmarks import Result
+from bench.results import ResultFile
 from bench.table import number
 
 FOLDER = Path(__file__).parent.parent / "docs" / "plots"
 
 _STYLE = {
-    "svg.hashsalt": "bench",  # the same figures give the same file
-    "svg.fonttype": "none",  # letters and not outlines: a third of the size
+    "svg.hashsalt": "bench",  # reproducible: the same results give the same file
+    "svg.fonttype": "none",  # text as text, not as outlines: a third of the size
     "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
-    "figure.facecolor": "#fbfbf8",  # of their own, so that they can be read on a dark page as well
+    "figure.facecolor": "#fbfbf8",  # a background of their own, readable on a dark page too
     "axes.facecolor": "#fbfbf8",
     "savefig.facecolor": "#fbfbf8",
 }
@@ -31,21 +31,21 @@ _MARKERS = "osD^v*"
 _LATENCY = "jobs-latency-"
 
 
-def draw(measured: Results) -> list[Path]:
+def draw(measured: ResultFile) -> list[Path]:
     """Draw every plot, and return the files.
 
     Raises:
-        LookupError: a line that a plot shows was not measured.
+        LookupError: the file lacks a benchmark that a plot shows.
     """
     return [_save(name, plot, measured) for name, plot in PLOTS.items()]
 
 
-def stamp(measured: Results) -> str:
-    """Return what a plot says of the file that it was drawn from."""
+def stamp(measured: ResultFile) -> str:
+    """Return the name and digest of a result file, as the plots drawn from it carry them."""
     return f"bench/results/{measured.path.name} sha256:{measured.digest}"
 
 
-def _save(name: str, plot: Callable[[Results], object], measured: Results) -> Path:
+def _save(name: str, plot: Callable[[ResultFile], object], measured: ResultFile) -> Path:
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -58,22 +58,22 @@ def _save(name: str, plot: Callable[[Results], object], measured: Results) -> Pa
     return path
 
 
-def comparison(measured: Results):
-    """Draw how many times better than the best peer we are, line by line, but for latencies, which have a plot."""
+def comparison(measured: ResultFile):
+    """Draw our ratio to the best peer for each benchmark except latencies, which have a plot of their own."""
     from matplotlib import pyplot as plt
 
-    compared = (answer for name, answer in measured.answers.items() if not name.startswith(_LATENCY))
-    answers = [answer for answer in compared if answer.best_peer() and not answer.at]
-    answers.sort(key=lambda answer: answer.ratio(answer.best_peer()))
-    ratios = [answer.ratio(answer.best_peer()) for answer in answers]
-    figure, axes = plt.subplots(figsize=(9, 0.34 * len(answers) + 1.2))
+    others = (result for name, result in measured.results.items() if not name.startswith(_LATENCY))
+    compared = [result for result in others if result.best_peer() and not result.at]
+    compared.sort(key=lambda result: result.ratio(result.best_peer()))
+    ratios = [result.ratio(result.best_peer()) for result in compared]
+    figure, axes = plt.subplots(figsize=(9, 0.34 * len(compared) + 1.2))
     bars = [ratio - 1 for ratio in ratios]
     colours = [_BETTER if ratio >= 1 else _WORSE for ratio in ratios]
-    rows = range(len(answers))
+    rows = range(len(compared))
     axes.barh(rows, bars, left=1, color=colours, height=0.62)
     axes.set_xscale("log")
     axes.axvline(1, color="#202124", linewidth=1)
-    axes.set_yticks(rows, [f"{answer.name}\nbeside {answer.best_peer()}" for answer in answers], fontsize=7)
+    axes.set_yticks(rows, [f"{result.name}\nbeside {result.best_peer()}" for result in compared], fontsize=7)
     for row, ratio in zip(rows, ratios, strict=True):
         side = "left" if ratio >= 1 else "right"
         axes.annotate(
@@ -88,13 +88,13 @@ def comparison(measured: Results):
     axes.margins(y=0.01)
     axes.set_xlim(min(ratios) / 2, max(ratios) * 2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel("times better than the best of the peers (1: alike; left of it we lose)")
-    axes.set_title("Beside the best of the peers")
+    axes.set_xlabel("ratio to the best peer (above 1: we are better)")
+    axes.set_title("Compared with the best peer")
     return figure
 
 
-def growth(measured: Results):
-    """Draw what one task, entity or query costs beside ever more of them."""
+def growth(measured: ResultFile):
+    """Draw the cost of one task, entity or query as more of them exist."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4))
@@ -103,45 +103,47 @@ def growth(measured: Results):
         "datastore-put-growth": "writing an entity",
         "datastore-query-growth": "querying for 20 entities",
     }
-    for (name, what), colour, marker in zip(names.items(), (_OURS, *_OTHERS), _MARKERS, strict=False):
-        answer = measured.line(name)
-        sizes, costs = zip(*sorted((size, _milliseconds(answer, who)) for who, size in answer.at.items()), strict=True)
-        exponent = answer.exponent()
-        label = what if exponent is None else f"{what}: like size^{exponent:.2f}"
+    for (name, title), colour, marker in zip(names.items(), (_OURS, *_OTHERS), _MARKERS, strict=False):
+        result = measured.result(name)
+        points = sorted((size, _milliseconds(result, contender)) for contender, size in result.at.items())
+        sizes, costs = zip(*points, strict=True)
+        exponent = result.exponent()
+        label = title if exponent is None else f"{title}: like size^{exponent:.2f}"
         axes.plot(sizes, costs, marker=marker, color=colour, label=label)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.01)
     axes.yaxis.set_major_formatter(lambda value, _: number(value))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.set_xlabel("tasks or entities that are there already")
-    axes.set_ylabel("milliseconds for each")
-    axes.set_title("What one more costs the local cloud")
+    axes.set_xlabel("tasks or entities that exist already")
+    axes.set_ylabel("milliseconds per operation")
+    axes.set_title("Cost of one more in the local cloud")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     return figure
 
 
-def _milliseconds(answer: Answer, who: str) -> float:
-    """Return what one thing costs, of figures in milliseconds or in things a second."""
-    return answer.median(who) if answer.unit == "ms" else 1e3 / answer.median(who)
+def _milliseconds(result: Result, contender: str) -> float:
+    """Return the milliseconds of one operation, from a median in milliseconds or in operations a second."""
+    median = result.median(contender)
+    return median if result.unit == "ms" else 1e3 / median
 
 
-def latency(measured: Results):
-    """Draw how late jobs run at each rate: medians, and the 99th percentiles as whiskers."""
+def latency(measured: ResultFile):
+    """Draw the latency of jobs at each rate: medians, with the 99th percentiles as whiskers."""
     from matplotlib import pyplot as plt
 
     rates = (1, 10, 100, 1_000)
-    answers = [measured.line(f"{_LATENCY}{rate}") for rate in rates]
+    latencies = [measured.result(f"{_LATENCY}{rate}") for rate in rates]
     figure, axes = plt.subplots(figsize=(7, 4.4))
-    contenders = list(dict.fromkeys(name for answer in answers for name in answer.figures))
+    contenders = list(dict.fromkeys(name for result in latencies for name in result.figures))
     colours = (_OURS, *_OTHERS)
     for index, name in enumerate(contenders):
-        there = [(rate, answer) for rate, answer in zip(rates, answers, strict=True) if name in answer.figures]
-        spread = 1.07 ** (index - len(contenders) / 2)  # side by side, so that the whiskers can be told apart
-        xs = [rate * spread for rate, _ in there]
-        medians = [answer.median(name) for _, answer in there]
-        tails = [max(0.0, results.beside(answer, name, "ms p99") - answer.median(name)) for _, answer in there]
+        shown = [(rate, result) for rate, result in zip(rates, latencies, strict=True) if name in result.figures]
+        spread = 1.07 ** (index - len(contenders) / 2)  # side by side: whiskers do not overlap
+        xs = [rate * spread for rate, _ in shown]
+        medians = [result.median(name) for _, result in shown]
+        tails = [max(0.0, result.median_beside(name, "ms p99") - result.median(name)) for _, result in shown]
         axes.errorbar(
             xs,
             medians,
@@ -158,15 +160,15 @@ def latency(measured: Results):
     axes.set_xticks(rates, [f"{rate:,}" for rate in rates])
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(lambda value, _: number(value))
-    axes.set_xlabel("jobs offered a second")
+    axes.set_xlabel("jobs offered per second")
     axes.set_ylabel("milliseconds from due to run")
-    axes.set_title("How late a job runs: median, and up to the 99th percentile")
+    axes.set_title("Latency of a job: median, and up to the 99th percentile")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
-PLOTS: dict[str, Callable[[Results], object]] = {"comparison": comparison, "growth": growth, "latency": latency}
+PLOTS: dict[str, Callable[[ResultFile], object]] = {"comparison": comparison, "growth": growth, "latency": latency}
 
 if __name__ == "__main__":
     for file in draw(results.load(Path(sys.argv[1])) if sys.argv[1:] else results.newest()):

@@ -1,4 +1,4 @@
-"""Starting what is measured, as processes of their own, and reading what the system says of them."""
+"""Start servers and workers as processes, and read their memory and processor time."""
 
 import os
 import re
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 START_TIMEOUT = 60.0
-"""Seconds that a server has to get ready."""
+"""Seconds within which a server must be ready."""
 
 STOP_TIMEOUT = 5.0
-"""Seconds that a process has to stop before it is killed."""
+"""Seconds after which a process that does not stop is killed."""
 
 GAE_DEFERRED = str(Path(sys.executable).with_name("gae-deferred"))
 
@@ -27,9 +27,9 @@ class Server:
     """A running server.
 
     Attributes:
-        address: ``host:port`` of what clients talk to.
-        ready_after: seconds from its start until it answered.
-        output: the file with what it printed.
+        address: ``host:port`` for clients.
+        ready_after: seconds from its start until it was ready.
+        output: the file with its standard output and error.
     """
 
     process: subprocess.Popen[bytes]
@@ -42,7 +42,7 @@ class Server:
         return sum(_resident_kib(pid) for pid in _descendants(self.process.pid)) * 1024 / 1e6
 
     def exports(self) -> dict[str, str]:
-        """Return the variables with which clients find the server, from the ``export`` lines that it printed."""
+        """Return the environment variables for clients of the server, from the ``export`` lines in its output."""
         return dict(re.findall(r"^export (\w+)=(.*)$", self.output.read_text(errors="replace"), re.MULTILINE))
 
     def cpu(self) -> float:
@@ -56,14 +56,14 @@ class Server:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on at the moment."""
+    """Return a port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def variables(more: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a process: that of this one, with more."""
+    """Return the environment of this process, extended by ``more``."""
     return {**os.environ, **more}
 
 
@@ -78,8 +78,8 @@ def running(
     """Run a command in a block; stop it and all its children afterwards.
 
     Parameters:
-        output: the file that takes what it prints.
-        environment: variables that it gets beside those of this process.
+        output: the file for its standard output and error.
+        environment: variables in addition to those of this process.
     """
     with output.open("wb") as stream:
         process = subprocess.Popen(
@@ -112,11 +112,12 @@ def serving(
     """Run a server in a block; stop it and all its children afterwards.
 
     Parameters:
-        port: what it listens on.
-        ready: a regular expression of what it prints when it is ready; None waits until the port takes connections.
+        port: the port on which it listens.
+        ready: a regular expression that its output matches when it is ready; None waits until the port accepts
+            connections.
 
     Raises:
-        RuntimeError: it ended, or was not ready in :data:`START_TIMEOUT`.
+        RuntimeError: it ended, or was not ready within :data:`START_TIMEOUT`.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         output = Path(folder, "output")
@@ -130,14 +131,14 @@ def serving(
 
 
 Ask = Callable[[str], list[float]]
-"""Hands a worker one line, and returns the numbers of the line that it answers."""
+"""Sends one line to a worker, and returns the numbers in its reply."""
 
 
 @contextmanager
 def talking(command: Sequence[str | Path], environment: Mapping[str, str], cwd: Path | None = None) -> Iterator[Ask]:
-    """Run a worker in a block: a process that answers each line of its input with a line of numbers.
+    """Run a worker in a block: a process that replies to each line of its input with a line of numbers.
 
-    The function that it gives raises RuntimeError, with what the worker has printed, when it ends instead of answering.
+    The function that it yields raises RuntimeError, with the worker's error output, if the worker ends without a reply.
     """
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
@@ -164,7 +165,7 @@ def talking(command: Sequence[str | Path], environment: Mapping[str, str], cwd: 
             yield ask
         finally:
             with suppress(BrokenPipeError):
-                process.stdin.close()  # the end of its input ends it
+                process.stdin.close()  # ends the worker's loop over its input
             try:
                 process.wait(STOP_TIMEOUT)
             except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""The files in results/: what was measured, when, on what, with which versions."""
+"""Result files: what was measured, when, on which machine and with which versions."""
 
 import dataclasses
 import datetime
@@ -7,83 +7,70 @@ import json
 import os
 import platform
 import re
-import statistics
 import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from bench import peers
-from bench.lines import SEED, Answer
+from bench.benchmarks import SEED, Result
 
 FOLDER = Path(__file__).with_name("results")
 
 BEFORE = FOLDER / "before"
-"""Files of the same lines, measured with an earlier state of the library: what an improvement is compared with."""
+"""Files measured with an earlier state of the library, for comparing improvements."""
 
 _LIBRARIES = ("gae-deferred", "grpcio", "google-cloud-tasks", "google-cloud-ndb", "aiohttp", "gunicorn")
 
 
 @dataclasses.dataclass
-class Results:
+class ResultFile:
     """One file.
 
     Attributes:
-        path: where it is.
-        machine: what it was measured on.
-        versions: of ours and of the peers.
-        answers: by the name of the line.
+        path: of the file.
+        machine: the machine that the benchmarks ran on.
+        versions: of our libraries and of the peers.
+        results: by the name of the benchmark.
     """
 
     path: Path
     machine: dict[str, Any]
     versions: dict[str, str]
-    answers: dict[str, Answer]
+    results: dict[str, Result]
 
-    def line(self, name: str) -> Answer:
-        """Return a line.
+    def result(self, name: str) -> Result:
+        """Return the result of a benchmark.
 
         Raises:
-            LookupError: it was not measured.
+            LookupError: the file has no result of this name.
         """
-        if name not in self.answers:
-            raise LookupError(f"{self.path.name} has no line {name}")
-        return self.answers[name]
+        if name not in self.results:
+            raise LookupError(f"{self.path.name} has no benchmark {name}")
+        return self.results[name]
 
     @property
     def digest(self) -> str:
-        """What tells it from any other file."""
+        """A hash of the file's contents, which plots name as their source."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
 
 
-def beside(answer: Answer, contender: str, what: str) -> float:
-    """Return the median of what a contender's runs have shown beside the figure, such as ``"ms p99"``.
-
-    Raises:
-        LookupError: they have shown no such thing.
-    """
-    values = answer.beside.get(contender, {}).get(what)
-    if not values:
-        raise LookupError(f"{answer.name} has no {what!r} of {contender}")
-    return statistics.median(values)
-
-
-def load(path: Path) -> Results:
+def load(path: Path) -> ResultFile:
     """Read a file."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    fields = {field.name for field in dataclasses.fields(Answer)}
-    answers = {
-        name: Answer(name=name, **{key: value for key, value in line.items() if key in fields})
-        for name, line in data["lines"].items()
+    fields = {field.name for field in dataclasses.fields(Result)}
+    results = {
+        name: Result(name=name, **{key: value for key, value in record.items() if key in fields})
+        for name, record in data["lines"].items()
     }
-    return Results(path, data["machine"], data["versions"], answers)
+    return ResultFile(path, data["machine"], data["versions"], results)
 
 
-def newest(folder: Path | None = None) -> Results:
-    """Read the newest file of a folder; without one, of :data:`FOLDER`: it is what README and docs show.
+def newest(folder: Path | None = None) -> ResultFile:
+    """Read the newest file of a folder. The default is :data:`FOLDER`, whose newest file README and docs show.
 
     Raises:
-        LookupError: there is none.
+        LookupError: the folder has no file.
     """
     folder = folder or FOLDER
     path = max(folder.glob("*.json"), default=None)
@@ -92,36 +79,34 @@ def newest(folder: Path | None = None) -> Results:
     return load(path)
 
 
-def save(answers: list[Answer], path: Path) -> None:
-    """Put answers into a file, in place of those of the same lines that it holds.
+def save(results: list[Result], path: Path) -> None:
+    """Put results into a file, in place of its results of the same benchmarks.
 
     Raises:
-        ValueError: the file is of another machine.
+        ValueError: the file was measured on another machine.
     """
-    kept = load(path) if path.exists() else Results(path, machine(), {}, {})
-    if kept.machine != machine():
-        raise ValueError(
-            f"{path} was measured on another machine: {kept.machine}; keep that file, or move it out of the way"
-        )
-    kept.versions.update(versions())
-    kept.answers.update((answer.name, answer) for answer in answers)
+    file = load(path) if path.exists() else ResultFile(path, machine(), {}, {})
+    if file.machine != machine():
+        raise ValueError(f"{path} was measured on another machine: {file.machine}. Move it away to start a new file.")
+    file.versions.update(versions())
+    file.results.update((result.name, result) for result in results)
     record = {
-        "machine": kept.machine,
-        "versions": dict(sorted(kept.versions.items())),
+        "machine": file.machine,
+        "versions": dict(sorted(file.versions.items())),
         "seed": SEED,
-        "lines": {name: _as_json(answer) for name, answer in kept.answers.items()},
+        "lines": {name: _as_json(result) for name, result in file.results.items()},
     }
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def today() -> Path:
-    """Return the file of this day."""
-    return FOLDER / f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}.json"
+    """Return the path of today's file (UTC)."""
+    return FOLDER / f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}.json"
 
 
 def machine() -> dict[str, Any]:
-    """Return what is measured on."""
+    """Return a description of this machine."""
     return {
         "processor": _first(r"model name\s*:\s*(.*)", "/proc/cpuinfo"),
         "processors": os.cpu_count(),
@@ -136,13 +121,13 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in _LIBRARIES} | peers.versions()
 
 
-def _as_json(answer: Answer) -> dict[str, Any]:
-    """Return what is measured, with what follows from it for those who read the file and not through this module."""
-    record = dataclasses.asdict(answer)
+def _as_json(result: Result) -> dict[str, Any]:
+    """Return a result with its ratios and exponent, for readers of the file that do not use this module."""
+    record = dataclasses.asdict(result)
     del record["name"]
     return record | {
-        "ratios": {peer: answer.ratio(peer) for peer in answer.peers()},
-        "exponent": answer.exponent(),
+        "ratios": {peer: result.ratio(peer) for peer in result.peers()},
+        "exponent": result.exponent(),
     }
 
 

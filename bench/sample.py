@@ -1,4 +1,4 @@
-"""The counter sample as a whole on a laptop: our `gae-deferred dev` beside dev_appserver.py."""
+"""Benchmarks of the whole counter sample on a laptop: ``gae-deferred dev`` beside dev_appserver.py."""
 
 import http.client
 import itertools
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from bench.lines import Contender, Line, Measure
+from bench.benchmarks import Benchmark, Contender, Measure
 from bench.peers import dev_appserver
 from bench.processes import GAE_DEFERRED, Server, free_port, serving
 
@@ -19,14 +19,14 @@ _INCREMENTS = 100
 _CLIENTS = 4
 _AMOUNT = 10
 _LATER = 60.0
-"""Seconds after which the second task of an increment counts, too."""
+"""Seconds after which the second task of an increment changes the counter too."""
 
 Start = Callable[[], AbstractContextManager[Server]]
 
 
 @contextmanager
 def dev(sample: str) -> Iterator[Server]:
-    """Serve a sample with the local cloud, durable and within the rate limits; ready when it takes connections."""
+    """Serve a sample with a durable local cloud and rate limits; ready when it accepts connections."""
     port = free_port()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         command = [
@@ -38,10 +38,10 @@ def dev(sample: str) -> Iterator[Server]:
 
 
 def get(address: str, path: str) -> str:
-    """Return the body of an answer.
+    """Return the body of a response.
 
     Raises:
-        RuntimeError: its status is not 200.
+        RuntimeError: the status is not 200.
     """
     connection = http.client.HTTPConnection(address, timeout=60)
     connection.request("GET", path)
@@ -57,7 +57,7 @@ def increments_per_second(address: str) -> float:
     """Return increments a second, from the first request until the counter shows all of them.
 
     Raises:
-        TimeoutError: that took so long that the tasks for a minute later count, too.
+        TimeoutError: it took more than a minute, after which later tasks change the counter too.
     """
     deadline = time.monotonic() + _LATER
     counted = _count_up(address, 0, _WARM_UPS, deadline)
@@ -72,14 +72,14 @@ def _count_up(address: str, counted: int, increments: int, deadline: float) -> i
     wanted = counted + increments * _AMOUNT
     while (counted := int(get(address, "/counter/get"))) < wanted:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the counter stands at {counted}, not at {wanted}, after {_LATER:.0f} s")
+            raise TimeoutError(f"the counter reads {counted}, not {wanted}, after {_LATER:.0f} s")
         time.sleep(0.01)
     return counted
 
 
 @contextmanager
 def incrementing(start: Start) -> Iterator[Measure]:
-    """Measure increments a second, each time of a new server: its counter begins at 0, and nothing is left to do."""
+    """Measure increments a second. Each run has a new server: its counter is 0 and its queue is empty."""
 
     def measure() -> float:
         with start() as server:
@@ -91,7 +91,7 @@ def incrementing(start: Start) -> Iterator[Measure]:
 
 @contextmanager
 def responding(start: Start) -> Iterator[Measure]:
-    """Measure seconds from the command until the counter is answered."""
+    """Measure seconds from the start of the command to the first response."""
 
     def measure() -> float:
         began = time.monotonic()
@@ -102,8 +102,10 @@ def responding(start: Start) -> Iterator[Measure]:
     yield measure
 
 
-def _line(name: str, question: str, unit: str, measuring: Callable[[Start], AbstractContextManager[Measure]]) -> Line:
-    return Line(
+def _benchmark(
+    name: str, question: str, unit: str, measuring: Callable[[Start], AbstractContextManager[Measure]]
+) -> Benchmark:
+    return Benchmark(
         name,
         question,
         unit,
@@ -115,9 +117,11 @@ def _line(name: str, question: str, unit: str, measuring: Callable[[Start], Abst
     )
 
 
-LINES = (
-    _line("sample-ready", "From the command to the first answer of the Flask sample", "s", responding),
-    _line(
+BENCHMARKS = (
+    _benchmark(
+        "sample-ready", "From the start of the command to the first response of the Flask sample", "s", responding
+    ),
+    _benchmark(
         "sample-increments",
         "Increments of the Flask sample from the HTTP request to the committed counter, by 4 clients",
         "increments/s",

@@ -1,4 +1,4 @@
-"""How cost grows: the local cloud with a million tasks and a million entities in it, beside the empty one."""
+"""Benchmarks of growth up to a million tasks or entities, and of the local cloud's start, memory and idle load."""
 
 import atexit
 import functools
@@ -12,15 +12,15 @@ from pathlib import Path
 from google.cloud import tasks_v2
 from google.cloud.datastore_v1 import types
 
-from bench.cloud_tasks import NOWHERE, QUEUE, client_of, create_batches, create_in_batches, request, sink
+from bench.benchmarks import Benchmark, Contender, Measure
+from bench.cloud_tasks import QUEUE, UNREACHABLE, client_of, create_batches, create_in_batches, request, sink
 from bench.datastore import PROJECT, Stub, commit, delete, new_entities, put_many
-from bench.lines import Contender, Line, Measure
 from bench.peers import google_datastore_emulator, google_firestore_emulator, local_cloud
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 MILLION = SIZES[-1]
 _NEXT = 500
-"""Tasks or entities that are measured at a time, and removed again: a size stays what it is."""
+"""Tasks or entities per measured round. They are removed after it, so that the size stays constant."""
 
 _ROUNDS = 10
 _QUERIES = 50
@@ -29,7 +29,7 @@ _KIND = "Thing"
 
 @functools.cache
 def folder_with_tasks(count: int) -> Path:
-    """Return a data folder with so many tasks that are due in an hour or later, made on first use."""
+    """Return a data folder with ``count`` tasks, due in an hour or later, made on first use."""
 
     def fill(tasks_address: str, datastore_address: str) -> None:
         create_in_batches(client_of(tasks_address), count // 100)
@@ -39,7 +39,7 @@ def folder_with_tasks(count: int) -> Path:
 
 @functools.cache
 def folder_with_entities(count: int) -> Path:
-    """Return a data folder with so many entities of 5 indexed properties, made on first use."""
+    """Return a data folder with ``count`` entities of 5 indexed properties, made on first use."""
 
     def fill(tasks_address: str, datastore_address: str) -> None:
         put_many(Stub(datastore_address), count, _KIND)
@@ -50,15 +50,15 @@ def folder_with_entities(count: int) -> Path:
 def _filled(fill: Callable[[str, str], object]) -> Path:
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
-    with local_cloud("--app-url", f"http://{NOWHERE}", data_dir=folder) as (server, datastore_address):
+    with local_cloud("--app-url", f"http://{UNREACHABLE}", data_dir=folder) as (server, datastore_address):
         fill(server.address, datastore_address)
     return folder
 
 
 @contextmanager
 def creating(count: int) -> Iterator[Measure]:
-    """Measure tasks created a second, in batches of 100, beside those that there are."""
-    with local_cloud("--app-url", f"http://{NOWHERE}", data_dir=folder_with_tasks(count)) as (server, _):
+    """Measure tasks created a second, 100 with a call, while ``count`` others wait."""
+    with local_cloud("--app-url", f"http://{UNREACHABLE}", data_dir=folder_with_tasks(count)) as (server, _):
         client = client_of(server.address)
 
         def measure() -> float:
@@ -75,8 +75,8 @@ def creating(count: int) -> Iterator[Measure]:
 
 @contextmanager
 def memory_with_tasks() -> Iterator[Measure]:
-    """Measure MB of memory after a restart, with the next 10,000 tasks created."""
-    with local_cloud("--app-url", f"http://{NOWHERE}", data_dir=folder_with_tasks(MILLION)) as (server, _):
+    """Measure MB of memory with a million tasks, after a restart and the creation of 10,000 more."""
+    with local_cloud("--app-url", f"http://{UNREACHABLE}", data_dir=folder_with_tasks(MILLION)) as (server, _):
         client = client_of(server.address)
 
         def measure() -> float:
@@ -88,7 +88,7 @@ def memory_with_tasks() -> Iterator[Measure]:
 
 @contextmanager
 def lateness() -> Iterator[Measure]:
-    """Measure milliseconds from a task's time until it has reached the app."""
+    """Measure milliseconds from a task's schedule time until the app has received it, with a million tasks waiting."""
     with (
         sink() as target,
         local_cloud("--app-url", f"http://{target.address}", data_dir=folder_with_tasks(MILLION)) as (server, _),
@@ -108,11 +108,11 @@ def lateness() -> Iterator[Measure]:
 
 @contextmanager
 def restart() -> Iterator[Measure]:
-    """Measure seconds from the command until the server is ready, with a million tasks."""
+    """Measure seconds from the start of the command until the server is ready, with a million tasks."""
     folder = folder_with_tasks(MILLION)
 
     def measure() -> float:
-        with local_cloud("--app-url", f"http://{NOWHERE}", data_dir=folder) as (server, _):
+        with local_cloud("--app-url", f"http://{UNREACHABLE}", data_dir=folder) as (server, _):
             return server.ready_after
 
     yield measure
@@ -120,7 +120,7 @@ def restart() -> Iterator[Measure]:
 
 @contextmanager
 def starting(server: Callable[[], object]) -> Iterator[Measure]:
-    """Measure seconds from the command until a server is ready."""
+    """Measure seconds from the start of the command until a server is ready."""
 
     def measure() -> float:
         with server() as started:
@@ -131,8 +131,8 @@ def starting(server: Callable[[], object]) -> Iterator[Measure]:
 
 @contextmanager
 def idle() -> Iterator[Measure]:
-    """Measure per cent of a processor that a local cloud without work takes."""
-    with local_cloud("--app-url", f"http://{NOWHERE}") as (server, _):
+    """Measure the processor time of an idle local cloud, in per cent of a core."""
+    with local_cloud("--app-url", f"http://{UNREACHABLE}") as (server, _):
 
         def measure() -> float:
             before, began = server.cpu(), time.monotonic()
@@ -144,8 +144,8 @@ def idle() -> Iterator[Measure]:
 
 @contextmanager
 def putting(count: int) -> Iterator[Measure]:
-    """Measure entities written a second, 500 with a call, beside those that are there."""
-    with local_cloud("--app-url", f"http://{NOWHERE}", data_dir=folder_with_entities(count)) as (_, address):
+    """Measure entities written a second, 500 with a call, while ``count`` others are stored."""
+    with local_cloud("--app-url", f"http://{UNREACHABLE}", data_dir=folder_with_entities(count)) as (_, address):
         stub = Stub(address)
 
         def measure() -> float:
@@ -163,8 +163,8 @@ def putting(count: int) -> Iterator[Measure]:
 
 @contextmanager
 def querying(count: int) -> Iterator[Measure]:
-    """Measure milliseconds of a query for 20 results by equality and order."""
-    with local_cloud("--app-url", f"http://{NOWHERE}", data_dir=folder_with_entities(count)) as (_, address):
+    """Measure milliseconds of a query for 20 results by equality and order, with ``count`` entities stored."""
+    with local_cloud("--app-url", f"http://{UNREACHABLE}", data_dir=folder_with_entities(count)) as (_, address):
         stub = Stub(address)
 
         def measure() -> float:
@@ -172,7 +172,7 @@ def querying(count: int) -> Iterator[Measure]:
             for _ in range(_QUERIES):
                 results = stub.runquery(_twenty_of_a_tenth()).batch.entity_results
                 if len(results) != 20:
-                    raise RuntimeError(f"The query has found {len(results)} entities, not 20")
+                    raise RuntimeError(f"The query returned {len(results)} entities, not 20")
             return (time.perf_counter() - began) / _QUERIES * 1e3
 
         yield measure
@@ -193,8 +193,8 @@ def _twenty_of_a_tenth():
 
 @contextmanager
 def memory_with_entities() -> Iterator[Measure]:
-    """Measure MB of memory with 100,000 entities stored, after queries."""
-    with local_cloud("--app-url", f"http://{NOWHERE}", data_dir=folder_with_entities(100_000)) as (server, address):
+    """Measure MB of memory after queries, with 100,000 entities stored."""
+    with local_cloud("--app-url", f"http://{UNREACHABLE}", data_dir=folder_with_entities(100_000)) as (server, address):
         stub = Stub(address)
 
         def measure() -> float:
@@ -208,23 +208,23 @@ def memory_with_entities() -> Iterator[Measure]:
 _OURS = "gae-deferred"
 
 
-def _own(name: str, question: str, unit: str, prepare: Callable[[], object], **options: object) -> Line:
+def _own(name: str, question: str, unit: str, prepare: Callable[[], object], **options: object) -> Benchmark:
     options = {"runs": 3, "heavy": True, **options}
-    return Line(name, question, unit, Contender(_OURS, prepare), (), more_is_better=False, **options)
+    return Benchmark(name, question, unit, Contender(_OURS, prepare), (), more_is_better=False, **options)
 
 
 def _growth(
     name: str, question: str, unit: str, state: str, measuring: Callable[[int], AbstractContextManager[Measure]]
-) -> Line:
+) -> Benchmark:
     contenders = [
         Contender(f"with {size:,} {state}", lambda size=size: measuring(size), at=size, heavy=size == MILLION)
         for size in SIZES
     ]
-    return Line(name, question, unit, contenders[0], tuple(contenders[1:]), more_is_better=unit != "ms")
+    return Benchmark(name, question, unit, contenders[0], tuple(contenders[1:]), more_is_better=unit != "ms")
 
 
 def _resident(server: Callable[[], AbstractContextManager[object]]) -> AbstractContextManager[Measure]:
-    """Measure MB of memory of a server without work."""
+    """Measure MB of memory of an idle server."""
 
     @contextmanager
     def measuring() -> Iterator[Measure]:
@@ -234,10 +234,10 @@ def _resident(server: Callable[[], AbstractContextManager[object]]) -> AbstractC
     return measuring()
 
 
-LINES = (
-    Line(
+BENCHMARKS = (
+    Benchmark(
         "cloud-ready",
-        "From the command until ready: ours with Cloud Tasks and Datastore",
+        "From the start of the command until ready: ours with Cloud Tasks and Datastore",
         "s",
         Contender(_OURS, lambda: starting(local_cloud)),
         (
@@ -247,10 +247,10 @@ LINES = (
         more_is_better=False,
         quick=True,
     ),
-    _own("cloud-idle-cpu", "Without work", "% of a core", idle, heavy=False, warm_ups=0),
-    Line(
+    _own("cloud-idle-cpu", "Processor time without load", "% of a core", idle, heavy=False, warm_ups=0),
+    Benchmark(
         "cloud-idle-memory",
-        "Without work: ours with Cloud Tasks and Datastore",
+        "Memory without load: ours with Cloud Tasks and Datastore",
         "MB",
         Contender(_OURS, lambda: _resident(local_cloud)),
         (
@@ -263,9 +263,15 @@ LINES = (
         quick=True,
     ),
     _growth("tasks-create-growth", "Tasks created, 100 with a call, while others wait", "tasks/s", "waiting", creating),
-    _own("tasks-memory-at-1e6", "With a million tasks waiting", "MB", memory_with_tasks),
-    _own("tasks-lateness-at-1e6", "From a task's time to the app, with a million waiting", "ms", lateness, runs=10),
-    _own("tasks-restart-at-1e6", "From the command until ready, with a million tasks", "s", restart),
+    _own("tasks-memory-at-1e6", "Memory with a million tasks waiting", "MB", memory_with_tasks),
+    _own(
+        "tasks-lateness-at-1e6",
+        "From a task's schedule time to the app, with a million waiting",
+        "ms",
+        lateness,
+        runs=10,
+    ),
+    _own("tasks-restart-at-1e6", "From the start of the command until ready, with a million tasks", "s", restart),
     _growth(
         "datastore-put-growth",
         "Entities with 5 indexed properties written, 500 with a call, while others are stored",
@@ -280,5 +286,5 @@ LINES = (
         "stored",
         querying,
     ),
-    _own("datastore-memory-at-1e5", "With 100,000 entities stored", "MB", memory_with_entities),
+    _own("datastore-memory-at-1e5", "Memory with 100,000 entities stored", "MB", memory_with_entities),
 )

@@ -1,4 +1,4 @@
-"""The app that benchmarks of the queue send tasks to: it answers, and counts in a file how often."""
+"""The app that receives the tasks of queue benchmarks. It writes the number of requests into a file."""
 
 import os
 import struct
@@ -10,7 +10,7 @@ _file = os.open(os.environ["BENCH_COUNT_FILE"], os.O_RDWR | os.O_CREAT)
 
 
 def app(environ, start_response):
-    """Take a task."""
+    """Count a task."""
     global _count
     environ["wsgi.input"].read()
     with _lock:

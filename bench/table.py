@@ -1,11 +1,11 @@
-"""The answers as a table: for the terminal, and for a page."""
+"""Results as a table, for the terminal and for a page."""
 
 import statistics
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from bench.benchmarks import Result
 from bench.budgets import Budgets, missed
-from bench.lines import Answer
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -18,8 +18,8 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def for_terminal(answer: Answer, budgets: Budgets) -> "Group":
-    """Return the part of the table about one line, as ``python -m bench`` prints it when the line is measured."""
+def for_terminal(result: Result, budgets: Budgets) -> "Group":
+    """Return the result of one benchmark as ``python -m bench`` prints it."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -28,41 +28,41 @@ def for_terminal(answer: Answer, budgets: Budgets) -> "Group":
     rows.add_column(min_width=28)
     rows.add_column(min_width=40)
     rows.add_column(justify="right", no_wrap=True)
-    for who, figure, ratio in _rows(answer):
-        rows.add_row(f"  {who}", figure, ratio)
-    parts = [Text.assemble((answer.name, "bold"), f"  {answer.question}"), rows]
-    exponent = answer.exponent()
+    for contender, figures, ratio in _rows(result):
+        rows.add_row(f"  {contender}", figures, ratio)
+    parts = [Text.assemble((result.name, "bold"), f"  {result.question}"), rows]
+    exponent = result.exponent()
     if exponent is not None:
         parts.append(Text(f"  costs grow like size^{exponent:.2f}"))
-    if reason := missed(answer, budgets):
-        parts.append(Text(f"  asked for more: {reason}", style="yellow"))
+    if reason := missed(result, budgets):
+        parts.append(Text(f"  misses its goal: {reason}", style="yellow"))
     return Group(*parts, "")
 
 
-def for_page(answers: list[Answer], budgets: Budgets) -> str:
-    """Return the same in Markdown."""
-    lines = ["| What | Who | Median (least to most) | Ratio |", "|---|---|---|---|"]
-    for answer in answers:
-        what = f"{answer.question} (`{answer.name}`)"
-        if reason := missed(answer, budgets):
-            what += f". **Asked for more:** {reason}"
-        for who, figure, ratio in _rows(answer):
-            lines.append(f"| {what} | {who} | {figure} | {ratio} |")
-            what = ""
+def for_page(results: list[Result], budgets: Budgets) -> str:
+    """Return the results of all benchmarks in Markdown."""
+    lines = ["| Benchmark | Contender | Median (least to most) | Ratio |", "|---|---|---|---|"]
+    for result in results:
+        title = f"{result.question} (`{result.name}`)"
+        if reason := missed(result, budgets):
+            title += f". **Misses its goal:** {reason}"
+        for contender, figures, ratio in _rows(result):
+            lines.append(f"| {title} | {contender} | {figures} | {ratio} |")
+            title = ""
     return "\n".join(lines)
 
 
-def _rows(answer: Answer) -> Iterator[tuple[str, str, str]]:
-    """Return who was measured, or was not, with the figure and the ratio; ours first."""
-    for name in (answer.ours, *answer.peers()):
-        yield name, _figure(answer, name), "" if name == answer.ours else f"{answer.ratio(name):.2f}"
-    for name, reason in answer.missing.items():
+def _rows(result: Result) -> Iterator[tuple[str, str, str]]:
+    """Yield each contender with its figures and ratio, or the reason why it was not measured; ours first."""
+    for name in (result.ours, *result.peers()):
+        yield name, _figures(result, name), "" if name == result.ours else f"{result.ratio(name):.2f}"
+    for name, reason in result.missing.items():
         yield name, f"not measured: {reason}", ""
 
 
-def _figure(answer: Answer, name: str) -> str:
-    figures = answer.figures[name]
-    text = f"{number(answer.median(name))} {answer.unit} ({number(min(figures))} to {number(max(figures))})"
-    for what, values in answer.beside.get(name, {}).items():
-        text += f", {number(statistics.median(values))} {what}"
+def _figures(result: Result, contender: str) -> str:
+    figures = result.figures[contender]
+    text = f"{number(result.median(contender))} {result.unit} ({number(min(figures))} to {number(max(figures))})"
+    for name, values in result.beside.get(contender, {}).items():
+        text += f", {number(statistics.median(values))} {name}"
     return text

@@ -2,7 +2,7 @@
 
 import secrets
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from deploy.errors import UsageError
 from deploy.gcloud import Gcloud, GcloudError, ask
@@ -53,7 +53,7 @@ def after(current: str) -> Rotation:
     keys = [key.strip() for key in current.split(",") if key.strip()]
     if not keys:
         raise RotationError(f"The secret {SIGNING_KEYS_SECRET} is empty. Make keys with: python3 run.py infra-apply")
-    fresh = f"k{datetime.now(timezone.utc):%Y%m%d}-{secrets.token_hex(3)}:{secrets.token_urlsafe(32)}"
+    fresh = f"k{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(3)}:{secrets.token_urlsafe(32)}"
     # With a single key, no instance knows a second one yet: the first key signs until the next rotation.
     rotated = [keys[0], fresh] if len(keys) == 1 else [keys[1], fresh, keys[0]]
     return Rotation(",".join(rotated), _id(rotated[0]), tuple(_id(key) for key in keys if key not in rotated))

@@ -3,7 +3,7 @@
 import re
 import secrets
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from deploy.errors import UsageError
@@ -23,7 +23,7 @@ def new(kind: str, app_dir: Path, service: str, project: str) -> str:
     Raises:
         UsageError: as from :func:`name`.
     """
-    return name(kind, datetime.now(timezone.utc), commit(app_dir), service, project)
+    return name(kind, datetime.now(UTC), commit(app_dir), service, project)
 
 
 def name(kind: str, now: datetime, commit: str, service: str, project: str) -> str:

@@ -9,41 +9,46 @@ output "region" {
 }
 
 output "app_engine_location" {
-  description = "The same place as App Engine calls it."
-  value       = module.naming.app_engine_location
+  description = "App Engine's name for the region."
+  value       = local.app_engine_location
 }
 
 output "database" {
-  description = "The Datastore database, which Cloud NDB uses by default."
-  value       = module.datastore.name
+  description = "Name of the Datastore database. Cloud NDB uses it by default."
+  value       = google_firestore_database.this.name
 }
 
 output "service_accounts" {
-  description = "E-mail address of the account that each App Engine service runs as: service_account in app.yaml."
+  description = "E-mail address of each App Engine service's account, for service_account in app.yaml."
   value       = { for service, account in module.runtime_account : service => account.email }
 }
 
 output "signing_keys_secret" {
   description = "The secret with the signing keys, projects/P/secrets/NAME, for DEFERRED_SIGNING_KEYS_SECRET."
-  value       = "projects/${var.project}/secrets/${module.signing_keys.secret_name}"
+  value       = "projects/${var.project}/secrets/${google_secret_manager_secret.signing_keys.secret_id}"
 }
 
 output "queues" {
   description = "Short names of the queues."
-  value       = module.queues.names
+  value       = sort(keys(google_cloud_tasks_queue.this))
 }
 
 output "sweep_environment" {
-  description = "Environment variables that the service that sweeps needs: none if cron.yaml is the scheduler."
-  value       = try(module.sweep[0].environment, {})
+  description = "Environment variables that the sweeping service needs. Empty if cron.yaml is the scheduler."
+  value = {
+    for name, value in {
+      DEFERRED_SERVICE_ACCOUNT = local.sweep_account
+      DEFERRED_AUDIENCE        = local.sweep_base_url
+    } : name => value if var.sweep_scheduler == "cloud-scheduler"
+  }
 }
 
 output "hostname" {
-  description = "Where the app's default service is served."
-  value       = module.app_engine.default_hostname
+  description = "Hostname of the app's default service, such as my-project.uc.r.appspot.com."
+  value       = google_app_engine_application.this.default_hostname
 }
 
 output "delete_protection" {
-  description = "Whether a destroy leaves the database where it is."
+  description = "Whether a destroy leaves the database."
   value       = var.delete_protection
 }

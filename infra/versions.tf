@@ -1,5 +1,5 @@
 terraform {
-  # 1.11 is the first with write-only arguments, by which the signing keys stay out of the state.
+  # Terraform 1.11 introduced write-only arguments, which keep the signing keys out of the state.
   required_version = ">= 1.11.0"
 
   required_providers {
@@ -12,4 +12,9 @@ terraform {
       version = "3.7.2"
     }
   }
+}
+
+provider "google" {
+  project = var.project
+  region  = var.region
 }

@@ -1,7 +1,7 @@
-"""Stands in for the API server that the bundled SDK calls on App Engine: ``python api_host.py PORT``.
+"""Stand in for the API server that the bundled SDK calls on App Engine: ``python api_host.py PORT``.
 
-It answers at once and keeps nothing, so what is measured against it is what the SDK costs, and no server. A Datastore
-read finds nothing. ``GET /`` answers how many calls it took to hand over tasks.
+It answers at once and stores nothing, so that benchmarks measure the SDK and not a server. Reads of Datastore find no
+entity. ``GET /`` returns the number of calls that added tasks.
 """
 
 import http.server
@@ -19,7 +19,7 @@ _task_calls = 0
 
 
 def bulk_add(data):
-    """Take tasks, and name those that have no name."""
+    """Accept tasks, and name the unnamed ones."""
     global _task_calls
     _task_calls += 1
     answer = taskqueue.TaskQueueBulkAddResponse()
@@ -31,7 +31,7 @@ def bulk_add(data):
 
 
 def get(data):
-    """Find nothing."""
+    """Return no entity."""
     answer = datastore.GetResponse()
     for key in datastore.GetRequest.FromString(data).key:
         answer.entity.add().key.CopyFrom(key)
@@ -39,7 +39,7 @@ def get(data):
 
 
 def put(data):
-    """Take entities that have complete keys."""
+    """Accept entities, which must have complete keys."""
     answer = datastore.PutResponse()
     for entity in datastore.PutRequest.FromString(data).entity:
         answer.key.add().CopyFrom(entity.key)
@@ -63,7 +63,7 @@ CALLS = {
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # headers and body leave in one packet
+    wbufsize = -1  # buffered: headers and body leave in one packet
 
     def do_POST(self):
         call = remote_api.Request.FromString(self.rfile.read(int(self.headers["Content-Length"])))
@@ -80,7 +80,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *arguments):
-        """Say nothing."""
+        """Log nothing."""
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The counter of the samples, with the bundled SDK's Datastore: no deferred.once there, so a transaction alone."""
+"""The samples' counter on the bundled SDK, which lacks deferred.once: each addition is a plain transaction."""
 
 from google.appengine.ext import ndb
 
-KEY = "bench"  # not GAE_VERSION, on which the instances that dev_appserver.py starts do not agree
+KEY = "bench"  # not GAE_VERSION, which differs between the instances of dev_appserver.py
 
 
 class Counter(ndb.Model):
@@ -18,6 +18,6 @@ def add(key, amount):
 
 
 def read(key):
-    """Return the count of the counter ``key``: 0 as long as nothing has been added."""
+    """Return the count of the counter ``key``: 0 before the first addition."""
     counter = Counter.get_by_id(key)
     return counter.count if counter else 0

@@ -1,4 +1,4 @@
-"""The job with gae_deferred, and the app that the tasks come to."""
+"""The job with gae_deferred, and the app that receives its tasks."""
 
 import os
 

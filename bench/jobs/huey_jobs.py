@@ -1,4 +1,4 @@
-"""The job with Huey: on Redis, or on SQLite where the broker is not a URL but a file."""
+"""The job with Huey: on Redis, or on SQLite if the broker is a file."""
 
 import os
 

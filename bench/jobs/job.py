@@ -1,6 +1,6 @@
-"""What every queue of jobs runs here: nothing, with a payload; it notes how late it was.
+"""The job of every library: it has a payload and records only its latency.
 
-The note is what a benchmark counts by and measures latency with. A file takes it, since some queues run each job in a
+Benchmarks count jobs and measure latency from the record. It is a file, because some libraries run each job in a
 process of its own.
 """
 
@@ -12,5 +12,5 @@ _file = os.open(os.environ["BENCH_JOB_FILE"], os.O_WRONLY | os.O_APPEND | os.O_C
 
 
 def run(payload, due):
-    """Note the seconds since ``due`` (seconds since the epoch)."""
+    """Append the latency in seconds to the file. ``due`` is in seconds since the epoch."""
     os.write(_file, struct.pack("d", time.time() - due))

@@ -1,13 +1,13 @@
-"""Enqueues jobs with one library, in a process of its own: ``python sender.py MODULE``.
+"""Enqueue jobs with one library, in a process of its own: ``python sender.py MODULE``.
 
-MODULE has a function ``enqueue(payload, due)``. Each line of the input is a command, answered with a line:
+MODULE has a function ``enqueue(payload, due)``. Each line of the input is a command. The reply is a line with a number:
 
-- ``enqueue COUNT SEED``: one after another, as fast as it goes. Answers the seconds that it took.
-- ``offer RATE COUNT SEED``: at times drawn beforehand, so many a second on average, as independent visitors come. An
-  answer that takes long holds up none of the others as long as a thread is free, and a job counts as late from the time
-  it should have been sent. Answers the seconds from the first of these times to the last.
+- ``enqueue COUNT SEED`` enqueues jobs one after another, as fast as possible. It replies the seconds this took.
+- ``offer RATE COUNT SEED`` enqueues jobs at random times, RATE a second on average, like independent visitors. Several
+  threads send them, so that a slow call does not delay the others, and latency counts from the drawn time. It replies
+  the seconds from the first of these times to the last.
 
-It runs where only that library is installed, so it imports nothing of the benchmark.
+Only that library is installed in its environment, so it imports no other module of bench/.
 """
 
 import concurrent.futures
@@ -21,7 +21,7 @@ _PAYLOAD = 1024
 
 
 def enqueue(module, count, seed):
-    payload = payload_of(random.Random(seed))  # noqa: S311
+    payload = payload_of(random.Random(seed))  # noqa: S311 (a payload is no secret)
     began = time.perf_counter()
     for _ in range(count):
         module.enqueue(payload, time.time())
@@ -29,7 +29,7 @@ def enqueue(module, count, seed):
 
 
 def offer(module, rate, count, seed):
-    chance = random.Random(seed)  # noqa: S311 (nothing here is secret)
+    chance = random.Random(seed)  # noqa: S311 (payloads and times are no secrets)
     payload = payload_of(chance)
     dues = [time.time() + 0.1]
     while len(dues) < count:

@@ -7,7 +7,6 @@ The treatment of requests and responses follows the App Engine documentation, "R
 (https://docs.cloud.google.com/appengine/docs/standard/reference/request-headers) and "How requests are handled".
 """
 
-import asyncio
 import secrets
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
@@ -142,7 +141,7 @@ class FrontEnd:
                 answer = await response.content.read(MAX_BYTES + 1)
                 while len(answer) <= MAX_BYTES and (chunk := await response.content.read(MAX_BYTES)):
                     answer += chunk
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return _failed(HTTPStatus.GATEWAY_TIMEOUT, f"The app has not answered within {REQUEST_DEADLINE:g} s")
         except aiohttp.ClientError as error:
             return _failed(HTTPStatus.BAD_GATEWAY, f"The app has not answered: {error}")

@@ -14,9 +14,10 @@ from deploy.rehearsal.app_engine import Version
 from deploy.rehearsal.front_end import FrontEnd
 from deploy.rehearsal.instance import Instance, InstanceFolders
 from deploy.rehearsal.read_only_folder import ReadOnlyFolder
-from gae_deferred.local.cloud import LocalCloud, Options
-from gae_deferred.local.cloud_tasks import QueueYamlError
-from gae_deferred.local.datastore import IndexFileError
+from gae_deferred.cli import local_environment
+from gae_local_cloud.cloud import LocalCloud, Options
+from gae_local_cloud.cloud_tasks import QueueYamlError
+from gae_local_cloud.datastore import IndexFileError
 
 _END_TIMEOUT = 3.0
 """Seconds for an instance to end after it has broken a connection."""
@@ -83,7 +84,7 @@ async def _run(version: Version, folders: InstanceFolders, location: str, config
         )
         options = _cloud_options(version, location, configuration, front_end)
         try:
-            cloud = await stack.enter_async_context(LocalCloud(options))
+            cloud = await stack.enter_async_context(LocalCloud(options, contributions=[local_environment.environment]))
         except (IndexFileError, QueueYamlError) as error:
             raise RehearsalError(str(error)) from error
         stand_ins = _stand_ins(version, cloud)

@@ -5,16 +5,18 @@ mock_provider "google" {
 }
 
 variables {
-  project    = "my-project"
-  region     = "us-central1"
-  service    = "worker"
-  account_id = "deferred-worker"
-  queues     = ["default", "mails"]
-  secret_id  = "projects/my-project/secrets/deferred-signing-keys"
-  deployers  = ["group:developers@example.com"]
+  project      = "my-project"
+  region       = "us-central1"
+  service      = "worker"
+  account_id   = "deferred-worker"
+  queues       = ["default", "mails"]
+  task_role    = "projects/my-project/roles/taskCreator"
+  secret_id    = "projects/my-project/secrets/deferred-signing-keys"
+  reads_secret = true
+  deployers    = ["group:developers@example.com"]
 }
 
-run "an_account_may_do_what_its_service_does_and_no_more" {
+run "an_account_has_the_rights_of_its_service_and_no_more" {
   module {
     source = "./modules/runtime_account"
   }
@@ -24,32 +26,64 @@ run "an_account_may_do_what_its_service_does_and_no_more" {
   }
 
   assert {
-    condition     = toset(keys(google_project_iam_member.this)) == toset(["roles/datastore.user", "roles/logging.logWriter", "roles/appengine.appViewer"])
-    error_message = "On the project it has ${jsonencode(keys(google_project_iam_member.this))}."
+    condition     = toset(keys(google_project_iam_member.this)) == toset(["roles/datastore.user", "roles/logging.logWriter"])
+    error_message = "The account has ${jsonencode(keys(google_project_iam_member.this))} on the project."
   }
 
   assert {
-    condition     = alltrue([for grant in google_cloud_tasks_queue_iam_member.enqueuer : grant.role == "roles/cloudtasks.enqueuer"]) && length(google_cloud_tasks_queue_iam_member.enqueuer) == 2
-    error_message = "It enqueues into each of the queues, and does nothing else with them."
+    condition     = google_project_iam_member.task_creator[0].role == "projects/my-project/roles/taskCreator" && google_project_iam_member.task_creator[0].member == "serviceAccount:the-account"
+    error_message = "The account has ${google_project_iam_member.task_creator[0].role}, not the custom role for creating tasks."
   }
 
   assert {
-    condition     = google_secret_manager_secret_iam_member.accessor.secret_id == var.secret_id && google_secret_manager_secret_iam_member.accessor.role == "roles/secretmanager.secretAccessor"
-    error_message = "It reads the signing keys, and no other secret."
+    condition     = toset(keys(google_cloud_tasks_queue_iam_member.enqueuer)) == toset(["default", "mails"])
+    error_message = "The account enqueues into ${jsonencode(keys(google_cloud_tasks_queue_iam_member.enqueuer))}."
+  }
+
+  assert {
+    condition     = alltrue([for grant in google_cloud_tasks_queue_iam_member.enqueuer : grant.role == "roles/cloudtasks.enqueuer"])
+    error_message = "The account may do more with a queue than enqueue."
+  }
+
+  assert {
+    condition     = google_secret_manager_secret_iam_member.accessor[0].secret_id == var.secret_id && google_secret_manager_secret_iam_member.accessor[0].role == "roles/secretmanager.secretAccessor"
+    error_message = "The account has ${google_secret_manager_secret_iam_member.accessor[0].role} on ${google_secret_manager_secret_iam_member.accessor[0].secret_id}."
   }
 
   assert {
     condition     = length(google_service_account_iam_member.self) == 0
-    error_message = "Without OIDC tokens it need not act as itself."
+    error_message = "The account may act as itself, which only tasks with OIDC tokens need."
   }
 
   assert {
     condition     = google_service_account_iam_member.deployer["group:developers@example.com"].role == "roles/iam.serviceAccountUser"
-    error_message = "Who deploys a version has to be allowed to act as its account."
+    error_message = "The deployers may not deploy versions that run as the account."
   }
 }
 
-run "an_account_whose_tasks_carry_its_token_acts_as_itself" {
+run "an_account_without_queues_and_keys_gets_no_rights_on_tasks" {
+  module {
+    source = "./modules/runtime_account"
+  }
+
+  variables {
+    queues       = []
+    reads_secret = false
+    acts_as_self = false
+  }
+
+  assert {
+    condition     = length(google_cloud_tasks_queue_iam_member.enqueuer) == 0 && length(google_project_iam_member.task_creator) == 0
+    error_message = "The account may create tasks."
+  }
+
+  assert {
+    condition     = length(google_secret_manager_secret_iam_member.accessor) == 0
+    error_message = "The account reads the signing keys."
+  }
+}
+
+run "an_account_may_act_as_itself_for_tasks_with_its_token" {
   module {
     source = "./modules/runtime_account"
   }
@@ -60,22 +94,6 @@ run "an_account_whose_tasks_carry_its_token_acts_as_itself" {
 
   assert {
     condition     = google_service_account_iam_member.self[0].role == "roles/iam.serviceAccountUser" && google_service_account_iam_member.self[0].member == "serviceAccount:the-account"
-    error_message = "Cloud Tasks would refuse its tasks."
-  }
-}
-
-run "the_account_of_builds_gets_what_a_new_project_does_not_give_it" {
-  module {
-    source = "./modules/build_account"
-  }
-
-  assert {
-    condition     = google_project_iam_member.source.member == "serviceAccount:my-project@appspot.gserviceaccount.com" && strcontains(google_project_iam_member.source.condition[0].expression, "resource.name == \"projects/_/buckets/staging.my-project.appspot.com\"")
-    error_message = "The build reads what was uploaded, and no other bucket."
-  }
-
-  assert {
-    condition     = toset(keys(google_project_iam_member.this)) == toset(["roles/artifactregistry.createOnPushWriter", "roles/logging.logWriter"])
-    error_message = "On the project it has ${jsonencode(keys(google_project_iam_member.this))}."
+    error_message = "Cloud Tasks would refuse the service's tasks."
   }
 }

@@ -1,19 +1,19 @@
 mock_provider "google" {}
 
 override_resource {
-  target = module.app_engine.google_app_engine_application.this
-  values = { default_hostname = "there-before.uc.r.appspot.com" }
+  target = google_app_engine_application.this
+  values = { default_hostname = "existing.uc.r.appspot.com" }
 }
 
 override_resource {
-  target = module.datastore.google_firestore_database.this
+  target = google_firestore_database.this
 }
 
 override_resource {
-  target = module.queues.google_cloud_tasks_queue.this
+  target = google_cloud_tasks_queue.this
 }
 
-run "what_is_there_already_is_imported" {
+run "existing_resources_are_imported" {
   command = plan
 
   variables {
@@ -21,9 +21,9 @@ run "what_is_there_already_is_imported" {
     adopt_existing = ["app_engine", "database", "queues"]
   }
 
-  # Of an app that was to be made, the plan would not know the hostname.
+  # The plan knows the hostname of an existing app only. An app still to be made would have none yet.
   assert {
-    condition     = output.hostname == "there-before.uc.r.appspot.com"
-    error_message = "The app is not the one that was there."
+    condition     = output.hostname == "existing.uc.r.appspot.com"
+    error_message = "The plan makes an app instead of importing the existing one."
   }
 }

@@ -1,4 +1,4 @@
-# A fresh project, with nothing set but its id.
+# A new project with no setting except its id.
 
 mock_provider "google" {
   mock_resource "google_app_engine_application" {
@@ -16,10 +16,10 @@ variables {
   project = "my-project"
 }
 
-run "outputs_are_what_a_deploy_reads" {
+run "a_deploy_finds_what_it_needs_in_the_outputs" {
   assert {
     condition     = join(" ", [output.project, output.region, output.app_engine_location, output.database]) == "my-project us-central1 us-central (default)"
-    error_message = "Project, region, App Engine's name for it or the database is another."
+    error_message = "The outputs are ${join(" ", [output.project, output.region, output.app_engine_location, output.database])}."
   }
 
   assert {
@@ -38,13 +38,20 @@ run "outputs_are_what_a_deploy_reads" {
   }
 
   assert {
-    condition     = length(output.sweep_environment) == 0 && length(module.sweep) == 0
-    error_message = "With cron.yaml there is no other scheduler, and an app needs no settings for one."
+    condition     = length(output.sweep_environment) == 0 && length(google_cloud_scheduler_job.sweep) == 0
+    error_message = "cron.yaml and Cloud Scheduler would both request sweeps."
   }
 
   assert {
     condition     = output.delete_protection
-    error_message = "By default a destroy must leave the data."
+    error_message = "A destroy would delete the data by default."
+  }
+}
+
+run "creators_of_tasks_see_nothing_of_the_app_but_its_existence" {
+  assert {
+    condition     = toset(google_project_iam_custom_role.task_creator.permissions) == toset(["appengine.applications.get"])
+    error_message = "The role has ${jsonencode(google_project_iam_custom_role.task_creator.permissions)}."
   }
 }
 
@@ -56,7 +63,7 @@ run "the_database_of_an_app_in_europe_west_is_in_eur3" {
   }
 
   assert {
-    condition     = module.naming.database_location == "eur3" && output.app_engine_location == "europe-west"
-    error_message = "App Engine and Firestore know europe-west1 by other names."
+    condition     = google_firestore_database.this.location_id == "eur3" && output.app_engine_location == "europe-west"
+    error_message = "The database is in ${google_firestore_database.this.location_id}, the app in ${output.app_engine_location}."
   }
 }

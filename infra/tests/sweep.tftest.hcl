@@ -7,12 +7,15 @@ mock_provider "google" {
   }
 }
 
-run "cloud_scheduler_proves_itself_with_a_token_that_the_app_can_verify" {
+variables {
+  project         = "my-project"
+  sweep_scheduler = "cloud-scheduler"
+}
+
+run "the_app_can_verify_the_token_of_cloud_scheduler" {
   variables {
-    project         = "my-project"
-    services        = ["default", "worker"]
-    sweep_scheduler = "cloud-scheduler"
-    sweep_service   = "worker"
+    services      = ["default", "worker"]
+    sweep_service = "worker"
   }
 
   assert {
@@ -27,27 +30,22 @@ run "cloud_scheduler_proves_itself_with_a_token_that_the_app_can_verify" {
 }
 
 run "the_job_calls_the_sweep" {
-  command = plan
-  module {
-    source = "./modules/sweep"
-  }
-
   variables {
-    project         = "my-project"
-    region          = "us-central1"
-    schedule        = "*/5 * * * *"
-    service         = "default"
-    hostname        = "my-project.uc.r.appspot.com"
-    service_account = "a@my-project.iam.gserviceaccount.com"
+    sweep_schedule = "*/5 * * * *"
   }
 
   assert {
-    condition     = google_cloud_scheduler_job.this.http_target[0].uri == "https://my-project.uc.r.appspot.com/_ah/deferred/sweep" && google_cloud_scheduler_job.this.http_target[0].http_method == "POST"
-    error_message = "The job calls something else."
+    condition     = google_cloud_scheduler_job.sweep[0].http_target[0].uri == "https://my-project.uc.r.appspot.com/_ah/deferred/sweep" && google_cloud_scheduler_job.sweep[0].http_target[0].http_method == "POST"
+    error_message = "The job calls ${google_cloud_scheduler_job.sweep[0].http_target[0].http_method} ${google_cloud_scheduler_job.sweep[0].http_target[0].uri}."
   }
 
   assert {
-    condition     = google_cloud_scheduler_job.this.http_target[0].oidc_token[0].audience == output.environment.DEFERRED_AUDIENCE
+    condition     = google_cloud_scheduler_job.sweep[0].schedule == "*/5 * * * *"
+    error_message = "The schedule is ${google_cloud_scheduler_job.sweep[0].schedule}."
+  }
+
+  assert {
+    condition     = google_cloud_scheduler_job.sweep[0].http_target[0].oidc_token[0].audience == output.sweep_environment["DEFERRED_AUDIENCE"]
     error_message = "The token is for another audience than the app expects."
   }
 }

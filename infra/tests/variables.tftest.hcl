@@ -1,4 +1,4 @@
-# Values that are refused; what Terraform says then is in variables.tf.
+# Refused values of variables. variables.tf has the messages.
 
 mock_provider "google" {}
 
@@ -6,7 +6,7 @@ variables {
   project = "my-project"
 }
 
-run "project_number" {
+run "a_project_number_is_not_a_project_id" {
   command = plan
 
   variables {
@@ -16,7 +16,7 @@ run "project_number" {
   expect_failures = [var.project]
 }
 
-run "app_engine_name_of_a_region" {
+run "app_engines_name_of_a_region_is_refused" {
   command = plan
 
   variables {
@@ -26,7 +26,7 @@ run "app_engine_name_of_a_region" {
   expect_failures = [var.region]
 }
 
-run "no_services" {
+run "a_project_needs_a_service" {
   command = plan
 
   variables {
@@ -36,7 +36,7 @@ run "no_services" {
   expect_failures = [var.services]
 }
 
-run "service_too_long" {
+run "a_long_service_name_is_refused" {
   command = plan
 
   variables {
@@ -46,7 +46,7 @@ run "service_too_long" {
   expect_failures = [var.services]
 }
 
-run "oidc_of_an_unknown_service" {
+run "oidc_for_an_unknown_service_is_refused" {
   command = plan
 
   variables {
@@ -56,7 +56,49 @@ run "oidc_of_an_unknown_service" {
   expect_failures = [var.oidc_services]
 }
 
-run "deployer_without_a_kind" {
+run "limits_of_an_unknown_service_are_refused" {
+  command = plan
+
+  variables {
+    service_access = { worker = {} }
+  }
+
+  expect_failures = [var.service_access]
+}
+
+run "access_to_an_unknown_queue_is_refused" {
+  command = plan
+
+  variables {
+    services       = ["default", "worker"]
+    service_access = { worker = { queues = ["mails"] } }
+  }
+
+  expect_failures = [var.service_access]
+}
+
+run "a_service_without_signing_keys_cannot_enqueue" {
+  command = plan
+
+  variables {
+    services       = ["default", "worker"]
+    service_access = { worker = { signing_keys = false } }
+  }
+
+  expect_failures = [var.service_access]
+}
+
+run "the_sweep_service_cannot_be_limited" {
+  command = plan
+
+  variables {
+    service_access = { default = { queues = ["default"] } }
+  }
+
+  expect_failures = [var.service_access]
+}
+
+run "a_deployer_needs_a_type" {
   command = plan
 
   variables {
@@ -66,7 +108,7 @@ run "deployer_without_a_kind" {
   expect_failures = [var.deployers]
 }
 
-run "queues_without_default" {
+run "the_queue_default_is_required" {
   command = plan
 
   variables {
@@ -76,7 +118,7 @@ run "queues_without_default" {
   expect_failures = [var.queues]
 }
 
-run "queue_with_a_bad_name" {
+run "an_underscore_in_a_queue_name_is_refused" {
   command = plan
 
   variables {
@@ -86,7 +128,7 @@ run "queue_with_a_bad_name" {
   expect_failures = [var.queues]
 }
 
-run "queue_too_fast" {
+run "more_than_500_dispatches_a_second_are_refused" {
   command = plan
 
   variables {
@@ -96,7 +138,7 @@ run "queue_too_fast" {
   expect_failures = [var.queues]
 }
 
-run "queue_without_attempts" {
+run "zero_attempts_are_refused" {
   command = plan
 
   variables {
@@ -106,7 +148,7 @@ run "queue_without_attempts" {
   expect_failures = [var.queues]
 }
 
-run "queue_with_crossed_backoffs" {
+run "a_min_backoff_above_the_max_backoff_is_refused" {
   command = plan
 
   variables {
@@ -116,7 +158,17 @@ run "queue_with_crossed_backoffs" {
   expect_failures = [var.queues]
 }
 
-run "queue_that_logs_too_much" {
+run "zero_doublings_are_refused" {
+  command = plan
+
+  variables {
+    queues = { default = { max_doublings = 0 } }
+  }
+
+  expect_failures = [var.queues]
+}
+
+run "a_sampling_ratio_above_one_is_refused" {
   command = plan
 
   variables {
@@ -126,7 +178,17 @@ run "queue_that_logs_too_much" {
   expect_failures = [var.queues]
 }
 
-run "index_file_that_is_not_there" {
+run "an_unknown_concurrency_mode_is_refused" {
+  command = plan
+
+  variables {
+    concurrency_mode = "optimistic"
+  }
+
+  expect_failures = [var.concurrency_mode]
+}
+
+run "a_missing_index_file_is_refused" {
   command = plan
 
   variables {
@@ -136,7 +198,7 @@ run "index_file_that_is_not_there" {
   expect_failures = [var.index_yaml_files]
 }
 
-run "half_a_generation" {
+run "a_fractional_generation_is_refused" {
   command = plan
 
   variables {
@@ -146,7 +208,7 @@ run "half_a_generation" {
   expect_failures = [var.signing_keys_generation]
 }
 
-run "unknown_scheduler" {
+run "an_unknown_scheduler_is_refused" {
   command = plan
 
   variables {
@@ -156,7 +218,7 @@ run "unknown_scheduler" {
   expect_failures = [var.sweep_scheduler]
 }
 
-run "sweep_of_an_unknown_service" {
+run "an_unknown_sweep_service_is_refused" {
   command = plan
 
   variables {
@@ -166,7 +228,7 @@ run "sweep_of_an_unknown_service" {
   expect_failures = [var.sweep_service]
 }
 
-run "schedule_in_words" {
+run "a_schedule_in_words_is_refused" {
   command = plan
 
   variables {
@@ -176,7 +238,7 @@ run "schedule_in_words" {
   expect_failures = [var.sweep_schedule]
 }
 
-run "alert_to_nobody" {
+run "an_alert_needs_an_email_address" {
   command = plan
 
   variables {
@@ -186,7 +248,7 @@ run "alert_to_nobody" {
   expect_failures = [var.alert_emails]
 }
 
-run "budget_without_an_account" {
+run "a_budget_needs_a_billing_account_id" {
   command = plan
 
   variables {
@@ -196,7 +258,7 @@ run "budget_without_an_account" {
   expect_failures = [var.budget]
 }
 
-run "budget_of_cents" {
+run "a_budget_below_one_unit_is_refused" {
   command = plan
 
   variables {
@@ -206,7 +268,7 @@ run "budget_of_cents" {
   expect_failures = [var.budget]
 }
 
-run "budget_with_a_bad_threshold" {
+run "a_threshold_of_zero_is_refused" {
   command = plan
 
   variables {
@@ -216,7 +278,7 @@ run "budget_with_a_bad_threshold" {
   expect_failures = [var.budget]
 }
 
-run "adoption_of_anything" {
+run "adopting_an_unknown_kind_is_refused" {
   command = plan
 
   variables {

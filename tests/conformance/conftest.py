@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import grpc
 import pytest
 
-from .wire import Stub, serving
+from tests.integration.datastore.wire import Stub, serving
 
 EMBEDDED, FIRESTORE, DATASTORE = "embedded", "firestore", "datastore"
 

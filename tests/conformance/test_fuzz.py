@@ -19,9 +19,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gae_deferred.local.datastore import execution
-
-from .wire import Filter, Stub, all_of, any_of, avg_of, count, properties, sum_of, value, where
+from gae_local_cloud.datastore import execution
+from tests.integration.datastore.wire import (
+    Filter,
+    Stub,
+    all_of,
+    any_of,
+    avg_of,
+    count,
+    properties,
+    sum_of,
+    value,
+    where,
+)
 
 RUNS = int(os.environ.get("CONFORMANCE_RUNS", "150"))
 """How many random examples each test tries."""

@@ -14,7 +14,7 @@ import grpc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .wire import Mutation, Stub, plain, properties, unindexed, value
+from tests.integration.datastore.wire import Mutation, Stub, plain, properties, unindexed, value
 
 RUNS = int(os.environ.get("CONFORMANCE_RUNS", "100"))
 """How many random examples each test tries."""

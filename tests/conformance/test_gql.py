@@ -8,8 +8,9 @@ import grpc
 import pytest
 from google.cloud.datastore_v1 import types
 
+from tests.integration.datastore.wire import Stub, name_of, refused, value
+
 from .conftest import DATASTORE, FIRESTORE
-from .wire import Stub, name_of, refused, value
 
 GqlQuery = types.GqlQuery.pb()
 

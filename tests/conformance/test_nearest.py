@@ -1,8 +1,7 @@
 """Vectors and nearest-neighbor search: what is refused, by whom.
 
-Google's Firestore emulator checks a search and then answers the query without it; what a search finds is tested in
-``tests/local/datastore/test_nearest.py`` by what the documentation of FindNearest says. Cloud Datastore's emulator
-knows neither.
+Google's Firestore emulator checks a search and then answers the query without it. Cloud Datastore's emulator knows
+neither. ``tests/integration/datastore/test_nearest.py`` tests the results, by the documentation of FindNearest.
 """
 
 import math
@@ -11,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.integration.datastore.wire import Stub, name_of, refused, search, value, vector
+
 from .conftest import DATASTORE, EMBEDDED, FIRESTORE
-from .wire import Stub, name_of, refused, search, value, vector
 
 
 @pytest.fixture(params=[EMBEDDED, FIRESTORE])

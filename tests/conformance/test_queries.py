@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.integration.datastore.wire import all_of, any_of, unindexed, where
+
 from .conftest import DATASTORE, FIRESTORE
-from .wire import all_of, any_of, unindexed, where
 
 
 class Case(NamedTuple):

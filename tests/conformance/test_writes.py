@@ -6,8 +6,20 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.integration.datastore.wire import (
+    Mutation,
+    Stub,
+    avg_of,
+    count,
+    plain,
+    properties,
+    refused,
+    sum_of,
+    unindexed,
+    value,
+)
+
 from .conftest import DATASTORE, FIRESTORE
-from .wire import Mutation, Stub, avg_of, count, plain, properties, refused, sum_of, unindexed, value
 
 
 @pytest.fixture

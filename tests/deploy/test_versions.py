@@ -2,14 +2,14 @@
 
 import re
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 
 from deploy import versions
 from deploy.errors import UsageError
 
-NOW = datetime(2026, 11, 21, 15, 30, tzinfo=timezone.utc)
+NOW = datetime(2026, 11, 21, 15, 30, tzinfo=UTC)
 LONGEST_PROJECT = "p" * 30
 
 

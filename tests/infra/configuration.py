@@ -1,4 +1,4 @@
-"""Terraform files held against what the providers take."""
+"""Compare Terraform files with the schemas of their providers."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,14 +13,15 @@ from tests.infra.provider_schema import Block, Kind
 
 _META_ARGUMENTS = {"count", "for_each", "provider", "depends_on"}
 _META_BLOCKS = {"lifecycle", "connection", "provisioner"}
-_NOTES = {"__is_block__", "__comments__", "__inline_comments__"}
+_HCL2_KEYS = {"__is_block__", "__comments__", "__inline_comments__"}
+"""Keys that the parser adds to each block."""
 
 _REFERENCE = re.compile(r"(?<![\w.])(data\.|ephemeral\.)?([a-z]+_\w+)\.([a-z]\w*)(?:\[[^\]]*\])?\.(\w+)")
 
 
 @dataclass(frozen=True)
 class Declared:
-    """A resource, data source or ephemeral resource as a file declares it, or the settings of a provider."""
+    """A resource, data source, ephemeral resource or provider block of a Terraform file."""
 
     file: Path
     kind: Kind
@@ -33,7 +34,7 @@ class Declared:
 
 
 def read(folder: Path) -> list[Declared]:
-    """Return what the Terraform files below a folder declare."""
+    """Return the resources and provider blocks in the Terraform files below a folder."""
     declared = []
     for file in sorted(folder.rglob("*.tf")):
         content = hcl2.loads(file.read_text())
@@ -47,7 +48,7 @@ def read(folder: Path) -> list[Declared]:
 
 
 def problems(folder: Path) -> list[str]:
-    """Return what is wrong with the Terraform files below a folder, as far as the providers' schemas tell."""
+    """Return one message for each place below a folder where a Terraform file contradicts the providers' schemas."""
     declared = read(folder)
     names = {(each.kind, each.type) for each in declared}
     schemas = provider_schema.load(names)
@@ -60,9 +61,9 @@ def problems(folder: Path) -> list[str]:
 
 
 def _check(body: Mapping[str, Any], schema: Block, *, top: bool) -> Iterator[str]:
-    """Yield what is wrong with a block: unknown, read-only, missing or repeated names."""
+    """Yield the problems of a block: unknown, read-only, missing or repeated names."""
     meta = _META_ARGUMENTS | _META_BLOCKS if top else set()
-    written = set(body) - _NOTES - meta - {"dynamic"}
+    written = set(body) - _HCL2_KEYS - meta - {"dynamic"}
     for name in written:
         if name in schema.attributes and not schema.attributes[name].settable:
             yield f"{name} can only be read"
@@ -92,7 +93,7 @@ def _check(body: Mapping[str, Any], schema: Block, *, top: bool) -> Iterator[str
 
 
 def _check_references(folder: Path, schemas: Mapping[tuple[Kind, str], Block]) -> Iterator[str]:
-    """Yield references, such as ``google_service_account.this.mail``, to what a resource has not."""
+    """Yield references to attributes that do not exist, such as ``google_service_account.this.mail``."""
     kinds: dict[str, Kind] = {"": "resource", "data.": "data", "ephemeral.": "ephemeral"}
     for file in sorted(folder.rglob("*.tf")):
         code = re.sub(r"#.*", "", file.read_text())
@@ -111,5 +112,5 @@ def _is_block(value: object) -> bool:
 
 
 def _items(block: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return a block's labels, without their quotes, and what they label."""
-    return [(label.strip('"'), value) for label, value in block.items() if label not in _NOTES]
+    """Return the labels of a block without quotes, each with its body."""
+    return [(label.strip('"'), value) for label, value in block.items() if label not in _HCL2_KEYS]

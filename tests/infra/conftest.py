@@ -1,4 +1,4 @@
-"""Terraform on a copy of infra/, with providers that stand in for those that may not be had."""
+"""Fixtures that run the real Terraform on a copy of infra/ with stand-ins for its providers."""
 
 import os
 import shutil
@@ -16,17 +16,21 @@ collect_ignore_glob = ["test_*.py"] if _MISSING else []
 INFRA = Path(__file__).parents[2] / "infra"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-"""Runs Terraform with some arguments, in a folder if one is named, and returns what it said."""
+"""Runs Terraform with the given arguments in ``folder``; returns its exit code and output."""
 
 
 def pytest_report_header() -> list[str]:
     missing = ", ".join(_MISSING)
-    return [f"tests/infra is left out, for want of {missing}: `python3 run.py infra-check` runs it"] if _MISSING else []
+    return (
+        [f"tests/infra is left out because {missing} is not installed; run it with `python3 run.py infra-check`"]
+        if _MISSING
+        else []
+    )
 
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment variables of a Terraform that finds the stand-ins."""
+    """Environment variables with which Terraform finds the stand-ins."""
     from tests.infra import configuration, stand_in_providers
 
     if shutil.which("terraform") is None:
@@ -55,7 +59,7 @@ def terraform(environment: dict[str, str]) -> Run:
 
 @pytest.fixture
 def infra(tmp_path: Path, terraform: Run) -> Path:
-    """A copy of infra/, initialised, for a test to change and to apply."""
+    """An initialised copy of infra/ that a test may change and apply."""
     folder = tmp_path / "infra"
     ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*", "terraform.tfstate.d", "*.tfvars", "backend.tf")
     shutil.copytree(INFRA, folder, ignore=ignored)

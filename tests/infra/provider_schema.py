@@ -1,11 +1,11 @@
-"""What a Terraform provider takes, read from its package for the CDK for Terraform: no network, no provider.
+"""Schemas of Terraform providers, read from their packages for the CDK for Terraform. Needs no network, no provider.
 
-Such a package has a TypeScript module for each resource, generated from the provider's own schema and kept as the
-source map of the module's JavaScript. Before each attribute and block of its classes stands a comment such as
+Each package has a TypeScript module for each resource, generated from the provider's schema. The source map of the
+module's JavaScript holds it. A comment precedes each attribute and block of its classes:
 
     // max_attempts - computed: true, optional: true, required: false
 
-and a function ``...ToHclTerraform`` says for each name that can be written whether it is a block.
+A function ``...ToHclTerraform`` says which of the writable names are blocks.
 """
 
 import base64
@@ -24,7 +24,7 @@ Kind = Literal["resource", "data", "ephemeral", "provider"]
 _PACKAGES = {"google": "cdktf-cdktf-provider-google", "random": "cdktf-cdktf-provider-random"}
 
 _PASSWORD_RESULTS = ("keepers", "bcrypt_hash", "id")
-"""What the resource ``random_password`` has and the ephemeral resource has not (documentation of random 3.7.2)."""
+"""Attributes that only the resource ``random_password`` has, not the ephemeral one (documentation of random 3.7.2)."""
 
 _CLASS = re.compile(
     r"^export class (\w+) extends cdktf\.(?:ComplexObject|TerraformResource|TerraformDataSource|TerraformProvider) \{$"
@@ -58,12 +58,12 @@ _TYPES = {
     "getListAttribute": ["list", "string"],
     "getNumberListAttribute": ["list", "number"],
 }
-"""Terraform's types, as JSON has them, by the package's names for how a value is written, or read."""
+"""Terraform's types in JSON, by the package's name for how a value is written or read."""
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """A value that a block takes, or that can be read from it; ``type`` is as in Terraform's JSON."""
+    """An argument or a read-only value of a block. ``type`` is in the form of Terraform's JSON."""
 
     type: object
     required: bool
@@ -77,7 +77,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class NestedBlock:
-    """A block in a block: ``nesting`` is single, list or set, and ``max_items`` 0 where there is no limit."""
+    """A block within a block. ``nesting`` is single, list or set; ``max_items`` is 0 if there is no limit."""
 
     block: "Block"
     nesting: str
@@ -87,16 +87,16 @@ class NestedBlock:
 
 @dataclass(frozen=True)
 class Block:
-    """What may stand between two braces."""
+    """The arguments and nested blocks that a block accepts."""
 
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     blocks: Mapping[str, NestedBlock] = field(default_factory=dict)
 
 
 def load(names: Iterable[tuple[Kind, str]]) -> dict[tuple[Kind, str], Block]:
-    """Return the schemas of resources, data sources, ephemeral resources and (``provider``, its name).
+    """Return the schema of each resource, data source, ephemeral resource or (``"provider"``, name of a provider).
 
-    What the providers have not is left out.
+    Names that the providers lack are left out.
     """
     wanted = set(names)
     found: dict[tuple[Kind, str], Block] = {}
@@ -106,7 +106,11 @@ def load(names: Iterable[tuple[Kind, str]]) -> dict[tuple[Kind, str], Block]:
 
 
 def version(provider: str) -> str:
-    """Return the version of the provider that a package describes."""
+    """Return the version of a provider that its package describes.
+
+    Raises:
+        LookupError: the package has no module for the provider itself.
+    """
     with tarfile.open(_archive(provider), mode="r|gz") as tar:
         for member in tar:
             content = tar.extractfile(member) if member.name == "package/lib/provider/index.js" else None
@@ -117,7 +121,7 @@ def version(provider: str) -> str:
 
 
 def _archive(provider: str) -> Path:
-    files = importlib.metadata.files(_PACKAGES[provider]) or ()  # to import the package would start Node.js
+    files = importlib.metadata.files(_PACKAGES[provider]) or ()  # importing the package would start Node.js
     (archive,) = (file.locate() for file in files if file.suffix == ".tgz")
     return Path(str(archive))
 
@@ -142,7 +146,7 @@ def _load(provider: str, wanted: frozenset[tuple[Kind, str]]) -> dict[tuple[Kind
 
 
 def _module(provider: str, kind: Kind, name: str) -> str:
-    """Return the path of a module in the package. The ephemeral random_password has the resource's."""
+    """Return the path of a module in its package. The ephemeral random_password shares the module of the resource."""
     if kind == "provider":
         return "package/lib/provider/index.js"
     if kind == "ephemeral" and name != "random_password":
@@ -173,14 +177,14 @@ def _block(name: str, classes: dict[str, str], written: dict[str, dict[str, tupl
     attributes: dict[str, Attribute] = {}
     blocks: dict[str, NestedBlock] = {}
     writable = written.get(name.removesuffix("OutputReference").lower(), {})
-    if name not in classes:  # a provider's own blocks can be written, not read
+    if name not in classes:  # the blocks of a provider itself can be written, but not read
         return Block(
             {member: Attribute(_TYPES[storage], False, True, False) for member, (_, _, storage) in writable.items()}
         )
     for member, computed, optional, required, plain, made, getter in _MEMBER.findall(classes[name]):
         is_block, form, storage = writable.get(member, (False, "", ""))
         if is_block:
-            nested = made or re.split(r"\W", plain)[0]  # a provider's are not made, but only declared
+            nested = made or re.split(r"\W", plain)[0]  # the package only declares the blocks of a provider itself
             struct = nested.removesuffix("List").removesuffix("OutputReference")
             blocks[member] = NestedBlock(
                 block=_block(f"{struct}OutputReference", classes, written),

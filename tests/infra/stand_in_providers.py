@@ -1,8 +1,8 @@
-"""Providers that know their schemas and make nothing, for Terraform to work with where it cannot get the real ones.
+"""Stand-ins for Terraform's providers: they have the real schemas and make nothing. Needs no registry.
 
-Terraform talks with a provider by gRPC, in the messages of its plugin protocol, version 6 (docs/plugin-protocol in
-Terraform's repository; the numbers of fields are from there). The few that are needed are written here by hand.
-``TF_REATTACH_PROVIDERS`` tells Terraform that the providers run already: it neither looks for them nor starts them.
+Terraform calls a provider by gRPC with version 6 of its plugin protocol (docs/plugin-protocol in Terraform's
+repository has the messages and the numbers of their fields). This module encodes the few messages that it needs itself.
+``TF_REATTACH_PROVIDERS`` tells Terraform that the providers already run, so that it neither downloads nor starts them.
 """
 
 import functools
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import msgpack
@@ -23,11 +24,10 @@ _NESTING = {"single": 1, "list": 2, "set": 3}
 _SCHEMA_FIELDS: dict[Kind, int] = {"resource": 2, "data": 3, "ephemeral": 8}
 
 _WRITE_ONLY = "_wo"
-"""How the names of write-only arguments end, by the convention of providers; their packages do not tell."""
+"""Suffix of write-only arguments, by the convention of providers. The packages do not say which are write-only."""
 
 _SILENT_METHODS = (
     "ValidateProviderConfig",
-    "ValidateResourceConfig",
     "ValidateDataResourceConfig",
     "ValidateEphemeralResourceConfig",
     "ConfigureProvider",
@@ -35,17 +35,21 @@ _SILENT_METHODS = (
     "GetFunctions",
     "StopProvider",
 )
-"""Methods that are answered with an empty message: there is nothing to complain of."""
+"""Methods whose answer is an empty message, which means success."""
 
 PASSWORD = "stand-in-password-of-exactly-43-characters-"
 
 
 @contextmanager
 def running(names: set[tuple[Kind, str]], folder: Path) -> Iterator[Mapping[str, str]]:
-    """Serve the schemas of resources, data sources and ephemeral resources.
+    """Serve stand-ins with the schemas of the named resources, data sources and ephemeral resources.
+
+    Parameters:
+        names: kind and type of each, such as ``("resource", "google_cloud_tasks_queue")``.
+        folder: receives a Unix socket for each provider.
 
     Yields:
-        The environment variables by which Terraform finds the providers.
+        The environment variables with which Terraform finds the stand-ins.
     """
     servers, reattach = [], {}
     try:
@@ -58,7 +62,7 @@ def running(names: set[tuple[Kind, str]], folder: Path) -> Iterator[Mapping[str,
                 "Protocol": "grpc",
                 "ProtocolVersion": 6,
                 "Pid": os.getpid(),
-                "Test": True,  # that Terraform leaves the process alone
+                "Test": True,  # Terraform does not stop the process
                 "Addr": {"Network": "unix", "String": str(socket)},
             }
         yield {"TF_REATTACH_PROVIDERS": json.dumps(reattach)}
@@ -72,9 +76,10 @@ def _serve(schemas: Mapping[tuple[Kind, str], Block], socket: Path) -> grpc.Serv
     methods: dict[str, Callable[[bytes], bytes]] = {name: lambda _: b"" for name in _SILENT_METHODS}
     methods["GetProviderSchema"] = lambda _: response
     methods["OpenEphemeralResource"] = _open_password
+    methods["ValidateResourceConfig"] = functools.partial(_validate, schemas)
     methods["PlanResourceChange"] = functools.partial(_plan, schemas)
     methods["ReadDataSource"] = functools.partial(_read_data, schemas)
-    # What was planned is what is made, and what was made is what is there.
+    # An apply makes the plan come true, and a refresh finds it unchanged.
     methods["ApplyResourceChange"] = lambda request: _field(1, _read(request, 3))
     methods["ReadResource"] = lambda request: _field(1, _read(request, 2))
     methods["UpgradeResourceState"] = lambda request: _field(1, _field(2, _read(_read(request, 3), 1)))
@@ -90,9 +95,37 @@ def _serve(schemas: Mapping[tuple[Kind, str], Block], socket: Path) -> grpc.Serv
 
 
 def _open_password(request: bytes) -> bytes:
-    """Answer for ``ephemeral random_password``: its configuration as it is, with a result."""
+    """Return the configuration of an ``ephemeral random_password`` with a result."""
     config = msgpack.unpackb(_read(_read(request, 2), 1))
     return _field(3, _field(1, msgpack.packb({**config, "result": PASSWORD})))
+
+
+def _validate(schemas: Mapping[tuple[Kind, str], Block], request: bytes) -> bytes:
+    """Return an error for each number of a resource that is 0.
+
+    The real provider does not send numbers that are 0: Google keeps or chooses another value, and each later plan shows
+    a change (in its source, the functions expand... leave out empty values).
+    """
+    type_name = _read(request, 1).decode()
+    config = msgpack.unpackb(_read(_read(request, 2), 1))
+    names = _zeros(config, schemas["resource", type_name])
+    return b"".join(_error(f"The provider of {type_name} does not send {name} = 0") for name in names)
+
+
+def _zeros(value: Mapping[str, Any], block: Block) -> Iterator[str]:
+    """Yield the names of the numbers that are 0 in a block and its nested blocks."""
+    for name, attribute in block.attributes.items():
+        if attribute.type == "number" and value[name] == 0:
+            yield name
+    for name, nested in block.blocks.items():
+        bodies = value[name]
+        for body in bodies if isinstance(bodies, list) else [bodies]:
+            if isinstance(body, dict):  # not absent, and known before the plan
+                yield from _zeros(body, nested.block)
+
+
+def _error(summary: str) -> bytes:
+    return _field(1, _field(1, 1) + _field(2, summary.encode()))
 
 
 def _plan(schemas: Mapping[tuple[Kind, str], Block], request: bytes) -> bytes:
@@ -106,7 +139,7 @@ def _read_data(schemas: Mapping[tuple[Kind, str], Block], request: bytes) -> byt
 
 
 def _completed(value: bytes, block: Block) -> bytes:
-    """Return an object with some text for each text that the provider computes, and without what is write-only."""
+    """Return an object with a text for each text that the provider computes, and without write-only arguments."""
     known = msgpack.unpackb(value)
     for name, attribute in block.attributes.items():
         if name.endswith(_WRITE_ONLY):
@@ -155,7 +188,7 @@ def _nested(name: str, nested: NestedBlock) -> bytes:
 
 
 def _field(number: int, value: bytes | int) -> bytes:
-    """Return a field in the encoding of protocol buffers."""
+    """Return a field in protocol buffers' encoding."""
     if isinstance(value, int):
         return _varint(number << 3) + _varint(int(value)) if value else b""
     return _varint(number << 3 | 2) + _varint(len(value)) + value
@@ -170,7 +203,7 @@ def _varint(value: int) -> bytes:
 
 
 def _read(message: bytes, number: int) -> bytes:
-    """Return a text, bytes or message in a message; numbers are skipped."""
+    """Return the text, bytes or message in a field of a message, empty if it is missing. Skips numbers."""
     position = 0
     while position < len(message):
         tag, position = _read_varint(message, position)

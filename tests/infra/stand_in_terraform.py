@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A Terraform that writes down how it is called, and fails or takes its time when it is told to."""
+"""A stand-in for Terraform that records its calls, and fails or waits if its orders say so."""
 
 import json
 import os
@@ -29,13 +29,13 @@ def main() -> int:
 
 
 def wait_for_interrupt(folder: Path) -> int:
-    """Go on until Ctrl-C, and a little longer, as Terraform does to write down what it has made."""
+    """Run until Ctrl-C and a little longer, as Terraform does to save its state."""
     interrupted = []
     signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
     (folder / "waiting").touch()
     while not interrupted:
         time.sleep(0.01)
-    time.sleep(0.6)  # longer than subprocess.run leaves a child after Ctrl-C
+    time.sleep(0.6)  # longer than subprocess.run waits for a child after Ctrl-C
     (folder / "state-written").touch()
     return 1
 

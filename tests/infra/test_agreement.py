@@ -1,4 +1,4 @@
-"""What infra/ says twice, or says of the library, is the same in both places."""
+"""Facts that infra/ states twice, or shares with the library, agree."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ def table(heading: str) -> dict[str, tuple[str, str]]:
     return {name: (second, third) for name, second, third in ROW.findall(section)}
 
 
-def test_the_readme_has_every_variable_with_its_description_and_default() -> None:
+def test_the_readme_lists_every_variable_with_its_description_and_default() -> None:
     text = (INFRA / "variables.tf").read_text()
     expected = {}
     for name, body in re.findall(r'^variable "(\w+)" {\n(.*?)^}', text, re.DOTALL | re.MULTILINE):
@@ -44,14 +44,14 @@ def test_the_readme_has_every_variable_with_its_description_and_default() -> Non
     assert table("Inputs") == expected
 
 
-def test_the_readme_has_every_output_with_its_description() -> None:
+def test_the_readme_lists_every_output_with_its_description() -> None:
     outputs = declared("outputs.tf", "output")
     assert {name: row[0] for name, row in table("Outputs").items()} == {
         name: output["description"].strip('"') for name, output in outputs.items()
     }
 
 
-def test_every_variable_and_output_is_described() -> None:
+def test_every_variable_and_output_has_a_description() -> None:
     for file in INFRA.rglob("*.tf"):
         content = hcl2.loads(file.read_text())
         for kind in ("variable", "output"):
@@ -60,21 +60,21 @@ def test_every_variable_and_output_is_described() -> None:
                     assert name[0] != '"' or body["description"], f"{file}: {name}"
 
 
-def test_ttl_policies_are_of_the_kinds_that_expire() -> None:
-    """And of no other: a dead letter stays until somebody has looked at it."""
+def test_exactly_the_kinds_that_expire_have_ttl_policies() -> None:
+    """A dead letter does not expire: it stays until a person deletes it."""
     models = [model for model in vars(entities).values() if isinstance(model, type) and hasattr(model, "_get_kind")]
     expiring = {model._get_kind() for model in models if hasattr(model, "expires")}
-    text = (INFRA / "main.tf").read_text()
-    listed = re.search(r"ttl_kinds = \[(.*?)\]", text)
+    text = (INFRA / "datastore.tf").read_text()
+    listed = re.search(r"ttl_policies \? \[(.*?)\]", text)
     assert listed is not None
     assert set(re.findall(r'"(\w+)"', listed[1])) == expiring == {"_DeferredPayload", "_DeferredReceipt"}
 
 
-def test_the_alert_matches_what_is_logged_of_tasks_that_failed_for_good(
+def test_the_alert_matches_the_librarys_log_of_tasks_that_failed_for_good(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (INFRA / "modules" / "dead_letter_alert" / "main.tf").read_text()
-    listed = re.search(r"log_lines = \[(.*?)\n  \]", text, re.DOTALL)
+    text = (INFRA / "alerts.tf").read_text()
+    listed = re.search(r"dead_letter_messages = \[(.*?)\n  \]", text, re.DOTALL)
     assert listed is not None
     kept, lost, failed = (re.compile(line) for line in re.findall(r'"(.+)"', listed[1]))
 
@@ -103,12 +103,12 @@ def logged_by(caplog: pytest.LogCaptureFixture, act: Callable[[], object]) -> li
     return caplog.messages
 
 
-def test_the_sweep_is_called_where_the_library_serves_it() -> None:
-    assert f'"${{local.base}}{sweeper.SWEEP_URL}"' in (INFRA / "modules" / "sweep" / "main.tf").read_text()
+def test_the_scheduler_calls_the_url_where_the_library_sweeps() -> None:
+    assert f'"${{local.sweep_base_url}}{sweeper.SWEEP_URL}"' in (INFRA / "sweep.tf").read_text()
 
 
 @pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
-def test_gcloud_takes_every_command_line_of_the_readme(tmp_path: Path) -> None:
+def test_gcloud_accepts_every_command_line_of_the_readme(tmp_path: Path) -> None:
     text = (INFRA / "README.md").read_text()
     commands = re.findall(r"^\$ (gcloud .+)|`(gcloud [^`]+)`", text, re.MULTILINE)
     commands = [" ".join((block or inline).split()) for block, inline in commands]

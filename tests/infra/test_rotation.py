@@ -1,4 +1,4 @@
-"""Rotation of the signing keys, whose value the library itself reads here."""
+"""Rotation of the signing keys; the library reads the rotated value."""
 
 import sys
 from pathlib import Path
@@ -22,32 +22,32 @@ def test_the_next_key_signs_and_the_old_one_still_verifies() -> None:
     assert rotation.dropped == ()
 
 
-def test_whoever_read_the_keys_before_a_rotation_verifies_what_is_signed_after_it() -> None:
+def test_instances_with_the_keys_from_before_a_rotation_verify_later_signatures() -> None:
     value = "first:aaaaaaaaaaaaaaaa,second:bbbbbbbbbbbbbbbb"
     for _ in range(5):
         before, value = value, key_rotation.after(value).value
         assert ids(value)[0] in ids(before)
-        assert ids(before)[0] in ids(value)  # and the other way round
+        assert ids(before)[0] in ids(value)  # the other direction: new instances verify older signatures
         assert len(set(ids(value))) == 3
 
 
-def test_the_key_before_the_last_one_is_dropped_and_told() -> None:
+def test_the_oldest_key_is_dropped_and_reported() -> None:
     assert key_rotation.after("b:bbbbbbbbbbbbbbbb,c:cccccccccccccccc,a:aaaaaaaaaaaaaaaa").dropped == ("a",)
 
 
-def test_a_single_key_goes_on_signing_until_everybody_knows_another() -> None:
+def test_a_single_key_signs_until_every_instance_knows_a_second_one() -> None:
     rotation = key_rotation.after("only:aaaaaaaaaaaaaaaa\n")
     assert ids(rotation.value)[0] == rotation.signing == "only"
     assert len(ids(rotation.value)) == 2
     assert rotation.dropped == ()
 
 
-def test_the_library_reads_what_a_rotation_writes() -> None:
+def test_the_library_reads_the_rotated_keys() -> None:
     rotation = key_rotation.after("first:aaaaaaaaaaaaaaaa,second:bbbbbbbbbbbbbbbb")
     assert next(iter(signing_keys.parse(rotation.value))) == rotation.signing
 
 
-def test_no_keys_are_not_rotated() -> None:
+def test_an_empty_secret_cannot_be_rotated() -> None:
     with pytest.raises(key_rotation.RotationError, match="infra-apply"):
         key_rotation.after("\n")
 
@@ -69,7 +69,7 @@ def gcloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_new_keys_go_to_gcloud_by_a_pipe_only(gcloud: Path) -> None:
+def test_the_new_keys_reach_gcloud_through_a_pipe_only(gcloud: Path) -> None:
     result = CliRunner().invoke(main, ["infra", "rotate-keys", "--project", "my-project"])
     assert result.exit_code == 0
     assert (gcloud / "added").read_text().startswith("second:bbbbbbbbbbbbbbbb,k2")
@@ -78,7 +78,7 @@ def test_the_new_keys_go_to_gcloud_by_a_pipe_only(gcloud: Path) -> None:
 
 
 @pytest.mark.parametrize("fails", ["access", "add"])
-def test_keys_stay_when_gcloud_fails(gcloud: Path, fails: str) -> None:
+def test_keys_stay_unchanged_when_gcloud_fails(gcloud: Path, fails: str) -> None:
     (gcloud / "fails").write_text(fails)
     result = CliRunner().invoke(main, ["infra", "rotate-keys", "--project", "my-project"])
     assert result.exit_code == 1
@@ -86,7 +86,7 @@ def test_keys_stay_when_gcloud_fails(gcloud: Path, fails: str) -> None:
     assert not (gcloud / "added").exists()
 
 
-def test_gcloud_that_is_missing_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_gcloud_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     result = CliRunner().invoke(main, ["infra", "rotate-keys", "--project", "my-project"])
     assert result.exit_code == 1

@@ -1,4 +1,4 @@
-"""Everything that infra/ sets exists in its providers, and everything that they require is set."""
+"""infra/ sets only arguments that its providers have, and all that they require."""
 
 import re
 from pathlib import Path
@@ -29,8 +29,8 @@ def test_infra_fits_the_schemas_of_its_providers() -> None:
     assert configuration.problems(INFRA) == []
 
 
-def test_every_file_of_infra_is_looked_at() -> None:
-    """As many as a plain search for their first lines finds."""
+def test_every_file_of_infra_is_checked() -> None:
+    """The parser finds as many blocks as a search for their first lines."""
     pattern = re.compile(r'^(?:resource|data|ephemeral|provider) "', re.MULTILINE)
     expected = sum(len(pattern.findall(file.read_text())) for file in INFRA.rglob("*.tf"))
     assert len(configuration.read(INFRA)) == expected > 15
@@ -44,7 +44,7 @@ def test_the_schemas_are_those_of_the_pinned_providers() -> None:
     assert pinned == {name: provider_schema.version(name) for name in pinned}
 
 
-def test_a_good_configuration_has_no_problems(tmp_path: Path) -> None:
+def test_a_correct_configuration_has_no_problems(tmp_path: Path) -> None:
     assert problems_of(tmp_path, QUEUE) == []
 
 
@@ -78,13 +78,13 @@ def test_a_good_configuration_has_no_problems(tmp_path: Path) -> None:
         ('"default"', "google_cloud_tasks_queue.other.label", "google_cloud_tasks_queue.other has no label"),
     ],
 )
-def test_a_mistake_is_found(tmp_path: Path, old: str, new: str, problem: str) -> None:
+def test_a_mistake_is_reported(tmp_path: Path, old: str, new: str, problem: str) -> None:
     assert old in QUEUE
     found = problems_of(tmp_path, QUEUE.replace(old, new, 1))
     assert [each for each in found if each.endswith(problem)], found
 
 
-def test_a_mistake_in_a_data_source_or_an_ephemeral_resource_is_found(tmp_path: Path) -> None:
+def test_a_mistake_in_a_data_source_an_ephemeral_resource_or_a_provider_is_reported(tmp_path: Path) -> None:
     assert problems_of(tmp_path, 'data "google_project" "this" {\n  projectid = "p"\n}') == ["there is no projectid"]
     assert problems_of(tmp_path, 'ephemeral "random_password" "key" {\n}') == ["length is missing"]
     assert problems_of(tmp_path, 'ephemeral "google_password" "key" {\n}') == [

@@ -1,4 +1,4 @@
-"""What the real Terraform says of infra/. Its providers are stand-ins that know their schemas: no network is needed."""
+"""The real Terraform validates and tests infra/ with stand-ins that have the providers' schemas. Needs no network."""
 
 import json
 import re
@@ -19,13 +19,19 @@ def test_infra_is_valid(terraform: Run, infra: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("modules/queues/main.tf", "rate_limits {", "rate_limit {", 'Blocks of type "rate_limit" are not expected'),
-        ("modules/queues/main.tf", "location = var.location\n", "", 'The argument "location" is required'),
-        ("modules/sweep/main.tf", "retry_count = 0", 'retry_count = "none"', "a number is required"),
-        ("outputs.tf", "module.queues.names", "module.queues.name", "Unsupported attribute"),
+        ("queues.tf", "rate_limits {", "rate_limit {", 'Blocks of type "rate_limit" are not expected'),
+        ("queues.tf", "location = var.region\n", "", 'The argument "location" is required'),
+        ("queues.tf", "= each.value.max_doublings", "= 0", "does not send max_doublings = 0"),
+        ("signing_keys.tf", "count = 2", 'count = "two"', "a number is required"),
+        (
+            "outputs.tf",
+            "google_app_engine_application.this.default_hostname",
+            "google_app_engine_application.this.hostname",
+            "Unsupported attribute",
+        ),
     ],
 )
-def test_a_mistake_is_found(terraform: Run, infra: Path, file: str, old: str, new: str, message: str) -> None:
+def test_a_mistake_is_reported(terraform: Run, infra: Path, file: str, old: str, new: str, message: str) -> None:
     text = (infra / file).read_text()
     assert old in text
     (infra / file).write_text(text.replace(old, new, 1))
@@ -44,17 +50,23 @@ def test_the_tests_of_infra_pass(terraform: Run, infra: Path) -> None:
     ("file", "old", "new", "tests", "failing"),
     [
         (
-            "modules/datastore/main.tf",
+            "datastore.tf",
             '"ABANDON" : ',
             '"DELETE" : ',
             "datastore",
-            "a_protected_database_survives_a_destroy",
+            "a_destroy_leaves_a_protected_database",
         ),
-        ("modules/runtime_account/main.tf", "roles/datastore.user", "roles/editor", "accounts", "does_and_no_more"),
-        ("modules/naming/outputs.tf", "deferred-sign", "sign", "defaults", "outputs_are_what_a_deploy_reads"),
-        ("modules/index_yaml/main.tf", "_RECURSIVE", "", "index_yaml", "index_yaml_is_read_as_gcloud_reads_it"),
-        ("variables.tf", '(["cron.yaml",', '(["crontab", "cron.yaml",', "variables", "unknown_scheduler"),
-        ("adopt.tf", '"app_engine")', '"an_app")', "adopt", "what_is_there_already_is_imported"),
+        (
+            "modules/runtime_account/main.tf",
+            "roles/datastore.user",
+            "roles/editor",
+            "accounts",
+            "rights_of_its_service_and_no_more",
+        ),
+        ("names.tf", "deferred-sign", "sign", "defaults", "a_deploy_finds_what_it_needs_in_the_outputs"),
+        ("indexes.tf", "_RECURSIVE", "", "indexes", "index_yaml_means_the_same_as_to_gcloud"),
+        ("variables.tf", '(["cron.yaml",', '(["crontab", "cron.yaml",', "variables", "an_unknown_scheduler_is_refused"),
+        ("adopt.tf", '"app_engine")', '"an_app")', "adopt", "existing_resources_are_imported"),
     ],
 )
 def test_the_tests_of_infra_can_fail(
@@ -68,17 +80,17 @@ def test_the_tests_of_infra_can_fail(
     assert re.search(rf'run "\w*{failing}\w*"\.\.\. fail', done.stdout), done.stdout
 
 
-def test_a_signing_key_cannot_come_into_the_state(terraform: Run, infra: Path) -> None:
-    """Terraform itself sees to it: the keys are ephemeral values, of which it takes none for what it keeps."""
-    file = infra / "modules" / "signing_keys" / "main.tf"
+def test_a_signing_key_cannot_enter_the_state(terraform: Run, infra: Path) -> None:
+    """Terraform refuses ephemeral values, such as the keys, in arguments that it stores."""
+    file = infra / "signing_keys.tf"
     file.write_text(re.sub(r"secret_data_wo( +)=", r"secret_data\1=", file.read_text()))
     done = terraform("test", "-filter=tests/defaults.tftest.hcl", folder=infra)
     assert done.returncode == 1
     assert "Ephemeral values are not valid" in " ".join((done.stdout + done.stderr).split()), done.stdout + done.stderr
 
 
-def test_the_example_of_variables_is_accepted(terraform: Run, tmp_path: Path) -> None:
-    """Whatever an example names, Terraform checks as it checks everybody's; its index.yaml is made for it."""
+def test_the_example_of_variables_is_valid(terraform: Run, tmp_path: Path) -> None:
+    """The test makes the index.yaml that the example names."""
     folder = tmp_path / "root"
     folder.mkdir()
     shutil.copy(INFRA / "variables.tf", folder)
@@ -99,21 +111,22 @@ def test_the_example_of_variables_is_accepted(terraform: Run, tmp_path: Path) ->
         ('services=["a-service-with-a-long-name"]', ["a-service-with-a-long-name", "1 to 21"]),
         ("queues={mails={}}", ["mails", "Add: default = {}"]),
         ('index_yaml_files=["nowhere/index.yaml"]', ["nowhere/index.yaml", "local cloud writes"]),
+        ("queues={default={max_doublings=0}}", ["max_doublings is at least 1", "keep its 16"]),
         ("sweep_schedule=every minute", ["every minute", "*/5 * * * *"]),
         ('budget={billing_account="mine",amount=5}', ["012345-6789AB-CDEF01", "gcloud billing accounts list"]),
     ],
 )
-def test_a_refused_value_is_named_and_so_is_what_would_do(
+def test_the_message_for_a_refused_value_names_it_and_a_valid_one(
     terraform: Run, tmp_path: Path, variable: str, words: list[str]
 ) -> None:
     shutil.copy(INFRA / "variables.tf", tmp_path)
     done = terraform("plan", "-input=false", "-var=project=my-project", f"-var={variable}", folder=tmp_path)
     assert done.returncode == 1
-    said = " ".join(done.stderr.split())
-    assert [word for word in words if word not in said] == []
+    message = " ".join(done.stderr.split())
+    assert [word for word in words if word not in message] == []
 
 
-def test_a_project_does_not_get_the_state_of_another(terraform: Run, tmp_path: Path) -> None:
+def test_a_project_cannot_use_the_state_of_another(terraform: Run, tmp_path: Path) -> None:
     shutil.copy(INFRA / "variables.tf", tmp_path)
     assert terraform("workspace", "new", "my-project", folder=tmp_path).returncode == 0
     assert terraform("plan", "-input=false", "-var=project=my-project", folder=tmp_path).returncode == 0
@@ -123,27 +136,28 @@ def test_a_project_does_not_get_the_state_of_another(terraform: Run, tmp_path: P
 
 
 @pytest.mark.parametrize("region", ["us-central1", "europe-west1", "asia-northeast1"])
-def test_deploys_name_things_as_infra_does(
-    terraform: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, region: str
-) -> None:
-    """Where there is no state to read, deploy/infrastructure.py knows the names by itself."""
-    folder = tmp_path / "naming"
-    shutil.copytree(INFRA / "modules" / "naming", folder)
+def test_infra_and_deploys_use_the_same_names(terraform: Run, tmp_path: Path, region: str) -> None:
+    """Without Terraform state, deploy/infrastructure.py derives the names itself."""
+    names = ("app_engine_location", "account_ids", "signing_keys_secret_id")
+    for file in ("variables.tf", "names.tf"):
+        shutil.copy(INFRA / file, tmp_path)
+    (tmp_path / "outputs.tf").write_text("".join(f'output "{name}" {{\n  value = local.{name}\n}}\n' for name in names))
     variables = ("-var=project=my-project", f"-var=region={region}", '-var=services=["default","worker"]')
-    assert terraform("apply", "-auto-approve", *variables, folder=folder).returncode == 0
-    made = {
-        name: each["value"] for name, each in json.loads(terraform("output", "-json", folder=folder).stdout).items()
-    }
+    assert terraform("apply", "-auto-approve", *variables, folder=tmp_path).returncode == 0
+    outputs = json.loads(terraform("output", "-json", folder=tmp_path).stdout)
+    location, account_ids, secret_id = (outputs[name]["value"] for name in names)
     known = infrastructure.by_convention("my-project", region, ["default", "worker"])
-    assert known.service_accounts == made["service_accounts"]
-    assert known.app_engine_location == made["app_engine_location"]
-    assert known.signing_keys_secret == f"projects/my-project/secrets/{made['signing_keys_secret_id']}"
+    assert known.app_engine_location == location
+    assert known.signing_keys_secret == f"projects/my-project/secrets/{secret_id}"
+    assert known.service_accounts == {
+        service: f"{account_id}@my-project.iam.gserviceaccount.com" for service, account_id in account_ids.items()
+    }
 
 
-def test_deploys_read_the_outputs_of_the_projects_own_workspace(
+def test_deploys_read_the_outputs_in_the_workspace_of_the_project(
     terraform: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same outputs as infra/ has, from values instead of resources."""
+    """The test's root module has the outputs of infra/, with values instead of resources."""
     monkeypatch.delenv("TF_WORKSPACE", raising=False)
     known = infrastructure.by_convention("my-project", "europe-west1", ["default", "worker"])
     names = set(re.findall(r'^output "(\w+)"', (INFRA / "outputs.tf").read_text(), re.MULTILINE))
@@ -176,7 +190,7 @@ def test_deploys_read_the_outputs_of_the_projects_own_workspace(
     assert "your-project" not in workspaces
 
 
-def test_state_that_cannot_be_read_is_no_missing_state(
+def test_unreadable_state_is_an_error_and_not_taken_for_missing_state(
     terraform: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TF_WORKSPACE", raising=False)

@@ -262,7 +262,7 @@ class January31(datetime.datetime):
 
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> "January31":
-        assert tz is datetime.timezone.utc
+        assert tz is datetime.UTC
         return cls(2027, 1, 31, 23, 59, tzinfo=tz)
 
 
@@ -270,7 +270,7 @@ class January31(datetime.datetime):
 def test_unsigned_tasks_are_accepted_to_the_end_of_the_last_day(
     last_day: str, status: int, mark: Path, with_keys: None, on_app_engine: None, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(caller, "datetime", SimpleNamespace(datetime=January31, timezone=datetime.timezone))
+    monkeypatch.setattr(caller, "datetime", SimpleNamespace(datetime=January31, UTC=datetime.UTC))
     monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", f"until:{last_day}")
     assert answer(environ_of(call(mark))) == status
     assert mark.exists() is (status == 200)

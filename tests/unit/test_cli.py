@@ -1,12 +1,15 @@
-"""What the command says to somebody who meets it for the first time."""
+"""The commands, as somebody meets them for the first time."""
 
 import subprocess
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from gae_deferred.local.cli import main
+from gae_deferred.cli import group
+from gae_deferred.cli.group import main
+from gae_local_cloud.cli import main as local_cloud
 
 
 @pytest.mark.parametrize("command", [[], ["data"], ["dead-letters"]], ids=" ".join)
@@ -16,9 +19,30 @@ def test_the_menu_says_what_each_command_does_to_the_end_of_the_sentence(command
     assert "..." not in result.output.partition("Commands:")[2]
 
 
-@pytest.mark.parametrize("missing", ["click", "aiohttp"])  # nothing of the extra; or Flask's part of it
-def test_without_the_extra_the_command_says_what_to_install(missing: str):
-    code = f"import sys; sys.modules[{missing!r}] = None; from gae_deferred.local.command import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, "emulators"], capture_output=True, text=True, check=False)
+def test_the_commands_of_the_local_cloud_are_the_same_under_both_names():
+    context = click.Context(main)
+    assert {name: main.get_command(context, name) for name in local_cloud.commands} == local_cloud.commands
+
+
+@pytest.mark.parametrize("command", ["data", "dev", "emulators"])
+def test_without_the_local_cloud_its_commands_say_what_to_install(command: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(group, "PLUGINS", "no such group")
+    result = CliRunner().invoke(main, [command])
+    assert result.exit_code == 2
+    assert "pip install ./local-cloud './lib[local]'" in " ".join(result.output.split())
+
+
+def test_without_click_the_command_says_what_to_install():
+    code = "import sys; sys.modules['click'] = None; from gae_deferred.cli.command import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "sweep"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == f"Error: this needs {missing}, which is not installed. It comes with gae-deferred[local]\n"
+    assert done.stderr == "Error: the command gae-deferred needs click, which is not installed: pip install click\n"
+
+
+def test_the_commands_for_production_do_not_load_the_local_cloud():
+    code = (
+        "import sys; from click.testing import CliRunner; from gae_deferred.cli.group import main; "
+        "assert CliRunner().invoke(main, ['dead-letters', '--help']).exit_code == 0; "
+        "assert not [name for name in sys.modules if name.startswith('gae_local_cloud')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gae_deferred import TaskRetryOptions, cloud_tasks, deferred, errors
 from gae_deferred.per_process import PerProcess
 
-UTC = datetime.timezone.utc
+UTC = datetime.UTC
 
 
 def sent_by_defer(queue: FakeCloudTasks, **options) -> tasks_v2.Task:

@@ -49,6 +49,6 @@ import pkgutil, gae_deferred, importlib, sys
 for module in pkgutil.iter_modules(gae_deferred.__path__):
     if module.name != "local":
         importlib.import_module(f"gae_deferred.{module.name}")
-assert not [name for name in sys.modules if name.startswith("gae_deferred.local")]
+assert not [name for name in sys.modules if name.startswith("gae_local_cloud")]
 """
     heavy_modules(code)

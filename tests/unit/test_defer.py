@@ -13,7 +13,7 @@ from fake_cloud_tasks import FakeCloudTasks
 from gae_deferred import TaskRetryOptions, deferred, errors
 from gae_deferred.task import Task
 
-UTC = datetime.timezone.utc
+UTC = datetime.UTC
 MINUTE = datetime.timedelta(minutes=1)
 DAY = datetime.timedelta(days=1)
 

@@ -35,7 +35,7 @@ class Issuer:
     @property
     def certificate(self) -> str:
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "issuer")])
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         builder = x509.CertificateBuilder(
             name, name, self._key.public_key(), 1, now - datetime.timedelta(1), now + datetime.timedelta(1)
         )

@@ -2,18 +2,25 @@ resource "google_service_account" "this" {
   project      = var.project
   account_id   = var.account_id
   display_name = "App Engine service ${var.service}"
-  description  = "Runs the App Engine service ${var.service}: enqueues tasks, reads and writes Datastore, reads the signing keys."
+  description  = "Runs the App Engine service ${var.service}."
 }
 
 resource "google_project_iam_member" "this" {
   for_each = toset([
-    "roles/datastore.user",      # there is nothing smaller to give it on than the project
-    "roles/logging.logWriter",   # for google-cloud-logging; what is printed is logged anyhow
-    "roles/appengine.appViewer", # appengine.applications.get, which creating a task with an App Engine target needs
+    "roles/datastore.user",    # a project is the smallest thing that this role can be granted on
+    "roles/logging.logWriter", # for google-cloud-logging; App Engine logs printed lines without it
   ])
 
   project = var.project
   role    = each.value
+  member  = google_service_account.this.member
+}
+
+resource "google_project_iam_member" "task_creator" {
+  count = length(var.queues) > 0 ? 1 : 0
+
+  project = var.project
+  role    = var.task_role
   member  = google_service_account.this.member
 }
 
@@ -28,13 +35,15 @@ resource "google_cloud_tasks_queue_iam_member" "enqueuer" {
 }
 
 resource "google_secret_manager_secret_iam_member" "accessor" {
+  count = var.reads_secret ? 1 : 0
+
   project   = var.project
   secret_id = var.secret_id
   role      = "roles/secretmanager.secretAccessor"
   member    = google_service_account.this.member
 }
 
-# Cloud Tasks makes the token of a task in the name of this account only for those who may act as it.
+# Cloud Tasks makes an OIDC token of an account only for callers who may act as that account.
 resource "google_service_account_iam_member" "self" {
   count = var.acts_as_self ? 1 : 0
 

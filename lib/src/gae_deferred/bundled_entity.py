@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MARK = b"~"
 """In every pickle of such an entity: its key names the app, ``s~my-project`` for example."""
 
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 _COMPRESSED = 22
 """Meaning, in Datastore, of bytes that NDB has compressed."""

@@ -147,7 +147,7 @@ def _check_unsigned_accepted(delivery: Delivery) -> None:
             f"The {task} is not signed, but DEFERRED_SIGNING_KEYS is set. Tasks from before the keys are run while "
             "DEFERRED_ACCEPT_UNSIGNED=until:YYYY-MM-DD is set"
         )
-    if datetime.datetime.now(datetime.timezone.utc).date() > last_day:
+    if datetime.datetime.now(datetime.UTC).date() > last_day:
         raise _forbidden(f"The {task} is not signed, and DEFERRED_ACCEPT_UNSIGNED ended with {last_day}")
     _logger.warning("The %s is not signed; accepted until %s (DEFERRED_ACCEPT_UNSIGNED)", task, last_day)
 

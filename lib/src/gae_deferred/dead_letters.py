@@ -152,9 +152,7 @@ def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception) -> Failu
         error=_shorten(f"{type(error).__name__}: {error}"),
         headers=headers,
         attempts=0,
-        eta=task.schedule_time.astimezone(datetime.timezone.utc).replace(tzinfo=None)
-        if "schedule_time" in task
-        else None,
+        eta=task.schedule_time.astimezone(datetime.UTC).replace(tzinfo=None) if "schedule_time" in task else None,
     )
     return Failure(NOT_SENT, queue, name, callable_name, error, letter_id)
 
@@ -365,13 +363,13 @@ def _number(text: str, default: int) -> int:
 
 def _time(seconds: str) -> datetime.datetime | None:
     try:
-        return datetime.datetime.fromtimestamp(float(seconds), datetime.timezone.utc).replace(tzinfo=None)
+        return datetime.datetime.fromtimestamp(float(seconds), datetime.UTC).replace(tzinfo=None)
     except (ValueError, OverflowError, OSError):
         return None
 
 
 def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
 
 
 def _shorten(text: str) -> str:

@@ -118,7 +118,7 @@ def _run(identity: str, call: Callable[[], Any]) -> Any:
         if key.get() is not None:
             _logger.info("The task %s has run before; its second delivery does nothing", identity)
             return None
-        expires = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None) + MAX_LIFETIME
+        expires = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + MAX_LIFETIME
         ndb.put_multi([Receipt(key=key, expires=expires)])
         with _being_inside():
             return call()

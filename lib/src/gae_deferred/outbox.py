@@ -109,7 +109,7 @@ class _Outbox:
     def __init__(self) -> None:
         self._id = uuid.uuid4().hex
         self._numbers = itertools.count()
-        self._created = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+        self._created = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
         self._tasks: list[Task] = []
         self._by_name: dict[tuple[str, str | None], Task] = {}
         self._requests: list[tasks_v2.CreateTaskRequest] = []

@@ -264,7 +264,7 @@ def _receipt_key(stored: str) -> "ndb.Key":
 
 
 def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
 
 
 def _read(read: Callable[[], bytes], what: str) -> bytes:

@@ -339,4 +339,4 @@ def _forget(key: "ndb.Key", sent: set[bytes]) -> None:
 
 
 def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)

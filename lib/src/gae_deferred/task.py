@@ -242,7 +242,7 @@ def _check_headers(headers: Mapping[str, str], target: str | None) -> dict[str, 
 
 def now() -> datetime.datetime:
     """Return the time that countdowns count from, in UTC. Tests with a clock of their own put it in its place."""
-    return datetime.datetime.now(datetime.timezone.utc)
+    return datetime.datetime.now(datetime.UTC)
 
 
 def _determine_eta(countdown: Any, eta: Any) -> datetime.datetime:
@@ -263,7 +263,7 @@ def _determine_eta(countdown: Any, eta: Any) -> datetime.datetime:
             raise InvalidEtaError(f"The countdown {countdown!r} is out of range") from error
     elif isinstance(eta, datetime.datetime):
         try:
-            chosen = eta.astimezone(datetime.timezone.utc)
+            chosen = eta.astimezone(datetime.UTC)
         except (OverflowError, ValueError, OSError) as error:
             raise InvalidEtaError(f"The ETA {eta!r} is out of range") from error
     elif eta is not None:

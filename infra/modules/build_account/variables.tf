@@ -1,4 +1,0 @@
-variable "project" {
-  description = "Id of the project."
-  type        = string
-}

@@ -1,9 +1,0 @@
-variable "project" {
-  description = "Id of the project."
-  type        = string
-}
-
-variable "emails" {
-  description = "Who is told."
-  type        = set(string)
-}

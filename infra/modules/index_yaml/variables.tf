@@ -1,4 +1,0 @@
-variable "files" {
-  description = "index.yaml files, of which each may be empty."
-  type        = set(string)
-}

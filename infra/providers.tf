@@ -1,4 +1,0 @@
-provider "google" {
-  project = var.project
-  region  = var.region
-}

@@ -1,0 +1,51 @@
+"""Running a command in an NDB context, and telling of errors in one line."""
+
+import contextlib
+from collections.abc import Iterator
+
+import click
+
+from gae_deferred import datastore
+from gae_deferred.errors import Error
+
+WHERE = (
+    "For a project: set GOOGLE_CLOUD_PROJECT, and log in with `gcloud auth application-default login`. "
+    "For a running local cloud: set DATASTORE_EMULATOR_HOST to the address that it shows beside Datastore, such as "
+    "127.0.0.1:8081"
+)
+
+
+@contextlib.contextmanager
+def as_message() -> Iterator[None]:
+    """Report an error of ours in one line, without a traceback.
+
+    Raises:
+        click.ClickException: the block raised an :class:`~gae_deferred.errors.Error` or a ``KeyError``.
+    """
+    try:
+        yield
+    except (Error, KeyError) as error:
+        raise click.ClickException(str(error.args[0] if error.args else error)) from error
+
+
+@contextlib.contextmanager
+def in_datastore() -> Iterator[None]:
+    """Open an NDB context for a command; usable as a decorator.
+
+    Raises:
+        click.ClickException: there are no credentials, Datastore does not answer, or it refuses.
+    """
+    from google.api_core.exceptions import GoogleAPICallError, RetryError
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        context = datastore.context()
+    except (GoogleAuthError, OSError) as error:  # NDB raises OSError where the project is not known
+        raise click.ClickException(f"{error}\n{WHERE}") from error
+    try:
+        with context:
+            yield
+    except RetryError as error:
+        raise click.ClickException(f"Datastore did not answer: {error.cause}\n{WHERE}") from error
+    except (GoogleAPICallError, GoogleAuthError) as error:
+        raise click.ClickException(f"Google Cloud refused: {error}\n{WHERE}") from error

@@ -1,0 +1,62 @@
+"""Environment variables of this library for an app beside the local cloud: its signing key above all.
+
+The distribution gae-local-cloud finds :func:`environment` by an entry point.
+"""
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from gae_deferred import settings
+
+FILE_NAME = "signing-key"
+
+
+def environment(*, location: str, oidc_issuer: str, data_dir: Path | None) -> Mapping[str, str]:
+    """Return the variables with which this library uses a local cloud.
+
+    Parameters:
+        location: location of the queues, such as ``us-central1``.
+        oidc_issuer: URL of the local cloud's own issuer of OIDC tokens.
+        data_dir: the folder in which the local cloud keeps its data, or None if it keeps them in memory.
+
+    Raises:
+        OSError: the signing key cannot be read from the folder or written to it.
+    """
+    return {
+        "DEFERRED_LOCATION": location,
+        "DEFERRED_OIDC_ISSUER": oidc_issuer,
+        "DEFERRED_SIGNING_KEYS": settings.signing_keys() or signing_key(data_dir),
+    }
+
+
+def signing_key(data_dir: Path | None) -> str:
+    """Return a key as ``DEFERRED_SIGNING_KEYS`` takes it, so that nobody has to make one for development.
+
+    Parameters:
+        data_dir: the folder that keeps the key beside the tasks that it has signed, so that they still run after a
+            restart; None makes a new key.
+
+    Raises:
+        OSError: the file cannot be read or written.
+    """
+    if data_dir is None:
+        return _new_key()
+    path = data_dir / FILE_NAME
+    if not path.exists():
+        # The file gets its name only when it is complete: a process can be killed at any time.
+        unfinished = path.with_suffix(".new")
+        unfinished.unlink(missing_ok=True)
+        with open(unfinished, "x", opener=_open_private) as file:
+            file.write(_new_key() + "\n")
+        unfinished.rename(path)
+    return path.read_text().strip()
+
+
+def _new_key() -> str:
+    return f"local:{secrets.token_hex(32)}"
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, mode=0o600)

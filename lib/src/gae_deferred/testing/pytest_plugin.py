@@ -1,0 +1,50 @@
+"""The pytest fixture ``local_cloud``, in every test run where ``gae-deferred[local]`` is installed.
+
+::
+
+    def test_an_order_is_confirmed(local_cloud):
+        shop.order("tea")
+        assert local_cloud.queue.run_next().function is shop.send_confirmation
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:  # every pytest run imports this module, also one that never uses the fixtures
+    from gae_deferred.testing.cloud import CloudForTests
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_this_test() -> None:
+    """Let a test that sets ``GAE_ENV`` or signing keys do so, although a process looks these up only once."""
+    settings = sys.modules.get("gae_deferred.settings")
+    if settings is not None:
+        settings.forget()
+
+
+@pytest.fixture(scope="session")
+def _local_cloud_thread() -> "Iterator[CloudForTests]":
+    from gae_deferred.testing.cloud import CloudForTests
+
+    with CloudForTests() as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def local_cloud(_local_cloud_thread: "CloudForTests") -> "Iterator[CloudForTests]":
+    """A local cloud that is empty for each test; see :class:`gae_deferred.testing.cloud.CloudForTests`."""
+    _local_cloud_thread.reset()
+    with _local_cloud_thread.in_use():
+        yield _local_cloud_thread
+
+
+@pytest.fixture(scope="session")
+def session_local_cloud() -> "Iterator[CloudForTests]":
+    """A local cloud that all tests of a run share, with what earlier tests have left in it."""
+    from gae_deferred.testing.cloud import CloudForTests
+
+    with CloudForTests() as cloud, cloud.in_use():
+        yield cloud

@@ -1,0 +1,198 @@
+"""The app's own process under ``gae-deferred dev``: gunicorn, which reports to the process that started it.
+
+Run as ``python -m gae_local_cloud.app_server MODULE:APP LISTEN_FD CONTROL_FD`` in the app's folder. CONTROL_FD is a
+socket: what the app server has to say goes out on it, one JSON object a line (see :class:`Event`), and when it is
+closed from the other side, the app server stops.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from gunicorn.app.base import BaseApplication
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+THREADS = 8
+"""Requests at a time, as in the gunicorn command line that App Engine's Python runtime uses by default."""
+
+_KEEP_ALIVE = 75
+"""Seconds that the local cloud's idle connections stay open."""
+
+_GRACE = 5
+"""Seconds that requests in progress have to end."""
+
+
+_SECOND_LOOK = 2.0
+"""Seconds after which a new worker looks whether its files have changed; gunicorn's reloader looks every second."""
+
+
+class Event(TypedDict):
+    """What the app server reports: a worker that serves the app (no error), or why the app cannot be loaded."""
+
+    error: str | None
+
+
+class AppServer(BaseApplication):
+    """gunicorn with one worker, which starts anew when a file of the app changes.
+
+    Parameters:
+        target: the app, as ``MODULE:APP``.
+        listen_fd: a bound socket.
+        control: the connection to the process that started this one.
+    """
+
+    def __init__(self, target: str, listen_fd: int, control: socket.socket) -> None:
+        self._target = target
+        self._listen_fd = listen_fd
+        self._control = control
+        self._master_pid = os.getpid()
+        self._load_error: str | None = None
+        self._files: dict[Path, int] = {}
+        super().__init__()
+
+    def load_config(self) -> None:
+        settings: dict[str, Any] = {
+            "bind": f"fd://{self._listen_fd}",
+            "worker_class": "gthread",
+            "threads": THREADS,
+            "keepalive": _KEEP_ALIVE,
+            "timeout": 0,  # a task may take 10 minutes, or sit in a debugger
+            "graceful_timeout": _GRACE,
+            "loglevel": "error",
+            "reload": True,
+            "reload_extra_files": [str(path) for path in _source_files(Path.cwd())],
+            "when_ready": self._watch_parent,
+            "post_worker_init": self._start_worker,
+        }
+        if "control_socket_disable" in self.cfg.settings:  # gunicorn 25.1 and newer
+            settings["control_socket_disable"] = True  # its path is the same for all apps of a user
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:  # a WSGI app; gunicorn names its type more narrowly than servers need
+        """Import the app, in a worker, or else a page that tells what prevents it, until a file changes."""
+        self._files = _file_times()
+        try:
+            return _import_app(self._target)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # importing an app may raise anything
+            self._load_error = _describe(error, self._target)
+            return _ErrorPage(self._load_error)
+
+    def _watch_parent(self, arbiter: Any) -> None:
+        _leave_ctrl_c_to_parent()
+        threading.Thread(target=self._stop_with_parent, daemon=True).start()
+
+    def _stop_with_parent(self) -> None:
+        while self._control.recv(1024):
+            pass
+        os.kill(self._master_pid, signal.SIGTERM)
+
+    def _start_worker(self, worker: Any) -> None:
+        _leave_ctrl_c_to_parent()
+        self._report()
+        second_look = threading.Timer(_SECOND_LOOK, self._reload_if_changed)
+        second_look.daemon = True
+        second_look.start()
+
+    def _reload_if_changed(self) -> None:
+        """Catch what changed after it was imported and before gunicorn's reloader first looked at it."""
+        if _file_times() != self._files:
+            os.kill(os.getpid(), signal.SIGTERM)  # the worker ends, and gunicorn starts another
+
+    def _report(self) -> None:
+        event = Event(error=self._load_error)
+        with contextlib.suppress(OSError):  # the parent is gone, and _stop_with_parent about to notice
+            self._control.sendall(json.dumps(event).encode() + b"\n")
+
+
+def _leave_ctrl_c_to_parent() -> None:
+    """Ignore the SIGINT that a terminal sends to every process: the parent stops this one in its own time.
+
+    Two signals at once make gunicorn's thread worker wait for itself: its handler takes the thread pool's lock twice.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _ErrorPage:
+    """Stands in for an app that cannot be imported."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        start_response("500 Internal Server Error", [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"The app cannot be imported. Mend it and save; it is loaded again then.\n\n{self._text}".encode()]
+
+
+def _import_app(target: str) -> "WSGIApplication":
+    module_name, _, attribute = target.partition(":")
+    app: Any = importlib.import_module(module_name)
+    for name in attribute.split("."):
+        app = getattr(app, name)
+    if not callable(app):
+        raise TypeError(f"{target} is of type {type(app).__name__}, which is no WSGI app")
+    return app  # type: ignore[no-any-return]  # a callable: what more can be told of a WSGI app
+
+
+def _describe(error: BaseException, target: str) -> str:
+    """Return a traceback without the frames of the import machinery, or less where less says more."""
+    module = target.partition(":")[0]
+    if isinstance(error, ModuleNotFoundError) and error.name == module:
+        return f"There is no module {module!r} in {Path.cwd()}; --app-dir says where else to look"
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename in _IMPORT_FILES:
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+
+
+_IMPORT_FILES = {
+    __file__,
+    importlib.__file__,
+    "<frozen importlib._bootstrap>",
+    "<frozen importlib._bootstrap_external>",
+}
+
+
+def _file_times() -> dict[Path, int]:
+    """Return when each Python file of the app was last changed, in nanoseconds."""
+    times = {}
+    for path in _source_files(Path.cwd()):
+        with contextlib.suppress(FileNotFoundError):
+            times[path] = path.stat().st_mtime_ns
+    return times
+
+
+def _source_files(folder: Path) -> Iterable[Path]:
+    """Yield the Python files of an app, without those of virtual environments and hidden folders inside it."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in ("node_modules", "__pycache__"):
+            continue
+        if path.is_dir():
+            if not (path / "pyvenv.cfg").exists():
+                yield from _source_files(path)
+        elif path.suffix == ".py":
+            yield path
+
+
+def main() -> None:
+    target, listen_fd, control_fd = sys.argv[1:]
+    # gunicorn reads further arguments from the command line and the environment; there are none for it.
+    sys.argv[1:] = []
+    os.environ.pop("GUNICORN_CMD_ARGS", None)
+    sys.path.insert(0, str(Path.cwd()))
+    AppServer(target, int(listen_fd), socket.socket(fileno=int(control_fd))).run()
+
+
+if __name__ == "__main__":
+    main()

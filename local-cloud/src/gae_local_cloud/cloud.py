@@ -1,0 +1,298 @@
+"""The local cloud as a whole: its servers, the ports they listen on, and the folder that their data is in."""
+
+import errno
+import fcntl
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
+
+import grpc.aio
+from aiohttp import web
+
+from gae_local_cloud import cloud_tasks, datastore
+from gae_local_cloud.clock import Clock, SystemClock
+from gae_local_cloud.environment import Contribution
+from gae_local_cloud.storage import IN_MEMORY, Database
+
+if TYPE_CHECKING:
+    RpcHandler: TypeAlias = grpc.GenericRpcHandler[Any, Any]
+
+    from gae_local_cloud.cloud_tasks import AttemptReport
+
+DATASTORE_FILE = "datastore.sqlite3"
+"""Name of the file in the data folder that holds the entities."""
+
+_MAX_MESSAGE_BYTES = 32 * 2**20
+"""Largest gRPC message taken. Google's APIs stop at 10 MiB; what does here, says so itself, with their error."""
+
+_GRPC_OPTIONS = [
+    ("grpc.so_reuseport", 0),  # else a second server on the same port would silently take half of the calls
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+]
+
+_STOP_GRACE = 1.0
+"""Seconds that calls in progress have to end when the local cloud stops."""
+
+
+_TASK_GRACE = 5.0
+"""Seconds that tasks that are running have to end."""
+
+
+class LocalCloudError(Exception):
+    """The local cloud cannot start; the message says why, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the local cloud serves, and where.
+
+    Attributes:
+        host: address to listen on.
+        tasks_port, tasks_rest_port, datastore_port: ports of Cloud Tasks over gRPC and over HTTP, and of Datastore over
+            gRPC; 0 takes a free one.
+        datastore_emulator: ``host:port`` of another Datastore to use instead of the embedded one.
+        app_url: where tasks for App Engine are sent.
+        services: for each App Engine service with an address of its own, its URL.
+        project, location: where the queues are that exist at start.
+        queues: short names of further queues that exist at start, besides ``default``.
+        queue_yaml: a ``queue.yaml`` file with queues that exist at start.
+        rate_limits: whether queues keep to their rate.
+        index_yaml: the app's ``index.yaml``, to which the composite indexes that its queries need are added.
+        require_indexes: whether a query without its composite index is refused, as in production.
+        data_dir: the folder for the data, made if missing; None keeps it in memory.
+    """
+
+    host: str = "127.0.0.1"
+    tasks_port: int = 8123
+    tasks_rest_port: int = 8124
+    datastore_port: int = 8081
+    datastore_emulator: str | None = None
+    app_url: str = "http://127.0.0.1:8080"
+    services: Mapping[str, str] = field(default_factory=dict)
+    project: str = "local-dev"
+    location: str = "us-central1"
+    queues: Sequence[str] = ()
+    queue_yaml: Path | None = None
+    rate_limits: bool = True
+    index_yaml: Path | None = None
+    require_indexes: bool = False
+    data_dir: Path | None = None
+
+
+class LocalCloud:
+    """The servers of the local cloud, in one event loop.
+
+    ``async with LocalCloud(options) as cloud`` answers clients inside the block. Tasks wait until :meth:`run_tasks` is
+    called, which an app that serves them can do when it is up.
+
+    Parameters:
+        options: what to serve, and where.
+        clock: the time that the servers go by.
+        on_attempt: called after each attempt to run a task.
+        contributions: add environment variables for the app.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        clock: Clock | None = None,
+        on_attempt: "Callable[[AttemptReport], None] | None" = None,
+        contributions: Sequence[Contribution] = (),
+    ) -> None:
+        self.options = options
+        self.tasks_address = ""
+        self.tasks_rest_address = ""
+        self.datastore_address = options.datastore_emulator or ""
+        self.tasks: cloud_tasks.CloudTasksServer
+        self._clock = clock or SystemClock()
+        self._on_attempt = on_attempt
+        self._tasks_handlers = _Handlers()
+        self._datastore_handlers = _Handlers()
+        self._state = AsyncExitStack()
+        self._contributions = contributions
+        self._contributed: dict[str, str] = {}
+        self._stack = AsyncExitStack()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables that make clients use the local cloud, with those of the contributions."""
+        return {
+            "CLOUD_TASKS_EMULATOR_HOST": self.tasks_address,
+            "DATASTORE_EMULATOR_HOST": self.datastore_address,
+            "GOOGLE_CLOUD_PROJECT": self.options.project,
+            **self._contributed,
+        }
+
+    async def __aenter__(self) -> "LocalCloud":
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def _issuer(self) -> str:
+        """Where the OIDC tokens of HTTP tasks are from."""
+        return f"http://{self.tasks_rest_address}"
+
+    async def run_tasks(self) -> None:
+        """Begin to send tasks to the app, those that are left from the last time included."""
+        await self.tasks.start()
+
+    async def stop_tasks(self) -> None:
+        """Send no more tasks, and wait a moment for those that are running, so that they need not run again."""
+        await self.tasks.stop(_TASK_GRACE)
+
+    async def reset(self, clock: Clock) -> None:
+        """Forget every task and entity of a local cloud that is in memory, and go by another clock, on the same ports.
+
+        Tasks wait again until :meth:`run_tasks` is called. The HTTP port goes on showing what was.
+
+        Raises:
+            LocalCloudError: the local cloud keeps its data.
+        """
+        if self.options.data_dir is not None:
+            raise LocalCloudError(f"What is in {self.options.data_dir} is kept; only what is in memory is forgotten")
+        await self.tasks.stop()
+        await self._state.aclose()
+        self._clock = clock
+        await self._open(self._state)
+        self.tasks.issuer = self._issuer
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        options = self.options
+        if options.data_dir is not None:
+            stack.enter_context(lock(options.data_dir))
+        await stack.enter_async_context(self._state)
+        await self._open(self._state)
+        self.tasks_address = await self._serve_grpc(
+            stack, self._tasks_handlers, options.tasks_port, "Cloud Tasks", "--tasks-port"
+        )
+        self.tasks_rest_address = await self._serve_http(stack, self.tasks.rest_app())
+        if not options.datastore_emulator:
+            self.datastore_address = await self._serve_grpc(
+                stack, self._datastore_handlers, options.datastore_port, "Datastore", "--datastore-port"
+            )
+        self.tasks.issuer = self._issuer
+        self._contribute()
+        stack.push_async_callback(self.stop_tasks)  # before the ports close: an app may be asking about its task
+
+    def _contribute(self) -> None:
+        location, data_dir = self.options.location, self.options.data_dir
+        for contribution in self._contributions:
+            try:
+                self._contributed |= contribution(location=location, oidc_issuer=self._issuer, data_dir=data_dir)
+            except OSError as error:
+                raise LocalCloudError(f"The data folder {data_dir} cannot be used: {error}") from error
+
+    async def _open(self, state: AsyncExitStack) -> None:
+        """Open the databases, and make the servers that answer from them."""
+        options = self.options
+        self.tasks = cloud_tasks.CloudTasksServer(
+            self._open_database(state, "cloud-tasks.sqlite3", cloud_tasks.MIGRATIONS),
+            self._clock,
+            app_url=options.app_url,
+            services=options.services,
+            rate_limits=options.rate_limits,
+            on_attempt=self._on_attempt,
+        )
+        parent = f"projects/{options.project}/locations/{options.location}"
+        for queue in ("default", *options.queues):
+            self.tasks.ensure_queue(f"{parent}/queues/{queue}")
+        if options.queue_yaml is not None:
+            self.tasks.load_queue_yaml(options.queue_yaml, parent)
+        self._tasks_handlers.replace(self.tasks.grpc_handlers())
+        if not options.datastore_emulator:
+            server = datastore.DatastoreServer(
+                self._open_database(state, DATASTORE_FILE, datastore.MIGRATIONS),
+                self._clock,
+                index_yaml=options.index_yaml,
+                require_indexes=options.require_indexes,
+            )
+            self._datastore_handlers.replace(server.grpc_handlers())
+            await server.start()
+            state.push_async_callback(server.stop)
+
+    def _open_database(self, stack: AsyncExitStack, name: str, migrations: Sequence[str]) -> Database:
+        data_dir = self.options.data_dir
+        database = Database(IN_MEMORY if data_dir is None else data_dir / name, migrations)
+        stack.callback(database.close)
+        return database
+
+    async def _serve_grpc(self, stack: AsyncExitStack, handlers: "_Handlers", port: int, name: str, option: str) -> str:
+        server = grpc.aio.server(options=_GRPC_OPTIONS)
+        server.add_generic_rpc_handlers((handlers,))
+        try:
+            bound = server.add_insecure_port(f"{self.options.host}:{port}")
+        except RuntimeError as error:
+            raise _port_error(self.options.host, port, name, option) from error
+        await server.start()
+        stack.push_async_callback(server.stop, _STOP_GRACE)
+        return f"{self._reachable_host}:{bound}"
+
+    async def _serve_http(self, stack: AsyncExitStack, app: web.Application) -> str:
+        port = self.options.tasks_rest_port
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_GRACE)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        try:
+            await web.TCPSite(runner, self.options.host, port).start()
+        except OSError as error:
+            raise _port_error(self.options.host, port, "Cloud Tasks over HTTP", "--tasks-rest-port", error) from error
+        return f"{self._reachable_host}:{runner.addresses[0][1]}"
+
+    @property
+    def _reachable_host(self) -> str:
+        """The address under which this machine reaches what listens on all of its addresses."""
+        return "127.0.0.1" if self.options.host in ("0.0.0.0", "::") else self.options.host  # noqa: S104
+
+
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # subscripts only in its type stub
+    """Handlers of a gRPC server that can be replaced while it runs."""
+
+    def __init__(self) -> None:
+        self._handlers: Sequence[RpcHandler] = ()
+
+    def replace(self, handlers: "Sequence[RpcHandler]") -> None:
+        self._handlers = handlers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        answers = (handler.service(handler_call_details) for handler in self._handlers)
+        return next((answer for answer in answers if answer is not None), None)
+
+
+def _port_error(host: str, port: int, name: str, option: str, error: OSError | None = None) -> LocalCloudError:
+    if error is not None and error.errno != errno.EADDRINUSE:
+        return LocalCloudError(f"{name} cannot listen on {host}:{port}: {error.strerror}")
+    return LocalCloudError(
+        f"{name} cannot listen on {host}:{port}: is the port in use, perhaps by another local cloud? "
+        f"Stop that, or choose another port with {option} (0 takes a free one)"
+    )
+
+
+def lock(data_dir: Path) -> IO[str]:
+    """Make the data folder ours alone, until the file returned is closed.
+
+    Raises:
+        LocalCloudError: the folder cannot be made, or belongs to a local cloud that is running.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        (data_dir / ".gitignore").write_text("*\n")
+        lock = (data_dir / "lock").open("w")
+    except OSError as error:
+        raise LocalCloudError(f"The data folder {data_dir} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise LocalCloudError(
+            f"The data folder {data_dir} is in use by another local cloud: stop that, or choose another --data-dir"
+        ) from error
+    return lock

@@ -1,0 +1,46 @@
+"""The protobuf messages of v2beta3, loaded when a client first speaks it."""
+
+from functools import cache
+from typing import Any
+
+from google.iam.v1 import iam_policy_pb2, policy_pb2  # type: ignore[import-untyped]
+from google.longrunning import operations_pb2  # type: ignore[import-untyped]
+
+from gae_local_cloud.cloud_tasks.messages import types_without_clients
+
+QUEUE_METHODS = frozenset({"GetQueue", "CreateQueue", "UpdateQueue", "PurgeQueue", "PauseQueue", "ResumeQueue"})
+"""The methods that answer with a queue."""
+
+_TASK_METHODS = frozenset({"CreateTask", "GetTask", "RunTask"})
+
+
+@cache
+def beta_request_type(method: str) -> Any:
+    """Return the class of a method's request."""
+    if method.endswith(("IamPolicy", "IamPermissions")):
+        return getattr(iam_policy_pb2, f"{method}Request")
+    return _beta_type(f"{method}Request")
+
+
+@cache
+def beta_answer_type(method: str) -> Any:
+    """Return the class of a method's answer, None for an empty one."""
+    if method in QUEUE_METHODS:
+        return _beta_type("Queue")
+    if method in _TASK_METHODS:
+        return _beta_type("Task")
+    if method.startswith("Delete"):
+        return None
+    if method.startswith("Batch"):
+        return operations_pb2.Operation
+    if method.endswith("IamPolicy"):
+        return policy_pb2.Policy
+    if method == "TestIamPermissions":
+        return iam_policy_pb2.TestIamPermissionsResponse
+    if method.endswith("CmekConfig"):
+        return _beta_type("CmekConfig")
+    return _beta_type(f"{method}Response")
+
+
+def _beta_type(name: str) -> Any:
+    return getattr(types_without_clients("google.cloud.tasks_v2beta3"), name).pb()

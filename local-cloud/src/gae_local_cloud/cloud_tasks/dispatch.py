@@ -1,0 +1,371 @@
+"""Decides when which task of a queue is attempted, and records what came of it."""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from gae_local_cloud.clock import SECOND, Clock, Timer
+from gae_local_cloud.cloud_tasks.errors import Code, ServiceError
+from gae_local_cloud.cloud_tasks.last_minute import LastMinute
+from gae_local_cloud.cloud_tasks.messages import Queue, QueueState, Task
+from gae_local_cloud.cloud_tasks.names import short_name
+from gae_local_cloud.cloud_tasks.outcome import Outcome
+from gae_local_cloud.cloud_tasks.rate_limit import TokenBucket
+from gae_local_cloud.cloud_tasks.request import OutgoingRequest, Targets, callable_of, outgoing_request
+from gae_local_cloud.cloud_tasks.retry import policy_of
+from gae_local_cloud.cloud_tasks.sender import Sender
+from gae_local_cloud.cloud_tasks.store import Store, StoredQueue, StoredTask
+from gae_local_cloud.cloud_tasks.throttle import Throttle
+
+_log = logging.getLogger(__name__)
+
+_BATCH = 100
+"""The most tasks dispatched in one turn of the event loop, which serves requests in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReport:
+    """One attempt, for people to read.
+
+    Parameters:
+        queue: the queue's short name.
+        task: the task's short name.
+        callable: what the task calls, if it is a deferred call (its header ``X-Deferred-Callable``).
+        path: the path of the URL it was sent to.
+        attempt: 1 for the first.
+        status: the HTTP status, None if there was no answer.
+        error: why there was no answer, None if there was one.
+        duration: seconds from request to answer.
+        next_attempt: seconds until the retry, None if there is none.
+        final: the task is done, or given up.
+    """
+
+    queue: str
+    task: str
+    callable: str | None
+    path: str
+    attempt: int
+    status: int | None
+    error: str | None
+    duration: float
+    next_attempt: float | None
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the dispatchers of a server share.
+
+    Parameters:
+        rate_limits: whether token buckets are kept to; concurrency limits always are.
+        on_attempt: is called on the event loop after each attempt was recorded.
+    """
+
+    store: Store
+    clock: Clock
+    sender: Sender
+    targets: Targets
+    rate_limits: bool
+    on_attempt: Callable[[AttemptReport], None] | None
+
+
+class Dispatcher:
+    """Attempts the tasks of one queue within its limits.
+
+    It keeps nothing in memory but the attempts in flight and the time of the next due task, so a queue may be of any
+    length. A dispatch is committed before its request leaves; a restart therefore repeats at worst the attempts that
+    were in flight, and an app that asks for a task it is being sent finds the attempt counted.
+
+    Parameters:
+        queue: its row; :attr:`settings` is the current state.
+    """
+
+    def __init__(self, queue: StoredQueue, surroundings: Surroundings) -> None:
+        self.queue = queue
+        self._around = surroundings
+        self._store = surroundings.store
+        self._clock = surroundings.clock
+        limits = queue.settings.rate_limits
+        self._bucket = TokenBucket(limits.max_dispatches_per_second, max(1, limits.max_burst_size))
+        self._throttle = Throttle()
+        self._executed = LastMinute()
+        self._attempts: dict[int, asyncio.Task[None]] = {}
+        self._timer: Timer | None = None
+        self._timer_time = 0
+        self._wake_handle: asyncio.Handle | None = None
+        self._started = False
+        self._stopped = False
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    @property
+    def settings(self) -> Queue:
+        """The queue as the service returns it."""
+        return self.queue.settings
+
+    @property
+    def in_flight(self) -> int:
+        """How many attempts wait for their answer."""
+        return len(self._attempts)
+
+    def executed_last_minute(self) -> int:
+        """Return how many attempts ended during the last minute."""
+        return self._executed.count(self._clock.now())
+
+    @property
+    def effective_rate(self) -> float:
+        """Dispatches per second that are let through now."""
+        return float(self.settings.rate_limits.max_dispatches_per_second) * self._throttle.factor
+
+    def start(self) -> None:
+        """Begin dispatching."""
+        self._started = True
+        self._stopped = False
+        self.wake()
+
+    async def stop(self, grace: float = 0.0) -> None:
+        """Begin nothing more, and cancel without a record what is in flight: it is due again at the next start.
+
+        Parameters:
+            grace: seconds that attempts in flight have to end before.
+        """
+        self._started = False
+        self._stopped = True
+        self._disarm()
+        if self._wake_handle is not None:
+            self._wake_handle.cancel()
+            self._wake_handle = None
+        deadline = asyncio.get_running_loop().time() + grace
+        while self._attempts and (remaining := deadline - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._attempts.values(), timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
+        attempts = list(self._attempts.values())
+        for attempt in attempts:
+            attempt.cancel()
+        await asyncio.gather(*attempts, return_exceptions=True)
+        self._attempts.clear()
+        self._quiet.set()
+
+    def replace(self, queue: StoredQueue) -> None:
+        """Go on with other settings of the same queue."""
+        self.queue = queue
+        self._configure_bucket()
+        self.wake()
+
+    def task_created(self, schedule_time: int) -> None:
+        """Note a new task, by its schedule time."""
+        if not self._started:
+            return
+        if schedule_time <= self._clock.now():
+            self.wake()
+        elif self._timer is None or schedule_time < self._timer_time:
+            self._arm(schedule_time)
+
+    def wake(self) -> None:
+        """Look for due tasks before the event loop's turn ends; any number of calls in a turn are one."""
+        if self._started and self._wake_handle is None:
+            self._quiet.clear()
+            self._wake_handle = asyncio.get_running_loop().call_soon(self._look)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no attempt is in flight and none can begin before the clock moves on."""
+        return self._quiet.is_set()
+
+    async def quiet(self) -> None:
+        """Wait until it :attr:`is_quiet`."""
+        await self._quiet.wait()
+
+    # When
+
+    def _arm(self, when: int) -> None:
+        self._disarm()
+        self._timer_time = when
+        self._timer = self._clock.call_at(when, self._look)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        """Dispatch what is due and allowed, and see to being woken for the rest."""
+        if self._wake_handle is not None:
+            self._wake_handle.cancel()
+            self._wake_handle = None
+        self._disarm()
+        if self._started and self.settings.state == QueueState.RUNNING:
+            self._dispatch_due(self._clock.now())
+        self._update_quiet()
+
+    def _dispatch_due(self, now: int) -> None:
+        free = int(self.settings.rate_limits.max_concurrent_dispatches) - len(self._attempts)
+        if free <= 0:
+            return  # the end of an attempt wakes
+        tokens = self._tokens(now)
+        wanted = min(free, tokens, _BATCH)
+        due = self._store.due_tasks(self.queue.id, now, wanted) if wanted > 0 else []
+        if due:
+            self._bucket.take(len(due), now)
+            self._begin(due, now)
+        if wanted > 0 and len(due) < wanted:
+            next_due = self._store.next_due(self.queue.id)
+            if next_due is not None:
+                self._arm(next_due)
+        elif wanted == tokens:
+            self._arm(max(self._bucket.next_token(now), self._throttle.held_until()))
+        elif wanted == _BATCH:
+            self.wake()
+
+    def _tokens(self, now: int) -> int:
+        if now < self._throttle.held_until():
+            return 0
+        if self._around.rate_limits or self._throttle.factor < 1.0:
+            return self._bucket.available(now)
+        return _BATCH + 1
+
+    def _configure_bucket(self) -> None:
+        burst = self.settings.rate_limits.max_burst_size if self._throttle.factor == 1.0 else 1
+        self._bucket.configure(self.effective_rate, max(1, burst), self._clock.now())
+
+    def _update_quiet(self) -> None:
+        if not self._attempts and self._wake_handle is None:
+            self._quiet.set()
+
+    # What
+
+    async def run_now(self, task: StoredTask) -> None:
+        """Attempt a task, read just now, whatever its schedule, the queue's limits and its state.
+
+        Does nothing if it is in flight.
+
+        Returns when the attempt is recorded and has begun.
+
+        Raises:
+            ServiceError: UNAVAILABLE: the dispatcher has been stopped.
+        """
+        if self._stopped:
+            raise ServiceError(Code.UNAVAILABLE, "The server is stopping.")
+        if task.in_flight:
+            return
+        now = self._clock.now()
+        # The schedule counts from here: for the attempt's ETA, and so that a crash leaves it due rather than late.
+        task = task._replace(schedule_time=now)
+        with self._store.database.atomic():
+            self._store.set_schedule(task.id, now)
+        # Shielded: the caller may hang up, the attempt goes on.
+        await asyncio.shield(self._begin([task], now, forced=True))
+
+    def _begin(self, tasks: list[StoredTask], now: int, *, forced: bool = False) -> "asyncio.Task[None]":
+        """Record that tasks are dispatched; their requests leave when that is committed."""
+        self._quiet.clear()
+        with self._store.database.atomic() as stored:
+            self._store.record_dispatches([task.id for task in tasks], now)
+        launch = asyncio.get_running_loop().create_task(self._launch(tasks, now, stored, forced=forced))
+        self._attempts.update((task.id, launch) for task in tasks)
+        return launch
+
+    async def _launch(self, tasks: list[StoredTask], now: int, stored: "asyncio.Future[None]", *, forced: bool) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await stored
+        except sqlite3.Error:
+            _log.exception("%s: cannot record %d dispatches; they wait a second", self.queue.name, len(tasks))
+            for task in tasks:
+                del self._attempts[task.id]
+            if self._started:
+                self._arm(now + SECOND)
+            return
+        for task in tasks:
+            attempt = loop.create_task(self._attempt(task, now, forced=forced))
+            self._attempts[task.id] = attempt
+            attempt.add_done_callback(partial(self._ended, task.id))
+
+    def _ended(self, id_: int, attempt: "asyncio.Task[None]") -> None:
+        # A task without backoff may be in its next attempt by now.
+        if self._attempts.get(id_) is attempt:
+            del self._attempts[id_]
+        self.wake()
+        if not attempt.cancelled() and (error := attempt.exception()) is not None:
+            _log.error("%s: an attempt could not be made", self.queue.name, exc_info=error)
+
+    async def _attempt(self, row: StoredTask, dispatched: int, *, forced: bool) -> None:
+        task = Task.FromString(row.request)
+        request = outgoing_request(task, row, self.settings, self._around.targets)
+        outcome = await self._around.sender.send(request)
+        now = self._clock.now()
+        self._executed.add(now)
+        self._heed(outcome, request, now)
+        next_attempt = None if outcome.success else self._next_attempt(task, row, outcome, dispatched, forced=forced)
+        await self._record(row, outcome, next_attempt, now)
+        if self._around.on_attempt is not None:
+            report = AttemptReport(
+                queue=short_name(self.queue.name),
+                task=row.name,
+                callable=callable_of(task),
+                path=request.path,
+                attempt=row.dispatch_count + 1,
+                status=outcome.status,
+                error=None if outcome.status is not None else outcome.message,
+                duration=(now - dispatched) / SECOND,
+                next_attempt=None if next_attempt is None else max(0, next_attempt - now) / SECOND,
+                final=next_attempt is None,
+            )
+            # Of no concern to the dispatcher if it raises: the event loop reports that.
+            asyncio.get_running_loop().call_soon(self._around.on_attempt, report)
+
+    def _heed(self, outcome: Outcome, request: OutgoingRequest, now: int) -> None:
+        """Slow down or recover, as the answer asks."""
+        if outcome.status is None:
+            return
+        before = self._throttle.factor
+        if outcome.status in request.throttles:
+            self._throttle.refused(now, outcome.retry_after)
+        else:
+            self._throttle.accepted(now)
+        if self._throttle.factor != before:
+            self._configure_bucket()
+
+    def _next_attempt(
+        self, task: Task, row: StoredTask, outcome: Outcome, dispatched: int, *, forced: bool
+    ) -> int | None:
+        """Return when a failed task is tried again, None if it is given up."""
+        now = self._clock.now()
+        policy = policy_of(task.retry_config if task.HasField("retry_config") else self.settings.retry_config)
+        attempts = row.dispatch_count + 1
+        first = dispatched if row.first_dispatch_time is None else row.first_dispatch_time
+        if policy.gives_up(attempts, now - first):
+            return None
+        # RunTask's documentation: the time of the call plus the delay. Otherwise the delay begins with the failure.
+        retry_time = (dispatched if forced else now) + policy.backoff(attempts)
+        if outcome.retry_after is None:
+            return retry_time
+        return max(retry_time, now + round(outcome.retry_after * SECOND))
+
+    async def _record(self, row: StoredTask, outcome: Outcome, next_attempt: int | None, now: int) -> None:
+        """Store the end of an attempt, however long the storage takes to accept it."""
+        while not await self._recorded(row, outcome, next_attempt, now):
+            await self._sleep(SECOND)
+
+    async def _recorded(self, row: StoredTask, outcome: Outcome, next_attempt: int | None, now: int) -> bool:
+        try:
+            with self._store.database.atomic() as stored:
+                if next_attempt is None:
+                    self._store.delete_task(row.queue, row.id, row.name, now + self.queue.tombstone_lifetime)
+                else:
+                    self._store.record_failure(row.id, next_attempt, now, outcome)
+            await stored
+        except sqlite3.Error:
+            _log.exception("%s: cannot record the end of task %s; trying again", self.queue.name, row.name)
+            return False
+        return True
+
+    async def _sleep(self, microseconds: int) -> None:
+        over = asyncio.Event()
+        timer = self._clock.call_at(self._clock.now() + microseconds, over.set)
+        try:
+            await over.wait()
+        finally:
+            timer.cancel()

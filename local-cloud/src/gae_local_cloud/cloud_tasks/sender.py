@@ -1,0 +1,117 @@
+"""Sends the requests of attempts, over connections that are kept alive."""
+
+import asyncio
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, cast
+
+import aiohttp
+from yarl import URL
+
+from gae_local_cloud.clock import SECOND, Clock
+from gae_local_cloud.cloud_tasks.errors import Code
+from gae_local_cloud.cloud_tasks.outcome import Outcome, answered, unanswered
+from gae_local_cloud.cloud_tasks.request import OutgoingRequest
+from gae_local_cloud.cloud_tasks.tokens import TokenIssuer
+
+# Shorter than the 2 s for which gunicorn keeps an idle connection: a request sent while the app closes the connection
+# would fail for no fault of the app's.
+_KEEP_ALIVE = 1.0
+
+_MAX_REDIRECTS = 10
+
+
+class Sender:
+    """An HTTP client for one server's attempts; use and :meth:`close` it on one event loop.
+
+    Parameters:
+        clock: measures the deadlines.
+        tokens: issues the tokens that requests carry.
+    """
+
+    def __init__(self, clock: Clock, tokens: TokenIssuer) -> None:
+        self._clock = clock
+        self._tokens = tokens
+        self._session: aiohttp.ClientSession | None = None
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        # Made on first use, because it belongs to the event loop that is running then.
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None),
+                skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+                auto_decompress=False,
+            )
+        return self._session
+
+    async def send(self, request: OutgoingRequest) -> Outcome:
+        """Send a request and return what came of it; the answer's body is read and dropped.
+
+        Raises:
+            asyncio.CancelledError: the caller cancelled it, before the deadline.
+        """
+        attempt = cast("asyncio.Task[Any]", asyncio.current_task())
+        expired = False
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            attempt.cancel()
+
+        deadline = self._clock.call_at(self._clock.now() + request.deadline, expire)
+        try:
+            return await self._exchange(request)
+        except asyncio.CancelledError:
+            if not expired:
+                raise
+            uncancel: Any = getattr(attempt, "uncancel", None)  # Python 3.11 counts cancellations
+            if uncancel is not None and uncancel() > 0:
+                raise  # somebody else cancelled it too
+            return unanswered(Code.DEADLINE_EXCEEDED, f"no response within {request.deadline / SECOND:g}s")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            # ValueError: a URL or header that got past validation and that no request can carry.
+            return unanswered(Code.UNAVAILABLE, str(error) or type(error).__name__)
+        finally:
+            deadline.cancel()
+
+    async def _exchange(self, request: OutgoingRequest) -> Outcome:
+        async with self._open_session().request(
+            request.method,
+            URL(request.url, encoded=request.encoded),
+            headers=[*request.headers, *await self._authorization(request)],
+            data=request.body or None,
+            allow_redirects=request.follow_redirects,
+            max_redirects=_MAX_REDIRECTS,
+        ) as response:
+            async for _ in response.content.iter_any():
+                pass
+            return answered(response.status, self._retry_after(response.headers.get("Retry-After")))
+
+    async def _authorization(self, request: OutgoingRequest) -> list[tuple[str, str]]:
+        if request.token is None:
+            return []
+        email, audience = request.token
+        token = self._tokens.access_token() if audience is None else await self._tokens.id_token(email, audience)
+        return [("Authorization", f"Bearer {token}")]
+
+    def _retry_after(self, value: str | None) -> float | None:
+        """Read a ``Retry-After`` header (RFC 9110, 10.2.3): seconds, or a date."""
+        if value is None:
+            return None
+        if value.isascii() and value.isdigit():
+            return float(value)
+        try:
+            date = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        return max(0.0, (date - datetime.fromtimestamp(self._clock.now() / SECOND, UTC)).total_seconds())
+
+    async def close(self) -> None:
+        """Close every connection."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()

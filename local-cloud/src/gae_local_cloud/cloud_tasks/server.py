@@ -1,0 +1,189 @@
+"""The Cloud Tasks server: its parts put together."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+from aiohttp import web
+
+from gae_local_cloud.clock import SECOND, Clock, HeldClock, Timer
+from gae_local_cloud.cloud_tasks.admin_service import AdminService
+from gae_local_cloud.cloud_tasks.beta import BetaApi
+from gae_local_cloud.cloud_tasks.dispatch import AttemptReport, Surroundings
+from gae_local_cloud.cloud_tasks.grpc_face import grpc_handlers
+from gae_local_cloud.cloud_tasks.messages import Queue, QueueState
+from gae_local_cloud.cloud_tasks.methods import api
+from gae_local_cloud.cloud_tasks.names import queue_name
+from gae_local_cloud.cloud_tasks.queue_service import QueueService
+from gae_local_cloud.cloud_tasks.queue_yaml import read_queue_yaml
+from gae_local_cloud.cloud_tasks.registry import YAML_TOMBSTONE_LIFETIME, QueueRegistry
+from gae_local_cloud.cloud_tasks.request import Targets
+from gae_local_cloud.cloud_tasks.rest_face import RestFace
+from gae_local_cloud.cloud_tasks.sender import Sender
+from gae_local_cloud.cloud_tasks.store import Store
+from gae_local_cloud.cloud_tasks.task_service import TaskService
+from gae_local_cloud.cloud_tasks.tokens import TokenIssuer
+from gae_local_cloud.cloud_tasks.validation import prepare_queue
+from gae_local_cloud.cloud_tasks.web_app import LocalRoutes, web_app
+from gae_local_cloud.storage import Database
+
+_RETENTION = 31 * 86400 * SECOND
+_SWEEP_INTERVAL = 3600 * SECOND
+_SWEPT_AT_ONCE = 1000
+
+
+class CloudTasksServer:
+    """Cloud Tasks on one machine: queues and tasks in a database, dispatched from one event loop.
+
+    Make it on that event loop. It answers requests from then on; it dispatches between :meth:`start` and :meth:`stop`.
+
+    Parameters:
+        database: made with :data:`MIGRATIONS <gae_local_cloud.cloud_tasks.MIGRATIONS>`; the caller closes it,
+            after :meth:`stop`.
+        clock: the time by which tasks are due.
+        app_url: where App Engine tasks go.
+        services: base URLs of App Engine services that have one of their own, by service name.
+        rate_limits: whether to keep to the queues' dispatch rates; concurrency limits always hold.
+        on_attempt: is called on the event loop after each attempt.
+
+    Attributes:
+        api: the methods of the API, for use in this process.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        app_url: str = "http://127.0.0.1:8080",
+        services: Mapping[str, str] | None = None,
+        rate_limits: bool = True,
+        on_attempt: Callable[[AttemptReport], None] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._store = Store(database)
+        self._tokens = TokenIssuer(self._store, issuer="http://127.0.0.1:8124")
+        self._sender = Sender(clock, self._tokens)
+        self._targets = Targets(app_url, services or {})
+        self._registry = QueueRegistry(
+            Surroundings(self._store, clock, self._sender, self._targets, rate_limits, on_attempt)
+        )
+        tasks = TaskService(self._store, self._registry, clock)
+        admin = AdminService(self._store, self._registry, clock)
+        self.api = api(QueueService(self._store, self._registry, clock), tasks, admin)
+        self._beta = BetaApi(self.api, self._store, self._registry, clock)
+        self._sweeper: Timer | None = None
+        self._release_tasks_in_flight()
+
+    @property
+    def app_url(self) -> str:
+        """Where App Engine tasks go; may be changed until :meth:`start`."""
+        return self._targets.app_url
+
+    @app_url.setter
+    def app_url(self, url: str) -> None:
+        self._targets.app_url = url
+
+    @property
+    def issuer(self) -> str:
+        """The URL of the REST port, which ID tokens name as their issuer; may be changed until :meth:`start`."""
+        return self._tokens.issuer
+
+    @issuer.setter
+    def issuer(self, url: str) -> None:
+        self._tokens.issuer = url
+
+    def grpc_handlers(self) -> "Sequence[grpc.GenericRpcHandler[Any, Any]]":
+        """Return the handlers to add to a ``grpc.aio`` server."""
+        return grpc_handlers(self.api, self._beta)
+
+    def rest_app(self) -> web.Application:
+        """Return the web application to serve on the REST port."""
+        return web_app(RestFace(self.api, self._beta), LocalRoutes(self._clock, self.advance, self._tokens))
+
+    async def start(self) -> None:
+        """Begin dispatching, what is left from the last time included."""
+        self._registry.start()
+        self._sweep()
+
+    async def stop(self, grace: float = 0.0) -> None:
+        """Stop dispatching: begin nothing more, cancel the attempts in flight and close their connections.
+
+        Parameters:
+            grace: seconds that attempts in flight have to end before they are cancelled, to be made again.
+        """
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await self._registry.stop(grace)
+        self._release_tasks_in_flight()
+        await self._sender.close()
+
+    async def advance(self, seconds: float) -> None:
+        """Move a held clock forward, stopping at each time that something is due until it has been attempted.
+
+        Raises:
+            TypeError: the clock is not a :class:`HeldClock <gae_local_cloud.clock.HeldClock>`.
+        """
+        if not isinstance(self._clock, HeldClock):
+            raise TypeError("Only a held clock can be advanced")
+        target = self._clock.now() + round(seconds * SECOND)
+        await self.quiet()
+        while (wake := self._clock.next_wake()) is not None and wake <= target:
+            self._clock.advance((wake - self._clock.now()) / SECOND)
+            await self.quiet()
+        self._clock.advance((target - self._clock.now()) / SECOND)
+
+    async def quiet(self) -> None:
+        """Wait until no attempt is in flight and none can begin before the clock moves on; for tests."""
+        await self._registry.quiet()
+
+    def _release_tasks_in_flight(self) -> None:
+        """Make what a stop or a crash cut off due again."""
+        with self._store.database.atomic():
+            self._store.release_tasks_in_flight()
+
+    def _sweep(self) -> None:
+        """Delete what has outlived its time, now and again."""
+        now = self._clock.now()
+        with self._store.database.atomic():
+            more = self._store.forget_expired(now, now - _RETENTION, _SWEPT_AT_ONCE)
+        # A short pause when there is more, so that requests are served in between.
+        self._sweeper = self._clock.call_at(now + (SECOND // 100 if more else _SWEEP_INTERVAL), self._sweep)
+
+    def ensure_queue(self, name: str) -> None:
+        """Create a queue with App Engine's defaults, unless it is there. Call it on the event loop.
+
+        Parameters:
+            name: the full name, ``projects/P/locations/L/queues/Q``.
+
+        Raises:
+            ServiceError: the name is malformed.
+        """
+        if queue_name(name, "Queue name") in self._registry:
+            return
+        settings = Queue(name=name, state=int(QueueState.RUNNING))
+        prepare_queue(settings)
+        with self._store.database.atomic():
+            self._registry.add(settings)
+
+    def load_queue_yaml(self, path: Path, parent: str) -> None:
+        """Create or update the queues of a ``queue.yaml``. Call it on the event loop.
+
+        Parameters:
+            path: the file.
+            parent: the location, ``projects/P/locations/L``.
+
+        Raises:
+            QueueYamlError: the file cannot be read, or says what no queue can be; nothing is changed then.
+        """
+        queues = read_queue_yaml(path, parent)
+        with self._store.database.atomic():
+            for settings in queues:
+                if settings.name in self._registry:
+                    dispatcher = self._registry.queue(settings.name)
+                    if dispatcher.settings.HasField("purge_time"):
+                        settings.purge_time.CopyFrom(dispatcher.settings.purge_time)
+                    self._registry.change(dispatcher, settings, YAML_TOMBSTONE_LIFETIME)
+                else:
+                    self._registry.add(settings, YAML_TOMBSTONE_LIFETIME)

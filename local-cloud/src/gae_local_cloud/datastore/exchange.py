@@ -1,0 +1,97 @@
+"""Export and import: the whole store as a text file, for fixtures.
+
+A line is an entity: a ``google.datastore.v1.Entity`` in protobuf's JSON, keys sorted. Lines are sorted by project,
+database, namespace and key, so that two exports differ where the entities do.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from gae_local_cloud.datastore import validation
+from gae_local_cloud.datastore.errors import DatastoreError, InvalidArgument
+from gae_local_cloud.datastore.keys import EntityKey, Partition, make_key
+from gae_local_cloud.datastore.messages import Entity, EntityMessage
+from gae_local_cloud.datastore.store import Change, EntityStore, StoredEntity, entity_key
+
+_CHUNK = 200
+"""Entities read or written before other requests get their turn."""
+
+
+class ImportFailed(Exception):
+    """A file is not an export. What its lines before the wrong one hold has been imported."""
+
+
+async def export_entities(entities: EntityStore, path: Path) -> int:
+    """Write all entities of a store to a file, as they are now, and return how many.
+
+    Commits made meanwhile may or may not be in it.
+
+    Raises:
+        OSError: the file cannot be written. One that was there before is as it was.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    count = 0
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            for partition in sorted(entities.partitions()):
+                reached = b""
+                while rows := entities.page(partition, reached, _CHUNK):
+                    file.writelines(_line(partition, found, stored) for found, stored in rows)
+                    count += len(rows)
+                    reached = rows[-1][0]
+                    await asyncio.sleep(0)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def _line(partition: Partition, path: bytes, stored: StoredEntity) -> str:
+    entity = stored.message(make_key(partition, path))
+    return json.dumps(json_format.MessageToDict(entity), sort_keys=True, ensure_ascii=False) + "\n"
+
+
+async def import_entities(entities: EntityStore, path: Path) -> int:
+    """Put all entities of an export into a store, in place of those with the same keys, and return how many.
+
+    Raises:
+        ImportFailed: a line is not an entity; the message says which.
+        OSError: the file cannot be read.
+    """
+    count = 0
+    with path.open(encoding="utf-8") as file:
+        numbered = enumerate(file, start=1)
+        while chunk := list(islice(numbered, _CHUNK)):
+            changes = dict(_changes(path, iter(chunk)))
+            with entities.database.atomic() as stored:
+                entities.write(entities.next_version(), changes)
+            await stored
+            count += len(changes)
+    return count
+
+
+def _changes(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[EntityKey, Change]]:
+    for number, line in lines:
+        if line.strip():
+            try:
+                entity = _parse(line)
+            except (json_format.ParseError, DatastoreError) as error:
+                raise ImportFailed(f"{path}, line {number}: {error}") from error
+            yield entity_key(entity.key), Change(entity.key.path[-1].kind, entity)
+
+
+def _parse(line: str) -> EntityMessage:
+    entity = json_format.Parse(line, Entity())
+    partition = entity.key.partition_id
+    if not partition.project_id:
+        raise InvalidArgument("The key has no project.")
+    validation.check_key(entity.key)
+    validation.check_properties(entity, Partition(partition.project_id, partition.database_id, ""))
+    validation.check_size(entity)
+    return entity

@@ -1,0 +1,196 @@
+"""Indexes: which there are for a kind, and the entries that an entity has in them."""
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gae_local_cloud.datastore import keys, ordered
+from gae_local_cloud.storage import Database
+
+MOST_ENTRIES = 20_000
+"""Entries that one entity may have in one index (Datastore's limit, from its documentation)."""
+
+
+class Component(NamedTuple):
+    """A property of an index and the direction in which the index sorts it."""
+
+    property: str
+    descending: bool = False
+
+
+class Entry(NamedTuple):
+    """A row of the entries table, but for the entity: where an entity stands in an index."""
+
+    index_id: int
+    key: bytes
+    many: bool
+
+
+class Index(NamedTuple):
+    """An index of a kind, whose last component, the ascending key, goes without saying.
+
+    Parameters:
+        id: its number in the database.
+        ancestor: whether entries begin with an ancestor, so that the descendants of one are a range.
+    """
+
+    id: int
+    components: tuple[Component, ...]
+    ancestor: bool = False
+
+    def entries(self, path: bytes, values: Mapping[str, Sequence[bytes]]) -> list[Entry] | None:
+        """Return the entries of an entity: one for each combination of its values, none if it lacks a property.
+
+        Returns:
+            The entries, or None if they are more than an entity may have in an index.
+
+        Parameters:
+            path: the entity's encoded path.
+            values: its indexed values, as :func:`gae_local_cloud.datastore.values.indexed` returns them.
+        """
+        columns: list[Iterable[bytes]] = [keys.lineage(path)] if self.ancestor else []
+        count = 1
+        for name, descending in self.components:
+            column = values.get(name)
+            if column is None:
+                return []
+            count *= len(column)
+            columns.append(map(ordered.invert, column) if descending else column)
+        if count > MOST_ENTRIES:
+            return None
+        columns.append((path,))
+        return [Entry(self.id, b"".join(row), count > 1) for row in itertools.product(*columns)]
+
+
+@dataclass
+class KindIndexes:
+    """The indexes of one kind in one partition.
+
+    ``by_key`` holds every entity of the kind; ``by_property`` the built-in single-property indexes, which are all
+    ascending: descending order reads them backwards. ``composite`` are those that queries turned out to need, ``ready``
+    once every entity is in them, and ``exploding`` those that some entity has too many entries in. ``read_without``
+    counts the entities that queries have read for want of a composite index, since the server started.
+    """
+
+    by_key: Index
+    by_property: dict[str, Index] = field(default_factory=dict)
+    composite: dict[tuple[bool, tuple[Component, ...]], Index] = field(default_factory=dict)
+    ready: set[int] = field(default_factory=set)
+    exploding: set[tuple[bool, tuple[Component, ...]]] = field(default_factory=set)
+    read_without: dict[tuple[bool, tuple[Component, ...]], int] = field(default_factory=dict)
+
+
+class IndexCatalog:
+    """Every index, mirrored in memory.
+
+    Parameters:
+        database: its ``indexes`` table is the durable copy.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._kinds: dict[tuple[int, str], KindIndexes] = {}
+        self.edition = 0  # goes up with every change
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the catalog from the database again, after a commit failed that may have held a part of it."""
+        exploding = {name: indexes.exploding for name, indexes in self._kinds.items()}
+        self._kinds.clear()
+        self.edition += 1
+        rows = self._database.execute(
+            "SELECT id, partition, kind, ancestor, properties, ready FROM indexes ORDER BY id"
+        ).fetchall()
+        for number, partition, kind, ancestor, properties, ready in rows:
+            self._add(partition, kind, Index(number, _parse(properties), bool(ancestor)), bool(ready))
+        for name, found in exploding.items():
+            if name in self._kinds:
+                self._kinds[name].exploding = found
+
+    def _add(self, partition: int, kind: str, index: Index, ready: bool) -> None:
+        self.edition += 1
+        if not index.components and not index.ancestor:
+            self._kinds[partition, kind] = KindIndexes(index)
+            return
+        indexes = self._kinds[partition, kind]
+        if len(index.components) == 1 and not index.components[0].descending and not index.ancestor:
+            indexes.by_property[index.components[0].property] = index
+        else:
+            indexes.composite[index.ancestor, index.components] = index
+            if ready:
+                indexes.ready.add(index.id)
+
+    def of_kind(self, partition: int, kind: str) -> KindIndexes | None:
+        """Return the indexes of a kind, or None if no entity of the kind was ever stored."""
+        return self._kinds.get((partition, kind))
+
+    def has(self, partition: int, kind: str, index: Index) -> bool:
+        """Return whether a composite index is in the catalog."""
+        indexes = self._kinds.get((partition, kind))
+        return indexes is not None and indexes.composite.get((index.ancestor, index.components)) == index
+
+    def kinds(self, partition: int) -> Iterator[tuple[str, KindIndexes]]:
+        """Yield each kind that was ever stored in a partition, with its indexes, in the order of their names."""
+        for number, kind in sorted(self._kinds):
+            if number == partition:
+                yield kind, self._kinds[number, kind]
+
+    def create(self, partition: int, kind: str, components: tuple[Component, ...], *, ancestor: bool = False) -> Index:
+        """Add an index that is not there yet. Call it in an atomic block of the database.
+
+        A composite index begins empty: :meth:`mark_ready` says when it has been filled.
+        """
+        ready = len(components) < 2 and not ancestor and not any(component.descending for component in components)
+        cursor = self._database.execute(
+            "INSERT INTO indexes (partition, kind, ancestor, properties, ready) VALUES (?, ?, ?, ?, ?)",
+            (partition, kind, ancestor, json.dumps(components), ready),
+        )
+        index = Index(cursor.lastrowid or 0, components, ancestor)
+        self._add(partition, kind, index, ready)
+        return index
+
+    def mark_ready(self, partition: int, kind: str, index: Index) -> None:
+        """Let queries use a composite index from now on. Call it in an atomic block of the database."""
+        self._database.execute("UPDATE indexes SET ready = 1 WHERE id = ?", (index.id,))
+        self._kinds[partition, kind].ready.add(index.id)
+
+    def abandon(self, partition: int, kind: str, index: Index) -> None:
+        """Drop a composite index that an entity explodes in: queries do without. Call it in an atomic block."""
+        indexes = self._kinds[partition, kind]
+        self.edition += 1
+        del indexes.composite[index.ancestor, index.components]
+        indexes.ready.discard(index.id)
+        indexes.exploding.add((index.ancestor, index.components))
+        self._database.execute('DELETE FROM entries WHERE "index" = ?', (index.id,))
+        self._database.execute("DELETE FROM indexes WHERE id = ?", (index.id,))
+
+    def entries(
+        self, partition: int, kind: str, path: bytes, values: Mapping[str, Sequence[bytes]]
+    ) -> dict[tuple[int, bytes], bool]:
+        """Return every entry of an entity, ``(index, key)`` to ``many``, adding built-in indexes that it is first in.
+
+        Call it in an atomic block of the database.
+        """
+        indexes = self._kinds.get((partition, kind))
+        if indexes is None:
+            self.create(partition, kind, ())
+            indexes = self._kinds[partition, kind]
+        found = {(indexes.by_key.id, path): False}
+        for name, column in values.items():
+            index = indexes.by_property.get(name) or self.create(partition, kind, (Component(name),))
+            many = len(column) > 1
+            for encoded in column:
+                found[index.id, encoded + path] = many
+        for index in list(indexes.composite.values()):
+            entries = index.entries(path, values)
+            if entries is None:
+                self.abandon(partition, kind, index)
+            else:
+                found.update(((entry.index_id, entry.key), entry.many) for entry in entries)
+        return found
+
+
+def _parse(properties: str) -> tuple[Component, ...]:
+    return tuple(Component(name, descending) for name, descending in json.loads(properties))

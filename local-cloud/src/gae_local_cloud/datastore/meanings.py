@@ -1,0 +1,44 @@
+"""Meanings: the legacy annotations of values, and which of them a stored value may have."""
+
+from gae_local_cloud.datastore.errors import InvalidArgument
+from gae_local_cloud.datastore.messages import ValueMessage
+
+INDEX_VALUE = 18
+"""A value as an index has it, as in projections."""
+
+VECTOR = 31
+"""An array of doubles that is one thing to search by, not several values to index."""
+
+_LONG_TEXT, _COMPRESSED = 15, 22
+_UNINDEXED = (_LONG_TEXT, _COMPRESSED)
+
+_OF_TYPE = {
+    "string_value": {1, 2, 3, 4, 5, 6, 8, 10, 11, 12, _LONG_TEXT, 17},
+    "integer_value": {13, 29, 30},
+    "blob_value": {16, _COMPRESSED},
+    "geo_point_value": {23},
+    "entity_value": {20},
+    "array_value": {VECTOR},
+}
+"""The meanings that each type of value may have: those that Google's emulators accept."""
+
+
+def check(name: str, value: ValueMessage, *, projected: bool) -> None:
+    """Check the meaning of a value.
+
+    Parameters:
+        name: the property, for messages.
+        projected: whether the value may come from a projection.
+
+    Raises:
+        InvalidArgument: a value of this type cannot have it, or not while it is indexed.
+    """
+    meaning, kind = value.meaning, value.WhichOneof("value_type")
+    if not meaning or (projected and meaning == INDEX_VALUE):
+        return
+    if meaning == INDEX_VALUE:
+        raise InvalidArgument(f'The value "{name}" comes from a projection: Projection property cannot be used.')
+    if meaning not in _OF_TYPE.get(kind, ()):
+        raise InvalidArgument(f'Value "{name}" has a meaning {meaning} which does not match {kind} field.')
+    if meaning in _UNINDEXED and not value.exclude_from_indexes:
+        raise InvalidArgument(f'Indexed value has meaning {meaning}: the value "{name}" must be excluded from indexes.')

@@ -1,0 +1,242 @@
+"""Commits: what a list of mutations does to the entities it names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gae_local_cloud.datastore import property_paths, transforms, validation
+from gae_local_cloud.datastore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from gae_local_cloud.datastore.ids import IdAllocator
+from gae_local_cloud.datastore.keys import EntityKey, Partition, describe
+from gae_local_cloud.datastore.messages import (
+    Entity,
+    EntityMessage,
+    KeyMessage,
+    Message,
+    Mutation,
+    MutationResult,
+    set_timestamp,
+    timestamp_micros,
+)
+from gae_local_cloud.datastore.store import Change, EntityStore, StoredEntity, entity_key
+
+MOST_MUTATIONS = 500
+"""Mutations that a commit may have."""
+
+_FORBIDDEN = {("insert", "insert"), ("update", "insert"), ("upsert", "insert"), ("delete", "update")}
+"""Operations that may not follow each other on one entity in one commit (CommitRequest.mutations)."""
+
+
+@dataclass
+class _Working:
+    """An entity while the mutations of a commit are applied to it.
+
+    Parameters:
+        operations: what the mutations of the commit do to it, in order.
+        written: whether there is something to store.
+        deleted: whether a mutation has deleted it: what comes after it is a new entity.
+    """
+
+    key: KeyMessage
+    stored: StoredEntity | None
+    entity: EntityMessage | None
+    operations: list[str] = field(default_factory=list)
+    written: bool = False
+    deleted: bool = False
+
+
+@dataclass
+class Commit:
+    """The mutations of one commit, applied in order, nothing stored yet.
+
+    Parameters:
+        entities: the store they apply to.
+        ids: completes the keys of new entities.
+        scope: the request's project and database.
+        transactional: whether a commit may mutate an entity more than once.
+        version: the version that what they write will have.
+    """
+
+    entities: EntityStore
+    ids: IdAllocator
+    scope: Partition
+    transactional: bool
+    version: int
+    _working: dict[EntityKey, _Working] = field(default_factory=dict)
+
+    def apply(self, mutations: Sequence[Message]) -> list[Message]:
+        """Apply mutations and return their results. Call it in an atomic block of the database.
+
+        Raises:
+            InvalidArgument: a mutation, or the whole of them, breaks a rule.
+            AlreadyExists: an insert names an entity that exists.
+            NotFound: an update names one that does not.
+            FailedPrecondition: a mutation asked to fail on a conflict, and there is one.
+        """
+        if len(mutations) > MOST_MUTATIONS:
+            raise InvalidArgument(f"cannot write more than {MOST_MUTATIONS} entities in a single call")
+        checked = [self._check(mutation) for mutation in mutations]
+        results = [self._apply(mutation, working) for mutation, working, _ in checked]
+        for result, (_, working, completed) in zip(results, checked, strict=True):
+            if completed:
+                result.key.CopyFrom(working.key)
+            self._report(result, working)
+        return results
+
+    def changes(self) -> dict[EntityKey, Change]:
+        """Return what there is to store."""
+        return {
+            key: Change(working.key.path[-1].kind, working.entity, working.deleted)
+            for key, working in self._working.items()
+            if working.written
+        }
+
+    def _check(self, mutation: Message) -> tuple[Message, _Working, bool]:
+        """Check what does not depend on what is stored.
+
+        Returns:
+            The mutation, what it is applied to, and whether its key had to be completed.
+        """
+        operation = mutation.WhichOneof("operation")
+        if operation is None:
+            raise InvalidArgument("Mutation is missing operation.")
+        if operation == "delete":
+            key = mutation.delete
+            if mutation.property_transforms:
+                raise InvalidArgument("Delete mutation cannot have PropertyTransforms.")
+        else:
+            if not mutation_entity(mutation).HasField("key"):
+                raise InvalidArgument("Entity is missing key.")
+            key = mutation_entity(mutation).key
+            validation.check_properties(mutation_entity(mutation), self.scope)
+            transforms.check(mutation.property_transforms, self.scope)
+        _check_strategy(mutation, key)
+        completed = self._check_key(key, operation)
+        working = self._load(key)
+        self._check_sequence(working, operation)
+        working.operations.append(operation)
+        return mutation, working, completed
+
+    def _apply(self, mutation: Message, working: _Working) -> Message:
+        operation = mutation.WhichOneof("operation")
+        result = MutationResult()
+        self._check_existence(working, operation)
+        if self._conflicts(mutation, working):
+            result.conflict_detected = True
+            return result
+        working.deleted = working.deleted or operation == "delete"
+        working.entity = None if operation == "delete" else self._written(mutation, working)
+        if working.entity is not None:
+            result.transform_results.extend(
+                transforms.apply(working.entity, mutation.property_transforms, self.version)
+            )
+            validation.check_size(working.entity)
+        working.written = self._changed(working)
+        return result
+
+    def _check_key(self, key: KeyMessage, operation: str) -> bool:
+        """Check a mutation's key, and complete it if it has to be; return whether it had."""
+        validation.check_partition(key, self.scope)
+        if validation.is_complete(key) or operation not in ("insert", "upsert"):
+            validation.check_key(key)
+            return False
+        validation.check_key(key, incomplete=True)
+        self.ids.complete(key)
+        return True
+
+    def _load(self, key: KeyMessage) -> _Working:
+        name = entity_key(key)
+        working = self._working.get(name)
+        if working is None:
+            stored = self.entities.get(name)
+            entity = stored.message(key) if stored is not None else None
+            working = self._working[name] = _Working(key, stored, entity)
+        return working
+
+    def _check_sequence(self, working: _Working, operation: str) -> None:
+        if not working.operations:
+            return
+        if not self.transactional:
+            raise InvalidArgument(
+                "A non-transactional commit may not contain multiple mutations affecting the same entity."
+            )
+        previous = working.operations[-1]
+        if (previous, operation) in _FORBIDDEN:
+            raise InvalidArgument(f"Cannot {previous} then {operation} an entity in the same request.")
+
+    def _check_existence(self, working: _Working, operation: str) -> None:
+        if operation == "insert" and working.entity is not None:
+            raise AlreadyExists(f"entity already exists: {describe(working.key)}")
+        if operation == "update" and working.entity is None:
+            raise NotFound(f"no entity to update: {describe(working.key)}")
+
+    def _conflicts(self, mutation: Message, working: _Working) -> bool:
+        """Return whether the entity is not the one that a mutation was made for.
+
+        Raises:
+            FailedPrecondition: it is not, and the mutation asks to fail then.
+        """
+        strategy = mutation.WhichOneof("conflict_detection_strategy")
+        if strategy is None:
+            return False
+        current = self._version(working)
+        expected = mutation.base_version if strategy == "base_version" else timestamp_micros(mutation.update_time)
+        if current == expected:
+            return False
+        if mutation.conflict_resolution_strategy == Mutation.FAIL:
+            raise FailedPrecondition(
+                f"Conflict on {describe(working.key)}: the stored version ({current}) does not match the required "
+                f"base version ({expected})."
+            )
+        return True
+
+    def _changed(self, working: _Working) -> bool:
+        """Return whether there is something to store: writing what is there already keeps the entity's version."""
+        if working.stored is None or working.entity is None:
+            return (working.stored is None) != (working.entity is None)
+        return working.deleted or bool(working.entity != working.stored.message(working.key))
+
+    def _version(self, working: _Working) -> int:
+        if working.written:
+            return self.version
+        return working.stored.version if working.stored is not None else 0
+
+    def _written(self, mutation: Message, working: _Working) -> EntityMessage:
+        entity = Entity()
+        entity.CopyFrom(mutation_entity(mutation))
+        if not mutation.HasField("property_mask"):
+            return entity
+        masked = Entity(key=entity.key)
+        if working.entity is not None:
+            masked.CopyFrom(working.entity)
+        property_paths.copy(entity, masked, property_paths.parse_mask(mutation.property_mask))
+        return masked
+
+    def _report(self, result: Message, working: _Working) -> None:
+        """Write what the whole commit makes of an entity into the result of each of its mutations."""
+        result.version = self._version(working) or self.version
+        if working.entity is not None:
+            kept = working.stored if not working.deleted else None
+            set_timestamp(result.update_time, result.version)
+            set_timestamp(result.create_time, kept.created if kept is not None else self.version)
+
+
+def _check_strategy(mutation: Message, key: KeyMessage) -> None:
+    """Check how a mutation wants conflicts to be found and dealt with."""
+    detection = mutation.WhichOneof("conflict_detection_strategy")
+    if detection is None:
+        if mutation.conflict_resolution_strategy:
+            raise InvalidArgument("cannot set a conflict resolution strategy if no detection strategy was set")
+        return
+    if mutation.conflict_resolution_strategy not in Mutation.ConflictResolutionStrategy.values():
+        raise InvalidArgument("Unknown conflict resolution strategy.")
+    if not validation.is_complete(key):
+        raise InvalidArgument("conflict detection is not allowed for incomplete keys")
+    if mutation.base_version < 0:
+        raise InvalidArgument(f"Invalid base_version: {mutation.base_version}, it should be >= 0")
+    if mutation.base_version and mutation.WhichOneof("operation") == "insert":
+        raise InvalidArgument("Cannot insert an entity with a base version greater than zero")
+
+
+def mutation_entity(mutation: Message) -> EntityMessage:
+    """Return the entity of a mutation that is not a delete."""
+    return getattr(mutation, mutation.WhichOneof("operation"))

@@ -1,0 +1,154 @@
+"""Nearest-neighbor search: the results of a query whose vectors are most like a given one.
+
+A vector is an array of doubles with a meaning that marks it (:data:`gae_local_cloud.datastore.meanings.VECTOR`).
+There is no index of vectors here: a search looks at every result of the query without it, so that time grows with
+those, and memory with the neighbors asked for. Production needs a vector index, which ``--require-indexes`` does not
+ask for.
+"""
+
+import heapq
+import math
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gae_local_cloud.datastore import meanings, property_paths, validation
+from gae_local_cloud.datastore.errors import InvalidArgument
+from gae_local_cloud.datastore.execution import Result
+from gae_local_cloud.datastore.messages import Entity, EntityMessage, FindNearest, Message, ValueMessage
+from gae_local_cloud.datastore.property_paths import PropertyPath
+
+MOST_NEIGHBORS = 100
+"""Neighbors that a search may ask for."""
+
+
+def _cosine_distance(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return 1 less the cosine of the angle between two vectors; not a number if one of them has no direction."""
+    lengths = math.hypot(*one) * math.hypot(*other)
+    return 1.0 - _dot_product(one, other) / lengths if lengths else math.nan
+
+
+def _dot_product(one: Sequence[float], other: Sequence[float]) -> float:
+    return float(sum(map(operator.mul, one, other)))
+
+
+_MEASURES: dict[int, Callable[[Sequence[float], Sequence[float]], float]] = {
+    FindNearest.EUCLIDEAN: math.dist,
+    FindNearest.COSINE: _cosine_distance,
+    FindNearest.DOT_PRODUCT: _dot_product,
+}
+
+
+class Neighbor(NamedTuple):
+    """A result of a search, and how far its vector is from the given one."""
+
+    result: Result
+    distance: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """A nearest-neighbor search that has been checked.
+
+    Parameters:
+        path: the property that holds the vectors; ``name`` is the same as it was written.
+        vector: what they are compared with.
+        measure: how: a value of FindNearest.DistanceMeasure.
+        limit: the most results.
+        threshold: the greatest distance of a result, or the least dot product; None for any.
+        shown_as: the property of the results that tells the distance; empty for none.
+    """
+
+    path: PropertyPath
+    name: str
+    vector: tuple[float, ...]
+    measure: int
+    limit: int
+    threshold: float | None
+    shown_as: str
+
+    def distance(self, entity: EntityMessage) -> float | None:
+        """Return how far an entity's vector is, or None if it has none of the same length, or it is too far."""
+        found = entity.properties.get(self.name) or property_paths.find(entity, self.path)
+        if found is None or found.meaning != meanings.VECTOR or len(found.array_value.values) != len(self.vector):
+            return None
+        distance = _MEASURES[self.measure](self.vector, _numbers(found))
+        if math.isnan(distance):
+            return None
+        beyond = self.threshold is not None and self.rank(distance) > self.rank(self.threshold)
+        return None if beyond else distance
+
+    def rank(self, distance: float) -> float:
+        """Return what results are sorted by: dot products are greatest for what is most alike."""
+        return -distance if self.measure == FindNearest.DOT_PRODUCT else distance
+
+
+@dataclass
+class Neighborhood:
+    """The nearest of the candidates seen so far."""
+
+    search: Search
+    _heap: list[tuple[float, int, Neighbor]] = field(default_factory=list)
+    _seen: int = 0
+
+    def consider(self, candidates: Iterable[Result]) -> None:
+        """Look at further results of the query without the search. Of those at the same distance, the first count."""
+        for result in candidates:
+            distance = self.search.distance(Entity.FromString(result.stored.data))
+            if distance is None:
+                continue
+            self._seen += 1
+            item = (-self.search.rank(distance), -self._seen, Neighbor(result, distance))
+            if len(self._heap) < self.search.limit:
+                heapq.heappush(self._heap, item)
+            else:
+                heapq.heappushpop(self._heap, item)
+
+    def neighbors(self) -> list[Neighbor]:
+        """Return the nearest, the nearest first."""
+        return [neighbor for _, _, neighbor in sorted(self._heap, reverse=True)]
+
+
+def parse(query: Message) -> Search:
+    """Check the search in a query message and return its meaning.
+
+    Raises:
+        InvalidArgument: it breaks a rule.
+    """
+    message = query.find_nearest
+    if query.start_cursor or query.end_cursor:
+        raise InvalidArgument("A cursor cannot be used with FindNearest")
+    if query.offset:
+        raise InvalidArgument("A query offset cannot be used with FindNearest")
+    if query.HasField("limit"):
+        raise InvalidArgument("A query limit cannot be used with FindNearest")
+    if query.distinct_on:
+        raise InvalidArgument("Distinct results cannot be asked for with FindNearest")
+    if message.distance_measure not in _MEASURES:
+        raise InvalidArgument("Unknown Distance Measure.")
+    if not 1 <= message.limit.value <= MOST_NEIGHBORS:
+        raise InvalidArgument(f"FindNearest.limit must be a positive integer of no more than {MOST_NEIGHBORS}")
+    if message.distance_result_property:
+        validation.check_name(message.distance_result_property, "distanceResultField.property.name")
+    threshold = message.distance_threshold.value if message.HasField("distance_threshold") else None
+    if threshold is not None and not math.isfinite(threshold):
+        raise InvalidArgument("distanceThreshold must be a finite number.")
+    vector = message.query_vector
+    if vector.WhichOneof("value_type") != "array_value" or vector.meaning != meanings.VECTOR:
+        raise InvalidArgument("Query Value must be of type vector.")
+    validation.check_vector(vector)
+    name = message.vector_property.name
+    return Search(
+        property_paths.parse(name),
+        name,
+        _numbers(vector),
+        message.distance_measure,
+        message.limit.value,
+        threshold,
+        message.distance_result_property,
+    )
+
+
+def _numbers(vector: ValueMessage) -> tuple[float, ...]:
+    return tuple(element.double_value for element in vector.array_value.values)

@@ -1,0 +1,105 @@
+"""Property masks: the parts of an entity that a read returns or a write touches."""
+
+import re
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from gae_local_cloud.datastore import validation
+from gae_local_cloud.datastore.errors import InvalidArgument
+from gae_local_cloud.datastore.messages import Entity, EntityMessage, Message, ValueMessage
+
+PropertyPath: TypeAlias = tuple[str, ...]
+"""Names of properties, each inside the entity value of the one before."""
+
+_QUOTED = re.compile(r"`((?:[^`\\]|\\.)+)`(?=\.|$)", re.DOTALL)
+_PLAIN = re.compile(r"((?:[^.\\]|\\.?)*)", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.?)", re.DOTALL)
+
+KEY_PATH: PropertyPath = ("__key__",)
+
+
+def parse(text: str) -> PropertyPath:
+    """Return the path that a dotted string names.
+
+    In a name a backslash takes away the meaning of a dot or backslash after it, as the documentation of PropertyMask
+    says; a name in backquotes, which Google's emulator wants instead, may have dots as they are.
+
+    Raises:
+        InvalidArgument: the string or a name in it is empty, or a name is not allowed.
+    """
+    if not text:
+        raise InvalidArgument("Invalid empty property path string.")
+    names = []
+    place = 0
+    while place <= len(text):
+        match = _QUOTED.match(text, place) or _PLAIN.match(text, place)
+        assert match is not None  # noqa: S101 - a plain name may be empty
+        names.append(_ESCAPED.sub(r"\1", match[1]))
+        place = match.end() + 1
+    if tuple(names) != KEY_PATH:
+        for name in names:
+            validation.check_name(name, "property path member name")
+    return tuple(names)
+
+
+def parse_mask(mask: Message) -> list[PropertyPath]:
+    """Return the paths of a PropertyMask.
+
+    Raises:
+        InvalidArgument: one is not a path.
+    """
+    return [parse(text) for text in mask.paths]
+
+
+def select(entity: EntityMessage, paths: Iterable[PropertyPath]) -> EntityMessage:
+    """Return an entity with the key of the given one and only the properties at some paths."""
+    selected = Entity()
+    if entity.HasField("key"):
+        selected.key.CopyFrom(entity.key)
+    copy(entity, selected, paths)
+    return selected
+
+
+def copy(source: EntityMessage, target: EntityMessage, paths: Iterable[PropertyPath]) -> None:
+    """Make the properties of an entity at some paths what they are in another: a value, or absent."""
+    for path in paths:
+        if path == KEY_PATH:
+            continue
+        value = find(source, path)
+        if value is not None:
+            make(target, path).CopyFrom(value)
+        else:
+            _remove(target, path)
+
+
+def _remove(entity: EntityMessage, path: PropertyPath) -> None:
+    inner = _inside(entity, path[:-1])
+    if inner is not None and path[-1] in inner.properties:
+        del inner.properties[path[-1]]
+
+
+def find(entity: EntityMessage, path: PropertyPath) -> ValueMessage | None:
+    """Return the value at a path into an entity, or None if there is none."""
+    inner = _inside(entity, path[:-1])
+    return inner.properties.get(path[-1]) if inner is not None else None
+
+
+def make(entity: EntityMessage, path: PropertyPath) -> ValueMessage:
+    """Return the value at a path into an entity, made if it is not there; what is in the way becomes an entity."""
+    for name in path[:-1]:
+        value = entity.properties[name]
+        if value.WhichOneof("value_type") != "entity_value":
+            value.Clear()
+            value.entity_value.SetInParent()
+        entity = value.entity_value
+    return entity.properties[path[-1]]
+
+
+def _inside(entity: EntityMessage, path: Iterable[str]) -> EntityMessage | None:
+    """Return the embedded entity at a path, or None if there is none."""
+    for name in path:
+        value = entity.properties.get(name)
+        if value is None or value.WhichOneof("value_type") != "entity_value":
+            return None
+        entity = value.entity_value
+    return entity

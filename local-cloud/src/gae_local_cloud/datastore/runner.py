@@ -1,0 +1,96 @@
+"""Running queries on the event loop, in turns with everything else."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Mapping
+
+from gae_local_cloud.datastore import metadata
+from gae_local_cloud.datastore.composites import CompositeBuilder
+from gae_local_cloud.datastore.execution import Batch, Budget, Execution, IndexNeeded
+from gae_local_cloud.datastore.interval import Interval
+from gae_local_cloud.datastore.keys import Partition
+from gae_local_cloud.datastore.nearest import Neighbor, Neighborhood, Search
+from gae_local_cloud.datastore.query import Query
+from gae_local_cloud.datastore.statistics import Statistics
+from gae_local_cloud.datastore.store import EntityStore, Snapshot, StoredEntity
+
+
+class QueryRunner:
+    """Runs queries, making the composite indexes that they need.
+
+    Parameters:
+        entities: what is queried.
+    """
+
+    def __init__(self, entities: EntityStore) -> None:
+        self._entities = entities
+        self._composites = CompositeBuilder(entities)
+        self._statistics = Statistics(entities)
+
+    async def batch(self, query: Query, version: int | None) -> Batch:
+        """Return a batch of a query's results.
+
+        Parameters:
+            version: the version to read at; None for the present.
+        """
+        made = await self.made(query.kind or "", query.partition)
+        if made is not None:
+            return Execution(self._entities, query, Snapshot(restored=made)).batch(Budget())
+        while True:
+            partition = self._entities.find_partition(query.partition)
+            if partition is None:
+                return Batch()
+            as_of = self._entities.last_version() if version is None else version
+            try:
+                return Execution(self._entities, query, self._entities.snapshot(partition, as_of)).batch(Budget())
+            except IndexNeeded as signal:
+                assert query.kind is not None  # noqa: S101 - only a query of a kind can need an index
+                await self._composites.build(partition, query.kind, signal.needed)
+
+    async def made(self, kind: str, partition: Partition) -> Mapping[bytes, StoredEntity] | None:
+        """Return the entities of a kind that the server makes itself, by encoded path; None for any other kind.
+
+        Parameters:
+            partition: the partition that is asked.
+        """
+        if not kind.startswith("__"):
+            return None
+        found = metadata.entities(self._entities, kind, partition)
+        return found if found is not None else await self._statistics.of_kind(kind, partition)
+
+    async def batches(self, query: Query, version: int) -> AsyncIterator[Batch]:
+        """Yield all results of a query in batches, letting others run between them.
+
+        Parameters:
+            version: the version to read at, so that all batches see the same.
+        """
+        while True:
+            batch = await self.batch(query, version)
+            yield batch
+            if batch.finished:
+                return
+            query = dataclasses.replace(
+                query,
+                bounds=Interval(batch.reached, query.bounds.high),
+                offset=query.offset - batch.skipped,
+                limit=None if query.limit is None else query.limit - len(batch.results),
+            )
+            await asyncio.sleep(0)
+
+    async def nearest(self, query: Query, search: Search, version: int) -> tuple[list[Neighbor], int]:
+        """Return the results of a query that a search finds nearest, and how many places have been looked at.
+
+        Parameters:
+            version: the version to read at, so that all of it sees the same.
+        """
+        found, examined = Neighborhood(search), 0
+        whole = dataclasses.replace(query, projection=(), keys_only=False)
+        async for batch in self.batches(whole, version):
+            found.consider(batch.results)
+            examined += batch.examined
+        return found.neighbors(), examined
+
+    async def stop(self) -> None:
+        """Stop making indexes and statistics."""
+        await self._composites.stop()
+        await self._statistics.stop()

@@ -1,0 +1,74 @@
+"""The SQLite tables of the Datastore server."""
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    -- Partitions are numbered, so that rows need not repeat their names.
+    CREATE TABLE partitions (
+        id INTEGER PRIMARY KEY,
+        project TEXT NOT NULL,
+        "database" TEXT NOT NULL,
+        namespace TEXT NOT NULL,
+        UNIQUE (project, "database", namespace)
+    );
+
+    -- The entities as they are now. path: keys.encode_path; version, created: microseconds since the epoch;
+    -- entity: a serialized google.datastore.v1.Entity without its key, which the row already tells.
+    CREATE TABLE entities (
+        id INTEGER PRIMARY KEY,
+        partition INTEGER NOT NULL REFERENCES partitions (id),
+        path BLOB NOT NULL,
+        version INTEGER NOT NULL,
+        created INTEGER NOT NULL,
+        entity BLOB NOT NULL,
+        UNIQUE (partition, path)
+    );
+
+    -- What commits replaced: the state of an entity before the commit of that version (entity is NULL where it did
+    -- not exist). Reads at an earlier time undo the later commits with it.
+    CREATE TABLE undo (
+        id INTEGER PRIMARY KEY,
+        version INTEGER NOT NULL,
+        partition INTEGER NOT NULL REFERENCES partitions (id),
+        path BLOB NOT NULL,
+        old_version INTEGER,
+        old_created INTEGER,
+        entity BLOB
+    );
+    CREATE INDEX undo_by_version ON undo (version);
+    CREATE INDEX undo_by_path ON undo (partition, path, version);
+
+    -- The indexes of each kind: on no property (the kind's keys), on one, or composite.
+    -- properties: JSON, a list of [name, whether it is sorted descending].
+    CREATE TABLE indexes (
+        id INTEGER PRIMARY KEY,
+        partition INTEGER NOT NULL REFERENCES partitions (id),
+        kind TEXT NOT NULL,
+        ancestor INTEGER NOT NULL,
+        properties TEXT NOT NULL,
+        ready INTEGER NOT NULL,
+        UNIQUE (partition, kind, ancestor, properties)
+    );
+
+    -- The indexes' contents. key: for an ancestor index the path of the entity or of one of its ancestors, then the
+    -- encoded value of each property, then the entity's path. many: whether the entity has other entries in this index.
+    CREATE TABLE entries (
+        "index" INTEGER NOT NULL,
+        key BLOB NOT NULL,
+        entity INTEGER NOT NULL,
+        many INTEGER NOT NULL,
+        PRIMARY KEY ("index", key)
+    ) WITHOUT ROWID;
+
+    -- Ids that no key may be given automatically.
+    CREATE TABLE reserved (
+        partition INTEGER NOT NULL REFERENCES partitions (id),
+        path BLOB NOT NULL,
+        PRIMARY KEY (partition, path)
+    ) WITHOUT ROWID;
+
+    -- How many automatic ids have been handed out, in blocks.
+    CREATE TABLE allocation (allocated INTEGER NOT NULL);
+    INSERT INTO allocation VALUES (0);
+    """,
+)
+"""The scripts that make and upgrade the database, for :class:`gae_local_cloud.storage.Database`."""

@@ -1,0 +1,93 @@
+"""How many bytes Datastore counts for what it stores: "Storage Size Calculations" in its documentation.
+
+These are the sizes of the service's statistics, not those of the database file.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from gae_local_cloud.datastore import ordered, values
+from gae_local_cloud.datastore.messages import KeyMessage, ValueMessage
+
+_KEY = 16
+_ENTITY = 32
+_INDEX_ENTRY = 32
+
+_FIXED = {
+    "null_value": 1,
+    "boolean_value": 1,
+    "integer_value": 8,
+    "double_value": 8,
+    "timestamp_value": 8,
+    "geo_point_value": 16,
+}
+_FIXED_ENCODED = {values.NULL: 1, values.BOOLEAN: 1, values.INTEGER: 8, values.DOUBLE: 8, values.GEO_POINT: 16}
+
+
+def of_string(string: str) -> int:
+    """Return the size of a string, of a property's name or of a kind's."""
+    return len(string.encode()) + 1
+
+
+def of_key(key: KeyMessage) -> int:
+    """Return the size of a key."""
+    namespace = key.partition_id.namespace_id
+    path = (of_string(element.kind) + (of_string(element.name) if element.name else 8) for element in key.path)
+    return _KEY + sum(path) + (of_string(namespace) if namespace else 0)
+
+
+def of_value(value: ValueMessage) -> int:
+    """Return the size of a property's value: of an array, the sum of its elements; of an entity, of its properties."""
+    kind = value.WhichOneof("value_type")
+    if kind in _FIXED:
+        return _FIXED[kind]
+    if kind == "string_value":
+        return of_string(value.string_value)
+    if kind == "blob_value":
+        return len(value.blob_value)
+    if kind == "key_value":
+        return of_key(value.key_value)
+    if kind == "array_value":
+        return sum(map(of_value, value.array_value.values))
+    inner = value.entity_value
+    return of_properties(inner.properties) + (of_key(inner.key) if inner.HasField("key") else 0)
+
+
+def of_properties(properties: Mapping[str, ValueMessage]) -> int:
+    """Return the size of properties, with their names."""
+    return sum(of_string(name) + of_value(value) for name, value in properties.items())
+
+
+def of_entity(key: int, properties: int) -> int:
+    """Return the size of an entity, from those of its key and of its properties."""
+    return key + properties + _ENTITY
+
+
+def of_indexed(encoded: bytes) -> int:
+    """Return the size of a value in an index. Bytes count as a string: an index does not tell them apart."""
+    tag = encoded[:1]
+    if tag in _FIXED_ENCODED:
+        return _FIXED_ENCODED[tag]
+    if tag == values.TEXT:
+        data, _ = ordered.untext(encoded, 1)
+        return len(data) + 1
+    return of_key(values.decode(encoded).key_value)
+
+
+def of_kind_entry(key: int, kind: int) -> int:
+    """Return the size of an entity's entry in the index of its kind, from those of its key and of the kind's name."""
+    return key + kind + _INDEX_ENTRY
+
+
+def of_property_entry(key: int, kind: int, name: int, value: int) -> int:
+    """Return the size of an entry in the index of one property."""
+    return key + kind + name + value + _INDEX_ENTRY
+
+
+def of_composite_entries(key: int, columns: Sequence[Sequence[int]], count: int) -> int:
+    """Return the size of an entity's entries in a composite index.
+
+    Parameters:
+        columns: for each property, the sizes of the entity's values of it.
+        count: how many entries there are.
+    """
+    return count * (key + _INDEX_ENTRY) + sum(sum(column) * (count // len(column)) for column in columns)

@@ -1,0 +1,156 @@
+"""Property values as ordered bytes, and which values of an entity are indexed.
+
+The order between types is the one Datastore documents: null < integer and timestamp < boolean < bytes and
+string < double < geo point < key. Types that share a place are equal where their bytes are: a timestamp is its
+microseconds since the epoch, a string its UTF-8.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from gae_local_cloud.datastore import keys, meanings, ordered
+from gae_local_cloud.datastore.messages import EntityMessage, Value, ValueMessage, timestamp_micros
+
+NULL = b"\x08"
+INTEGER = b"\x10"
+BOOLEAN = b"\x18"
+TEXT = b"\x20"
+DOUBLE = b"\x28"
+GEO_POINT = b"\x30"
+KEY = b"\x38"
+
+
+def _encode_key(value: Any) -> bytes:
+    partition = value.partition_id
+    return b"".join(
+        (
+            KEY,
+            ordered.text(partition.project_id.encode()),
+            ordered.text(partition.database_id.encode()),
+            ordered.text(partition.namespace_id.encode()),
+            keys.encode_path(value),
+        )
+    )
+
+
+_ENCODERS: dict[str, Callable[[Any], bytes]] = {
+    "null_value": lambda _: NULL,
+    "integer_value": lambda number: INTEGER + ordered.integer(number),
+    "timestamp_value": lambda timestamp: INTEGER + ordered.integer(timestamp_micros(timestamp)),
+    "boolean_value": lambda truth: BOOLEAN + (b"\x01" if truth else b"\x00"),
+    "blob_value": lambda data: TEXT + ordered.text(data),
+    "string_value": lambda string: TEXT + ordered.text(string.encode()),
+    "double_value": lambda number: DOUBLE + ordered.double(number),
+    "geo_point_value": lambda point: GEO_POINT + ordered.double(point.latitude) + ordered.double(point.longitude),
+    "key_value": _encode_key,
+}
+
+
+def encode(value: ValueMessage) -> bytes:
+    """Encode a value for an index.
+
+    Raises:
+        KeyError: the value is an array, an entity or unset, none of which is indexed itself.
+    """
+    kind = value.WhichOneof("value_type")
+    return _ENCODERS[kind](getattr(value, kind))
+
+
+def decode(encoded: bytes) -> ValueMessage:
+    """Return the value that an index holds: the first of the types that share an encoding, marked as an index's.
+
+    A timestamp comes back as an integer and bytes that are UTF-8 as a string, as from the service's indexes.
+    """
+    value = Value(meaning=meanings.INDEX_VALUE)
+    tag = encoded[:1]
+    if tag == NULL:
+        value.null_value = 0
+    elif tag == INTEGER:
+        value.integer_value = ordered.uninteger(encoded, 1)
+    elif tag == BOOLEAN:
+        value.boolean_value = encoded[1] == 1
+    elif tag == TEXT:
+        data, _ = ordered.untext(encoded, 1)
+        try:
+            value.string_value = data.decode()
+        except UnicodeDecodeError:
+            value.blob_value = data
+    elif tag == DOUBLE:
+        value.double_value = ordered.undouble(encoded, 1)
+    elif tag == GEO_POINT:
+        value.geo_point_value.latitude = ordered.undouble(encoded, 1)
+        value.geo_point_value.longitude = ordered.undouble(encoded, 9)
+    elif tag == KEY:
+        project, end = ordered.untext(encoded, 1)
+        database, end = ordered.untext(encoded, end)
+        namespace, end = ordered.untext(encoded, end)
+        keys.set_partition(value.key_value, keys.Partition(project.decode(), database.decode(), namespace.decode()))
+        keys.decode_path(encoded, value.key_value, end)
+    else:
+        raise ValueError(f"Not an encoded value: {encoded!r}")
+    return value
+
+
+def end_of(encoded: bytes, start: int) -> int:
+    """Return the offset after the encoded value that starts at ``start``."""
+    tag = encoded[start : start + 1]
+    start += 1
+    if tag == NULL:
+        return start
+    if tag == BOOLEAN:
+        return start + 1
+    if tag in (INTEGER, DOUBLE):
+        return start + 8
+    if tag == GEO_POINT:
+        return start + 16
+    start = encoded.index(ordered.TERMINATOR, start) + 2
+    if tag == TEXT:
+        return start
+    for _dimension in ("database", "namespace"):
+        start = encoded.index(ordered.TERMINATOR, start) + 2
+    return keys.path_end(encoded, start)
+
+
+def indexed(entity: EntityMessage, only: Collection[str] | None = None) -> dict[str, list[bytes]]:
+    """Return the indexed values of each property of an entity, encoded, sorted, each once.
+
+    The properties of an embedded entity appear under dotted names (``address.city``). A property that is excluded
+    from indexes, or whose array is empty, does not appear: no filter or order finds it.
+
+    Parameters:
+        only: properties of which values are wanted, to save the time for others; None for all.
+    """
+    properties = entity.properties
+    if only is not None:
+        roots = {name for name in properties if any(wanted == name or wanted.startswith(f"{name}.") for wanted in only)}
+        properties = {name: properties[name] for name in roots}
+    found: dict[str, set[bytes]] = {}
+    for name, encoded in _walk("", properties):
+        found.setdefault(name, set()).add(encoded)
+    return {name: sorted(encodings) for name, encodings in found.items()}
+
+
+def count_indexed(entity: EntityMessage) -> int:
+    """Return how many indexed values an entity has, the same one each time that it occurs."""
+    return sum(1 for _ in _walk("", entity.properties))
+
+
+def _walk(prefix: str, properties: Any) -> Iterator[tuple[str, bytes]]:
+    for name, value in properties.items():
+        if value.WhichOneof("value_type") == "array_value":
+            if value.exclude_from_indexes:  # a vector
+                continue
+            for element in value.array_value.values:
+                yield from _walk_value(prefix + name, element)
+        else:
+            yield from _walk_value(prefix + name, value)
+
+
+def _walk_value(name: str, value: ValueMessage) -> Iterator[tuple[str, bytes]]:
+    if value.exclude_from_indexes:
+        return
+    kind = value.WhichOneof("value_type")
+    if kind == "entity_value":
+        yield from _walk(f"{name}.", value.entity_value.properties)
+    elif kind is not None:
+        yield name, _ENCODERS[kind](getattr(value, kind))

@@ -1,0 +1,171 @@
+"""``gae-local-cloud dev``: an app under gunicorn, and the local cloud that it uses."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gae_local_cloud.app_server import Event
+from gae_local_cloud.cloud import LocalCloud, LocalCloudError, Options
+from gae_local_cloud.environment import installed_contributions
+from gae_local_cloud.terminal import print_attempt, print_dev_overview, print_reload, print_warning
+
+_STOP_TIMEOUT = 10.0
+"""Seconds after which an app that does not stop is killed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """The app to serve.
+
+    Attributes:
+        target: ``MODULE:APP``, where APP is a WSGI app in MODULE.
+        folder: where the module is.
+        host, port: where to serve it; port 0 takes a free one.
+    """
+
+    target: str
+    folder: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+
+    def __post_init__(self) -> None:
+        module, colon, attribute = self.target.partition(":")
+        if not (colon and all(part.isidentifier() for part in f"{module}.{attribute}".split("."))):
+            raise LocalCloudError(f"{self.target!r} is not MODULE:APP, such as main:app")
+        if not self.folder.is_dir():
+            raise LocalCloudError(f"The app's folder {self.folder} does not exist: choose it with --app-dir")
+
+
+async def serve(app: App, options: Options) -> None:
+    """Serve an app with a local cloud until SIGINT or SIGTERM.
+
+    Raises:
+        LocalCloudError: a port is in use, the app cannot be imported, or it stopped by itself. Nothing is left running.
+    """
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+
+    with _bind(app) as listener:
+        host, port = listener.getsockname()[:2]
+        options = replace(options, app_url=f"http://{host}:{port}")
+        async with (
+            LocalCloud(options, on_attempt=print_attempt, contributions=installed_contributions()) as cloud,
+            _AppProcess.start(app, listener, _app_environment(cloud, port)) as process,
+        ):
+            ready = await _first_of(process.next_event(), stopped)
+            if ready is None:
+                return
+            if ready["error"] is not None:
+                raise LocalCloudError(f"{app.target} cannot be imported:\n\n{ready['error'].rstrip()}")
+            await cloud.run_tasks()
+            print_dev_overview(cloud, app.target)
+            while (event := await _first_of(process.next_event(), stopped)) is not None:
+                print_reload(app.target, event["error"])
+            await cloud.stop_tasks()  # before the app: what is running may end
+
+
+def _bind(app: App) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((app.host, app.port))
+    except OSError as error:
+        listener.close()
+        raise LocalCloudError(
+            f"The app cannot listen on {app.host}:{app.port}: {error.strerror}. "
+            "Stop what listens there, or choose another port with --port (0 takes a free one)"
+        ) from error
+    return listener
+
+
+def _app_environment(cloud: LocalCloud, port: int) -> dict[str, str]:
+    """Return what App Engine would set, as far as apps look at it, and where the local cloud is."""
+    app_engine = {
+        "GAE_APPLICATION": f"local~{cloud.options.project}",
+        "GAE_SERVICE": "default",
+        "GAE_VERSION": "local",
+        "GAE_INSTANCE": "local",
+        "GAE_RUNTIME": f"python{sys.version_info.major}{sys.version_info.minor}",
+    }
+    return {
+        **app_engine,
+        **os.environ,
+        **cloud.environment,
+        "GAE_ENV": "localdev",  # the value under dev_appserver.py too; "standard" would mean App Engine
+        "PORT": str(port),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+class _AppProcess:
+    """The app server's process, which ends when this process does, however that happens."""
+
+    def __init__(self, process: asyncio.subprocess.Process, events: asyncio.StreamReader) -> None:
+        self._process = process
+        self._events = events
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def start(
+        cls, app: App, listener: socket.socket, environment: Mapping[str, str]
+    ) -> "AsyncIterator[_AppProcess]":
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "gae_local_cloud.app_server", app.target, str(listener.fileno()), str(theirs.fileno())),
+                cwd=app.folder,
+                env=dict(environment),
+                pass_fds=(listener.fileno(), theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+        events, writer = await asyncio.open_connection(sock=ours)
+        app_process = cls(process, events)
+        try:
+            yield app_process
+        finally:
+            await app_process._stop()
+            writer.close()
+
+    async def next_event(self) -> Event:
+        """Wait for the next thing that the app server reports.
+
+        Raises:
+            LocalCloudError: the app server has ended.
+        """
+        line = await self._events.readline()
+        if not line:
+            raise LocalCloudError(f"The app's server ended by itself, with exit code {await self._process.wait()}")
+        event: Event = json.loads(line)
+        return event
+
+    async def _stop(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), _STOP_TIMEOUT)
+        except TimeoutError:
+            print_warning(f"The app does not stop within {_STOP_TIMEOUT:.0f} s and is killed")
+            self._process.kill()
+            await self._process.wait()
+
+
+async def _first_of(event: Coroutine[None, None, Event], stopped: asyncio.Event) -> Event | None:
+    """Wait for an event, or return None once the user has stopped the command."""
+    waiting = asyncio.ensure_future(event)
+    stop = asyncio.ensure_future(stopped.wait())
+    try:
+        await asyncio.wait((waiting, stop), return_when=asyncio.FIRST_COMPLETED)
+        return None if stop.done() else waiting.result()
+    finally:
+        waiting.cancel()
+        stop.cancel()

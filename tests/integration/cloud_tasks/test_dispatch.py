@@ -1,0 +1,501 @@
+"""Tasks reach the app when they are due, within the queue's limits, and are retried until they succeed."""
+
+import asyncio
+from typing import Any
+from unittest import mock
+
+import pytest
+from google.api_core import exceptions
+from google.cloud import tasks_v2
+from google.protobuf import duration_pb2, timestamp_pb2
+
+from gae_local_cloud.clock import SECOND, HeldClock
+from gae_local_cloud.cloud_tasks import MIGRATIONS, AttemptReport, CloudTasksServer
+from gae_local_cloud.cloud_tasks import server as server_module
+from gae_local_cloud.cloud_tasks.messages import CreateTaskRequest, Queue, UpdateQueueRequest
+from gae_local_cloud.cloud_tasks.outcome import answered
+from gae_local_cloud.storage import IN_MEMORY, Database
+
+from .fake_app import BUSY_TURNS, FakeApp, turns
+from .harness import PARENT, QUEUE, App, Cloud, cloud, until
+
+
+def seconds(value: float) -> duration_pb2.Duration:
+    microseconds = round(value * SECOND)
+    return duration_pb2.Duration(seconds=microseconds // SECOND, nanos=microseconds % SECOND * 1000)
+
+
+def moment(microseconds: int) -> timestamp_pb2.Timestamp:
+    return timestamp_pb2.Timestamp(seconds=microseconds // SECOND, nanos=microseconds % SECOND * 1000)
+
+
+async def queue(cloud: Cloud, name: str = "limited", **settings: Any) -> str:
+    created = await cloud.client.create_queue(
+        parent=PARENT, queue=tasks_v2.Queue(name=f"{PARENT}/queues/{name}", **settings)
+    )
+    return created.name
+
+
+async def test_app_engine_task_arrives_with_app_engines_headers(held: Cloud) -> None:
+    name = f"{QUEUE}/tasks/my-task"
+    start = held.clock.now()
+    await held.create(
+        name=name,
+        app_engine_http_request={
+            "http_method": "PUT",
+            "relative_uri": "/a%20b/c?d=e%2Ff&g",
+            "body": b"\x00payload",
+            "headers": {"X-Mine": "yes", "X-AppEngine-QueueName": "forged", "host": "evil", "X-Google-Internal": "1"},
+        },
+        schedule_time=moment(start + 5 * SECOND + 7),
+    )
+    held.held.advance(5)
+    assert held.app.received == []
+    held.held.advance(0.000007)
+    await until(held.empty)
+    (request,) = held.app.received
+    assert (request.method, request.path, request.body) == ("PUT", "/a%20b/c?d=e%2Ff&g", b"\x00payload")
+    assert request.headers == {
+        "host": held.app.url.removeprefix("http://"),
+        "content-length": "8",
+        "content-type": "application/octet-stream",
+        "user-agent": "AppEngine-Google; (+http://code.google.com/appengine)",
+        "x-mine": "yes",
+        "x-appengine-queuename": "default",
+        "x-appengine-taskname": "my-task",
+        "x-appengine-taskretrycount": "0",
+        "x-appengine-taskexecutioncount": "0",
+        "x-appengine-tasketa": "1700000005.000007",
+        "x-appengine-user-ip": "0.1.0.2",
+    }
+
+
+async def test_retry_says_what_came_of_the_attempt_before(held: Cloud) -> None:
+    held.app.statuses = [500, 503, 200]
+    await held.create(app_engine_http_request={"relative_uri": "/task", "headers": {"User-Agent": "mine"}})
+    await until(lambda: len(held.reports) == 1)
+    held.held.advance(0.1)
+    await until(lambda: len(held.reports) == 2)
+    held.held.advance(60)
+    await until(held.empty)
+    first, second, third = (request.headers for request in held.app.received)
+    assert first["user-agent"] == "mine AppEngine-Google; (+http://code.google.com/appengine)"
+    assert "x-appengine-taskpreviousresponse" not in first
+    assert (second["x-appengine-taskretrycount"], second["x-appengine-taskexecutioncount"]) == ("1", "1")
+    assert second["x-appengine-taskpreviousresponse"] == "500"
+    assert second["x-appengine-taskretryreason"] == "App Error"
+    # A 503 is App Engine's, not the app's: the app has executed the task once, not twice.
+    assert (third["x-appengine-taskretrycount"], third["x-appengine-taskexecutioncount"]) == ("2", "1")
+    assert third["x-appengine-taskpreviousresponse"] == "503"
+    assert third["x-appengine-taskretryreason"] == "Instance Unavailable"
+
+
+async def test_http_task_arrives_with_cloud_tasks_headers(held: Cloud) -> None:
+    held.app.statuses = [500]
+    await held.create(
+        name=f"{QUEUE}/tasks/web",
+        http_request={
+            "url": f"{held.app.url}/hook?x=1",
+            "headers": {"X-Mine": "1", "User-Agent": "mine", "X-CloudTasks-TaskName": "forged"},
+            "body": b"{}",
+        },
+    )
+    await until(lambda: len(held.reports) == 1)
+    held.held.advance(0.1)
+    await until(held.empty)
+    first, second = held.app.received
+    assert (first.method, first.path, first.body) == ("POST", "/hook?x=1", b"{}")
+    assert first.headers == {
+        "host": held.app.url.removeprefix("http://"),
+        "content-length": "2",
+        "user-agent": "Google-Cloud-Tasks",
+        "x-mine": "1",
+        "x-cloudtasks-queuename": "default",
+        "x-cloudtasks-taskname": "web",
+        "x-cloudtasks-taskretrycount": "0",
+        "x-cloudtasks-taskexecutioncount": "0",
+        "x-cloudtasks-tasketa": "1700000000.000000",
+    }
+    assert second.headers["x-cloudtasks-taskretrycount"] == "1"
+    assert second.headers["x-cloudtasks-taskpreviousresponse"] == "500"
+
+
+async def test_redirect_is_a_failure_for_app_engine_and_followed_for_http(held: Cloud) -> None:
+    held.app.headers = {"Location": "/elsewhere"}
+    held.app.statuses = [302]
+    await held.create()
+    await until(lambda: len(held.reports) == 1)
+    assert (held.reports[0].status, held.reports[0].final) == (302, False)
+    await held.client.purge_queue(name=QUEUE)
+    held.app.statuses = [307, 200]
+    await held.create(http_request={"url": f"{held.app.url}/here", "body": b"kept"})
+    await until(held.empty)
+    assert [(request.path, request.body) for request in held.app.received[1:]] == [
+        ("/here", b"kept"),
+        ("/elsewhere", b"kept"),
+    ]
+
+
+async def test_app_finds_the_attempt_it_is_handling_counted(live: Cloud) -> None:
+    live.app.hold = asyncio.Event()
+    live.app.statuses = [500]
+    task = await live.create(app_engine_http_request={"relative_uri": "/task", "body": b"proof"})
+    for attempt in (1, 2):
+        await until(lambda attempt=attempt: len(live.app.received) == attempt)  # type: ignore[misc]
+        seen = await live.client.get_task(request={"name": task.name, "response_view": tasks_v2.Task.View.FULL})
+        assert seen.dispatch_count == attempt
+        assert seen.app_engine_http_request.body == b"proof"
+        assert seen.app_engine_http_request.relative_uri == "/task"
+        assert live.app.received[-1].headers["x-appengine-taskretrycount"] == str(attempt - 1)
+        live.app.hold.set()
+        live.app.hold = asyncio.Event()
+    live.app.hold.set()
+
+
+async def test_retries_come_exactly_at_the_backoff_of_the_queue(held: Cloud) -> None:
+    name = await queue(
+        held,
+        retry_config={"min_backoff": seconds(10), "max_backoff": seconds(300), "max_doublings": 3, "max_attempts": 8},
+    )
+    held.app.statuses = [500] * 8
+    await held.create(name)
+    for attempt, interval in enumerate([10, 20, 40, 80, 160, 240, 300], start=1):
+        await until(lambda attempt=attempt: len(held.reports) == attempt)  # type: ignore[misc]
+        assert held.reports[-1].next_attempt == interval
+        assert held.reports[-1].attempt == attempt
+        held.held.advance(interval - 0.000001)
+        await held.server.quiet()
+        assert len(held.app.received) == attempt
+        held.held.advance(0.000001)
+    await until(lambda: len(held.reports) == 8)
+    assert (held.reports[-1].final, held.reports[-1].next_attempt) == (True, None)
+    assert await held.empty(name)
+
+
+async def test_retry_settings_of_a_task_override_its_queues(held: Cloud) -> None:
+    held.app.statuses = [500, 500]
+    await held.create(retry_config={"max_attempts": 2, "min_backoff": seconds(7)})
+    await until(lambda: len(held.reports) == 1)
+    assert held.reports[0].next_attempt == 7
+    held.held.advance(7)
+    await until(held.empty)
+    assert held.reports[-1].final
+
+
+async def test_retries_without_backoff_are_one_attempt_at_a_time() -> None:
+    async with cloud(HeldClock(), rate_limits=False) as held:
+        name = await queue(
+            held,
+            rate_limits={"max_concurrent_dispatches": 2},
+            retry_config={"min_backoff": seconds(0), "max_backoff": seconds(0), "max_attempts": 50},
+        )
+        held.app.statuses = [500] * 200
+        for _ in range(5):
+            await held.create(name)
+        await held.server.quiet()
+        assert held.app.most_waiting <= 2
+        # Each ends with a success or after 50 attempts.
+        assert len(held.app.received) == len(held.reports) <= 250
+        assert sum(report.final for report in held.reports) == 5
+        retries = [
+            (r.headers["x-appengine-taskname"], r.headers["x-appengine-taskretrycount"]) for r in held.app.received
+        ]
+        assert len(set(retries)) == len(retries)
+        assert await held.empty(name)
+
+
+@pytest.mark.parametrize("after", range(8))
+async def test_next_attempt_without_backoff_keeps_its_place(after: int) -> None:
+    """Whenever the queue looks for due tasks around the end of an attempt, the next one is counted."""
+    app = FakeApp(HeldClock())
+    with mock.patch.object(server_module, "Sender", return_value=app):
+        server = CloudTasksServer(Database(IN_MEMORY, MIGRATIONS), app.clock)
+    settings = Queue(name=QUEUE)
+    settings.rate_limits.max_concurrent_dispatches = 2
+    settings.retry_config.min_backoff.SetInParent()
+    settings.retry_config.max_backoff.SetInParent()
+    await server.api.method("UpdateQueue").call(UpdateQueueRequest(queue=settings))
+    await server.start()
+
+    async def create() -> None:
+        request = CreateTaskRequest(parent=QUEUE)
+        request.task.app_engine_http_request.relative_uri = "/"
+        await server.api.method("CreateTask").call(request)
+
+    await create()
+    await turns(BUSY_TURNS)
+    (sent,) = app.in_flight.values()
+    sent.answer.set_result(answered(500))
+    await turns(after)
+    await asyncio.gather(create(), create(), create())
+    await turns(BUSY_TURNS)
+    assert len(app.in_flight) == 2
+    await server.stop()
+
+
+async def test_age_limit_counts_from_the_first_attempt(held: Cloud) -> None:
+    held.app.statuses = [500] * 3
+    await held.create(
+        schedule_time=moment(held.clock.now() + 1000 * SECOND),
+        retry_config={
+            "max_attempts": 1,
+            "max_retry_duration": seconds(15),
+            "min_backoff": seconds(10),
+            "max_backoff": seconds(10),
+        },
+    )
+    for attempt, elapsed in enumerate((1000, 10, 10), start=1):
+        held.held.advance(elapsed)
+        await until(lambda attempt=attempt: len(held.reports) == attempt)  # type: ignore[misc]
+    assert [report.final for report in held.reports] == [False, False, True]
+
+
+async def test_waiting_task_shows_its_last_attempt(held: Cloud) -> None:
+    held.app.statuses = [404]
+    created = await held.create()
+    await until(lambda: len(held.reports) == 1)
+    task = await held.client.get_task(name=created.name)
+    start = held.clock.now() / SECOND
+    assert (task.dispatch_count, task.response_count) == (1, 1)
+    assert task.first_attempt.dispatch_time.timestamp() == start
+    assert task.last_attempt.schedule_time.timestamp() == start
+    assert task.last_attempt.response_time.timestamp() == start
+    assert task.last_attempt.response_status.code == 5
+    assert task.last_attempt.response_status.message == "NOT_FOUND(5): HTTP status code 404"
+    assert task.schedule_time.timestamp() == pytest.approx(start + 0.1)
+
+
+async def test_nobody_listening_is_a_failed_attempt(held: Cloud) -> None:
+    await held.create(http_request={"url": "http://127.0.0.1:1/"})
+    await until(lambda: len(held.reports) == 1)
+    assert held.reports[0].status is None
+    assert held.reports[0].error is not None
+    assert held.reports[0].error.startswith("UNAVAILABLE")
+    (task,) = [task async for task in await held.client.list_tasks(parent=QUEUE)]
+    assert (task.dispatch_count, task.response_count) == (1, 0)
+
+
+async def test_dispatch_deadline_ends_an_attempt(held: Cloud) -> None:
+    held.app.hold = asyncio.Event()
+    await held.create(dispatch_deadline=seconds(15))
+    await until(lambda: len(held.app.received) == 1)
+    held.held.advance(14.999)
+    await until(lambda: held.app.waiting == 1)
+    held.held.advance(0.001)
+    await until(lambda: len(held.reports) == 1)
+    assert held.reports[0].error == "DEADLINE_EXCEEDED(4): no response within 15s"
+    assert held.reports[0].duration == 15
+    assert not held.reports[0].final
+
+
+async def test_reports_name_what_ran(held: Cloud) -> None:
+    await held.create(
+        app_engine_http_request={"relative_uri": "/run?x=1", "headers": {"x-deferred-callable": "main.work"}}
+    )
+    await until(lambda: len(held.reports) == 1)
+    report = held.reports[0]
+    assert report == AttemptReport(
+        queue="default",
+        task=report.task,
+        callable="main.work",
+        path="/run",
+        attempt=1,
+        status=200,
+        error=None,
+        duration=0,
+        next_attempt=None,
+        final=True,
+    )
+
+
+async def test_rate_and_burst_are_kept_to(held: Cloud) -> None:
+    name = await queue(held, rate_limits={"max_dispatches_per_second": 20})
+    for _ in range(50):
+        await held.create(name)
+    await held.server.quiet()
+    assert len(held.app.received) == 20
+    for step in range(1, 31):
+        held.held.advance(0.05)
+        await held.server.quiet()
+        assert len(held.app.received) == 20 + step
+    assert await held.empty(name)
+
+
+async def test_without_rate_limits_everything_goes_at_once() -> None:
+    async with cloud(HeldClock(), rate_limits=False) as held:
+        name = await queue(held, rate_limits={"max_dispatches_per_second": 1})
+        for _ in range(50):
+            await held.create(name)
+        await held.server.quiet()
+        assert len(held.app.received) == 50
+
+
+async def test_no_more_attempts_at_a_time_than_the_queue_allows() -> None:
+    async with cloud(HeldClock(), rate_limits=False) as held:
+        name = await queue(held, rate_limits={"max_concurrent_dispatches": 3})
+        held.app.hold = asyncio.Event()
+        for _ in range(20):
+            await held.create(name)
+        await until(lambda: held.app.waiting == 3)
+        held.app.hold.set()
+        await held.server.quiet()
+        assert held.app.most_waiting == 3
+        assert len(held.app.received) == 20
+
+
+async def test_service_unavailable_slows_the_queue_down_and_success_brings_it_back(held: Cloud) -> None:
+    held.app.statuses = [503]
+    await held.create()
+    await held.server.quiet()
+    # The rate halves from 500/s to 250/s and there are no bursts: the task's own backoff is over by then.
+    held.held.advance(0.1)
+    await held.server.quiet()
+    assert len(held.app.received) == 2
+    for _ in range(10):
+        await held.create()
+    await held.server.quiet()
+    before = len(held.app.received)
+    held.held.advance(0.004)
+    await held.server.quiet()
+    assert len(held.app.received) == before + 1
+    held.held.advance(2)
+    await held.server.quiet()
+    assert len(held.app.received) == 12
+
+
+async def test_too_many_requests_slows_down_for_http_targets_only(held: Cloud) -> None:
+    for request, refused in (
+        ({"app_engine_http_request": {"relative_uri": "/"}}, False),
+        ({"http_request": {"url": held.app.url}}, True),
+    ):
+        name = await queue(held, "http" if refused else "app-engine")
+        held.app.statuses = [429]
+        held.app.headers = {"Retry-After": "120"}
+        await held.create(name, **request)
+        await held.server.quiet()
+        held.app.headers = {}
+        count = len(held.app.received)
+        await held.create(name, app_engine_http_request={"relative_uri": "/next"})
+        await held.server.quiet()
+        assert len(held.app.received) == (count if refused else count + 1)
+        held.held.advance(119)
+        await held.server.quiet()
+        held.held.advance(1)
+        await held.server.quiet()
+        held.held.advance(0.01)  # half the rate and no bursts, after a refusal
+        await held.server.quiet()
+        assert await held.empty(name)
+
+
+async def test_retry_after_delays_the_task_itself(held: Cloud) -> None:
+    held.app.statuses = [500]
+    held.app.headers = {"Retry-After": "30"}
+    await held.create()
+    await until(lambda: len(held.reports) == 1)
+    assert held.reports[0].next_attempt == 30
+
+
+async def test_routing_picks_the_service_and_the_queues_wins() -> None:
+    clock = HeldClock()
+    async with App(clock).serve() as other, cloud(clock, services={"worker": ""}) as held:
+        held.options["services"] = {"worker": other.url}
+        await held.restart()
+        await held.create(app_engine_http_request={"app_engine_routing": {"service": "worker"}, "relative_uri": "/a"})
+        await held.create(app_engine_http_request={"app_engine_routing": {"service": "unknown"}, "relative_uri": "/b"})
+        overridden = await queue(held, app_engine_routing_override={"service": "worker", "version": "v1"})
+        task = await held.create(
+            overridden, app_engine_http_request={"app_engine_routing": {"service": "unknown"}, "relative_uri": "/c"}
+        )
+        assert task.app_engine_http_request.app_engine_routing.host == "unknown.test.appspot.com"
+        await held.server.quiet()
+        assert sorted(request.path for request in other.received) == ["/a", "/c"]
+        assert [request.path for request in held.app.received] == ["/b"]
+
+
+async def test_task_deleted_while_in_flight_is_not_retried(held: Cloud) -> None:
+    held.app.hold = asyncio.Event()
+    held.app.statuses = [500]
+    task = await held.create()
+    await until(lambda: held.app.waiting == 1)
+    await held.client.delete_task(name=task.name)
+    held.app.hold.set()
+    await held.server.quiet()
+    held.held.advance(3600)
+    await held.server.quiet()
+    assert len(held.app.received) == 1
+
+
+async def test_paused_queue_keeps_its_tasks_until_resumed(held: Cloud) -> None:
+    paused = await held.client.pause_queue(name=QUEUE)
+    assert paused.state == tasks_v2.Queue.State.PAUSED
+    await held.create()
+    held.held.advance(60)
+    await held.server.quiet()
+    assert held.app.received == []
+    resumed = await held.client.resume_queue(name=QUEUE)
+    assert resumed.state == tasks_v2.Queue.State.RUNNING
+    await until(held.empty)
+
+
+async def test_run_task_ignores_schedule_pause_and_rate(held: Cloud) -> None:
+    name = await queue(held, rate_limits={"max_dispatches_per_second": 0.001, "max_concurrent_dispatches": 1})
+    await held.client.pause_queue(name=name)
+    tasks = [await held.create(name, schedule_time=moment(held.clock.now() + 3600 * SECOND)) for _ in range(20)]
+    held.app.hold = asyncio.Event()
+    for task in tasks:
+        ran = await held.client.run_task(name=task.name)
+        assert ran.dispatch_count == 1
+    await until(lambda: held.app.waiting == 20)
+    held.app.hold.set()
+    await held.server.quiet()
+    assert await held.empty(name)
+    with pytest.raises(exceptions.NotFound):
+        await held.client.run_task(name=tasks[0].name)
+
+
+async def test_failed_run_task_moves_the_schedule_to_the_call_plus_the_delay(held: Cloud) -> None:
+    start = held.clock.now()
+    task = await held.create(schedule_time=moment(start + 3600 * SECOND))
+    held.app.hold = asyncio.Event()
+    held.app.statuses = [500]
+    await held.client.run_task(name=task.name)
+    await until(lambda: held.app.waiting == 1)
+    held.held.advance(0.04)
+    held.app.hold.set()
+    await held.server.quiet()
+    (waiting,) = [task async for task in await held.client.list_tasks(parent=QUEUE)]
+    assert waiting.schedule_time.timestamp() == pytest.approx(start / SECOND + 0.1, abs=1e-6)
+    held.held.advance(0.06)
+    await until(held.empty)
+    # It is the same task's next attempt: nothing is left for the old time.
+    held.held.advance(7200)
+    await held.server.quiet()
+    assert len(held.app.received) == 2
+
+
+async def test_run_task_does_not_dispatch_a_task_in_flight_twice(held: Cloud) -> None:
+    held.app.hold = asyncio.Event()
+    task = await held.create()
+    await until(lambda: held.app.waiting == 1)
+    ran = await asyncio.gather(*(held.client.run_task(name=task.name) for _ in range(5)))
+    assert {one.dispatch_count for one in ran} == {1}
+    held.app.hold.set()
+    await until(held.empty)
+    assert len(held.app.received) == 1
+
+
+async def test_many_run_tasks_at_once_are_one_attempt(held: Cloud) -> None:
+    await held.client.pause_queue(name=QUEUE)
+    task = await held.create()
+    ran = await asyncio.gather(*(held.client.run_task(name=task.name) for _ in range(5)), return_exceptions=True)
+    assert {one.dispatch_count for one in ran if isinstance(one, tasks_v2.Task)} == {1}
+    await until(held.empty)
+    assert len(held.app.received) == 1
+
+
+async def test_due_tasks_start_at_their_times_and_not_before(live: Cloud) -> None:
+    due = [live.clock.now() + SECOND * n // 10 for n in range(2, 8)]
+    for n, when in enumerate(due):
+        await live.create(schedule_time=moment(when), app_engine_http_request={"relative_uri": f"/{n}"})
+    await until(lambda: len(live.app.received) == len(due))  # how late they are is measured in bench/
+    assert all(request.at >= due[int(request.path[1:])] for request in live.app.received)

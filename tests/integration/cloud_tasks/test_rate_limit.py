@@ -1,0 +1,66 @@
+"""The token bucket."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gae_local_cloud.clock import SECOND
+from gae_local_cloud.cloud_tasks.rate_limit import TokenBucket
+
+NOW = 1_700_000_000 * SECOND
+
+
+def test_starts_full_and_refills_at_its_rate() -> None:
+    bucket = TokenBucket(10, 5)
+    assert bucket.available(NOW) == 5
+    bucket.take(5, NOW)
+    assert bucket.available(NOW) == 0
+    assert bucket.next_token(NOW) == NOW + SECOND // 10
+    assert bucket.available(NOW + SECOND // 10 - 1) == 0
+    assert bucket.available(NOW + SECOND // 10) == 1
+    assert bucket.available(NOW + SECOND) == 5
+
+
+@pytest.mark.parametrize("seconds", [3, 60, 3600, 86400])
+def test_slow_rates_are_exact(seconds: int) -> None:
+    bucket = TokenBucket(1 / seconds, 1)
+    bucket.take(1, NOW)
+    assert bucket.next_token(NOW) == NOW + seconds * SECOND
+
+
+def test_changed_bucket_keeps_its_tokens_and_gains_at_the_new_rate() -> None:
+    bucket = TokenBucket(0.001, 10)
+    bucket.take(7, NOW)
+    bucket.configure(100, 20, NOW)
+    assert bucket.available(NOW) == 3
+    assert bucket.available(NOW + SECOND // 100) == 4
+    bucket.configure(1, 2, NOW)
+    assert bucket.available(NOW) == 2
+    bucket.take(2, NOW)
+    bucket.configure(10, 2, NOW)
+    assert bucket.next_token(NOW) == NOW + SECOND // 10
+
+
+@given(
+    rate=st.floats(min_value=0.01, max_value=500),
+    burst=st.integers(min_value=1, max_value=500),
+    pauses=st.lists(st.integers(min_value=0, max_value=10 * SECOND), min_size=1, max_size=200),
+)
+def test_never_lets_more_through_than_burst_and_rate_allow(rate: float, burst: int, pauses: list[int]) -> None:
+    bucket = TokenBucket(rate, burst)
+    now, taken = NOW, 0
+    for pause in pauses:
+        now += pause
+        count = bucket.available(now)
+        bucket.take(count, now)
+        taken += count
+        assert taken <= burst + rate * (now - NOW) / SECOND + 1e-6
+
+
+@given(rate=st.floats(min_value=0.01, max_value=500), burst=st.integers(min_value=1, max_value=500))
+def test_next_token_is_there_when_promised(rate: float, burst: int) -> None:
+    bucket = TokenBucket(rate, burst)
+    bucket.take(burst, NOW)
+    when = bucket.next_token(NOW)
+    assert bucket.available(when) == 1
+    assert bucket.available(when - 1) == 0

@@ -1,0 +1,137 @@
+"""What the service refuses: the code, and a message that names the field."""
+
+from typing import Any
+
+import pytest
+from google.api_core import exceptions
+from google.cloud import tasks_v2
+from google.protobuf import duration_pb2, timestamp_pb2
+
+from gae_local_cloud.clock import SECOND
+
+from .harness import PARENT, QUEUE, Cloud
+
+
+def seconds(value: int) -> duration_pb2.Duration:
+    return duration_pb2.Duration(seconds=value)
+
+
+def app_engine(**fields: Any) -> dict[str, Any]:
+    return {"app_engine_http_request": fields}
+
+
+def http(**fields: Any) -> dict[str, Any]:
+    return {"http_request": {"url": "http://example.com/", **fields}}
+
+
+REFUSED_TASKS = {
+    "no request": ({}, "app_engine_http_request and Task.http_request"),
+    "name of another form": ({"name": "short", **app_engine()}, "Task.name"),
+    "name too long": ({"name": f"{QUEUE}/tasks/{'x' * 501}", **app_engine()}, "Task.name"),
+    "name with a dot": ({"name": f"{QUEUE}/tasks/a.b", **app_engine()}, "Task.name"),
+    "name in another queue": ({"name": f"{PARENT}/queues/other/tasks/a", **app_engine()}, "Task.name"),
+    "too big": (app_engine(body=b"x" * 1024 * 1024), "Task is too big.*Task.app_engine_http_request.body"),
+    "relative uri": (app_engine(relative_uri="work"), "Task.app_engine_http_request.relative_uri"),
+    "relative uri with space": (app_engine(relative_uri="/a b"), "Task.app_engine_http_request.relative_uri"),
+    "relative uri with line break": (
+        app_engine(relative_uri="/a\r\nX: 1"),
+        "Task.app_engine_http_request.relative_uri",
+    ),
+    "relative uri too long": (app_engine(relative_uri="/" * 2084), "relative_uri has 2084 characters"),
+    "body of a GET": (app_engine(http_method="GET", body=b"x"), "Task.app_engine_http_request.body"),
+    "body of a PATCH": (app_engine(http_method="PATCH", body=b"x"), "Task.app_engine_http_request.body"),
+    "body of a DELETE": (http(http_method="DELETE", body=b"x"), "Task.http_request.body"),
+    "header name": (app_engine(headers={"a b": "1"}), "Task.app_engine_http_request.headers"),
+    "header value": (http(headers={"A": "1\r\nB: 2"}), r"Task.http_request.headers\[A\]"),
+    "headers too big": (http(headers={"A": "x" * 80 * 1024}), "Task.http_request.headers"),
+    "no url": (http(url=""), "Task.http_request.url"),
+    "ftp url": (http(url="ftp://example.com/"), "Task.http_request.url"),
+    "url without host": (http(url="http:///path"), "Task.http_request.url"),
+    "url with bad port": (http(url="http://example.com:99999/"), "Task.http_request.url"),
+    "url too long": (http(url="http://example.com/" + "x" * 2083), "Task.http_request.url"),
+    "token without account": (http(oidc_token={"audience": "a"}), "oidc_token.service_account_email"),
+    "deadline too short": ({**http(), "dispatch_deadline": seconds(14)}, "Task.dispatch_deadline.*15s"),
+    "deadline too long": ({**http(), "dispatch_deadline": seconds(1801)}, "Task.dispatch_deadline.*1800s"),
+    "deadline of 0": ({**http(), "dispatch_deadline": seconds(0)}, "Task.dispatch_deadline"),
+    "deadline too long on App Engine": (
+        {**app_engine(), "dispatch_deadline": seconds(86416)},
+        "Task.dispatch_deadline.*86415s",
+    ),
+    "negative deadline": ({**app_engine(), "dispatch_deadline": seconds(-1)}, "Task.dispatch_deadline"),
+    "attempts": ({**app_engine(), "retry_config": {"max_attempts": -2}}, "Task.retry_config.max_attempts"),
+    "doublings": ({**app_engine(), "retry_config": {"max_doublings": -1}}, "Task.retry_config.max_doublings"),
+    "backoffs": (
+        {**app_engine(), "retry_config": {"min_backoff": seconds(2), "max_backoff": seconds(1)}},
+        "Task.retry_config.min_backoff",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_TASKS)
+async def test_task_is_refused(held: Cloud, case: str) -> None:
+    task, message = REFUSED_TASKS[case]
+    with pytest.raises(exceptions.InvalidArgument, match=message):
+        await held.client.create_task(parent=QUEUE, task=tasks_v2.Task(**task))
+    assert await held.empty()
+
+
+ACCEPTED_TASKS = {
+    "biggest": app_engine(body=b"x" * (1024 * 1024 - 200)),
+    "longest name": {"name": f"{QUEUE}/tasks/{'x' * 500}", **app_engine()},
+    "no relative uri": app_engine(),
+    "longest relative uri": app_engine(relative_uri="/" * 2083),
+    "body of a PATCH over HTTP": http(http_method="PATCH", body=b"x"),
+    "longest deadline": {**http(), "dispatch_deadline": seconds(1800)},
+    "longest App Engine deadline": {**app_engine(), "dispatch_deadline": seconds(86415)},
+    "deadline of 0 on App Engine": {**app_engine(), "dispatch_deadline": seconds(0)},
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED_TASKS)
+async def test_task_is_accepted(held: Cloud, case: str) -> None:
+    await held.client.pause_queue(name=QUEUE)
+    await held.client.create_task(parent=QUEUE, task=tasks_v2.Task(**ACCEPTED_TASKS[case]))
+    assert len(await held.names()) == 1
+
+
+async def test_schedule_is_at_most_30_days_ahead(held: Cloud) -> None:
+    last = held.clock.now() // SECOND + 30 * 86400
+    with pytest.raises(exceptions.InvalidArgument, match=r"Task.schedule_time.*720h"):
+        await held.create(schedule_time=timestamp_pb2.Timestamp(seconds=last, nanos=1000))
+    await held.create(schedule_time=timestamp_pb2.Timestamp(seconds=last, nanos=999))
+
+
+REFUSED_QUEUES = {
+    "underscore": ({"name": f"{PARENT}/queues/a_b"}, "Queue.name"),
+    "too long": ({"name": f"{PARENT}/queues/{'q' * 101}"}, "Queue.name"),
+    "other location": ({"name": "projects/test/locations/other/queues/q"}, "Queue.name.*parent"),
+    "rate": ({"rate_limits": {"max_dispatches_per_second": 501}}, "Queue.rate_limits.max_dispatches_per_second"),
+    "negative rate": ({"rate_limits": {"max_dispatches_per_second": -1}}, "max_dispatches_per_second"),
+    "rate not a number": ({"rate_limits": {"max_dispatches_per_second": float("nan")}}, "max_dispatches_per_second"),
+    "concurrency": ({"rate_limits": {"max_concurrent_dispatches": 5001}}, "max_concurrent_dispatches"),
+    "attempts": ({"retry_config": {"max_attempts": -2}}, "Queue.retry_config.max_attempts"),
+    "negative backoff": ({"retry_config": {"min_backoff": seconds(-1)}}, "Queue.retry_config.min_backoff"),
+    "sampling": ({"stackdriver_logging_config": {"sampling_ratio": 1.5}}, "sampling_ratio"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_QUEUES)
+async def test_queue_is_refused(held: Cloud, case: str) -> None:
+    settings, message = REFUSED_QUEUES[case]
+    queue = tasks_v2.Queue(**{"name": f"{PARENT}/queues/new", **settings})
+    with pytest.raises(exceptions.InvalidArgument, match=message):
+        await held.client.create_queue(parent=PARENT, queue=queue)
+    assert [queue.name async for queue in await held.client.list_queues(parent=PARENT)] == [QUEUE]
+
+
+async def test_malformed_names_name_the_field(held: Cloud) -> None:
+    with pytest.raises(exceptions.InvalidArgument, match="parent must be formatted"):
+        await held.client.list_queues(parent="projects/p")
+    with pytest.raises(exceptions.InvalidArgument, match="parent must be formatted"):
+        await held.client.list_tasks(parent=f"{QUEUE}/tasks/x")
+    with pytest.raises(exceptions.InvalidArgument, match="Task name must be formatted"):
+        await held.client.get_task(name=QUEUE)
+    with pytest.raises(exceptions.InvalidArgument, match="page_size"):
+        await held.client.list_tasks(request={"parent": QUEUE, "page_size": -1})
+    with pytest.raises(exceptions.InvalidArgument, match="response_view"):
+        await held.client.get_task(request={"name": f"{QUEUE}/tasks/x", "response_view": 9})

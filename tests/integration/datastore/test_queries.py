@@ -1,0 +1,380 @@
+"""Queries: filters, orders, paging."""
+
+import pytest
+
+from gae_local_cloud.datastore.store import EntityStore
+
+from .wire import Filter, QueryResultBatch, Stub, all_of, any_of, name_of, properties, refused, rows, unindexed, where
+
+
+@pytest.fixture
+def people(stub):
+    """Some entities with single values."""
+    things = [
+        ("ann", 30, "oslo"),
+        ("bob", 20, "rome"),
+        ("cid", 30, "rome"),
+        ("dan", 40, "oslo"),
+        ("eve", 20, "rome"),
+    ]
+    stub.put(*(stub.entity("Person", name, age=age, city=city) for name, age, city in things))
+    return stub
+
+
+def test_a_kind_comes_in_the_order_of_keys(people):
+    assert people.names("Person") == ["ann", "bob", "cid", "dan", "eve"]
+    assert people.names("Person", order=["-__key__"]) == ["eve", "dan", "cid", "bob", "ann"]
+    assert people.names("Nobody") == []
+
+
+@pytest.mark.parametrize(
+    ("operator", "expected"),
+    [
+        ("=", ["ann", "cid"]),
+        ("<", ["bob", "eve"]),
+        ("<=", ["bob", "eve", "ann", "cid"]),
+        (">", ["dan"]),
+        (">=", ["ann", "cid", "dan"]),
+        ("!=", ["bob", "eve", "dan"]),
+    ],
+)
+def test_filters_compare(people, operator, expected):
+    assert people.names("Person", where("age", operator, 30)) == expected
+
+
+def test_equal_values_come_with_their_keys_in_the_direction_of_the_last_order(people):
+    assert people.names("Person", order=["age"]) == ["bob", "eve", "ann", "cid", "dan"]
+    assert people.names("Person", order=["-age"]) == ["dan", "cid", "ann", "eve", "bob"]
+    assert people.names("Person", order=["-age", "__key__"]) == ["dan", "ann", "cid", "bob", "eve"]
+
+
+def test_several_orders(people):
+    assert people.names("Person", order=["city", "-age"]) == ["dan", "ann", "cid", "eve", "bob"]
+    assert people.names("Person", order=["-city", "age"]) == ["bob", "eve", "cid", "ann", "dan"]
+
+
+def test_filters_combine(people):
+    assert people.names("Person", all_of(where("age", "=", 20), where("city", "=", "rome"))) == ["bob", "eve"]
+    assert people.names("Person", all_of(where("age", "=", 30), where("city", "=", "paris"))) == []
+    assert people.names("Person", all_of(where("age", ">", 20), where("age", "<", 40))) == ["ann", "cid"]
+    assert people.names("Person", where("city", "=", "rome"), order=["-age"]) == ["cid", "eve", "bob"]
+    assert people.names("Person", all_of(where("city", "=", "rome"), where("age", ">=", 30))) == ["cid"]
+    assert people.names("Person", any_of(where("age", "=", 40), where("city", "=", "rome"))) == [
+        *["bob", "cid", "dan", "eve"]
+    ]
+    # bob and eve meet both sides, and come once
+    assert people.names("Person", any_of(where("age", "=", 20), where("city", "=", "rome"))) == ["bob", "cid", "eve"]
+    assert people.names("Person", where("age", "in", [20, 40])) == ["bob", "dan", "eve"]
+    assert people.names("Person", where("age", "not in", [20, 40])) == ["ann", "cid"]
+
+
+def test_filters_on_keys(people):
+    key = people.key("Person", "cid")
+    assert people.names("Person", where("__key__", ">", key)) == ["dan", "eve"]
+    assert people.names("Person", where("__key__", "=", key)) == ["cid"]
+    assert people.names("Person", all_of(where("age", "=", 20), where("__key__", "<", key))) == ["bob"]
+    assert people.names(None, where("__key__", ">=", key)) == ["cid", "dan", "eve"]
+    with refused("INVALID_ARGUMENT", "must be a Key"):
+        people.names("Person", where("__key__", "=", "cid"))
+
+
+def test_an_entity_without_the_property_or_with_it_unindexed_is_not_found_by_it(stub):
+    stub.put(
+        stub.entity("K", 1, v=1), stub.entity("K", 2), stub.entity("K", 3, v=unindexed(1)), stub.entity("K", 4, v=[])
+    )
+    assert stub.names("K", where("v", "=", 1)) == [1]
+    assert stub.names("K", order=["v"]) == [1]
+    assert stub.names("K") == [1, 2, 3, 4]
+
+
+def test_null_is_a_value(stub):
+    stub.put(stub.entity("K", 1, v=None), stub.entity("K", 2, v=0))
+    assert stub.names("K", where("v", "=", None)) == [1]
+    assert stub.names("K", order=["v"]) == [1, 2]
+
+
+def test_ancestors(stub):
+    stub.put(
+        stub.entity("P", 1),
+        stub.entity("P", 1, "K", 1, v=2),
+        stub.entity("P", 1, "K", 2, "K", 3, v=1),
+        stub.entity("P", 2, "K", 4, v=1),
+        stub.entity("P", 12, "K", 5, v=1),
+    )
+    under = where("__key__", "ancestor", stub.key("P", 1))
+    assert stub.names(None, under) == [1, 1, 3]
+    assert stub.names("K", under) == [1, 3]
+    assert stub.names("P", under) == [1]
+    assert stub.names("K", all_of(under, where("v", "=", 1))) == [3]
+    assert stub.names("K", under, order=["v"]) == [3, 1]
+    assert stub.names("K", all_of(under, where("v", ">", 1))) == [1]
+
+
+def test_several_values_of_a_property(stub):
+    stub.put(stub.entity("K", 1, v=[1, 5]), stub.entity("K", 2, v=[2, 3]), stub.entity("K", 3, v=4))
+    assert stub.names("K", where("v", "=", 5)) == [1]
+    assert stub.names("K", all_of(where("v", "=", 1), where("v", "=", 5))) == [1]
+    # one value has to lie in the range, not one value for each of its ends
+    assert stub.names("K", all_of(where("v", ">", 1), where("v", "<", 5))) == [2, 3]
+    assert stub.names("K", order=["v"]) == [1, 2, 3]
+    assert stub.names("K", order=["-v"]) == [1, 3, 2]
+    assert stub.names("K", where("v", "!=", 1)) == [2, 3, 1]
+
+
+def test_properties_of_embedded_entities_have_dotted_names(stub):
+    stub.put(stub.entity("K", 1, a={"b": 1, "c": [{"d": 1}, {"d": 2}]}), stub.entity("K", 2, a={"b": 2}))
+    assert stub.names("K", where("a.b", "=", 2)) == [2]
+    assert stub.names("K", where("a.c.d", "=", 2)) == [1]
+
+
+def test_keys_only_results_have_no_properties(people):
+    batch = people.batch("Person", where("age", "=", 20), select=["__key__"])
+    assert [name_of(result) for result in batch.entity_results] == ["bob", "eve"]
+    assert not any(result.entity.properties for result in batch.entity_results)
+
+
+def test_projections_come_from_the_index(stub):
+    stub.put(stub.entity("K", 1, a=[1, 2], b="x"), stub.entity("K", 2, a=3, b="y"), stub.entity("K", 3, a=4))
+    assert rows(stub.results("K", select=["a"])) == [{"a": 1}, {"a": 2}, {"a": 3}, {"a": 4}]
+    assert rows(stub.results("K", select=["b", "a"])) == [
+        {"b": "x", "a": 1},
+        {"b": "x", "a": 2},
+        {"b": "y", "a": 3},
+    ]
+    with refused("INVALID_ARGUMENT", "projection"):
+        stub.names("K", where("a", "=", 1), select=["a"])
+
+
+def test_a_projected_key_is_the_whole_key(stub):
+    other = Stub(stub.address, stub.project, "second")
+    for one in (stub, other):
+        key = one.key("A", 1, "B", "b", namespace="ns")
+        one.put(one.entity("K", 1, k=key))
+        (result,) = one.results("K", select=["k"])
+        assert result.entity.properties["k"].key_value == key
+        assert one.names("K", where("k", "=", key)) == [1]
+
+
+def test_distinct_on_keeps_the_first_of_each_group(people):
+    assert rows(people.results("Person", select=["city"], distinct=["city"])) == [{"city": "oslo"}, {"city": "rome"}]
+    assert people.names("Person", select=["city", "age"], distinct=["city"], order=["city", "age"]) == ["ann", "bob"]
+
+
+def test_limit_and_offset(people):
+    batch = people.batch("Person", limit=2, offset=1)
+    assert [name_of(result) for result in batch.entity_results] == ["bob", "cid"]
+    assert batch.skipped_results == 1
+    assert batch.more_results == QueryResultBatch.MORE_RESULTS_AFTER_LIMIT
+    assert people.batch("Person", limit=5).more_results == QueryResultBatch.NO_MORE_RESULTS
+    batch = people.batch("Person", offset=10)
+    assert (batch.skipped_results, batch.more_results) == (5, QueryResultBatch.NO_MORE_RESULTS)
+    assert people.names("Person", limit=0) == []
+    with refused("INVALID_ARGUMENT", "limit"):
+        people.names("Person", limit=-1)
+
+
+@pytest.mark.parametrize(
+    ("filters", "order"),
+    [
+        (None, []),
+        (None, ["-age"]),
+        (None, ["city", "-age"]),
+        (where("city", "=", "rome"), []),
+        (where("age", "in", [20, 30]), ["age"]),
+        (any_of(where("age", "=", 40), where("city", "=", "rome")), ["-age"]),
+    ],
+)
+def test_cursors_continue_a_query_and_walk_back(people, filters, order):
+    whole = people.names("Person", filters, order=order)
+    found, cursors = [], []
+    cursor = b""
+    while len(found) < len(whole):
+        batch = people.batch("Person", filters, order=order, limit=1, start_cursor=cursor)
+        (result,) = batch.entity_results
+        found.append(name_of(result))
+        assert result.cursor == batch.end_cursor
+        cursor = batch.end_cursor
+        cursors.append(cursor)
+    assert found == whole
+    assert people.names("Person", filters, order=order, start_cursor=cursor) == []
+    assert people.names("Person", filters, order=order, end_cursor=cursors[1]) == whole[:2]
+
+    mirrored = [name.removeprefix("-") if name.startswith("-") else f"-{name}" for name in order] or ["-__key__"]
+    assert people.names("Person", filters, order=mirrored, start_cursor=cursors[1]) == whole[1::-1]
+
+
+def test_cursors_survive_inserts_and_deletes(people):
+    batch = people.batch("Person", order=["age"], limit=2)  # bob and eve, both 20
+    people.delete(people.key("Person", "eve"), people.key("Person", "ann"))
+    people.put(people.entity("Person", "abe", age=10), people.entity("Person", "fay", age=25))
+    assert people.names("Person", order=["age"], start_cursor=batch.end_cursor) == ["fay", "cid", "dan"]
+
+
+def test_a_cursor_of_another_query_is_refused(people):
+    cursor = people.batch("Person", order=["age"], limit=1).end_cursor
+    with refused("INVALID_ARGUMENT", "cursor"):
+        people.names("Person", order=["city"], start_cursor=cursor)
+    with refused("INVALID_ARGUMENT", "cursor"):
+        people.names("Person", start_cursor=b"nonsense")
+
+
+def test_paging_through_10000_results_visits_each_once_while_others_write(stub):
+    for start in range(1, 10_001, 500):
+        stub.put(*(stub.entity("Big", number, v=number % 7) for number in range(start, start + 500)))
+    found, cursor = [], b""
+    while True:
+        batch = stub.batch("Big", order=["v"], select=["__key__"], start_cursor=cursor)
+        found.extend(name_of(result) for result in batch.entity_results)
+        if batch.more_results != QueryResultBatch.NOT_FINISHED:
+            break
+        cursor = batch.end_cursor
+        stub.put(stub.entity("Big", 20_000 + len(found), v=-1))  # before everything that is still to come
+        stub.delete(stub.key("Big", found[-1]))
+    assert len(found) == len(set(found)) == 10_000
+
+
+@pytest.mark.parametrize("count", [50, 1500])
+def test_composite_queries_agree_however_many_candidates_there_are(stub, count):
+    """More candidates than are sorted in memory get a composite index, which writes keep up to date."""
+    entities = [stub.entity("C", number, a=number % 3, b=[number % 7, 100 + number % 5]) for number in range(1, count)]
+    for start in range(0, len(entities), 500):
+        stub.put(*entities[start : start + 500])
+
+    def expected(skip: int = 0) -> list[int]:
+        matching = [number for number in range(1, count) if number % 3 == 1 and number != skip]
+        return sorted(matching, key=lambda number: (100 + number % 5, number), reverse=True)
+
+    assert stub.names("C", where("a", "=", 1), order=["-b"]) == expected()
+    stub.delete(stub.key("C", 4))
+    assert stub.names("C", where("a", "=", 1), order=["-b"]) == expected(skip=4)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The row ids of the entities that queries read, in order."""
+    found = []
+    get_row = EntityStore.get_row
+
+    def counting(store, row_id):
+        found.append(row_id)
+        return get_row(store, row_id)
+
+    monkeypatch.setattr(EntityStore, "get_row", counting)
+    return found
+
+
+def test_a_query_that_sorts_again_and_again_gets_an_index(stub, reads):
+    stub.put(*(stub.entity("C", number, a=number % 10, b=-number) for number in range(1, 401)))
+    asked = 0
+    while not stub.names("__Stat_Kind_CompositeIndex__"):
+        assert stub.names("C", where("a", "=", 7), order=["b"], limit=2) == [397, 387]
+        asked += 1
+        assert asked < 40
+    assert asked > 1, "one query of 40 candidates does not pay for an index of 400"
+    reads.clear()
+    assert stub.names("C", where("a", "=", 7), order=["b"], limit=2) == [397, 387]
+    assert len(reads) <= 3
+
+
+def test_a_projection_in_a_range_of_keys_reads_what_it_returns(stub, reads):
+    stub.put(*(stub.entity("C", number, a=number % 3, b=[2, 1], c=number) for number in range(1, 401)))
+    after = where("__key__", ">", stub.key("C", 100))
+    found = stub.results("C", after, select=["c", "b"], limit=5)
+    assert [properties(result.entity) for result in found] == [
+        {"b": b, "c": number} for number in (101, 102, 103) for b in (1, 2)
+    ][:5]
+    assert stub.names("C", after, select=["c"], start_cursor=stub.results("C", after, select=["c"])[1].cursor)[:2] == [
+        103,
+        104,
+    ]
+    reads.clear()
+    stub.results("C", after, select=["c", "b"], limit=5)
+    stub.results("C", all_of(after, where("a", "=", 1)), select=["c"], limit=5)
+    stub.results("C", after, select=["c"], order=["-__key__"], limit=5)
+    assert len(reads) < 30
+
+
+def test_pages_of_a_projection_in_a_range_of_keys_are_the_whole(stub):
+    stub.put(*(stub.entity("C", number, a=number % 3, b=[1, 2, 3], c=[4, 5]) for number in range(1, 31)))
+    range_ = where("__key__", "<", stub.key("C", 20))
+    for order in ([], ["-__key__"], ["a"], ["-a", "__key__"]):
+        whole = stub.results("C", range_, select=["b", "c"], order=order)
+        assert len({result.cursor for result in whole}) == len(whole) == 19 * 6
+        for place in (0, 1, 5, 6, 50):
+            cursor = whole[place].cursor
+            rest = stub.results("C", range_, select=["b", "c"], order=order, start_cursor=cursor)
+            assert [result.cursor for result in rest] == [result.cursor for result in whole[place + 1 :]]
+            head = stub.results("C", range_, select=["b", "c"], order=order, end_cursor=cursor)
+            assert [result.cursor for result in head] == [result.cursor for result in whole[: place + 1]]
+
+
+@pytest.mark.parametrize(
+    ("filters", "fields", "message"),
+    [
+        (where("v", "=", [1]), {}, "A list value is not allowed"),
+        (where("v", "=", {"a": 1}), {}, "An entity value is not allowed"),
+        (where("v", "in", []), {}, "non-empty"),
+        (where("v", "ancestor", 1), {}, "has ancestor"),
+        (all_of(), {}, "at least one sub-filter"),
+        (all_of(where("a", "!=", 1), where("b", "!=", 1)), {}, "only a single"),
+        (where("v", "in", [1] * 31), {}, "IN supports up to 30"),
+        (any_of(*(where("v", "=", number) for number in range(31))), {}, "the maximum is 30"),
+        (all_of(*(where(f"v{number}", ">", 1) for number in range(11))), {}, "the maximum is 10"),
+        (Filter(), {}, "must have"),
+        (None, {"offset": -1}, "offset"),
+        (None, {"select": ["a", "a"]}, "multiple times"),
+        (None, {"order": ["a", "-a"]}, "duplicate"),
+        (None, {"order": ["__key__", "a", "a"]}, "duplicate"),
+        (None, {"select": ["a"], "distinct": ["a", "a"]}, "multiple times"),
+        (None, {"select": ["a"], "distinct": ["__key__"]}, "not supported"),
+        (where("b", "=", 1), {"select": ["a"], "distinct": ["b"]}, "equality filter"),
+    ],
+)
+def test_queries_that_break_a_rule_are_refused(stub, filters, fields, message):
+    with refused("INVALID_ARGUMENT", message):
+        stub.names("K", filters, **fields)
+
+
+def test_properties_with_reserved_names_are_queried_and_not_there(stub):
+    """``__scatter__`` is one: the service gives it to some entities, to be sorted by; here none has it."""
+    stub.put(stub.entity("K", 1))
+    assert stub.names("K", order=["__scatter__"]) == []
+    assert stub.names("K", where("__x__", "=", 1)) == []
+
+
+def test_a_sort_order_on_a_property_that_is_fixed_twice_has_one_result_per_projected_value(stub):
+    stub.put(stub.entity("K", 1, c=[1, 2, 3], m=[3, 4]))
+    both = all_of(where("c", "=", 1), where("c", "=", 2))
+    assert rows(stub.results("K", both, select=["m"], order=["c"])) == [{"m": 3}, {"m": 4}]
+
+
+def test_without_a_kind_only_keys_are_filtered_and_sorted(stub):
+    with refused("INVALID_ARGUMENT", "kind is required"):
+        stub.names(None, where("v", "=", 1))
+    with refused("INVALID_ARGUMENT", "kind is required"):
+        stub.names(None, order=["v"])
+
+
+def test_an_entity_that_explodes_in_an_index_is_still_found(stub):
+    """200 x 200 combinations are more entries than an index takes; queries then sort what they find."""
+    stub.put(*(stub.entity("E", number, a=1, b=number, c=number) for number in range(1, 400)))
+    filters, order = where("a", "=", 1), ["-b", "c"]
+    whole = list(range(399, 0, -1))
+    assert stub.names("E", filters, order=order) == whole
+    stub.put(stub.entity("E", 1000, a=1, b=list(range(-200, 0)), c=list(range(200))))
+    assert stub.names("E", filters, order=order) == [*whole, 1000]
+    assert stub.names("E", filters, order=["-b", "-c"]) == [*whole, 1000]
+    stub.put(stub.entity("E", 1001, a=1, b=0, c=0))
+    assert stub.names("E", filters, order=order) == [*whole, 1001, 1000]
+    batch = stub.batch("E", filters, order=order)
+    assert len(batch.entity_results) == 300, "a batch of what was sorted is no longer than others"
+    assert batch.more_results == QueryResultBatch.NOT_FINISHED
+
+
+def test_an_offset_beyond_what_a_batch_looks_at(stub):
+    for start in range(1, 6_001, 500):
+        stub.put(*(stub.entity("Off", number) for number in range(start, start + 500)))
+    batch = stub.batch("Off", offset=5_990)
+    assert batch.more_results == QueryResultBatch.NOT_FINISHED
+    assert 0 < batch.skipped_results < 5_990
+    assert stub.names("Off", offset=5_990) == list(range(5_991, 6_001))

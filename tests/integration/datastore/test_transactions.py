@@ -1,0 +1,208 @@
+"""Transactions: snapshots, conflicts, expiry."""
+
+import pytest
+
+from gae_local_cloud.clock import HeldClock
+from gae_local_cloud.datastore import DatastoreServer
+
+from .wire import Mutation, Stub, refused, serving, where
+
+
+def test_a_transaction_reads_the_state_of_its_first_read(stub):
+    stub.put(stub.entity("K", 1, v=1), stub.entity("K", 2, v=1))
+    transaction = stub.begin()
+    stub.put(stub.entity("K", 1, v=2))
+    assert stub.get("K", 1, transaction=transaction) == {"v": 2}
+    stub.put(stub.entity("K", 1, v=3), stub.entity("K", 3, v=1))
+    stub.delete(stub.key("K", 2))
+    read = {"transaction": transaction}
+    assert stub.get("K", 1, **read) == {"v": 2}
+    assert stub.get("K", 2, **read) == {"v": 1}
+    assert stub.get("K", 3, **read) is None
+    assert stub.names("K", read=read) == [1, 2]
+    assert stub.names("K", where("v", "=", 2), read=read) == [1]
+    assert stub.names("K", order=["-v"], read=read) == [1, 2]
+    assert stub.names("K") == [1, 3]
+
+
+def test_writes_of_a_transaction_appear_when_it_commits(stub):
+    transaction = stub.begin()
+    stub.get("K", 1, transaction=transaction)
+    stub.commit(Mutation(upsert=stub.entity("K", 1, v=1)), transaction=transaction)
+    assert stub.get("K", 1) == {"v": 1}
+
+
+def test_the_second_of_two_that_read_and_write_an_entity_is_aborted(stub):
+    stub.put(stub.entity("K", "n", v=1))
+    one, two = stub.begin(), stub.begin()
+    for transaction in (one, two):
+        stub.get("K", "n", transaction=transaction)
+    stub.commit(Mutation(update=stub.entity("K", "n", v=2)), transaction=one)
+    with refused("ABORTED", "K:n"):
+        stub.commit(Mutation(update=stub.entity("K", "n", v=3)), transaction=two)
+    assert stub.get("K", "n") == {"v": 2}
+
+
+@pytest.mark.parametrize("change", ["insert", "update", "delete"])
+def test_a_lookup_conflicts_with_any_change_of_its_entity(stub, change):
+    if change != "insert":
+        stub.put(stub.entity("K", 1, v=1))
+    transaction = stub.begin()
+    stub.get("K", 1, transaction=transaction)
+    stub.commit(Mutation(delete=stub.key("K", 1)) if change == "delete" else Mutation(**{change: stub.entity("K", 1)}))
+    with refused("ABORTED", "K:1"):
+        stub.commit(Mutation(upsert=stub.entity("Other", 1)), transaction=transaction)
+
+
+def test_what_a_transaction_did_not_read_does_not_conflict(stub):
+    stub.put(stub.entity("K", 1, v=1), stub.entity("K", 2, v=1))
+    transaction = stub.begin()
+    stub.get("K", 1, transaction=transaction)
+    stub.put(stub.entity("K", 2, v=2))
+    stub.commit(Mutation(upsert=stub.entity("K", 1, v=5)), transaction=transaction)
+    blind = stub.begin()
+    stub.put(stub.entity("K", 1, v=6))
+    stub.commit(Mutation(upsert=stub.entity("K", 1, v=7)), transaction=blind)
+    assert stub.get("K", 1) == {"v": 7}
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "conflicts"),
+    [
+        ("a new entity that matches", {"v": 1}, True),
+        ("a new entity that does not match", {"v": 9}, False),
+    ],
+)
+def test_a_query_conflicts_with_what_would_change_its_answer(stub, name, changed, conflicts):
+    stub.put(stub.entity("K", 1, v=1), stub.entity("K", 2, v=2))
+    transaction = stub.begin()
+    assert stub.names("K", where("v", "=", 1), read={"transaction": transaction}) == [1]
+    stub.put(stub.entity("K", 3, **changed))
+    mutation = Mutation(upsert=stub.entity("Out", 1))
+    if conflicts:
+        with refused("ABORTED", "K:3"):
+            stub.commit(mutation, transaction=transaction)
+    else:
+        stub.commit(mutation, transaction=transaction)
+
+
+def test_a_query_conflicts_with_a_result_that_stops_matching(stub):
+    stub.put(stub.entity("K", 1, v=1))
+    transaction = stub.begin()
+    assert stub.names("K", where("v", "=", 1), read={"transaction": transaction}) == [1]
+    stub.put(stub.entity("K", 1, v=2))
+    with refused("ABORTED", "K:1"):
+        stub.commit(Mutation(upsert=stub.entity("Out", 1)), transaction=transaction)
+
+
+def test_a_query_with_a_limit_depends_only_on_the_results_up_to_it(stub):
+    stub.put(*(stub.entity("K", number, v=number) for number in (1, 2, 4)))
+    transaction = stub.begin()
+    assert stub.names("K", order=["v"], limit=2, read={"transaction": transaction}) == [1, 2]
+    stub.put(stub.entity("K", 3, v=3))
+    stub.commit(Mutation(upsert=stub.entity("Out", 1)), transaction=transaction)
+
+
+def test_a_rolled_back_transaction_is_over(stub):
+    transaction = stub.begin()
+    stub.call("Rollback", transaction=transaction)
+    with refused("INVALID_ARGUMENT", "no longer valid"):
+        stub.commit(Mutation(upsert=stub.entity("K", 1)), transaction=transaction)
+    assert stub.get("K", 1) is None
+    stub.call("Rollback", transaction=transaction)  # as clients do after a failed commit
+    with refused("INVALID_ARGUMENT", "Invalid transaction"):
+        stub.call("Rollback", transaction=b"never begun")
+
+
+def test_a_transaction_commits_once_and_belongs_to_its_project(stub):
+    transaction = stub.begin()
+    other = Stub(stub.address, stub.project + "-other")
+    with refused("INVALID_ARGUMENT", "Invalid transaction"):
+        other.get("K", 1, transaction=transaction)
+    stub.commit(transaction=transaction)
+    with refused("INVALID_ARGUMENT", "no longer valid"):
+        stub.commit(transaction=transaction)
+
+
+def test_a_read_can_begin_a_transaction(stub):
+    stub.put(stub.entity("K", 1, v=1))
+    response = stub.lookup(stub.key("K", 1), new_transaction={"read_write": {}})
+    stub.put(stub.entity("K", 1, v=2))
+    with refused("ABORTED"):
+        stub.commit(Mutation(upsert=stub.entity("K", 1, v=3)), transaction=response.transaction)
+
+
+def test_a_read_only_transaction_neither_writes_nor_conflicts(stub):
+    stub.put(stub.entity("K", 1, v=1))
+    transaction = stub.begin(read_only={})
+    assert stub.get("K", 1, transaction=transaction) == {"v": 1}
+    stub.put(stub.entity("K", 1, v=2))
+    assert stub.get("K", 1, transaction=transaction) == {"v": 1}
+    stub.commit(transaction=transaction)
+    with refused("INVALID_ARGUMENT", "read-only"):
+        stub.commit(Mutation(upsert=stub.entity("K", 1)), transaction=stub.begin(read_only={}))
+
+
+def test_a_transaction_left_open_expires():
+    clock = HeldClock()
+    with serving(clock=clock) as server:
+        stub = Stub(server.address, "p")
+        idle, busy = stub.begin(), stub.begin()
+        for _ in range(4):
+            server.on_loop(lambda: clock.advance(59))
+            stub.get("K", 1, transaction=busy)
+        with refused("INVALID_ARGUMENT", "expired"):
+            stub.get("K", 1, transaction=idle)
+        server.on_loop(lambda: clock.advance(35))  # 271 s since it began
+        with refused("INVALID_ARGUMENT", "expired"):
+            stub.get("K", 1, transaction=busy)
+        stub.close()
+
+
+def test_an_earlier_state_can_be_read_for_an_hour():
+    clock = HeldClock()
+    with serving(clock=clock) as server:
+        stub = Stub(server.address, "p")
+        stub.put(stub.entity("K", 1, v=1))
+        then = stub.lookup(stub.key("K", 1)).read_time
+        server.on_loop(lambda: clock.advance(3000))
+        stub.put(stub.entity("K", 1, v=2), stub.entity("K", 2, v=2))
+        assert stub.get("K", 1, read_time=then) == {"v": 1}
+        assert stub.names("K", read={"read_time": then}) == [1]
+        assert stub.get("K", 1, transaction=stub.begin(read_only={"read_time": then})) == {"v": 1}
+        server.on_loop(lambda: clock.advance(601))
+        with refused("FAILED_PRECONDITION", "past hour"):
+            stub.get("K", 1, read_time=then)
+        stub.close()
+
+
+def test_what_no_read_can_ask_for_is_forgotten(tmp_path):
+    clock = HeldClock()
+    with serving(tmp_path / "store.db", clock) as server:
+        stub = Stub(server.address, "p")
+        for value in range(1, 4):
+            stub.put(*(stub.entity("K", number, v=value) for number in range(1, 401)))
+        server.on_loop(lambda: clock.advance(3500))
+        transaction = stub.begin()
+        assert stub.get("K", 1, transaction=transaction) == {"v": 3}
+        stub.put(stub.entity("K", 1, v=4))
+        server.on_loop(lambda: clock.advance(59))
+        assert stub.get("K", 1, transaction=transaction) == {"v": 3}
+        server.on_loop(lambda: clock.advance(110))
+        kept = server.on_loop(lambda: _undo_rows(server.server))
+        assert kept == 1
+        last = stub.put(stub.entity("K", 1, v=5)).mutation_results[0].version
+    with serving(tmp_path / "store.db", HeldClock()) as server:  # a clock that went back
+        stub = Stub(server.address, "p")
+        assert stub.put(stub.entity("K", 1, v=6)).mutation_results[0].version > last
+
+
+def _undo_rows(server: DatastoreServer) -> int:
+    (count,) = server.service.entities.database.execute("SELECT count(*) FROM undo").fetchone()
+    return int(count)
+
+
+def test_a_single_use_transaction_writes(stub):
+    mutation = Mutation(upsert=stub.entity("K", 1, v=1))
+    with refused("INVALID_ARGUMENT", "READ_WRITE"):
+        stub.call("Commit", mode=1, single_use_transaction={"read_only": {}}, mutations=[mutation])

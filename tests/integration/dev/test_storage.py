@@ -1,0 +1,175 @@
+"""The database of the local cloud: all or nothing, one commit for each turn of the loop, and durable."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gae_local_cloud.storage import Database, StorageError
+
+MIGRATIONS = ["CREATE TABLE note (text TEXT UNIQUE)"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "notes.sqlite3"
+
+
+def notes(database: Database) -> list[str]:
+    return [text for (text,) in database.execute("SELECT text FROM note ORDER BY rowid")]
+
+
+def write_both(database: Database, *texts: str) -> None:
+    with database.atomic():
+        for text in texts:
+            database.execute("INSERT INTO note VALUES (?)", (text,))
+
+
+async def test_a_write_is_read_at_once_and_is_on_disk_when_its_future_is_done(path):
+    database = Database(path, MIGRATIONS)
+    with database.atomic() as stored:
+        database.execute("INSERT INTO note VALUES ('one')")
+    assert notes(database) == ["one"]
+    assert not stored.done()
+    await stored
+    database.close()
+    assert notes(Database(path, MIGRATIONS)) == ["one"]
+
+
+async def test_a_block_that_raises_leaves_nothing_and_does_not_spoil_the_others_of_its_turn():
+    database = Database(":memory:", MIGRATIONS)
+    with database.atomic() as first:
+        database.execute("INSERT INTO note VALUES ('kept')")
+    with pytest.raises(sqlite3.IntegrityError):
+        write_both(database, "half", "kept")
+    with database.atomic() as last:
+        database.execute("INSERT INTO note VALUES ('kept too')")
+    await asyncio.gather(first, last)
+    assert notes(database) == ["kept", "kept too"]
+
+
+async def test_what_is_written_in_one_turn_of_the_loop_is_one_commit():
+    database = Database(":memory:", MIGRATIONS)
+    commits = []
+    database._connection.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+
+    async def write(number: int) -> None:
+        with database.atomic() as stored:
+            database.execute("INSERT INTO note VALUES (?)", (number,))
+        await stored
+
+    await asyncio.gather(*(write(number) for number in range(50)))
+    assert len(commits) == 1
+    assert len(notes(database)) == 50
+
+
+async def test_a_commit_that_fails_is_told_to_every_writer_of_its_turn():
+    database = Database(
+        ":memory:",
+        ["CREATE TABLE p (id INTEGER PRIMARY KEY)", "CREATE TABLE c (p REFERENCES p DEFERRABLE INITIALLY DEFERRED)"],
+    )
+    with database.atomic() as innocent:
+        database.execute("INSERT INTO p VALUES (1)")
+    with database.atomic() as culprit:
+        database.execute("INSERT INTO c VALUES (2)")  # refers to a row that is not there when the turn ends
+    outcomes = await asyncio.gather(innocent, culprit, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [sqlite3.IntegrityError] * 2
+    assert database.execute("SELECT count(*) FROM p").fetchone() == (0,)
+
+
+async def test_a_cancelled_writer_does_not_keep_the_others_waiting():
+    database = Database(":memory:", MIGRATIONS)
+    with database.atomic() as cancelled:
+        database.execute("INSERT INTO note VALUES ('a')")
+    with database.atomic() as stored:
+        database.execute("INSERT INTO note VALUES ('b')")
+    cancelled.cancel()
+    await stored
+    assert notes(database) == ["a", "b"]
+
+
+async def test_closing_commits_what_is_pending(path):
+    database = Database(path, MIGRATIONS)
+    with database.atomic():
+        database.execute("INSERT INTO note VALUES ('last words')")
+    database.close()
+    await asyncio.sleep(0)  # the turn's own commit must not come after the end
+    assert notes(Database(path, MIGRATIONS)) == ["last words"]
+
+
+async def test_migrations_run_once_each_and_in_order(path):
+    Database(path, MIGRATIONS).close()
+    grown = Database(path, [*MIGRATIONS, "ALTER TABLE note ADD COLUMN author TEXT DEFAULT 'me'"])
+    with grown.atomic() as stored:
+        grown.execute("INSERT INTO note (text) VALUES ('x')")
+    await stored
+    assert grown.execute("SELECT author FROM note").fetchall() == [("me",)]
+
+
+def test_a_database_of_a_newer_version_is_refused_with_what_to_do(path):
+    Database(path, [*MIGRATIONS, "CREATE TABLE more (x)"]).close()
+    with pytest.raises(StorageError, match=r"version 2.*up to 1.*upgrade"):
+        Database(path, MIGRATIONS)
+
+
+def test_a_file_that_is_no_database_is_refused_by_name(path):
+    path.write_bytes(b"something else entirely" * 100)
+    with pytest.raises(StorageError, match=r"notes\.sqlite3"):
+        Database(path, MIGRATIONS)
+
+
+def test_a_database_that_another_process_has_open_is_refused(path):
+    Database(path, MIGRATIONS).close()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "holding\n"
+        with pytest.raises(StorageError, match="locked"):
+            Database(path, MIGRATIONS)
+    finally:
+        holder.communicate("")
+
+
+def test_what_was_acknowledged_survives_kill_9(path):
+    writer = subprocess.Popen(
+        [sys.executable, "-u", "-c", _WRITE_FOREVER, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    acknowledged = [writer.stdout.readline().strip() for _ in range(300)]
+    os.kill(writer.pid, signal.SIGKILL)
+    rest, _ = writer.communicate()
+    acknowledged += rest.split()[:-1]  # the last line may be cut short
+    kept = notes(Database(path, MIGRATIONS))
+    assert len(acknowledged) >= 299
+    assert kept[: len(acknowledged)] == acknowledged
+
+
+_HOLD = """
+import sys
+from gae_local_cloud.storage import Database
+database = Database(sys.argv[1], ["CREATE TABLE note (text TEXT UNIQUE)"])
+print("holding", flush=True)
+sys.stdin.read()
+"""
+
+_WRITE_FOREVER = """
+import asyncio, sys
+from gae_local_cloud.storage import Database
+
+async def main():
+    database = Database(sys.argv[1], ["CREATE TABLE note (text TEXT UNIQUE)"])
+    number = 0
+    while True:
+        with database.atomic() as stored:
+            database.execute("INSERT INTO note VALUES (?)", (str(number),))
+        await stored
+        print(number)
+        number += 1
+
+asyncio.run(main())
+"""

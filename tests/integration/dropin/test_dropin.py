@@ -1,0 +1,208 @@
+"""Moving over without changing an import: the names of the bundled SDK, on gae-deferred."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from google.cloud import tasks_v2
+from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
+
+from ..dev.commands import FREE_PORTS, get, running, until
+
+DROPIN = Path(__file__).parents[3] / "lib" / "dropin" / "src"
+APPS = Path(__file__).with_name("apps")
+UNIT = Path(__file__).parents[2] / "unit"
+
+
+def run(code: str, *paths: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python code where the distribution, and whatever else is in some folders, is installed."""
+    folders = ":".join(map(str, (*paths, DROPIN)))
+    return subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": folders}, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("app", ["legacy_flask", "legacy_django", "legacy_wsgi"])
+def test_an_app_written_for_the_bundled_sdk_counts_to_30_unchanged(app: str):
+    arguments = ("dev", f"{app}:app", "--port", "0", *FREE_PORTS, "--ephemeral")
+    with running(*arguments, cwd=APPS, PYTHONPATH=str(DROPIN)) as command:
+        url = command.wait_for(r"App\s+(http\S+)")[1]
+        tasks = command.wait_for(r"Cloud Tasks\s+(\S+)")[1]
+        assert get(f"{url}/counter/get") == (200, "0")
+        assert get(f"{url}/counter/increment") == (200, "deferred")
+        until(lambda: get(f"{url}/counter/get")[1] == "10", "the first task", lambda: command.output)
+        with grpc.insecure_channel(tasks) as channel:
+            client = tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
+            waiting = client.list_tasks(parent="projects/local-dev/locations/us-central1/queues/default")
+            for task, count in zip(sorted(waiting, key=lambda task: task.schedule_time), ("20", "30"), strict=True):
+                client.run_task(name=task.name)
+                until(lambda count=count: get(f"{url}/counter/get")[1] == count, count, lambda: command.output)
+        assert "a task came by the custom path" in command.output
+
+
+def test_the_names_are_those_of_gae_deferred_and_cloud_ndb():
+    result = run(
+        "import gae_deferred, google.cloud.ndb\n"
+        "from google.appengine.api import taskqueue, wrap_wsgi_app\n"
+        "from google.appengine.ext import deferred, ndb\n"
+        "import google.appengine.ext.deferred.deferred, google.appengine.ext.ndb.key\n"
+        "assert wrap_wsgi_app is gae_deferred.wrap_wsgi_app\n"
+        "assert deferred.defer is gae_deferred.deferred.defer\n"
+        "assert google.appengine.ext.deferred.deferred is gae_deferred.deferred\n"
+        "assert ndb.Key is google.cloud.ndb.Key is google.appengine.ext.ndb.key.Key\n"
+        "assert ndb.tasklets is google.cloud.ndb.tasklets\n"
+        "from google.appengine.ext.ndb import metadata, stats\n"
+        "assert metadata.get_kinds is google.cloud.ndb.metadata.get_kinds\n"
+        "assert stats.GlobalStat is google.cloud.ndb.stats.GlobalStat\n"
+        "assert taskqueue.TaskRetryOptions is gae_deferred.TaskRetryOptions\n"
+        "assert taskqueue.TransientError is gae_deferred.errors.TransientError\n"
+        "assert issubclass(taskqueue.TombstonedTaskError, taskqueue.Error)\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_methods_travel_as_with_the_bundled_sdk_so_that_they_run_after_a_roll_back():
+    result = run(
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(UNIT)!r})\n"
+        "from test_bundled_sdk import PICKLES, PROTOCOLS\n"
+        "from deferred_callables import cases\n"
+        "from google.appengine.ext import deferred\n"
+        "from gae_deferred import settings\n"
+        "for protocol, setting in PROTOCOLS.items():\n"
+        "    os.environ['DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL'] = setting\n"
+        "    settings.forget()\n"
+        "    for kind in ('bound method', 'class method', 'built-in method', 'built-in class method'):\n"
+        "        function, args, kwargs = cases()[kind]\n"
+        "        data = deferred.serialize(function, *args, **kwargs)\n"
+        "        assert data == PICKLES[kind][protocol].encode('latin-1'), (kind, data)\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_importing_the_deferred_api_loads_neither_grpc_nor_ndb():
+    result = run(
+        "import sys\n"
+        "from google.appengine.api import wrap_wsgi_app\n"
+        "from google.appengine.ext import deferred\n"
+        "assert not {'grpc', 'google.cloud.ndb'} & sys.modules.keys()\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture
+def bundled_sdk(tmp_path: Path) -> Path:
+    """A folder with what shows that the bundled SDK is installed, and files of its own where ours would be."""
+    metadata = tmp_path / "appengine_python_standard-3.1.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: appengine-python-standard\nVersion: 3.1.0\n")
+    package = tmp_path / "google" / "appengine"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    return tmp_path
+
+
+def test_the_bundled_sdk_beside_it_is_detected_and_the_message_says_what_to_remove(bundled_sdk: Path):
+    (bundled_sdk / "google" / "appengine" / "__init__.py").unlink()  # ours was installed last
+    result = run("from google.appengine.ext import deferred", bundled_sdk)
+    assert result.returncode != 0
+    assert "pip uninstall appengine-python-standard" in result.stderr
+
+
+def test_it_is_detected_also_where_the_bundled_sdk_was_installed_last(bundled_sdk: Path):
+    pth = (DROPIN / "gae_deferred_dropin.pth").read_text()  # what site runs when Python starts
+    result = run(f"{pth}\nfrom google.appengine.ext import deferred", bundled_sdk)
+    assert result.returncode != 0
+    assert "pip uninstall appengine-python-standard" in result.stderr
+
+
+def test_that_removing_the_bundled_sdk_took_files_along_is_detected(tmp_path: Path):
+    for name in ("gae_deferred_dropin.py", "gae_deferred_dropin.pth"):
+        (tmp_path / name).write_text((DROPIN / name).read_text())
+    left = tmp_path / "google" / "appengine" / "api" / "taskqueue.py"  # the bundled SDK has a package of that name
+    left.parent.mkdir(parents=True)
+    left.touch()
+    pth = (DROPIN / "gae_deferred_dropin.pth").read_text()
+    code = f"{pth}\nfrom google.appengine.ext import deferred"
+    result = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode != 0
+    assert "pip install --force-reinstall --no-deps gae-deferred-dropin" in result.stderr
+
+
+def test_taskqueue_makes_tasks_as_the_bundled_sdk_does():
+    result = run(
+        "from google.appengine.api import taskqueue\n"
+        "from gae_deferred import cloud_tasks\n"
+        "sent = []\n"
+        "def create_many(tasks):\n"
+        "    for task in tasks:\n"
+        "        sent.append((task.queue_name, task.url, task.payload, task.headers['Content-Type']))\n"
+        "cloud_tasks.create_many = create_many\n"
+        "assert taskqueue.add(url='/work', params={'a': 1}).url == '/work'\n"
+        "taskqueue.Task('text', method='post').add('mails')\n"
+        "taskqueue.Queue('mails').add([taskqueue.Task(b'bytes', url='/x'), taskqueue.Task(b'more', url='/x')])\n"
+        "assert sent == [\n"
+        "    ('default', '/work', b'a=1', 'application/x-www-form-urlencoded'),\n"
+        "    ('mails', '/_ah/queue/mails', b'text', 'text/plain; charset=utf-8'),\n"
+        "    ('mails', '/x', b'bytes', 'application/octet-stream'),\n"
+        "    ('mails', '/x', b'more', 'application/octet-stream'),\n"
+        "], sent\n"
+        "for wrong in ({'method': 'PULL'}, {'method': 'GET'}, {'payload': b'', 'params': {'a': 1}}):\n"
+        "    try:\n"
+        "        taskqueue.Task(**wrong)\n"
+        "    except taskqueue.InvalidTaskError:\n"
+        "        continue\n"
+        "    raise AssertionError(wrong)\n"
+        "try:\n"
+        "    taskqueue.Queue('no queue')\n"
+        "except taskqueue.InvalidQueueNameError:\n"
+        "    pass\n"
+        "else:\n"
+        "    raise AssertionError\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_of_several_tasks_the_error_is_one_that_except_clauses_know():
+    result = run(
+        "from google.appengine.api import taskqueue\n"
+        "from gae_deferred import cloud_tasks, errors\n"
+        "def failing_with(*failures):\n"
+        "    def create_many(tasks):\n"
+        "        raise errors.BatchError(dict(enumerate(failures)), len(tasks))\n"
+        "    cloud_tasks.create_many = create_many\n"
+        "    try:\n"
+        "        taskqueue.Queue().add([taskqueue.Task(b'1', name='a'), taskqueue.Task(b'2', name='b')])\n"
+        "    except taskqueue.Error as error:\n"
+        "        return error\n"
+        "there = taskqueue.TaskAlreadyExistsError()\n"
+        "was_there = taskqueue.TombstonedTaskError()\n"
+        "lost = taskqueue.TransientError()\n"
+        "assert failing_with(there, was_there) is there\n"
+        "assert failing_with(was_there) is was_there\n"
+        "assert failing_with(was_there, lost) is lost\n"
+        "assert isinstance(lost.__cause__, errors.BatchError)\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_error_of_the_bundled_sdk_can_be_caught_by_its_name():
+    names = (
+        "BadTaskStateError BadTransactionState BadTransactionStateError DatastoreError DuplicateTaskNameError "
+        "InternalError InvalidDeadlineError InvalidDispatchDeadlineError InvalidEtaError InvalidLeaseTimeError "
+        "InvalidMaxTasksError InvalidQueueError InvalidQueueModeError InvalidQueueNameError InvalidTagError "
+        "InvalidTaskError InvalidTaskNameError InvalidTaskRetryOptionsError InvalidUrlError PermissionDeniedError "
+        "QueuePausedError TaskAlreadyExistsError TaskLeaseExpiredError TaskTooLargeError TombstonedTaskError "
+        "TooManyTasksError TransactionalRequestTooLargeError TransientError UnknownQueueError"
+    )
+    result = run(
+        "from google.appengine.api import taskqueue\n"
+        f"for name in {names!r}.split():\n"
+        "    assert issubclass(getattr(taskqueue, name), taskqueue.Error), name\n"
+        "    assert name in taskqueue.__all__, name\n"
+    )
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,147 @@
+"""The local cloud and a served app, in threads of the test's process, for the runtime and Google's clients to use."""
+
+import asyncio
+import contextlib
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from queue import Empty, Queue
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from gae_deferred import Task
+from gae_deferred.cli.local_environment import environment
+from gae_local_cloud.cloud import LocalCloud, Options
+from gae_local_cloud.cloud_tasks import AttemptReport
+
+PATIENCE = 10.0
+"""Seconds after which a test gives up waiting for what should happen at once."""
+
+
+@contextlib.contextmanager
+def local_cloud(on_attempt: Callable[[AttemptReport], None] | None = None, **options: Any) -> Iterator[LocalCloud]:
+    """Run a local cloud on free ports, in an event loop of its own."""
+    running: Queue[LocalCloud | BaseException] = Queue()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        ports = {"tasks_port": 0, "tasks_rest_port": 0, "datastore_port": 0}
+        chosen = Options(**ports, project="my-project", **options)
+        async with LocalCloud(chosen, on_attempt=on_attempt, contributions=[environment]) as cloud:
+            await cloud.run_tasks()
+            running.put(cloud)
+            await stop.wait()
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(serve())
+        except BaseException as error:  # noqa: BLE001  # raised again in the test's thread
+            running.put(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        cloud = running.get(timeout=PATIENCE)
+        if isinstance(cloud, BaseException):
+            raise cloud
+        yield cloud
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(PATIENCE)
+        loop.close()
+
+
+class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, *args: Any) -> None:
+        """Leave the log to the app."""
+
+    def get_stderr(self) -> Any:
+        return _Nowhere()
+
+
+class _Nowhere:
+    def write(self, text: str) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+@contextlib.contextmanager
+def served(app: Any) -> Iterator[int]:
+    """Serve a WSGI app, a thread for each request, and return its port."""
+    with make_server("127.0.0.1", 0, app, server_class=_Server, handler_class=_QuietHandler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join(PATIENCE)
+
+
+@dataclass
+class Events:
+    """What happened, in the order of happening, waiting to be taken."""
+
+    queue: Queue[Any] = field(default_factory=Queue)
+
+    def put(self, event: Any) -> None:
+        self.queue.put(event)
+
+    def next(self) -> Any:
+        """Return the next event; fail if there is none in time."""
+        try:
+            return self.queue.get(timeout=PATIENCE)
+        except Empty:
+            raise AssertionError("nothing happened") from None
+
+    def until(self, condition: Callable[[Any], bool]) -> Any:
+        """Return the next event that meets a condition."""
+        while not condition(event := self.next()):
+            pass
+        return event
+
+    def clear(self) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                self.queue.get_nowait()
+
+
+@dataclass
+class LocalApp:
+    """An app that is served, with its own local cloud."""
+
+    cloud: LocalCloud
+    port: int
+    attempts: "AttemptEvents"
+
+    def request(
+        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> tuple[int, str]:
+        """Send a request from outside, and return status and text of the answer."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+
+class AttemptEvents(Events):
+    """The attempts that the local cloud reports."""
+
+    def next_of(self, task: Task) -> AttemptReport:
+        """Return the next attempt of a task."""
+        return self.until(lambda attempt: attempt.task == task.name)
+
+    def last_of(self, task: Task) -> AttemptReport:
+        """Return the attempt that ends a task."""
+        return self.until(lambda attempt: attempt.task == task.name and attempt.final)

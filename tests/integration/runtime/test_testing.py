@@ -1,0 +1,274 @@
+"""The local cloud inside a test: the fixture ``local_cloud`` as an app's tests use it."""
+
+import datetime
+import os
+import pickle
+import threading
+
+import pytest
+from google.cloud import ndb
+
+from gae_deferred import Task, TaskRetryOptions, deferred, settings, wrap_wsgi_app
+from gae_deferred.errors import TaskAlreadyExistsError
+from gae_deferred.testing.cloud import CloudForTests, TaskFailed
+
+pytest_plugins = ["pytester"]
+
+
+class Note(ndb.Model):
+    text = ndb.StringProperty()
+
+    def shout(self, mark):
+        return self.text.upper() + mark
+
+
+SEEN = []
+
+
+def see(*args, **kwargs):
+    SEEN.append((args, kwargs))
+
+
+def write(text):
+    Note(id="note", text=text).put()
+
+
+def fail():
+    raise ZeroDivisionError("as asked")
+
+
+def give_up(error):
+    raise error("as asked")
+
+
+def spawn(count):
+    if count:
+        deferred.defer(spawn, count - 1)
+
+
+def spawn_forever():
+    deferred.defer(spawn_forever)
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    SEEN.clear()
+
+
+def test_a_task_waits_until_the_test_runs_it_and_tells_what_was_called(local_cloud):
+    deferred.defer(see, 1, word="two")
+    (task,) = local_cloud.queue.tasks()
+    assert (task.call.function, task.call.args, task.call.kwargs) == (see, (1,), {"word": "two"})
+    assert (task.url, task.attempts) == ("/_ah/queue/deferred", 0)
+    assert SEEN == []
+
+    call = local_cloud.queue.run_next()
+
+    assert call == task.call
+    assert SEEN == [((1,), {"word": "two"})]
+    assert local_cloud.queue.tasks() == []
+    assert local_cloud.queue.calls == [call]
+
+
+def test_each_test_begins_with_an_empty_cloud(local_cloud):
+    assert local_cloud.queue.tasks() == []
+    assert local_cloud.queue.calls == []
+    with local_cloud.context():
+        assert Note.get_by_id("note") is None
+
+
+def test_a_task_writes_to_the_datastore_that_the_test_reads(local_cloud):
+    deferred.defer(write, "hello")
+    local_cloud.queue.run_all()
+    with local_cloud.context():
+        assert Note.get_by_id("note").text == "hello"
+
+
+def test_a_delayed_task_is_due_when_the_clock_has_been_advanced_exactly_so_far(local_cloud):
+    deferred.defer(see, "later", _countdown=3600)
+    with pytest.raises(LookupError, match="the next one is in 3600 s"):
+        local_cloud.queue.run_next()
+    local_cloud.clock.advance(3599.999)
+    assert local_cloud.queue.run_all() == []
+    local_cloud.clock.advance(0.001)
+    assert len(local_cloud.queue.run_all()) == 1
+    deferred.defer(see, "later still", _countdown=60)  # counts from the advanced time
+    assert local_cloud.queue.tasks()[0].eta - local_cloud.clock.now() == datetime.timedelta(seconds=60)
+
+
+def test_an_empty_queue_says_so(local_cloud):
+    with pytest.raises(LookupError, match="'default' is empty"):
+        local_cloud.queue.run_next()
+
+
+def test_what_a_task_raises_is_raised_in_the_test_and_the_task_waits_for_its_retry(local_cloud):
+    deferred.defer(fail, _retry_options=TaskRetryOptions(min_backoff_seconds=10, task_retry_limit=1))
+    with pytest.raises(ZeroDivisionError, match="as asked"):
+        local_cloud.queue.run_next()
+    (task,) = local_cloud.queue.tasks()
+    assert task.attempts == 1
+    assert task.eta - local_cloud.clock.now() == datetime.timedelta(seconds=10)
+    local_cloud.clock.advance(10)
+    with pytest.raises(ZeroDivisionError):
+        local_cloud.queue.run_next()
+    assert local_cloud.queue.tasks() == []  # given up
+
+
+def test_the_two_failures_that_the_library_handles_are_not_raised_in_the_test(local_cloud):
+    deferred.defer(give_up, deferred.PermanentTaskFailure)
+    assert local_cloud.queue.run_next().function is give_up
+    assert local_cloud.queue.tasks() == []
+
+    deferred.defer(give_up, deferred.SingularTaskFailure)
+    with pytest.raises(TaskFailed, match=r"test_testing\.give_up was answered with 408"):
+        local_cloud.queue.run_next()
+    assert local_cloud.queue.tasks()[0].attempts == 1
+
+
+def test_run_all_also_runs_what_the_tasks_enqueue_and_stops_one_that_never_ends(local_cloud):
+    deferred.defer(spawn, 5)
+    assert [call.args for call in local_cloud.queue.run_all()] == [(5,), (4,), (3,), (2,), (1,), (0,)]
+    deferred.defer(spawn_forever)
+    with pytest.raises(RuntimeError, match="20 tasks"):
+        local_cloud.queue.run_all(limit=20)
+
+
+def test_run_together_runs_what_is_due_at_the_same_time_and_keeps_what_fails(local_cloud):
+    meeting = threading.Barrier(3, timeout=30)
+    local_cloud.app = meet_in(meeting)
+    for number in range(3):
+        deferred.defer(see, number)
+    deferred.defer(see, "later", _countdown=1)
+    assert len(local_cloud.queue.run_together()) == 3
+    local_cloud.app = wrap_wsgi_app(deferred.application)
+    deferred.defer(fail)
+    local_cloud.clock.advance(1)
+    assert [call.args for call in local_cloud.queue.run_together()] == [("later",)]
+    assert [task.call.function for task in local_cloud.queue.tasks()] == [fail]
+
+
+def meet_in(meeting):
+    def app(environ, start_response):
+        meeting.wait()  # goes on when all are here: they do run at the same time
+        start_response("200 OK", [])
+        return [b""]
+
+    return app
+
+
+def test_a_deferred_call_that_cannot_be_read_is_no_request_of_another_kind(local_cloud):
+    deferred.defer_many([Task(b"no pickle", headers={deferred.CALLABLE_HEADER: "shop.remind"})])
+    with pytest.raises(pickle.UnpicklingError):
+        local_cloud.queue.tasks()
+
+
+def test_a_request_that_is_no_deferred_call_waits_and_runs_beside_those_that_are(local_cloud):
+    requests = []
+
+    def app(environ, start_response):
+        requests.append(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+        start_response("200 OK", [])
+        return []
+
+    local_cloud.app = app
+    deferred.defer(see, 1)
+    deferred.defer_many([Task(b"a=1", url="/work")])
+    form = next(task for task in local_cloud.queue.tasks() if task.url == "/work")
+    assert (form.call, form.body) == (None, b"a=1")
+    (called,) = local_cloud.queue.run_all()
+    assert called.function is see
+    assert local_cloud.queue.calls == [called]
+    assert b"a=1" in requests
+    deferred.defer_many([Task(b"a=2", url="/work")])
+    assert local_cloud.queue.run_together() == []
+    assert requests[2:] == [b"a=2"]
+
+
+def test_tasks_go_to_the_app_that_the_test_names(local_cloud):
+    def app(environ, start_response):
+        SEEN.append(environ["PATH_INFO"])
+        start_response("200 OK", [])
+        return [b""]
+
+    local_cloud.app = wrap_wsgi_app(app, use_deferred=True)
+    deferred.defer(see, "by the handler")
+    deferred.defer(see, "by the app", _url="/custom/path")
+    local_cloud.queue.run_all()
+    assert SEEN == [(("by the handler",), {}), "/custom/path"]
+
+
+def test_an_app_that_answers_with_a_failure_fails_the_test(local_cloud):
+    def app(environ, start_response):
+        start_response("502 Bad Gateway", [])
+        return [b""]
+
+    local_cloud.app = app
+    deferred.defer(see)
+    with pytest.raises(TaskFailed, match=r"test_testing\.see was answered with 502"):
+        local_cloud.queue.run_next()
+
+
+def test_other_queues_and_names_are_as_in_the_real_cloud(local_cloud):
+    mail = local_cloud.queue_named("mail")
+    deferred.defer(see, "mail", _queue="mail", _name="once")
+    with pytest.raises(TaskAlreadyExistsError):
+        deferred.defer(see, "mail", _queue="mail", _name="once")
+    assert local_cloud.queue.tasks() == []
+    assert mail.tasks()[0].name == "once"
+    mail.run_all()
+    with pytest.raises(TaskAlreadyExistsError):
+        deferred.defer(see, "mail", _queue="mail", _name="once")
+
+
+def test_a_bound_method_is_shown_as_the_method_that_was_deferred(local_cloud):
+    deferred.defer(Note(text="hello").shout, "!")
+    call = local_cloud.queue.run_next()
+    assert (call.function.__name__, call.args) == ("shout", ("!",))
+
+
+def test_the_environment_is_as_before_after_the_block(monkeypatch):
+    monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "elsewhere:1")
+    monkeypatch.delenv("DATASTORE_EMULATOR_HOST", raising=False)
+    with CloudForTests() as cloud, cloud.in_use():
+        assert os.environ["CLOUD_TASKS_EMULATOR_HOST"] == cloud.environment["CLOUD_TASKS_EMULATOR_HOST"]
+    assert os.environ["CLOUD_TASKS_EMULATOR_HOST"] == "elsewhere:1"
+    assert "DATASTORE_EMULATOR_HOST" not in os.environ
+
+
+def test_a_process_that_has_found_itself_on_app_engine_is_not_there_in_the_block(monkeypatch):
+    monkeypatch.setenv("GAE_ENV", "standard")
+    assert settings.on_app_engine()
+    with CloudForTests() as cloud, cloud.in_use():
+        assert not settings.on_app_engine()
+        assert settings.signing_keys() == cloud.environment["DEFERRED_SIGNING_KEYS"]
+    assert settings.on_app_engine()
+
+
+def test_each_test_has_the_settings_that_it_makes(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+        from gae_deferred import settings
+
+        @pytest.mark.parametrize("value", ["localdev", "standard", "localdev"])
+        def test_app_engine(value, monkeypatch):
+            monkeypatch.setenv("GAE_ENV", value)
+            assert settings.on_app_engine() is (value == "standard")
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=3)
+
+
+def test_the_shared_fixture_keeps_what_earlier_tests_have_left(pytester):
+    pytester.makepyfile(
+        """
+        from gae_deferred import deferred
+
+        def test_first(session_local_cloud):
+            deferred.defer(print, "left")
+
+        def test_second(session_local_cloud):
+            assert session_local_cloud.queue.run_next().args == ("left",)
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=2)

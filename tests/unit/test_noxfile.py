@@ -1,0 +1,114 @@
+"""The job tests of noxfile.py: which tests its arguments select. A stub takes the place of nox."""
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from types import ModuleType
+from unittest.mock import MagicMock
+
+import pytest
+
+NOXFILE = Path(__file__).parents[2] / "noxfile.py"
+PARTS = [".", "samples/flask", "samples/django", "samples/wsgi"]
+
+
+class CommandFailed(Exception):
+    """Nox raises it for an exit code other than 0."""
+
+    def __init__(self, code: int) -> None:
+        self.reason = f"Returned code {code}"
+
+
+class Session:
+    """A nox session in which pytest ends with given exit codes, one for each run."""
+
+    def __init__(self, *posargs: str, codes: Sequence[int]) -> None:
+        self.posargs = list(posargs)
+        self.runs: list[tuple[str, ...]] = []
+        self._codes = iter(codes)
+        self.log = MagicMock()
+
+    def chdir(self, folder: str) -> nullcontext[None]:
+        return nullcontext()
+
+    def run(self, *command: str) -> None:
+        self.runs.append(command)
+        if code := next(self._codes):
+            raise CommandFailed(code)
+
+    def error(self, message: str) -> None:
+        raise AssertionError(message)
+
+
+@pytest.fixture
+def noxfile(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    nox = MagicMock()
+    nox.command.CommandFailed = CommandFailed
+    monkeypatch.setitem(sys.modules, "nox", nox)
+    spec = importlib.util.spec_from_file_location("noxfile", NOXFILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "install", lambda session, *arguments: None)
+    return module
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["-x", "-q"],
+        ["-k", "counter"],
+        ["-k", "lib"],
+        ["-m", "heavy"],
+        ["--lf"],
+        ["--maxfail=2"],
+        ["--ignore", "tests/unit"],
+        ["--deselect", "tests/unit/test_run.py::test_a"],
+        ["-k", ""],
+        ["tests/unit/no_such_file.py"],
+        ["no_such_file.py::test_a"],
+        ["::test_a"],
+    ],
+    ids=" ".join,
+)
+def test_options_without_a_path_go_to_every_part(noxfile: ModuleType, flags: list[str]):
+    parts = noxfile.parts_of_tests(flags)
+    assert list(parts) == PARTS
+    assert {"tests/unit", "tests/integration"} <= set(parts["."])
+    assert all(arguments[len(arguments) - len(flags) :] == flags for arguments in parts.values())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tests/unit"],
+        ["-x", "tests/unit/test_run.py"],
+        ["tests/unit/test_run.py::test_a", "-q"],
+        ["-k", "counter", "tests/unit"],
+        [str(NOXFILE.parent / "tests")],
+    ],
+    ids=" ".join,
+)
+def test_paths_take_the_place_of_the_parts(noxfile: ModuleType, arguments: list[str]):
+    assert noxfile.parts_of_tests(arguments) == {".": arguments}
+
+
+def test_a_part_without_a_selected_test_does_not_fail_the_job(noxfile: ModuleType):
+    session = Session("-k", "counter", codes=[5, 0, 5, 0])
+    noxfile.run_tests(session)
+    assert len(session.runs) == 4
+
+
+def test_the_job_fails_if_no_part_selects_a_test(noxfile: ModuleType):
+    with pytest.raises(AssertionError, match="No test matches -k nonsense"):
+        noxfile.run_tests(Session("-k", "nonsense", codes=[5, 5, 5, 5]))
+
+
+@pytest.mark.parametrize("codes", [[1], [0, 2], [5, 0, 1]])
+def test_the_job_fails_with_the_first_part_that_fails(noxfile: ModuleType, codes: list[int]):
+    session = Session(codes=codes)
+    with pytest.raises(CommandFailed):
+        noxfile.run_tests(session)
+    assert len(session.runs) == len(codes)

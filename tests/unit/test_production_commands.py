@@ -1,0 +1,43 @@
+"""The commands for production, where there is nothing to talk to."""
+
+import pytest
+from click.testing import CliRunner
+from google.api_core.exceptions import RetryError, ServiceUnavailable
+
+from gae_deferred import dead_letters
+from gae_deferred.cli.group import main
+
+COMMANDS = (["sweep"], ["dead-letters", "list"], ["dead-letters", "show", "1"], ["dead-letters", "delete", "1"])
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent/credentials.json")
+    monkeypatch.delenv("DATASTORE_EMULATOR_HOST", raising=False)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_without_credentials_a_command_says_what_to_set(command: list[str]):
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: File /nonexistent/credentials.json was not found.")
+    assert "gcloud auth application-default login" in result.output
+    assert "DATASTORE_EMULATOR_HOST" in result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_needs_no_credentials(command: list[str]):
+    result = CliRunner().invoke(main, [*command, "--help"])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("Usage: ")
+
+
+def test_a_datastore_that_does_not_answer_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch):
+    def refused(*_: object) -> None:  # as Cloud NDB tells it, after three times
+        raise RetryError("Maximum number of 3 retries exceeded", cause=ServiceUnavailable("Connection refused"))
+
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")
+    monkeypatch.setattr(dead_letters, "query", refused)
+    result = CliRunner().invoke(main, ["dead-letters", "list"])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: Datastore did not answer: 503 Connection refused\n")
