@@ -213,6 +213,7 @@ def e2e_wsgi(session: nox.Session) -> None:
 @nox.session(name="e2e-clean-up")
 def e2e_clean_up(session: nox.Session) -> None:
     """Remove what an e2e test could not remove. Takes --version, --project."""
+    check_early(session, "clean-up")
     install(session, *DEPLOY_TOOLS, *TEST_TOOLS)
     session.run("python", "-m", "deploy", "clean-up", *session.posargs)
 
@@ -285,16 +286,24 @@ def dev(session: nox.Session, sample: str) -> None:
 
 def deploy(session: nox.Session, command: str, sample: str, *arguments: str) -> None:
     """Run a command of deploy/ for a sample, or for the app of the option --app-dir."""
+    arguments = (command, "--app-dir", str(ROOT / "samples" / sample), *arguments)
+    check_early(session, *arguments)
     install(session, *DEPLOY_TOOLS, *TEST_TOOLS)
+    checked = [] if command == "rehearse" else ["--checked"]
     with session.chdir(session.invoked_from):  # --app-dir is relative to it
         session.run(
-            *["python", "-m", "deploy", command, "--app-dir", str(ROOT / "samples" / sample), *arguments],
-            *session.posargs,
+            *["python", "-m", "deploy", *arguments, *checked, *session.posargs],
             env={"PYTHONPATH": str(ROOT)},
             # After Ctrl-C, deploy/ waits for a deploy that has begun, and removes its version.
             interrupt_timeout=1200,
             terminate_timeout=1200,
         )
+
+
+def check_early(session: nox.Session, *arguments: str) -> None:
+    """Check project, gcloud and secrets of a command of deploy/, before an installation takes half a minute."""
+    program = ["python", "-m", "deploy.early_checks", *arguments, *session.posargs]
+    session.run(*program, env={"PYTHONPATH": str(ROOT)}, log=False, interrupt_timeout=30)
 
 
 def terraform(session: nox.Session, command: str) -> None:

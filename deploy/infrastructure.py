@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import UsageError
+from deploy.gcloud import Gcloud
 
 INFRA = Path(__file__).parent.parent / "infra"
 """Terraform's root module."""
@@ -62,13 +64,24 @@ class Infrastructure:
     sweep_environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def find(project: str, region: str = DEFAULT_REGION, services: Iterable[str] = ("default",)) -> Infrastructure:
+def find(project: str | None, region: str | None = None, services: Iterable[str] = ("default",)) -> Infrastructure:
     """Return the resources in Terraform's state of a project or, without a state, the default names.
 
+    Parameters:
+        project: id of the project.
+        region: region for the default names; None for ``DEFAULT_REGION``.
+        services: App Engine services for the default names.
+
     Raises:
+        UsageError: no project is given.
         InfrastructureError: the state exists, but cannot be read.
     """
-    return read_outputs(project) or by_convention(project, region, services)
+    if not project:
+        raise UsageError(
+            "Which project? Add --project ID, or set GOOGLE_CLOUD_PROJECT. "
+            f"`{shlex.join(Gcloud('').list_projects())}` shows your projects."
+        )
+    return read_outputs(project) or by_convention(project, region or DEFAULT_REGION, services)
 
 
 def read_outputs(project: str, infra: Path = INFRA) -> Infrastructure | None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from deploy.errors import UsageError
 from deploy.gcloud import Command, Gcloud, GcloudError, ask, ask_json
 from deploy.infrastructure import Infrastructure
-from deploy.report import Report
 
 APIS = (
     "appengine.googleapis.com",
@@ -30,13 +29,13 @@ class Preflight:
         gcloud: command lines for the project.
         infrastructure: the resources that the project should have.
         service: App Engine service.
-        report: receives the checks that passed.
+        done: called with the text of each check that passed.
     """
 
     gcloud: Gcloud
     infrastructure: Infrastructure
     service: str
-    report: Report
+    done: Callable[[str], None]
 
     def check(self, client_libraries: bool) -> None:
         """Check that a deploy can succeed.
@@ -71,7 +70,7 @@ class Preflight:
             version = ask_json(self.gcloud.tool_version()).get("Google Cloud SDK", "of unknown version")
         except GcloudError as error:
             raise UsageError(f"gcloud does not work. {error}") from error
-        self.report.done(f"gcloud {version}")
+        self.done(f"gcloud {version}")
 
     def _login(self, client_libraries: bool) -> None:
         log_in = shlex.join(self.gcloud.log_in())
@@ -82,7 +81,7 @@ class Preflight:
                 f"Run: {shlex.join(self.gcloud.log_in_client_libraries())}"
             )
             self._must(self.gcloud.application_default_login(), remedy)
-        self.report.done("credentials")
+        self.done("credentials")
 
     def _project(self) -> None:
         remedy = (
@@ -91,7 +90,7 @@ class Preflight:
             f"`{shlex.join(self.gcloud.log_in())}` changes the account."
         )
         self._must(self.gcloud.describe_project(), remedy)
-        self.report.done(f"project {self.gcloud.project}")
+        self.done(f"project {self.gcloud.project}")
 
     def _apis(self) -> None:
         project = self.gcloud.project
@@ -104,7 +103,7 @@ class Preflight:
                 f"Run: python3 run.py infra-apply --project {project}\n"
                 f"or:  {shlex.join(self.gcloud.enable_apis(*missing))}"
             )
-        self.report.done("APIs")
+        self.done("APIs")
 
     def _infrastructure(self) -> list[Callable[[], Iterator[str]]]:
         return [self._app, self._database, self._queues, self._secret, self._service_account]
@@ -124,7 +123,7 @@ class Preflight:
         elif app.get("servingStatus") != "SERVING":
             yield f"the App Engine application is {app.get('servingStatus')}: enable it in the console, under Settings"
         else:
-            self.report.done(f"App Engine application in {wanted}")
+            self.done(f"App Engine application in {wanted}")
 
     def _database(self) -> Iterator[str]:
         name = self.infrastructure.database
@@ -136,7 +135,7 @@ class Preflight:
         if database.get("type") != "DATASTORE_MODE":
             yield f"the database {name} is in {database.get('type')}, and must be in DATASTORE_MODE"
         else:
-            self.report.done(f"database {name} in Datastore mode")
+            self.done(f"database {name} in Datastore mode")
 
     def _queues(self) -> Iterator[str]:
         for name in self.infrastructure.queues:
@@ -150,7 +149,7 @@ class Preflight:
                 resume = shlex.join(self.gcloud.resume_queue(name, self.infrastructure.region))
                 yield f"the queue {name} is {queue.get('state')}: `{resume}` lets its tasks run"
             else:
-                self.report.done(f"queue {name} in {self.infrastructure.region}")
+                self.done(f"queue {name} in {self.infrastructure.region}")
 
     def _secret(self) -> Iterator[str]:
         name = self.infrastructure.signing_keys_secret.rpartition("/")[2]
@@ -160,7 +159,7 @@ class Preflight:
             yield f"there is no secret {name} with the signing keys. gcloud says: {error.said.strip()}"
             return
         if state == "enabled":
-            self.report.done(f"secret {name}")
+            self.done(f"secret {name}")
         else:
             yield f"the latest version of the secret {name} is {state}, and the app reads no other version: enable it"
 
@@ -174,7 +173,7 @@ class Preflight:
         except GcloudError as error:
             yield f"there is no service account {email}. gcloud says: {error.said.strip()}"
             return
-        self.report.done(f"service account {email}")
+        self.done(f"service account {email}")
 
     def _must(self, command: Command, remedy: str) -> str:
         """Return the output of a command. If it fails, raise a UsageError with the remedy."""

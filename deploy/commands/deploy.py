@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from deploy import versions
-from deploy.commands.options import app_options, find_infrastructure, in_project
+from deploy import infrastructure, versions
+from deploy.commands.options import app_options, checked_option, in_project
 from deploy.errors import UsageError
 from deploy.gcloud import Command, Gcloud, ask_json, watch
 from deploy.preflight import Preflight
@@ -34,7 +34,7 @@ def stage_command(
     """
     service = variables["service"]
     known = (
-        in_project(variables, find_infrastructure(project, location, service)) if project else Variables(**variables)
+        in_project(variables, infrastructure.find(project, location, [service])) if project else Variables(**variables)
     )
     staged = stage(app_dir, into, known)
     for name in staged.files:
@@ -59,6 +59,7 @@ def stage_command(
     show_default="build/deploy/VERSION",
 )
 @click.option("--dry-run", is_flag=True, help="Stage the app, and print the commands instead of running them.")
+@checked_option
 def deploy_command(
     app_dir: Path,
     project: str | None,
@@ -70,25 +71,26 @@ def deploy_command(
     queues: bool,
     staged: Path | None,
     dry_run: bool,
+    checked: bool,
 ) -> None:
     """Deploy a new version of an app."""
     report = Report()
     service = variables["service"]
-    infrastructure = find_infrastructure(project, location, service)
-    gcloud = Gcloud(infrastructure.project)
-    known = in_project(variables, infrastructure)
-    if cron and infrastructure.sweep_environment:
+    found = infrastructure.find(project, location, [service])
+    gcloud = Gcloud(found.project)
+    known = in_project(variables, found)
+    if cron and found.sweep_environment:
         raise UsageError(
-            f"Cloud Scheduler requests the sweeps in {infrastructure.project} already (sweep_scheduler in infra/), "
+            f"Cloud Scheduler requests the sweeps in {found.project} already (sweep_scheduler in infra/), "
             "and only one scheduler should: leave out --cron"
         )
     if version:
-        name = versions.check(version, service, infrastructure.project)
+        name = versions.check(version, service, found.project)
     else:
-        name = versions.new("v", app_dir, service, infrastructure.project)
-    if not dry_run:
+        name = versions.new("v", app_dir, service, found.project)
+    if not dry_run and not checked:
         report.headline("Checks")
-        Preflight(gcloud, infrastructure, service, report).check(client_libraries=False)
+        Preflight(gcloud, found, service, report.done).check(client_libraries=False)
 
     folder = (staged or BUILD / name).resolve()
     extras = (*(["cron.yaml"] if cron else []), *(["queue.yaml"] if queues else []))

@@ -7,7 +7,7 @@ import click
 
 from deploy import client_libraries, infrastructure, versions
 from deploy.commands.deploy import DEPLOY_TIMEOUT
-from deploy.commands.options import app_options, find_infrastructure, in_project, tests_option
+from deploy.commands.options import app_options, checked_option, in_project, tests_option
 from deploy.e2e import EndToEndRun
 from deploy.end_to_end_tests import SAMPLE_TESTS, EndToEndTests
 from deploy.errors import CleanUpError
@@ -28,6 +28,7 @@ _emulators_option = click.option(
 @app_options
 @_emulators_option
 @tests_option
+@checked_option
 @click.option(
     "--deploy-timeout", default=DEPLOY_TIMEOUT, metavar="SECONDS", help="For App Engine to build and start the version."
 )
@@ -40,6 +41,7 @@ def e2e_command(
     variables: dict[str, Any],
     emulators: bool,
     tests_folder: Path | None,
+    checked: bool,
     deploy_timeout: float,
     answer_timeout: float,
     pytest_arguments: tuple[str, ...],
@@ -55,14 +57,15 @@ def e2e_command(
     """
     report = Report()
     service = variables["service"]
-    found = find_infrastructure(project, location, service)
+    found = infrastructure.find(project, location, [service])
     if not emulators:
         client_libraries.point_at(found.project)
     known = in_project(variables, found)
     version = versions.new("e2e", app_dir, service, found.project)
-    report.headline("Checks")
-    preflight = Preflight(Gcloud(found.project), found, service, report)
-    preflight.check(client_libraries=True)
+    preflight = Preflight(Gcloud(found.project), found, service, report.done)
+    if not checked:
+        report.headline("Checks")
+        preflight.check(client_libraries=True)
     EndToEndTests(tests_folder, pytest_arguments).check()
     kept = service == "default" and preflight.service_is_new()
     if kept:
@@ -83,7 +86,7 @@ def e2e_command(
 @_emulators_option
 def clean_up_command(version: str, service: str, project: str | None, location: str | None, emulators: bool) -> None:
     """Remove a version of `e2e`, its tasks and its data, if `e2e` could not."""
-    found = find_infrastructure(project, location, service)
+    found = infrastructure.find(project, location, [service])
     if not emulators:
         client_libraries.point_at(found.project)
     leftovers = Leftovers(Gcloud(found.project), found, service, version)

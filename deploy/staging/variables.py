@@ -1,12 +1,14 @@
 """The variables of the templates, and the values that App Engine allows."""
 
+import os
 import re
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
-from deploy.errors import VariableError
+from deploy.errors import UsageError, VariableError
 
 RUNTIMES = ("python311", "python312", "python313", "python314")
 """App Engine runtimes for the Python versions that gae-deferred supports."""
@@ -292,3 +294,24 @@ class Variables:
         ours = {"DEFERRED_LOCATION": self.location, "DEFERRED_SIGNING_KEYS_SECRET": self.signing_keys_secret}
         named = {name: value for name, value in ours.items() if value is not None}
         return dict(sorted((named | dict(self.environment)).items()))
+
+
+def read_environment(given: tuple[str, ...], random: tuple[str, ...]) -> dict[str, str]:
+    """Return the environment variables that the options name. Of two values for a name the later one counts.
+
+    Parameters:
+        given: values of --env.
+        random: values of --random-env.
+
+    Raises:
+        UsageError: --env names a variable without a value, and this process's environment has none either.
+    """
+    values: dict[str, str | None] = {name: secrets.token_urlsafe(50) for name in random}
+    for text in given:
+        name, has_value, value = text.partition("=")
+        values[name] = value if has_value else os.environ.get(name, values.get(name))
+    missing = [name for name, value in values.items() if value is None]
+    if missing:
+        names = ", ".join(missing)
+        raise UsageError(f"The app needs {names}: set it in your environment, or give --env {missing[0]}=VALUE")
+    return {name: value for name, value in values.items() if value is not None}

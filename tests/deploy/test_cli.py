@@ -182,7 +182,7 @@ class TestCloudSchedulerSweeps:
         assert options.in_project({"service": "api", "environment": {}}, infrastructure).environment == {}
 
     def test_cron_yaml_is_refused_beside_it(self, infrastructure, run, monkeypatch):
-        monkeypatch.setattr(deploy, "find_infrastructure", lambda *_: infrastructure)
+        monkeypatch.setattr(deploy.infrastructure, "find", lambda *_: infrastructure)
 
         code, printed = run("deploy", "--app-dir", str(SAMPLES / "wsgi"), "--project", "my-project", "--cron")
 
