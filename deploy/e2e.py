@@ -63,6 +63,8 @@ class EndToEndRun:
         with Interruption(explain) as interruption, tempfile.TemporaryDirectory(prefix="staged-") as folder:
             with report.step(f"staged {self.app_dir}"):
                 staged = stage(self.app_dir, Path(folder), self.variables)
+            for note in staged.notes:
+                report.say(f"  {note}")
             try:
                 try:
                     self._deploy_and_test(gcloud, staged.folder, report)

@@ -10,8 +10,10 @@ from deploy import infrastructure, versions
 from deploy.commands.options import app_options, checked_option, in_project
 from deploy.errors import UsageError
 from deploy.gcloud import Command, Gcloud, ask_json, watch
+from deploy.infrastructure import Infrastructure
 from deploy.preflight import Preflight
 from deploy.report import Report
+from deploy.staging import project_yaml
 from deploy.staging.assembly import stage
 from deploy.staging.variables import Variables
 
@@ -39,6 +41,8 @@ def stage_command(
     staged = stage(app_dir, into, known)
     for name in staged.files:
         click.echo(staged.folder / name)
+    for note in staged.notes:
+        click.echo(note, err=True)
 
 
 @click.command()
@@ -95,7 +99,9 @@ def deploy_command(
     folder = (staged or BUILD / name).resolve()
     extras = (*(["cron.yaml"] if cron else []), *(["queue.yaml"] if queues else []))
     with report.step(f"staged {app_dir} in {folder}"):
-        stage(app_dir, folder, known, extras)
+        staged_app = stage(app_dir, folder, known, extras)
+    for note in (*staged_app.notes, *([] if queues else queue_notes(app_dir, found))):
+        report.say(f"  {note}")
     commands = [gcloud.deploy(folder / "app.yaml", name, promote)]
     commands += [gcloud.deploy_configuration(folder / extra) for extra in extras]
     try:
@@ -108,6 +114,22 @@ def deploy_command(
     if not dry_run:
         url = ask_json(gcloud.describe_version(name, service))["versionUrl"]
         report.done(f"version {name} is at {url}" + ("" if promote else ", without traffic (--promote)"))
+
+
+def queue_notes(app_dir: Path, found: Infrastructure) -> list[str]:
+    """Return a line about the queues of the app's queue.yaml that Terraform does not make; empty if there are none.
+
+    Raises:
+        StagingError: queue.yaml is not YAML, or has no list of queues.
+    """
+    missing = ", ".join(name for name in project_yaml.queue_names(app_dir) if name not in found.queues)
+    if not missing:
+        return []
+    note = (
+        f"queue.yaml names {missing}, but Terraform makes only {', '.join(found.queues)}. No task can be enqueued in a "
+        f"missing queue: add it to `queues` in infra/{found.project}.tfvars, or deploy queue.yaml (--queues)"
+    )
+    return [note]
 
 
 def _run_or_print(command: Command, dry_run: bool, report: Report) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from deploy import client_libraries, infrastructure, versions
-from deploy.commands.deploy import DEPLOY_TIMEOUT
+from deploy.commands.deploy import DEPLOY_TIMEOUT, queue_notes
 from deploy.commands.options import app_options, checked_option, in_project, tests_option
 from deploy.e2e import EndToEndRun
 from deploy.end_to_end_tests import SAMPLE_TESTS, EndToEndTests
@@ -66,6 +66,8 @@ def e2e_command(
     if not checked:
         report.headline("Checks")
         preflight.check(client_libraries=True)
+    for note in queue_notes(app_dir, found):
+        report.say(note)
     EndToEndTests(tests_folder, pytest_arguments).check()
     kept = service == "default" and preflight.service_is_new()
     if kept:

@@ -40,7 +40,7 @@ def read(folder: Path) -> InstanceSettings:
         StagingError: app.yaml is missing, is not YAML, or has a missing or wrong setting. The message names it.
     """
     path = folder / NAME
-    content = read_app_yaml(folder)
+    content = read_app_yaml(path)
     if not content:
         raise StagingError(f"There is no {path}, which tells App Engine how to run the app.")
     instance_class = content.get("instance_class", "F1")

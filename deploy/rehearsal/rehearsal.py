@@ -95,7 +95,9 @@ class Rehearsal:
         """
         runtime = self.variables.runtime
         with report.step(f"staged {self.app_dir} for {runtime}"):
-            stage(self.app_dir, self.staged, self.variables)
+            staged = stage(self.app_dir, self.staged, self.variables)
+        for note in staged.notes:
+            report.say(f"  {note}")
         python = runtime_python.find(runtime)
         if python is not None:
             return python

@@ -30,7 +30,7 @@ def choose(app_dir: Path, variables: Variables) -> str:
     own = path.read_text(encoding="utf-8")
     if own == render(NAME, Variables()):
         return rendered
-    settings = read(app_dir)
+    settings = read(path)
     if not settings.get("entrypoint"):
         raise StagingError(f"{path} has no entrypoint: say there which command serves the app")
     missing = _differences(settings, yaml.safe_load(rendered))
@@ -43,13 +43,12 @@ def choose(app_dir: Path, variables: Variables) -> str:
     return own
 
 
-def read(app_dir: Path) -> dict[str, Any]:
-    """Return the settings in an app's app.yaml; empty if there is no file.
+def read(path: Path) -> dict[str, Any]:
+    """Return the content of an app.yaml or another file of settings; empty if there is no file.
 
     Raises:
         StagingError: the file is not YAML, or does not consist of names and values.
     """
-    path = app_dir / NAME
     if not path.is_file():
         return {}
     try:

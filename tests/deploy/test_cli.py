@@ -1,6 +1,9 @@
 """The options of the command line: their effect, and their combinations."""
 
 import os
+import re
+import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from tests.deploy.stand_in import StandIn
 
 SAMPLES = Path(__file__).parent.parent.parent / "samples"
 ACCOUNT = "deferred-default@my-project.iam.gserviceaccount.com"
+LOCAL_CLOUD = re.compile(r"gae_deferred/local\b|gae[_-]local[_-]cloud|local-cloud")
 SWEEPER = {"DEFERRED_SERVICE_ACCOUNT": ACCOUNT, "DEFERRED_AUDIENCE": "https://my-project.appspot.com"}
 
 
@@ -56,6 +60,37 @@ def test_a_dry_run_prints_the_commands_without_running_them_and_leaves_the_folde
     assert settings["env_variables"]["DEFERRED_SIGNING_KEYS_SECRET"] == (
         "projects/my-project/secrets/deferred-signing-keys"
     )
+
+
+def test_the_staged_folder_has_nothing_of_the_local_cloud(run, tmp_path):
+    staged = tmp_path / "staged"
+    options = ["--project", "my-project", "--staged", str(staged), "--dry-run"]
+
+    code, printed = run("deploy", "--app-dir", str(SAMPLES / "flask"), *options)
+
+    assert code == 0, printed
+    names = [path.relative_to(staged).as_posix() for path in staged.rglob("*")]
+    wheels = [staged / name for name in names if name.endswith(".whl")]
+    assert wheels
+    names += [name for wheel in wheels for name in zipfile.ZipFile(wheel).namelist()]
+    assert not [name for name in names if LOCAL_CLOUD.search(name)]
+    pinned = (staged / "requirements.txt").read_text()
+    assert "google-cloud-tasks" in pinned
+    assert not LOCAL_CLOUD.search(pinned)
+
+
+def test_a_dry_run_names_the_queues_that_terraform_does_not_make(run, tmp_path):
+    app = tmp_path / "app"
+    shutil.copytree(SAMPLES / "wsgi", app)
+    (app / "queue.yaml").write_text("queue:\n- name: mail\n  rate: 1/s\n")
+    line = ["deploy", "--app-dir", str(app), "--project", "my-project", "--dry-run"]
+
+    code, printed = run(*line, "--staged", str(tmp_path / "staged"))
+    assert code == 0, printed
+    assert "queue.yaml names mail, but Terraform makes only default" in printed
+
+    _, printed = run(*line, "--staged", str(tmp_path / "again"), "--queues")
+    assert "Terraform makes only" not in printed
 
 
 def test_only_its_owner_can_read_the_staged_folder(run, tmp_path):

@@ -1,8 +1,10 @@
 """Staged folders: their content, and the apps that are refused."""
 
+import json
 import re
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import yaml
 from deploy.errors import StagingError
 from deploy.staging import app_yaml, requirements
 from deploy.staging.assembly import stage
+from deploy.staging.ignored import is_data_export
 from deploy.staging.inspection import MAX_FILE_BYTES, Staged, inspect
 from deploy.staging.templates import render
 from deploy.staging.variables import Variables
@@ -193,15 +196,47 @@ def test_a_syntax_error_is_reported_with_its_line(app):
     assert "views.py, line 2" in inspection_of(app)
 
 
-def test_a_cron_yaml_of_the_apps_own_is_not_replaced(tmp_path):
+def test_the_own_files_of_an_app_are_completed_in_the_staged_folder_alone(tmp_path):
     app = tmp_path / "app"
     shutil.copytree(SAMPLES / "wsgi", app)
-    (app / "cron.yaml").write_text("cron: []\n")
+    (app / "cron.yaml").write_text("cron:\n- url: /own\n  schedule: every 5 minutes\n")
+    export = export_data(tmp_path)
+    shutil.copy(export, app / "data.jsonl")
+    (app / "fixture.json").write_text('{"key": {"path": "not an entity"}}\n')
 
     staged = stage(app, tmp_path / "staged", Variables(), ("cron.yaml", "queue.yaml"))
 
-    assert (staged.folder / "cron.yaml").read_text() == "cron: []\n"
+    jobs = yaml.safe_load((staged.folder / "cron.yaml").read_text())["cron"]
+    assert [job["url"] for job in jobs] == ["/own", "/_ah/deferred/sweep"]
+    assert (app / "cron.yaml").read_text() == "cron:\n- url: /own\n  schedule: every 5 minutes\n"
     assert (staged.folder / "queue.yaml").read_text() == render("queue.yaml", Variables())
+    assert "data.jsonl" not in staged.files
+    assert not (staged.folder / "data.jsonl").exists()
+    assert "fixture.json" in staged.files
+    assert staged.notes == (
+        "left out data.jsonl, an export of local data",
+        "added the sweep of gae-deferred to the jobs of your cron.yaml",
+    )
+
+
+ENTITY = {"key": {"partitionId": {"projectId": "p"}, "path": [{"kind": "K", "name": "n"}]}, "properties": {}}
+
+
+def export_data(folder: Path) -> Path:
+    """Return a file made by `gae-deferred data export`."""
+    command = [str(Path(sys.executable).with_name("gae-deferred")), "data"]
+    place = ["--data-dir", str(folder / "data")]
+    (folder / "import.jsonl").write_text(json.dumps(ENTITY) + "\n")
+    subprocess.run([*command, "import", str(folder / "import.jsonl"), *place], check=True, timeout=60)
+    subprocess.run([*command, "export", str(folder / "export.jsonl"), *place], check=True, timeout=60)
+    return folder / "export.jsonl"
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"key": {', '{"key": {}}', '{"key": {"path": []}}', "\0" * 100])
+def test_other_files_are_no_exports(tmp_path, text):
+    (tmp_path / "file").write_text(text)
+
+    assert not is_data_export(tmp_path / "file")
 
 
 def test_a_folder_without_an_app_is_refused(tmp_path):
@@ -232,6 +267,38 @@ def test_an_app_that_requires_the_dropin_gets_both_wheels(app, tmp_path):
     dropin = WHEEL.replace("gae_deferred", "gae_deferred_dropin")
     assert {WHEEL, dropin} <= set(staged.files) & requirements.names(staged.requirements)
     assert "google/appengine/ext/deferred/__init__.py" in zipfile.ZipFile(staged.folder / dropin).namelist()
+
+
+BOTH = "both install the package google.appengine: remove one"
+
+
+def test_the_dropin_beside_the_bundled_sdk_is_refused(app, tmp_path):
+    (app / "requirements.txt").write_text("gunicorn==27.*\ngae-deferred-dropin\nappengine_python_standard==1.*\n")
+
+    with pytest.raises(StagingError, match=BOTH):
+        stage(app, tmp_path / "staged", VARIABLES)
+
+
+WITH_DROPIN = PINNED + f"./{WHEEL.replace('gae_deferred', 'gae_deferred_dropin')} \\\n    --hash=sha256:0\n"
+
+
+def test_the_dropin_beside_a_package_that_requires_the_bundled_sdk_is_refused(app):
+    sdk = "appengine-python-standard==1.1.0 \\\n    --hash=sha256:0\n"
+
+    assert BOTH in inspection_of(app, pinned=WITH_DROPIN + sdk)
+    assert inspection_of(app, pinned=PINNED + sdk) == ""
+
+
+def test_app_engine_apis_beside_the_dropin_are_refused(app):
+    assert "app_engine_apis: true" in inspection_of(app, pinned=WITH_DROPIN, app_engine_apis=True)
+    assert inspection_of(app, pinned=WITH_DROPIN, app_engine_apis=False) == ""
+    assert inspection_of(app, app_engine_apis=True) == ""
+
+
+def test_a_gunicorn_that_lets_clients_forge_headers_is_refused(app):
+    (app / "gunicorn.conf.py").write_text('header_map = "dangerous"\n')
+
+    assert "gunicorn.conf.py sets gunicorn's header_map to 'dangerous'" in inspection_of(app)
 
 
 def test_conflicting_requirements_are_an_error_with_the_reason(tmp_path, sample):
