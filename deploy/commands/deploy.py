@@ -52,7 +52,7 @@ def stage_command(
 @click.option(
     "--cron",
     is_flag=True,
-    help="Also deploy cron.yaml, which requests a sweep every minute. It replaces the project's whole cron.yaml.",
+    help="Also deploy cron.yaml: the app's own jobs, and a sweep every minute. It replaces all jobs of the project.",
 )
 @click.option("--queues", is_flag=True, help="Also deploy queue.yaml. It replaces the settings made by Terraform.")
 @click.option(

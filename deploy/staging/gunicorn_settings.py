@@ -42,8 +42,8 @@ def problems(folder: Path, entrypoint: str, environment: dict[str, Any]) -> Iter
                 yield f"{place} computes gunicorn's {setting}: write it as a literal, so that it can be checked"
             elif _is_dangerous(setting, value):
                 yield (
-                    f"{place} sets gunicorn's {setting} to {value!r}: clients could then forge App Engine's headers, by "
-                    "writing X_AppEngine_QueueName for X-AppEngine-QueueName. Remove the setting"
+                    f"{place} sets gunicorn's {setting} to {value!r}: clients could then forge App Engine's headers, "
+                    "by writing X_AppEngine_QueueName for X-AppEngine-QueueName. Remove the setting"
                 )
 
 
