@@ -88,14 +88,14 @@ def test_a_server_that_is_not_there_is_to_be_tried_again(server: Server, monkeyp
 )
 def test_an_answer_that_is_no_text_is_an_error(body: str, server: Server):
     server.body = body
-    with pytest.raises(ConfigurationError, match="is no text"):
+    with pytest.raises(ConfigurationError, match="is not text"):
         secret_manager.read(NAME)
 
 
 def test_a_secret_in_another_encoding_is_not_told_in_the_error(server: Server):
     text = "k1:what-nobody-may-see".encode("utf-16")  # as PowerShell writes files
     server.body = json.dumps({"payload": {"data": base64.b64encode(text).decode()}})
-    with pytest.raises(ConfigurationError, match="is no text") as caught:
+    with pytest.raises(ConfigurationError, match="is not text") as caught:
         secret_manager.read(NAME)
     told = "".join(traceback.format_exception(caught.value))
     assert "nobody" not in told.replace("\\x00", "")

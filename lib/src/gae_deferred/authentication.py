@@ -1,6 +1,6 @@
-"""Decides whether a request may run code: a pickle is code, so nothing is unpickled before its sender is proven.
+"""Decides whether a request may run code. A pickle is code: it is read only after its sender has been proven.
 
-The first proof that the request brings decides. A later one never saves it:
+The first proof in this table that the request brings decides. A later one never saves it:
 
 ===================  ====================  ====================  ====================
 Proof                On App Engine         In a local cloud      Elsewhere
@@ -11,15 +11,15 @@ Headers and address  accept or 403 [2][4]  prove nothing         prove nothing
 Local queue          not asked             accept or 403 [4]     not asked
 ===================  ====================  ====================  ====================
 
-A request without any of these, or without the name of a task, is refused with 403.
+A request with no proof, or without the name of a task, is refused with 403.
 
 1. Only where signing keys are set.
 2. App Engine's front end removes ``X-AppEngine-*`` headers from outside requests. Headers and address have to be the
    task queue's, whether or not the task is signed.
-3. Only where ``DEFERRED_SERVICE_ACCOUNT`` is set. 503 if the certificates of the issuer cannot be fetched: the queue
-   tries again.
-4. Where signing keys are set, an unsigned task is refused with 403 unless ``DEFERRED_ACCEPT_UNSIGNED`` still lets it
-   pass. Each that passes is logged.
+3. Only where ``DEFERRED_SERVICE_ACCOUNT`` is set. The answer is 503 if the issuer's certificates cannot be fetched:
+   the queue tries again.
+4. Where signing keys are set, an unsigned task is refused with 403, except until the end of
+   ``DEFERRED_ACCEPT_UNSIGNED``. Each accepted one is logged.
 """
 
 import logging
@@ -35,7 +35,7 @@ BodyCheck: TypeAlias = Callable[[Delivery, bytes], None]
 """Refuses a body that the task queue has not sent, by raising a :class:`~gae_deferred.errors.RequestRefusedError`."""
 
 _TASK_QUEUE_IP = "0.1.0.2"
-"""Where App Engine's task requests come from (App Engine documentation, "Create App Engine task handlers")."""
+"""Address of App Engine's task requests (App Engine documentation, "Create App Engine task handlers")."""
 
 _BEARER = "Bearer "
 
@@ -53,8 +53,8 @@ def check_headers(delivery: Delivery) -> BodyCheck:
     """Refuse a request whose headers prove nothing, before its body is read.
 
     Returns:
-        What the body still has to pass, with the same delivery. It raises a ``RequestRefusedError`` (403), and for a
-        signature a ``ConfigurationError`` or a ``TransientError`` if the secret with the keys cannot be read.
+        The check that the body still has to pass, together with the same delivery. It raises a ``RequestRefusedError``
+        (403), or a ``ConfigurationError`` or ``TransientError`` if the secret with the keys cannot be read.
 
     Raises:
         RequestRefusedError: 403, with the reason; 503 if the certificates for an OIDC token cannot be fetched.
@@ -90,7 +90,7 @@ def _check_on_app_engine(delivery: Delivery) -> BodyCheck:
         raise _forbidden(_NO_TASK_NAME)
     address = environ.get(_USER_IP) or environ.get("REMOTE_ADDR")
     if address != _TASK_QUEUE_IP:
-        raise _forbidden(f"The request comes from {address!r}, the task queue's come from {_TASK_QUEUE_IP}")
+        raise _forbidden(f"The request comes from {address!r}, not from the task queue's address {_TASK_QUEUE_IP}")
     if environ.get(_SIGNATURE) and signing_keys.are_set():
         return _check_signature
     _check_unsigned_accepted(delivery)
@@ -110,7 +110,7 @@ def _check_off_app_engine(delivery: Delivery) -> BodyCheck:
     if settings.cloud_tasks_emulator():
         _check_unsigned_accepted(delivery)
         return _check_with_local_queue
-    raise _forbidden("The request has neither a signature nor an OIDC token, one of which has to prove its sender")
+    raise _forbidden("The request has neither a signature nor an OIDC token to prove its sender")
 
 
 def _check_that_proof_is_possible() -> None:
@@ -130,7 +130,7 @@ def _check_signature(delivery: Delivery, body: bytes) -> None:
 
 
 def _token(environ: dict[str, Any]) -> str | None:
-    """Return the request's OIDC token, or None if it has none or no account is set whose token it could be."""
+    """Return the request's OIDC token, or None without one, or if no service account is set to compare it with."""
     authorization: str = environ.get(headers.AUTHORIZATION.environ_key, "")
     if settings.service_account() and authorization[: len(_BEARER)].lower() == _BEARER.lower():
         return authorization[len(_BEARER) :].strip()

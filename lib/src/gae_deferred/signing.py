@@ -1,7 +1,7 @@
-"""Who may make this process run bytes: whoever holds a signing key.
+"""Signs tasks and verifies their signatures: a holder of a signing key may make this process run code.
 
-A signature covers the queue, the URL and the body of a task, so that none of the three can be changed and no task be
-replayed elsewhere. It is HMAC-SHA256 (RFC 2104) over these and the key's id, each preceded by its length.
+A signature covers the queue, the URL and the body of a task. Nobody without a key can change one of them, or replay the
+task elsewhere. It is HMAC-SHA256 (RFC 2104) over these and the key's id, each preceded by its length.
 """
 
 import functools
@@ -21,7 +21,7 @@ def sign(queue: str, url: str, body: bytes) -> str | None:
 
     Raises:
         ConfigurationError: the keys cannot be read.
-        TransientError: they cannot be read now.
+        TransientError: Secret Manager cannot be reached now.
     """
     for key_id, secret in signing_keys.current().items():
         path = urllib.parse.unquote_to_bytes(url).decode("latin-1")
@@ -30,7 +30,7 @@ def sign(queue: str, url: str, body: bytes) -> str | None:
 
 
 def verify(signature: str, queue: str, path: str, body: bytes) -> str | None:
-    """Return why a signature is not one of this task by any of our keys, or None if it is.
+    """Return the reason why a signature does not prove a task, or None if it does.
 
     Parameters:
         signature: the value of the header, ``KEY_ID:HEX_DIGITS``.
@@ -40,20 +40,20 @@ def verify(signature: str, queue: str, path: str, body: bytes) -> str | None:
 
     Raises:
         ConfigurationError: the keys cannot be read.
-        TransientError: they cannot be read now.
+        TransientError: Secret Manager cannot be reached now.
     """
     key_id, _, digest = signature.partition(":")
     secret = signing_keys.find(key_id)
     if secret is None:
-        return f"it is signed by the key {key_id[:64]!r}, which is none of DEFERRED_SIGNING_KEYS"
+        return f"it is signed by the key {key_id[:64]!r}, which DEFERRED_SIGNING_KEYS does not have"
     expected = _digest(secret, key_id, queue, path, body)
     if not (digest.isascii() and hmac.compare_digest(expected, digest)):
-        return f"its signature by the key {key_id!r} is not of this body, URL and queue"
+        return f"its signature by the key {key_id!r} belongs to another body, URL or queue"
     return None
 
 
 def _digest(secret: bytes, key_id: str, queue: str, path: str, body: bytes) -> str:
-    """Return the HMAC in hex of the fields that a signature covers; lengths keep them apart, whatever is in them."""
+    """Return the HMAC, in hex, of the fields that a signature covers. Lengths keep them apart, whatever they hold."""
     mac = _of_all_but_the_body(secret, key_id, queue, path).copy()
     mac.update(b"%d:%b" % (len(body), body))
     return mac.hexdigest()
@@ -61,7 +61,7 @@ def _digest(secret: bytes, key_id: str, queue: str, path: str, body: bytes) -> s
 
 @functools.lru_cache(maxsize=64)
 def _of_all_but_the_body(secret: bytes, key_id: str, queue: str, path: str) -> hmac.HMAC:
-    """Return the HMAC of the fields in which most tasks of an app are the same, for a copy to go on from."""
+    """Return the HMAC of all fields but the body, for a copy to go on. Most tasks of an app have these in common."""
     message = b"12:gae-deferred"
     for field in (
         key_id.encode(),

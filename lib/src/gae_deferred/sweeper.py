@@ -1,4 +1,4 @@
-"""Sends the tasks of committed transactions that were not sent at once, because a process died or a queue was away."""
+"""Sends tasks of committed transactions that their own process did not send: it died, or a queue was away."""
 
 import contextlib
 import datetime
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
     """An :class:`~gae_deferred.entities.Outbox`; NDB's type information confuses properties and their values."""
 
 SWEEP_URL = "/_ah/deferred/sweep"
-"""Where a scheduler asks for a sweep, with GET (App Engine's cron) or POST (Cloud Scheduler)."""
+"""Path at which a scheduler asks for a sweep, with GET (App Engine's cron) or POST (Cloud Scheduler)."""
 
 GRACE = 60.0
-"""Seconds that an outbox entity is left to the process that wrote it."""
+"""Seconds during which an outbox entity belongs to the process that wrote it."""
 
 BUDGET = 50.0
-"""Seconds after which a sweep begins nothing new: Cloud Scheduler and proxies give up on requests after a minute."""
+"""Seconds after which a sweep starts nothing new: Cloud Scheduler and proxies give up on a request after a minute."""
 
 MAX_AGE = datetime.timedelta(days=7)
-"""How long the sending of a task is tried before it becomes a dead letter."""
+"""Time for which sending a task is tried before it becomes a dead letter."""
 
 _PAGE = 25
-"""Outbox entities to have in memory; each has up to 900 KiB."""
+"""Maximum outbox entities in memory. Each has up to 900 KiB."""
 
 _MAX_BURIED = 100
 _MAX_BURIED_BYTES = 3 * 2**20
-"""How much is turned into dead letters in one transaction, which may hold 500 entities and 10 MiB."""
+"""Maximum tasks, and their bytes, that one transaction turns into dead letters. It may hold 500 entities and 10 MiB."""
 
 _LEASE = datetime.timedelta(seconds=180)
-"""How long a part of the outbox belongs to a sweep that does not say that it is still there."""
+"""Time after which a sweep loses its part of the outbox, unless it renews its lease."""
 
 
 _logger = logging.getLogger(__name__)
@@ -56,13 +56,14 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class Report:
-    """What a sweep did.
+    """The results of a sweep.
 
     Attributes:
-        sent: tasks that the queues have now.
-        dead: tasks that became dead letters.
-        kept: tasks that could not be sent this time.
-        finished: whether it went through everything that no other sweep was at; otherwise the next goes on.
+        sent: number of tasks that their queues have now.
+        dead: number of tasks that became dead letters.
+        kept: number of tasks that could not be sent this time.
+        finished: whether the sweep reached the end of all parts of the outbox that no other sweep holds. Otherwise the
+            next sweep goes on.
     """
 
     sent: int = 0
@@ -78,26 +79,26 @@ class Report:
 def sweep(*, grace: float = GRACE, budget: float = BUDGET) -> Report:
     """Send the tasks of outbox entities that are left over.
 
-    Any number may sweep at the same time, in this process or others: each takes a part of the outbox that no other is
-    at. A task that can never be sent becomes a dead letter and does not hold up the others.
+    Any number of sweeps may run at the same time, in this process or others: each takes a part of the outbox that no
+    other holds. A task that can never be sent becomes a dead letter and does not hold up the others.
 
     Parameters:
-        grace: seconds since an entity was written before it counts as left over.
-        budget: seconds after which nothing new is begun.
+        grace: age in seconds from which an outbox entity counts as left over.
+        budget: seconds after which the sweep starts nothing new.
 
     Raises:
-        ConfigurationError: the credentials of Cloud Tasks are not there.
+        ConfigurationError: the credentials of Cloud Tasks are missing.
         google.api_core.exceptions.GoogleAPICallError: Datastore could not be reached.
     """
     return datastore.run_outside_transaction(_Sweep(grace, budget).run)
 
 
 def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
-    """Sweep as a WSGI app, for a scheduler that calls it every minute or so."""
+    """Sweep, as a WSGI app for a scheduler that calls it about every minute."""
     headers = [("Content-Type", "text/plain; charset=utf-8")]
     method = environ["REQUEST_METHOD"]
     if method not in ("GET", "POST"):
-        status, text = HTTPStatus.METHOD_NOT_ALLOWED, "A sweep is asked for with GET or POST"
+        status, text = HTTPStatus.METHOD_NOT_ALLOWED, "Ask for a sweep with GET or POST"
         headers.append(("Allow", "GET, POST"))
     else:
         try:
@@ -120,7 +121,7 @@ class _Sweep:
     def run(self) -> Report:
         if _is_empty():
             return self._report
-        for digit in random.sample(outbox.ID_DIGITS, len(outbox.ID_DIGITS)):  # so that sweeps begin at different ones
+        for digit in random.sample(outbox.ID_DIGITS, len(outbox.ID_DIGITS)):  # sweeps start at different parts
             if self._out_of_time():
                 break
             if next(_pages(digit, self._is_due), None) is None or not _lease(digit, self._holder):
@@ -174,14 +175,14 @@ class _Sweep:
         requests: "Sequence[tasks_v2.CreateTaskRequest]",
         outcomes: Sequence[str | TaskQueueError],
     ) -> None:
-        """Do what :meth:`_keep_rest` does; where Datastore refuses it, go on with the other entities."""
+        """Call :meth:`_keep_rest`. If Datastore refuses it, go on with the other entities."""
         from google.api_core.exceptions import GoogleAPICallError, RetryError
 
         try:
             self._keep_rest(entity, requests, outcomes)
         except (GoogleAPICallError, RetryError):
             _logger.exception(
-                "What became of the tasks of %r could not be kept; the next sweep tries again", entity.key
+                "The results of the tasks of %r could not be kept; the next sweep tries again", entity.key
             )
             sent = sum(map(outbox.is_sent, outcomes))
             self._report.sent += sent
@@ -193,7 +194,7 @@ class _Sweep:
         requests: "Sequence[tasks_v2.CreateTaskRequest]",
         outcomes: Sequence[str | TaskQueueError],
     ) -> None:
-        """Make dead letters of what can never be sent, and leave in the outbox what may be another time."""
+        """Make dead letters of tasks that can never be sent, and leave the other unsent tasks in the outbox."""
         from google.cloud import ndb
 
         too_old = entity.created < clock.naive_now() - MAX_AGE
@@ -219,7 +220,7 @@ class _Sweep:
 
 @dataclass(frozen=True)
 class _Unsent:
-    """A task of an outbox entity that no queue has taken: as it is in the entity, as a request, and why."""
+    """A task of an outbox entity that no queue has taken: its bytes in the entity, its request, and its error."""
 
     data: bytes
     request: "tasks_v2.CreateTaskRequest"
@@ -233,14 +234,14 @@ def _is_empty() -> bool:
 
 
 def _pages(digit: str, is_due: "Callable[[Entity], bool]") -> "Iterator[Sequence[Entity]]":
-    """Yield the due entities whose ids begin with a digit, some at a time, each once."""
+    """Yield the due entities whose ids begin with a digit, a page at a time, each once."""
     from google.cloud import ndb
 
     from gae_deferred.entities import Outbox
 
     model: Any = Outbox
     key = model.key
-    after = ndb.Key(Outbox, digit, namespace="")  # ids are longer: none is this one
+    after = ndb.Key(Outbox, digit, namespace="")  # before all ids: they are longer
     end = ndb.Key(Outbox, chr(ord(digit) + 1), namespace="")
     while True:
         query = Outbox.query(key > after, key < end, namespace="").order(key)
@@ -254,7 +255,7 @@ def _pages(digit: str, is_due: "Callable[[Entity], bool]") -> "Iterator[Sequence
 
 
 def _lease(digit: str, holder: str) -> bool:
-    """Take a part of the outbox, or keep it, unless somebody else has it."""
+    """Take or renew the lease of a part of the outbox. Return whether this sweep holds it now."""
     from google.api_core.exceptions import GoogleAPICallError, RetryError
     from google.cloud import ndb
 
@@ -271,7 +272,7 @@ def _lease(digit: str, holder: str) -> bool:
 
     try:
         return bool(ndb.transaction(take))
-    except (GoogleAPICallError, RetryError):  # most likely Aborted: another sweep takes it at this moment
+    except (GoogleAPICallError, RetryError):  # usually Aborted: another sweep takes it at this moment
         return False
 
 
@@ -292,7 +293,7 @@ def _release(digit: str, holder: str) -> None:
 
 
 def _send_each(requests: "Sequence[tasks_v2.CreateTaskRequest]") -> list[str | TaskQueueError]:
-    """Send requests; one that is refused for what is wrong with it does not take others of its call along."""
+    """Send requests, and each that is refused as not valid once more alone: another may have spoiled its call."""
     outcomes = cloud_tasks.send(requests)
     for index, outcome in enumerate(outcomes):
         if isinstance(outcome, InvalidTaskError) and not outbox.is_sent(outcome) and len(requests) > 1:
@@ -301,12 +302,12 @@ def _send_each(requests: "Sequence[tasks_v2.CreateTaskRequest]") -> list[str | T
 
 
 def _is_final(error: TaskQueueError) -> bool:
-    """Tell whether an error will be the same another time. What an administrator can mend is tried for longer."""
+    """Return whether sending the task again cannot help. An error that an administrator can mend is not final."""
     return isinstance(error, InvalidTaskError | InvalidQueueError | UnknownQueueError)
 
 
 def _in_batches(unsent: Sequence[_Unsent]) -> Iterator[list[_Unsent]]:
-    """Split what is to be buried into what a transaction can hold."""
+    """Yield the tasks in batches that one transaction can turn into dead letters."""
     batch: list[_Unsent] = []
     size = 0
     for each in unsent:
@@ -320,7 +321,7 @@ def _in_batches(unsent: Sequence[_Unsent]) -> Iterator[list[_Unsent]]:
 
 
 def _bury(key: "ndb.Key", unsent: Sequence[_Unsent]) -> list[dead_letters.Failure]:
-    """Turn tasks of an outbox entity into dead letters, in a transaction, except where another sweep was faster."""
+    """Turn tasks of an outbox entity into dead letters, in a transaction, unless another sweep was faster."""
     entity: Any = key.get()
     failures = []
     for each in unsent:
@@ -333,7 +334,7 @@ def _bury(key: "ndb.Key", unsent: Sequence[_Unsent]) -> list[dead_letters.Failur
 
 
 def _forget(key: "ndb.Key", sent: set[bytes]) -> None:
-    """Take tasks out of an outbox entity, in a transaction: queues refuse them only for a day after they have run."""
+    """Take sent tasks out of an outbox entity, in a transaction: a queue refuses their names for a day only."""
     entity: Any = key.get()
     if entity is not None:
         entity.requests = [data for data in entity.requests if data not in sent]
