@@ -56,7 +56,7 @@ def test_a_peer_that_breaks_on_the_way_is_left_out_and_we_are_not():
         measured(line(Contender("us", lambda: nullcontext(breaks)), contender("them", 0, 1, 1, 1)))
 
 
-def test_what_a_run_shows_beside_its_figure_is_kept():
+def test_values_beside_a_figure_are_kept():
     runs = iter([Figure(value, {"ms p99": value * 10}) for value in (0, 1, 2, 3)])
     result = measured(line(Contender("us", lambda: nullcontext(lambda: next(runs)))))
     assert result.figures == {"us": [1, 2, 3]}
@@ -86,7 +86,7 @@ def test_the_exponent_says_how_the_cost_of_one_thing_grows(answer: Answer, expon
     assert answer.exponent() == pytest.approx(exponent, abs=1e-9)
 
 
-def test_two_sizes_are_no_curve():
+def test_two_sizes_do_not_make_a_curve():
     assert growing(1, 2).exponent() is None
 
 
@@ -103,7 +103,7 @@ def test_growth_is_held_to_by_the_largest_size():
     ]
 
 
-def test_the_best_of_the_peers_is_what_a_ratio_is_held_to():
+def test_a_ratio_is_taken_against_the_best_peer():
     result = measured(line(contender("us", 0, 6, 6, 6), contender("slow", 0, 1, 1, 1), contender("fast", 0, 3, 3, 3)))
     assert broken([result], {"speed": {"asked": {"times": 2}}}) == []
     assert broken([result], {"speed": {"asked": {"times": 2.5}}}) == ["speed: 2.00 times fast, the limit is 2.5"]

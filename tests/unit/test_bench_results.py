@@ -1,4 +1,4 @@
-"""Result files of the benchmark: what is kept, and what takes its place."""
+"""Result files of the benchmark: they are kept, and newer ones replace them."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def answer(name: str, *figures: float) -> Answer:
     )
 
 
-def test_what_was_saved_is_read_again(tmp_path: Path):
+def test_saved_results_are_read_back(tmp_path: Path):
     file = tmp_path / "2026-01-02.json"
     results.save([answer("speed", 1.0, 2.0)], file)
     read = results.load(file)

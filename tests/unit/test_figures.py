@@ -23,7 +23,7 @@ MEASURED = Results(
 )  # fmt: skip
 
 
-def test_readme_and_docs_show_what_the_newest_file_says():
+def test_readme_and_docs_show_the_newest_results():
     assert list(pages.stale(results.newest())) == []
 
 

@@ -1,4 +1,4 @@
-"""run.py, the first command that anybody types here."""
+"""run.py, with which people run the project's jobs."""
 
 import ast
 import re

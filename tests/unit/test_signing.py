@@ -1,4 +1,4 @@
-"""Signatures: what they cover, which keys count, and what a setting has to be."""
+"""Signatures: the fields that they cover, the keys that are valid, and the settings."""
 
 import hashlib
 import hmac
@@ -24,7 +24,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def change_keys(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
-    """Go on as a process that was started with other keys."""
+    """Set other keys, as in a process that is started with them."""
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", keys)
     settings.forget()
 
@@ -45,7 +45,7 @@ def test_without_keys_nothing_is_signed(monkeypatch: pytest.MonkeyPatch):
     assert signing.sign("q", "/u", b"b") is None
 
 
-def test_what_was_signed_is_verified():
+def test_a_signature_is_verified():
     assert signing.verify(sign(), "q", "/u", b"b") is None
 
 
@@ -142,7 +142,7 @@ def test_without_any_proof_nothing_is_enqueued_and_the_error_says_what_to_set(
 @pytest.mark.parametrize(
     ("name", "value"), [("GAE_ENV", "standard"), ("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")], ids=["GAE", "local"]
 )
-def test_what_proves_an_app_engine_task_proves_no_http_task(
+def test_proof_of_an_app_engine_task_does_not_prove_an_http_task(
     name: str, value: str, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("DEFERRED_SIGNING_KEYS")
@@ -167,7 +167,7 @@ def test_with_a_target_url_a_task_goes_there_with_a_token(queue: FakeCloudTasks,
 
 
 @pytest.mark.parametrize("url", ["app.example", "ftp://app.example", "https://", "https://a/?b=c", "https://[::1"])
-def test_a_target_url_that_is_none_is_an_error(url: str, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
+def test_an_invalid_target_url_is_an_error(url: str, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DEFERRED_TARGET_URL", url)
     with pytest.raises(ConfigurationError, match="DEFERRED_TARGET_URL"):
         deferred.defer(greet, "Ada")
@@ -175,7 +175,7 @@ def test_a_target_url_that_is_none_is_an_error(url: str, queue: FakeCloudTasks, 
 
 
 def test_a_known_signature_stays_valid_across_releases():
-    """Tasks wait in queues for weeks: a change of this value would refuse those of the release before."""
+    """Tasks wait in queues for weeks: with another value, a release refuses the tasks of the one before."""
     known = json.loads(Path(__file__).with_name("known_signature.json").read_text())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEFERRED_SIGNING_KEYS", known["keys"])

@@ -1,4 +1,4 @@
-"""In a test, time passes only when the test says so: everything in the library that goes by the time follows."""
+"""The held clock of a test moves every part of the library that reads the time."""
 
 import datetime
 import os
@@ -123,7 +123,7 @@ def enqueue_unsigned(local_cloud: CloudForTests, value: Any) -> None:
 def test_unsigned_tasks_are_accepted_until_the_held_clock_has_passed_the_last_day(
     local_cloud: CloudForTests, monkeypatch: pytest.MonkeyPatch
 ):
-    local_cloud.queue.tasks()  # makes the queue
+    local_cloud.queue.tasks()  # creates the queue
     monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", f"until:{local_cloud.clock.now().date()}")
     enqueue_unsigned(local_cloud, "today")
     local_cloud.queue.run_all()
