@@ -311,12 +311,12 @@ VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", defau
 
 @pytest.mark.usefixtures("app_engine")
 def test_context_variables_of_a_task_do_not_reach_the_next_request():
-    request = environ("POST", "/_ah/queue/deferred", deferred.serialize(VARIABLE_set, "task"), **FROM_QUEUE)
+    request = environ("POST", "/_ah/queue/deferred", deferred.serialize(set_variable, "task"), **FROM_QUEUE)
     assert call(wrap_wsgi_app(plain, use_deferred=True), request)[0] == "200 OK"
     assert VARIABLE.get() == "unset"
 
 
-def VARIABLE_set(value: str) -> None:  # noqa: N802
+def set_variable(value: str) -> None:
     VARIABLE.set(value)
 
 
