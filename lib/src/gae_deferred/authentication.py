@@ -39,10 +39,6 @@ _TASK_QUEUE_IP = "0.1.0.2"
 
 _BEARER = "Bearer "
 
-_NO_TASK_NAME = (
-    "The request has no X-AppEngine-TaskName or X-CloudTasks-TaskName header, so it does not come from the task queue"
-)
-
 _SIGNATURE = headers.SIGNATURE.environ_key
 _USER_IP = headers.USER_IP.environ_key
 
@@ -61,7 +57,24 @@ def check_headers(delivery: Delivery) -> BodyCheck:
         ConfigurationError: a setting, or the secret with the keys, cannot be read.
         TransientError: the secret with the keys cannot be read now.
     """
-    return _check_on_app_engine(delivery) if delivery.on_app_engine else _check_off_app_engine(delivery)
+    environ = delivery.environ
+    if not delivery.on_app_engine:
+        _check_that_proof_is_possible()
+    if not delivery.name:
+        raise _forbidden(
+            "The request has no X-AppEngine-TaskName or X-CloudTasks-TaskName header, so it does not come from the "
+            "task queue"
+        )
+    if delivery.on_app_engine:
+        address = environ.get(_USER_IP) or environ.get("REMOTE_ADDR")
+        if address != _TASK_QUEUE_IP:
+            raise _forbidden(f"The request comes from {address!r}, not from the task queue's address {_TASK_QUEUE_IP}")
+    if environ.get(_SIGNATURE) and signing_keys.are_set():
+        return _check_signature
+    if delivery.on_app_engine:
+        _check_unsigned_accepted(delivery)
+        return _accept_any_body
+    return _check_unsigned_off_app_engine(delivery)
 
 
 def check_scheduler(environ: dict[str, Any]) -> None:
@@ -84,25 +97,16 @@ def check_scheduler(environ: dict[str, Any]) -> None:
         )
 
 
-def _check_on_app_engine(delivery: Delivery) -> BodyCheck:
-    environ = delivery.environ
-    if not delivery.name:
-        raise _forbidden(_NO_TASK_NAME)
-    address = environ.get(_USER_IP) or environ.get("REMOTE_ADDR")
-    if address != _TASK_QUEUE_IP:
-        raise _forbidden(f"The request comes from {address!r}, not from the task queue's address {_TASK_QUEUE_IP}")
-    if environ.get(_SIGNATURE) and signing_keys.are_set():
-        return _check_signature
-    _check_unsigned_accepted(delivery)
-    return _accept_any_body
+def _check_that_proof_is_possible() -> None:
+    if not (signing_keys.are_set() or settings.service_account() or settings.cloud_tasks_emulator()):
+        raise _forbidden(
+            "Outside App Engine (which sets GAE_ENV=standard) nothing proves that a request comes from the task queue, "
+            "so no task is run. Set DEFERRED_SIGNING_KEYS (id:secret) where tasks are made and where they run, or "
+            "DEFERRED_SERVICE_ACCOUNT and DEFERRED_TARGET_URL for OIDC tokens, or run the app with `gae-deferred dev`"
+        )
 
 
-def _check_off_app_engine(delivery: Delivery) -> BodyCheck:
-    _check_that_proof_is_possible()
-    if not delivery.name:
-        raise _forbidden(_NO_TASK_NAME)
-    if delivery.environ.get(_SIGNATURE) and signing_keys.are_set():
-        return _check_signature
+def _check_unsigned_off_app_engine(delivery: Delivery) -> BodyCheck:
     token = _token(delivery.environ)
     if token is not None:
         _check_token(token)
@@ -111,15 +115,6 @@ def _check_off_app_engine(delivery: Delivery) -> BodyCheck:
         _check_unsigned_accepted(delivery)
         return _check_with_local_queue
     raise _forbidden("The request has neither a signature nor an OIDC token to prove its sender")
-
-
-def _check_that_proof_is_possible() -> None:
-    if not (signing_keys.are_set() or settings.service_account() or settings.cloud_tasks_emulator()):
-        raise _forbidden(
-            "Outside App Engine (which sets GAE_ENV=standard) nothing proves that a request comes from the task queue, "
-            "so no task is run. Set DEFERRED_SIGNING_KEYS (id:secret) where tasks are made and where they run, or "
-            "DEFERRED_SERVICE_ACCOUNT and DEFERRED_TARGET_URL for OIDC tokens, or run the app with `gae-deferred dev`"
-        )
 
 
 def _check_signature(delivery: Delivery, body: bytes) -> None:
