@@ -4,6 +4,7 @@ import datetime
 import logging
 import time
 from collections.abc import Iterator
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -99,12 +100,16 @@ def test_of_an_attempt_that_is_retried_nothing_is_left(paused: Cloud):
         thing = key.get()
         attempts.append(later(len(attempts)))
         if len(attempts) == 1:
-            conflict(key)
+            other.start()
+            until(lambda: paused.waiting_commits() == 1, "the other's commit waits for the lock of this transaction")
         thing.value += 1
         thing.put()
 
-    ndb.transaction(in_transaction)
+    other = Thread(target=add_ten, args=(paused, key))
+    ndb.transaction(in_transaction)  # aborted, as the other has begun to commit before
+    other.join()
     assert len(attempts) == 2
+    assert key.get(use_cache=False).value == 11
     assert bodies(paused) == [deferred.serialize(note, 1)]
     assert not attempts[0].was_enqueued
     assert paused.entities(Outbox) == []
@@ -140,11 +145,14 @@ def lose_the_answer_of_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_datastore_api, "_datastore_commit", lossy)
 
 
-@ndb.non_transactional()
-def conflict(key: ndb.Key) -> None:
-    thing = key.get(use_cache=False)
-    thing.value += 10
-    thing.put()
+def add_ten(cloud: Cloud, key: ndb.Key) -> None:
+    def in_transaction() -> None:
+        thing = key.get()
+        thing.value += 10
+        thing.put()
+
+    with cloud.context():
+        ndb.transaction(in_transaction)
 
 
 def test_outside_a_transaction_it_raises_the_bundled_sdks_error(paused: Cloud):
