@@ -403,5 +403,6 @@ def install(session: nox.Session, *arguments: str) -> None:
     fingerprint = hashlib.sha256(ingredients.encode()).hexdigest()
     stamp = Path(session.virtualenv.location, "made-from")
     if not stamp.exists() or stamp.read_text() != fingerprint:
-        session.install("-e", "local-cloud", "-e", "lib[local]", *arguments)
+        settings = {name[6:]: value for name, value in os.environ.items() if name.startswith("SETUP_")}  # of run.py
+        session.install("-e", "local-cloud", "-e", "lib[local]", *arguments, env=settings, silent=False)
         stamp.write_text(fingerprint)

@@ -1,4 +1,4 @@
-"""Entities of the bundled NDB in waiting tasks: a method of one was deferred, and now the model is Cloud NDB's.
+"""Waiting tasks that call a method of an entity of the bundled NDB, whose model is Cloud NDB's now.
 
 ``bundled_sdk_entities.json`` holds what ``google.appengine.ext.deferred.serialize`` of appengine-python-standard 3.1.0
 made on Python 3.11 of ``entity.tell`` of entities of ``old_entities``, when that imported the bundled NDB; and what
@@ -14,7 +14,7 @@ import pytest
 from google.cloud import ndb
 from old_entities import Order
 
-from gae_deferred import datastore, payload
+from gae_deferred import call, datastore, payload
 
 ENTITIES: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("bundled_sdk_entities.json").read_text())
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.usefixtures("datastore"), pytest.mark.parametrize("wri
 
 def entity_of(writer: str, kind: str) -> Any:
     function, (entity, *_), _ = payload.load(ENTITIES[writer][kind].encode("latin-1"))
-    assert function is payload.invoke_member
+    assert function is call.invoke_member
     assert type(entity) is Order
     return entity
 
@@ -43,7 +43,7 @@ def test_every_property_is_as_it_was(writer: str):
         assert order.place == ndb.GeoPt(52.5, 13.25)
 
 
-def test_an_entity_without_values_has_none(writer: str):
+def test_an_entity_without_values_is_read(writer: str):
     with datastore.context():
         order = entity_of(writer, "empty")
         assert order == Order()

@@ -1,76 +1,72 @@
-"""What a queue tells of a task in the headers of the request that delivers it."""
+"""A delivery of a task, as the headers of its request describe it."""
 
 from typing import Any
 
-from gae_deferred import settings
+from gae_deferred import headers, settings
 
-MAX_ATTEMPTS_HEADER = "X-Deferred-Max-Attempts"
-"""How many attempts a task has by its own retry options; set on tasks that have such a limit."""
+_APP_ENGINE = headers.APP_ENGINE
+_SIGNATURE = headers.SIGNATURE.environ_key
 
 
 class Delivery:
-    """One attempt to deliver a task, as its request tells it; who sent the request is for ``caller`` to prove.
+    """A request to run a task. The module ``authentication`` proves who sent it.
 
     Parameters:
-        environ: the WSGI environ of the request. Its headers are read as those of an App Engine task, or away from App
-            Engine, where it has none of those, as those of an HTTP task.
+        environ: the WSGI environ of the request. On App Engine, and where it has such headers, they are read as those
+            of an App Engine task; otherwise as those of an HTTP task.
 
     Attributes:
         environ: the same.
         on_app_engine: whether this process runs where nobody outside can forge ``X-AppEngine-*`` headers.
+        is_app_engine_task: whether the request claims to bring an App Engine task, not an HTTP task.
         queue: short name of the queue, or ``""``.
         name: short name of the task, or ``""``: then the request is no delivery.
     """
 
-    __slots__ = ("_prefix", "environ", "name", "on_app_engine", "queue")
+    __slots__ = ("_keys", "environ", "is_app_engine_task", "name", "on_app_engine", "queue")
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self.environ = environ
         self.on_app_engine = settings.on_app_engine()
-        name = environ.get("HTTP_X_APPENGINE_TASKNAME")
-        if self.on_app_engine or name is not None:
-            self._prefix = "HTTP_X_APPENGINE_"
-            self.name: str = name or ""
-            self.queue: str = environ.get("HTTP_X_APPENGINE_QUEUENAME", "")
-        else:
-            self._prefix = "HTTP_X_CLOUDTASKS_"
-            self.name = environ.get("HTTP_X_CLOUDTASKS_TASKNAME", "")
-            self.queue = environ.get("HTTP_X_CLOUDTASKS_QUEUENAME", "")
+        self.is_app_engine_task = self.on_app_engine or _APP_ENGINE.task_name in environ
+        keys = self._keys = _APP_ENGINE if self.is_app_engine_task else headers.CLOUD_TASKS
+        self.name: str = environ.get(keys.task_name) or ""
+        self.queue: str = environ.get(keys.queue_name, "")
 
     @property
     def retry_count(self) -> str:
-        """The number of attempts before this one as the header has it, or ``""``."""
-        count: str = self.environ.get(f"{self._prefix}TASKRETRYCOUNT", "")
+        """The number of attempts before this one, as the header has it, or ``""``."""
+        count: str = self.environ.get(self._keys.retry_count, "")
         return count
 
     @property
     def eta(self) -> str:
-        """When the task was due, in seconds since the Unix epoch, as the header has it, or ``""``."""
-        eta: str = self.environ.get(f"{self._prefix}TASKETA", "")
+        """The time when the task was due, in seconds since the Unix epoch, as the header has it, or ``""``."""
+        eta: str = self.environ.get(self._keys.eta, "")
         return eta
 
     @property
     def namespace(self) -> str:
         """The namespace in which the bundled SDK enqueued the task, or ``""``.
 
-        Off App Engine, anybody can name one. And a task with a signature is none of the bundled SDK's: what its
-        signature does not cover is not to decide whose data it finds.
+        It is ``""`` off App Engine, where anybody can send this header, and for a signed task, which the bundled SDK
+        did not enqueue and whose signature does not cover this header.
         """
-        if not self.on_app_engine or self.environ.get("HTTP_X_DEFERRED_SIGNATURE"):
+        if not self.on_app_engine or self.environ.get(_SIGNATURE):
             return ""
-        namespace: str = self.environ.get("HTTP_X_APPENGINE_CURRENT_NAMESPACE", "")
+        namespace: str = self.environ.get(headers.CURRENT_NAMESPACE.environ_key, "")
         return namespace
 
     @property
     def path(self) -> str:
-        """The path that it was sent to, as WSGI has it: percent-decoded, and its bytes as Latin-1 (PEP 3333)."""
+        """The path of the request, as WSGI has it: percent-decoded, and its bytes as Latin-1 (PEP 3333)."""
         path: str = self.environ.get("SCRIPT_NAME", "") + self.environ.get("PATH_INFO", "")
         return path
 
     @property
     def is_last(self) -> bool:
-        """Whether this is known to be the task's last attempt."""
-        limit = _number(self.environ.get("HTTP_X_DEFERRED_MAX_ATTEMPTS", ""))
+        """Whether this is the task's last attempt, as far as its own retry options tell."""
+        limit = _number(self.environ.get(headers.MAX_ATTEMPTS.environ_key, ""))
         count = _number(self.retry_count)
         return limit is not None and count is not None and count + 1 >= limit
 

@@ -1,8 +1,8 @@
-"""Every environment variable that gae_deferred reads, looked up at the moment of use.
+"""Reads every environment variable that gae_deferred uses, at the moment of use.
 
-Those that each task needs are looked up once for each process, at their first use: App Engine, and whoever starts a
-process elsewhere, sets them before. A test that changes one of them calls :func:`forget`. That there are no signing
-keys is never remembered: an app may set them when it has begun to serve, and is not to go on without.
+The variables that each task needs are read once in each process, at their first use, because they are set before the
+process starts. A test that changes one of them calls :func:`forget`. The absence of signing keys is never remembered:
+an app may set them after it has begun to serve, and must not go on without them.
 """
 
 import datetime
@@ -15,14 +15,14 @@ from http import HTTPStatus
 from gae_deferred.errors import ConfigurationError
 
 LOCAL_PROJECT = "local-dev"
-"""Project of the local cloud when ``GOOGLE_CLOUD_PROJECT`` is not set."""
+"""Project of the local cloud if ``GOOGLE_CLOUD_PROJECT`` is not set."""
 
 LOCAL_LOCATION = "us-central1"
-"""Location of the local cloud when none is set."""
+"""Location of the local cloud if no location is set."""
 
 _METADATA_HOST = "metadata.google.internal"
 _METADATA_TIMEOUT = 2.0
-"""Seconds to wait for the metadata server, which answers in milliseconds where there is one."""
+"""Seconds to wait for the metadata server. Where there is one, it answers in milliseconds."""
 
 _METADATA_REGION = re.compile(r"projects/[^/\s]+/regions/([a-z0-9-]+)")
 
@@ -34,8 +34,16 @@ _APP_ENGINE_REGIONS = {"us-central": "us-central1", "europe-west": "europe-west1
 
 @functools.cache
 def on_app_engine() -> bool:
-    """Tell whether this process runs on App Engine standard, where nobody outside can forge ``X-AppEngine-*``."""
-    return os.environ.get("GAE_ENV") == "standard"
+    """Return whether this process runs on App Engine standard, where nobody outside can forge ``X-AppEngine-*``.
+
+    App Engine sets ``GAE_ENV``, ``GAE_APPLICATION`` and ``GAE_INSTANCE`` (App Engine documentation, "Python 3 runtime
+    environment"). One variable alone may be a mistake of somebody's deployment, and would open the door to everybody.
+    Cloud Run sets ``K_SERVICE``.
+    """
+    if os.environ.get("K_SERVICE"):
+        return False
+    is_set = os.environ.get("GAE_APPLICATION") and os.environ.get("GAE_INSTANCE")
+    return os.environ.get("GAE_ENV") == "standard" and bool(is_set)
 
 
 def service() -> str | None:
@@ -59,8 +67,19 @@ def datastore_emulator() -> str | None:
 
 
 @functools.cache
+def databases() -> tuple[str, ...]:
+    """Return the databases in which transactions may defer tasks, and which sweeps look at (``DEFERRED_DATABASE``).
+
+    It is a list with commas between; ``""`` here, and ``(default)`` there, is the default database, which is also what
+    an unset variable means. This library keeps its own entities, such as dead letters, in the first.
+    """
+    names = [name.strip() for name in os.environ.get("DEFERRED_DATABASE", "").split(",") if name.strip()]
+    return tuple("" if name == "(default)" else name for name in names) or ("",)
+
+
+@functools.cache
 def cross_compatible_pickle() -> bool:
-    """Tell whether payloads are written in pickle protocol 0, which every Python can read."""
+    """Return whether payloads are written in pickle protocol 0, which every Python can read."""
     return bool(os.environ.get("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL"))
 
 
@@ -70,10 +89,10 @@ def signing_keys() -> str:
 
 
 def signing_keys_or_secret() -> tuple[str, str | None]:
-    """Return ``DEFERRED_SIGNING_KEYS`` or ``""``, and the name of the secret with the signing keys or None.
+    """Return ``DEFERRED_SIGNING_KEYS`` or ``""``, and ``DEFERRED_SIGNING_KEYS_SECRET`` or None.
 
-    The name (``DEFERRED_SIGNING_KEYS_SECRET``) is ``projects/PROJECT/secrets/SECRET``, of Secret Manager. The keys
-    themselves go before it.
+    The latter is the name of a secret in Secret Manager, ``projects/PROJECT/secrets/SECRET``. The former takes
+    precedence.
     """
     global _signing_keys_or_secret
     if _signing_keys_or_secret is not None:
@@ -85,7 +104,7 @@ def signing_keys_or_secret() -> tuple[str, str | None]:
 
 
 _signing_keys_or_secret: tuple[str, str | None] | None = None
-"""What was found, once it was something."""
+"""The values of both variables, once one of them was set."""
 
 
 def accept_unsigned_until() -> datetime.date | None:
@@ -134,10 +153,59 @@ def oidc_audience() -> str | None:
     return os.environ.get("DEFERRED_AUDIENCE") or target_url()
 
 
+@functools.cache
+def own_service_audience() -> str:
+    """Return the name under which this process receives signed App Engine tasks.
+
+    Raises:
+        ConfigurationError: the project is not known.
+    """
+    return service_audience(service() or "default")
+
+
+@functools.cache
+def own_url_audience() -> str | None:
+    """Return the name under which this process receives signed HTTP tasks, or None without ``DEFERRED_TARGET_URL``.
+
+    Raises:
+        ConfigurationError: the project is not known.
+    """
+    url = oidc_audience()
+    return f"{project()}/url/{url}" if url else None
+
+
+@functools.lru_cache(maxsize=64)
+def service_audience(name: str) -> str:
+    """Return the name under which an App Engine service of this project receives signed tasks.
+
+    A local cloud does not tell services apart: an app there need not know the name of its own.
+
+    Raises:
+        ConfigurationError: the project is not known.
+    """
+    return f"{project()}/local" if cloud_tasks_emulator() else f"{project()}/service/{name}"
+
+
+@functools.cache
+def keeps_receipts() -> bool:
+    """Return whether a receipt is kept of each signed task, so that it cannot be sent again once it has run.
+
+    App Engine lets nobody but the task queue send a task, and a local cloud is for development. Anywhere else a receipt
+    costs a read and a write of Datastore for each task; ``DEFERRED_REPLAY_RECEIPTS=off`` saves them.
+
+    Raises:
+        ConfigurationError: the variable is neither ``on`` nor ``off``.
+    """
+    value = os.environ.get("DEFERRED_REPLAY_RECEIPTS") or "on"
+    if value not in ("on", "off"):
+        raise ConfigurationError(f"DEFERRED_REPLAY_RECEIPTS is {value!r}; it takes on or off")
+    return value == "on" and not on_app_engine() and not cloud_tasks_emulator()
+
+
 def oidc_issuer() -> str | None:
     """Return the URL of the local cloud's own issuer of OIDC tokens (``DEFERRED_OIDC_ISSUER``), or None for Google's.
 
-    Away from the local cloud there is no issuer but Google, whatever the variable says.
+    Outside the local cloud the variable has no effect: Google is the only issuer.
     """
     return os.environ.get("DEFERRED_OIDC_ISSUER") or None if cloud_tasks_emulator() else None
 
@@ -163,10 +231,10 @@ def location() -> str:
     """Return the Cloud Tasks location of the queues, such as ``us-central1``.
 
     It is ``DEFERRED_LOCATION``, or ``LOCATION_ID``, or with a local cloud :data:`LOCAL_LOCATION`, or the region that
-    the metadata server tells (asked once per process).
+    the metadata server names (asked once in each process).
 
     Raises:
-        ConfigurationError: none of these is there.
+        ConfigurationError: no variable is set, and the metadata server does not answer.
     """
     name = os.environ.get("DEFERRED_LOCATION") or os.environ.get("LOCATION_ID")
     if not name:
@@ -176,14 +244,14 @@ def location() -> str:
 
 @functools.cache
 def _metadata_region() -> str:
-    """Ask the metadata server, which answers ``projects/123/regions/us-central1``."""
+    """Return the region that the metadata server names in an answer such as ``projects/123/regions/us-central1``."""
     import http.client  # only a process on Google Cloud without DEFERRED_LOCATION needs it
 
     connection = http.client.HTTPConnection(_METADATA_HOST, timeout=_METADATA_TIMEOUT)
     try:
         connection.request("GET", "/computeMetadata/v1/instance/region", headers={"Metadata-Flavor": "Google"})
         response = connection.getresponse()
-        answer = response.read(1024).decode("ascii", "replace").strip()
+        answer = response.read(2**10).decode("ascii", "replace").strip()
     except (OSError, http.client.HTTPException) as error:
         raise ConfigurationError(f"{_SET_LOCATION} (no metadata server: {error})") from error
     finally:
@@ -195,10 +263,13 @@ def _metadata_region() -> str:
 
 
 def forget() -> None:
-    """Look up everything again at its next use. For tests: the environment of a running service does not change."""
+    """Read every variable again at its next use. For tests: the environment of a running service does not change."""
     global _signing_keys_or_secret
     _signing_keys_or_secret = None
-    for remembered in (on_app_engine, cross_compatible_pickle, _metadata_region):
+    for remembered in (
+        *(on_app_engine, databases, cross_compatible_pickle, _metadata_region),
+        *(own_service_audience, own_url_audience, service_audience, keeps_receipts),
+    ):
         remembered.cache_clear()
 
 

@@ -1,4 +1,4 @@
-"""The keys that tasks are signed with: from the environment, or from a secret of Secret Manager that it names."""
+"""Reads the keys that sign tasks: from the environment, or from a secret in Secret Manager that it names."""
 
 import functools
 import logging
@@ -10,13 +10,16 @@ from gae_deferred import secret_manager, settings
 from gae_deferred.errors import ConfigurationError, TransientError
 
 MIN_SECRET_LENGTH = 16
-"""Characters that the secret of a key has at least; random ones, 32 are better."""
+"""Minimum characters of a key's secret. They should be random; 32 are better."""
 
 RENEWAL_INTERVAL = 60.0
-"""Seconds between two readings of a secret, at least: strangers who make up key ids do not keep us reading."""
+"""Minimum seconds between two readings of a secret: strangers who make up key ids must not keep us reading."""
 
 LIFETIME = 600.0
-"""Seconds after which a secret is read again: a key that has leaked, and is no longer in it, is trusted no longer."""
+"""Seconds after which a secret is read again, so that a leaked key that was removed from it is no longer trusted."""
+
+MAX_STALENESS = 1800.0
+"""Seconds for which keys are trusted while their secret cannot be read again. Tasks wait in their queue after that."""
 
 Keys = Mapping[str, bytes]
 """Secrets by key id. The first signs, all verify."""
@@ -29,13 +32,13 @@ _logger = logging.getLogger(__name__)
 class SecretKeys:
     """Keys that are kept in Secret Manager.
 
-    They are read when they are first needed, again when a signature names a key that is not among them (another
-    instance may have read a newer version of the secret), and again after :data:`LIFETIME`. So neither a new key
-    nor the end of an old one needs a restart.
+    They are read when they are first needed, and again after :data:`LIFETIME` seconds, or when a signature names an
+    unknown key: another instance may have read a newer version of the secret. So neither a new key nor the removal of
+    an old one needs a restart.
 
     Parameters:
-        read: returns the text of a secret by its name.
-        clock: seconds that never go back.
+        read: returns the text of a secret, given its name.
+        clock: returns seconds that never go back.
     """
 
     def __init__(
@@ -45,39 +48,52 @@ class SecretKeys:
         self._clock = clock
         self._keys: dict[str, Keys] = {}
         self._read_at: dict[str, float] = {}
+        self._tried_at: dict[str, float] = {}
 
     def get(self, name: str) -> Keys:
-        """Return the keys in a secret. If it cannot be read again, those of the last time go on.
+        """Return the keys in a secret. If it cannot be read again, keys stay valid for :data:`MAX_STALENESS`.
 
         Raises:
-            ConfigurationError: the secret may not be read, does not exist, or holds no keys.
-            TransientError: Secret Manager cannot be reached now.
+            ConfigurationError: the secret has never been read: it may not be read, does not exist, or holds no keys.
+            TransientError: Secret Manager cannot be reached, and there are no keys that are new enough.
         """
         keys = self._keys.get(name)
         if keys is None:
             return self._renew(name)
-        if self._clock() - self._read_at[name] < LIFETIME:
+        now = self._clock()
+        if now - self._read_at[name] < LIFETIME:
             return keys
-        try:
-            return self._renew(name)
-        except (ConfigurationError, TransientError):
-            _logger.exception("The signing keys could not be read again; those that are known go on")
-            return keys
+        if now - self._tried_at[name] >= RENEWAL_INTERVAL:
+            try:
+                return self._renew(name)
+            except (ConfigurationError, TransientError):
+                seconds = max(0.0, MAX_STALENESS - (now - self._read_at[name]))
+                _logger.exception("The signing keys cannot be read again; they stay valid for %.0f s", seconds)
+        if now - self._read_at[name] >= MAX_STALENESS:
+            raise TransientError(
+                f"The signing keys in {name} are not trusted any more: they cannot be read since "
+                f"{now - self._read_at[name]:.0f} s, and one may have been taken away. Tasks wait in their queue"
+            )
+        return keys
 
     def find(self, name: str, key_id: str) -> bytes | None:
-        """Return one key's secret, if need be after a look at the secret's latest version; None if it is not there.
+        """Return the secret of a key by its id, or None if it is unknown. An unknown id has the keys read again.
 
         Raises:
             ConfigurationError, TransientError: as for :meth:`get`.
         """
         secret = self.get(name).get(key_id)
-        if secret is None and self._clock() - self._read_at[name] >= RENEWAL_INTERVAL:
-            secret = self._renew(name).get(key_id)
+        if secret is None and self._clock() - self._tried_at[name] >= RENEWAL_INTERVAL:
+            try:
+                secret = self._renew(name).get(key_id)
+            except (ConfigurationError, TransientError):  # anybody can make up a key id
+                _logger.exception("The signing keys cannot be read again, to look for the key %r", key_id)
         return secret
 
     def _renew(self, name: str) -> Keys:
-        self._read_at[name] = self._clock()
+        self._tried_at[name] = self._clock()
         self._keys[name] = parse(self._read(name), f"the secret {name}")
+        self._read_at[name] = self._clock()
         return self._keys[name]
 
 
@@ -111,8 +127,8 @@ def find(key_id: str) -> bytes | None:
 
 
 def are_set() -> bool:
-    """Tell whether there are to be keys. Reads none."""
-    return any(settings.signing_keys_or_secret())
+    """Return whether a setting promises keys. Reads no keys."""
+    return settings.signing_keys_or_secret() != ("", None)
 
 
 @functools.lru_cache(maxsize=4)
@@ -134,8 +150,8 @@ def parse(text: str, source: str = "DEFERRED_SIGNING_KEYS") -> Keys:
         if len(secret) < MIN_SECRET_LENGTH:
             raise ConfigurationError(f"{where} has a secret of {len(secret)} characters, less than {MIN_SECRET_LENGTH}")
         if key_id in keys:
-            raise ConfigurationError(f"{where} has the id {key_id!r}, as one before it has")
+            raise ConfigurationError(f"{where} has the id {key_id!r}, which an earlier key has")
         keys[key_id] = secret.encode()
     if not keys:
-        raise ConfigurationError(f"There is no key in {source}")  # not the same as unset
+        raise ConfigurationError(f"There is no key in {source}")  # an unset variable is no error, an empty list is
     return keys

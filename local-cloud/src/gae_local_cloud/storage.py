@@ -1,4 +1,4 @@
-"""Durable storage for the local cloud's servers: one SQLite file each, written once per turn of the event loop."""
+"""Durable storage of the local cloud's servers: one SQLite file each, committed once per turn of the event loop."""
 
 import asyncio
 import sqlite3
@@ -10,25 +10,51 @@ from typing import Any
 IN_MEMORY = ":memory:"
 
 
-class StorageError(Exception):
-    """A database file cannot be used: it is damaged, locked, or made by a newer version."""
+class StorageError(sqlite3.DatabaseError):
+    """A database file cannot be used: it is damaged, locked, or written by a newer version. The message names it."""
+
+
+class StorageFull(StorageError):
+    """The disk is full. The message has the path of the database file."""
+
+
+@contextmanager
+def naming_file(path: Path | str) -> Iterator[None]:
+    """Turn errors of a database file that a user can mend into a :class:`StorageError` with its path."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise _explained(error, path) from error
+
+
+def _explained(error: sqlite3.DatabaseError, path: Path | str) -> sqlite3.DatabaseError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code, without its extension
+    if isinstance(error, StorageError):
+        return error
+    if code == sqlite3.SQLITE_FULL:
+        return StorageFull(f"The disk is full: {path} cannot grow. Free some space on it")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StorageError(f"{path} is damaged ({error}): replace it by a copy, or delete it to begin without data")
+    if code == sqlite3.SQLITE_IOERR:
+        return StorageError(f"{path} cannot be read or written: {error}")
+    return error
 
 
 class Database:
-    """A SQLite database that groups what is written in one turn of the event loop into one commit.
+    """A SQLite database that commits all writes of one turn of the event loop together.
 
-    Reads see every write made so far, committed or not. A server acknowledges a request only after the future of its
-    :meth:`atomic` block is done, so what is acknowledged survives the death of the process at any instant (WAL with
-    ``synchronous=NORMAL``: a crash of the operating system itself may lose the last commits, never damage the file).
+    Reads see all writes so far, committed or not. A server acknowledges a request only after the future of its
+    :meth:`atomic` block is done, so acknowledged writes survive the death of the process at any instant. A crash of the
+    operating system may lose the last commits but never damages the file (WAL with ``synchronous=NORMAL``).
 
     Use it from one event loop only.
 
     Parameters:
-        path: the file, made if missing, or ``":memory:"``.
-        migrations: SQL scripts; the n-th brings a database of version n to version n + 1. Only ever append to them.
+        path: the file, created if missing, or ``":memory:"``.
+        migrations: SQL scripts; script n (from 0) migrates version n of the database to n + 1. Only append scripts.
 
     Raises:
-        StorageError: the file is not a database, is in use by another process, or has a newer version.
+        StorageError: the file is not a database, another process uses it, or its version is newer.
     """
 
     def __init__(self, path: Path | str, migrations: Sequence[str]) -> None:
@@ -43,45 +69,51 @@ class Database:
             )
             self._migrate(migrations)
         except sqlite3.DatabaseError as error:
-            raise StorageError(f"{self.path}: {error}") from error
+            explained = _explained(error, self.path)
+            raise explained if isinstance(explained, StorageError) else StorageError(f"{path}: {error}") from error
 
     def _migrate(self, migrations: Sequence[str]) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version > len(migrations):
             raise StorageError(
                 f"{self.path} has version {version}, this program knows versions up to {len(migrations)}: "
-                "upgrade gae-deferred, or use another --data-dir"
+                "upgrade gae-local-cloud, or choose another folder with --data-dir"
             )
         for number, script in enumerate(migrations[version:], start=version + 1):
             self._connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={number}; COMMIT;")
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
-        """Run one statement. A statement that writes belongs in an :meth:`atomic` block."""
-        return self._connection.execute(sql, parameters)
+        """Run one statement. Statements that write belong inside an :meth:`atomic` block."""
+        try:
+            return self._connection.execute(sql, parameters)
+        except sqlite3.DatabaseError as error:
+            raise _explained(error, self.path) from error
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> sqlite3.Cursor:
-        """Run one statement for each row, in an :meth:`atomic` block."""
-        return self._connection.executemany(sql, rows)
+        """Run one statement for each row, inside an :meth:`atomic` block."""
+        with naming_file(self.path):
+            return self._connection.executemany(sql, rows)
 
     @contextmanager
     def atomic(self) -> Iterator[asyncio.Future[None]]:
-        """Make the statements of a block happen all or not at all; do not await inside it.
+        """Apply the statements of a block all or not at all; do not await inside it.
 
         Yields:
-            A future that is done when the block's writes are committed, or holds the :class:`sqlite3.Error` that
-            prevented it (then none of the group's writes has happened).
+            A future that is done when the block's writes are committed. If the commit fails, it holds the
+            :class:`sqlite3.Error`, and all writes of the turn are undone.
         """
         loop = asyncio.get_running_loop()
         if not self._connection.in_transaction:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self.execute("BEGIN IMMEDIATE")
             self._commit_handle = loop.call_soon(self._commit)
         self._connection.execute("SAVEPOINT block")
         stored: asyncio.Future[None] = loop.create_future()
         try:
             yield stored
         except BaseException:
-            self._connection.execute("ROLLBACK TO block")
-            self._connection.execute("RELEASE block")
+            if self._connection.in_transaction:  # else a full disk has rolled the whole group back, and _commit fails
+                self._connection.execute("ROLLBACK TO block")
+                self._connection.execute("RELEASE block")
             raise
         self._connection.execute("RELEASE block")
         self._waiting.append(stored)
@@ -90,13 +122,13 @@ class Database:
         waiting, self._waiting = self._waiting, []
         failure: sqlite3.Error | None = None
         try:
-            self._connection.execute("COMMIT")
+            self.execute("COMMIT")
         except sqlite3.Error as error:
             failure = error
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         for stored in waiting:
-            if stored.done():  # its request was cancelled meanwhile
+            if stored.done():  # its request has been cancelled
                 continue
             if failure is None:
                 stored.set_result(None)
@@ -104,7 +136,7 @@ class Database:
                 stored.set_exception(failure)
 
     def close(self) -> None:
-        """Commit what is pending and close the file."""
+        """Commit pending writes and close the file."""
         if self._connection.in_transaction:
             if self._commit_handle is not None:
                 self._commit_handle.cancel()

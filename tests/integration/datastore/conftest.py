@@ -6,16 +6,30 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import datastore, ndb
 
-from .wire import Stub, serving
+from gae_local_cloud.datastore import Concurrency
+
+from .wire import Serving, Stub, serving
 
 _projects = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def address() -> Iterator[str]:
-    """Where an embedded Datastore listens, one for the whole run: tests keep apart by their projects."""
-    with serving() as server:
-        yield server.address
+def server() -> Iterator[Serving]:
+    """An embedded Datastore. All tests share it; each has its own project."""
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def address(server: Serving) -> str:
+    """The host:port of the shared Datastore over gRPC."""
+    return server.address
+
+
+@pytest.fixture(scope="session")
+def http_address(server: Serving) -> str:
+    """The host:port of the shared Datastore over HTTP."""
+    return server.http_address
 
 
 @pytest.fixture
@@ -27,6 +41,34 @@ def project() -> str:
 @pytest.fixture
 def stub(address: str, project: str) -> Iterator[Stub]:
     found = Stub(address, project)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def optimistic_server() -> Iterator[Serving]:
+    """An embedded Datastore whose transactions are optimistic."""
+    with serving(concurrency=Concurrency.OPTIMISTIC) as found:
+        yield found
+
+
+@pytest.fixture
+def optimistic_stub(optimistic_server: Serving, project: str) -> Iterator[Stub]:
+    found = Stub(optimistic_server.address, project)
+    yield found
+    found.close()
+
+
+@pytest.fixture(params=list(Concurrency))
+def any_server(request: pytest.FixtureRequest) -> Serving:
+    """An embedded Datastore, in each concurrency mode."""
+    optimistic = request.param is Concurrency.OPTIMISTIC
+    return request.getfixturevalue("optimistic_server" if optimistic else "server")
+
+
+@pytest.fixture
+def any_stub(any_server: Serving, project: str) -> Iterator[Stub]:
+    found = Stub(any_server.address, project)
     yield found
     found.close()
 

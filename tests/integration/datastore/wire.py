@@ -1,8 +1,9 @@
-"""Requests in few words, over a raw gRPC stub, and the embedded server on a thread of its own."""
+"""Short requests over a raw gRPC stub, and the embedded server on its own thread."""
 
 import asyncio
 import datetime
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any, NamedTuple
 import grpc
 import grpc.aio
 import pytest
+from aiohttp import web
 from google.cloud.datastore_v1 import types
 
 from gae_local_cloud.clock import Clock, SystemClock
-from gae_local_cloud.datastore import MIGRATIONS, DatastoreServer
+from gae_local_cloud.datastore import MIGRATIONS, DatastoreServer, HttpFace
 from gae_local_cloud.storage import IN_MEMORY, Database
 
 Key, Value, Entity, Mutation, Filter = (
@@ -44,15 +46,37 @@ OPERATORS = {
 
 
 class Serving(NamedTuple):
-    """An embedded Datastore that listens on a host:port, from an event loop on another thread."""
+    """An embedded Datastore on an event loop of another thread.
+
+    Parameters:
+        address: host:port over gRPC.
+        http_address: host:port over HTTP.
+    """
 
     address: str
+    http_address: str
     loop: asyncio.AbstractEventLoop
     server: DatastoreServer
 
     def wait_for(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine on the server's event loop and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+
+    def waiting(self) -> int:
+        """Return the number of commits that wait for locks."""
+
+        def count() -> int:
+            transactions = [found.transaction for found in self.server.service._transactions._open.values()]
+            return len({id(one) for found in transactions for one in found.waiting if not one.done()})
+
+        return int(self.on_loop(count))
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition is met, such as that a commit waits for locks."""
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline, "the condition was not met within 20 s"
+            time.sleep(0.001)
 
     def on_loop(self, function: Callable[[], Any]) -> Any:
         """Run a function on the server's event loop and return its result."""
@@ -64,7 +88,12 @@ class Serving(NamedTuple):
 
 
 @contextmanager
-def serving(path: Path | str = IN_MEMORY, clock: Clock | None = None, **options: Any) -> Iterator[Serving]:
+def serving(
+    path: Path | str = IN_MEMORY,
+    clock: Clock | None = None,
+    on_shutdown: Callable[[], None] | None = None,
+    **options: Any,
+) -> Iterator[Serving]:
     """Serve an embedded Datastore on a thread with its own event loop."""
     loop = asyncio.new_event_loop()
     running: list[Serving] = []
@@ -74,15 +103,19 @@ def serving(path: Path | str = IN_MEMORY, clock: Clock | None = None, **options:
     async def main() -> None:
         database = Database(path, MIGRATIONS)
         server = DatastoreServer(database, clock or SystemClock(), **options)
-        grpc_server = grpc.aio.server(options=[("grpc.max_receive_message_length", 16 << 20)])
+        grpc_server = grpc.aio.server(options=[("grpc.max_receive_message_length", 16 * 2**20)])
         grpc_server.add_generic_rpc_handlers(tuple(server.grpc_handlers()))
         port = grpc_server.add_insecure_port("127.0.0.1:0")
         await server.start()
         await grpc_server.start()
-        running.append(Serving(f"127.0.0.1:{port}", loop, server))
+        runner = web.AppRunner(HttpFace(lambda: server.service, on_shutdown).app(), access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        running.append(Serving(f"127.0.0.1:{port}", f"127.0.0.1:{runner.addresses[0][1]}", loop, server))
         started.set()
         await stopping.wait()
         await grpc_server.stop(0.1)
+        await runner.cleanup()
         await server.stop()
         database.close()
 
@@ -109,8 +142,17 @@ class Stub:
     def close(self) -> None:
         self.channel.close()
 
+    def begin_call(self, method: str, timeout: float = 60.0, **fields: Any) -> Any:
+        """Send a request without waiting for the answer; return a :class:`grpc.Future`."""
+        call, request = self._call(method, fields)
+        return call.future(request, timeout=timeout)
+
     def call(self, method: str, timeout: float = 20.0, wait_for_ready: bool = False, **fields: Any) -> Any:
         """Call a method of the Datastore service with the fields of its request."""
+        call, request = self._call(method, fields)
+        return call(request, timeout=timeout, wait_for_ready=wait_for_ready)
+
+    def _call(self, method: str, fields: dict[str, Any]) -> tuple[Any, Any]:
         request = getattr(types, f"{method}Request").pb()(project_id=self.project, database_id=self.database, **fields)
         response = getattr(types, f"{method}Response").pb()
         call = self.channel.unary_unary(
@@ -118,12 +160,10 @@ class Stub:
             request_serializer=type(request).SerializeToString,
             response_deserializer=response.FromString,
         )
-        return call(request, timeout=timeout, wait_for_ready=wait_for_ready)
-
-    # Keys and entities
+        return call, request
 
     def key(self, *path: str | int | None, namespace: str = "") -> Any:
-        """Return the key of ``kind, id or name, kind, ...``; an id of None, or none at the end, is incomplete."""
+        """Return the key of ``kind, id or name, kind, ...``; without its last id, or with None, it is incomplete."""
         key = Key()
         key.partition_id.project_id = self.project
         key.partition_id.database_id = self.database
@@ -142,8 +182,6 @@ class Stub:
             entity.properties[name].CopyFrom(value(thing))
         return entity
 
-    # Reads and writes
-
     def put(self, *entities: Any) -> Any:
         return self.commit(*(Mutation(upsert=entity) for entity in entities))
 
@@ -151,9 +189,11 @@ class Stub:
         return self.commit(*(Mutation(delete=key) for key in keys))
 
     def commit(self, *mutations: Any, transaction: bytes | None = None) -> Any:
-        if transaction is None:
-            return self.call("Commit", mode=CommitRequest.NON_TRANSACTIONAL, mutations=mutations)
-        return self.call("Commit", mode=CommitRequest.TRANSACTIONAL, transaction=transaction, mutations=mutations)
+        return self.call("Commit", **_commit(mutations, transaction))
+
+    def begin_commit(self, *mutations: Any, transaction: bytes | None = None) -> Any:
+        """Commit without waiting for the answer; return a :class:`grpc.Future`."""
+        return self.begin_call("Commit", **_commit(mutations, transaction))
 
     def begin(self, **options: Any) -> bytes:
         response = self.call("BeginTransaction", transaction_options=TransactionOptions(**options))
@@ -166,8 +206,6 @@ class Stub:
         """Return the properties of an entity, or None."""
         found = self.lookup(self.key(*path), **options).found
         return properties(found[0].entity) if found else None
-
-    # Queries
 
     def aggregate(self, kind: str, *aggregations: Any, where: Any = None, **query: Any) -> dict[str, Any]:
         """Return the results of an aggregation query by their aliases."""
@@ -229,6 +267,12 @@ class Stub:
     def names(self, *args: Any, **fields: Any) -> list[str | int]:
         """Return the id or name of each result's key."""
         return [name_of(result) for result in self.results(*args, **fields)]
+
+
+def _commit(mutations: Sequence[Any], transaction: bytes | None) -> dict[str, Any]:
+    if transaction is None:
+        return {"mode": CommitRequest.NON_TRANSACTIONAL, "mutations": mutations}
+    return {"mode": CommitRequest.TRANSACTIONAL, "transaction": transaction, "mutations": mutations}
 
 
 def name_of(result: Any) -> str | int:
@@ -304,7 +348,7 @@ def unindexed(thing: Any) -> Any:
 
 
 def vector(*numbers: float, **settings: Any) -> Any:
-    """Return the value that a nearest-neighbor search looks at."""
+    """Return a vector for a nearest-neighbor search."""
     return value(list(numbers), **{"meaning": 31, "exclude_from_indexes": True, **settings})
 
 

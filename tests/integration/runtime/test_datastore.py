@@ -1,10 +1,10 @@
-"""Tasks and streamed responses use Cloud NDB, and what the bundled SDK has stored in Datastore runs."""
+"""Tasks and streamed responses use Cloud NDB, and payloads that the bundled SDK stored in Datastore run."""
 
 import pytest
 from google.cloud import ndb
 
 from gae_deferred import datastore, deferred, errors
-from gae_deferred.entities import BundledPayload
+from gae_deferred.bundled_payload import BundledPayload
 
 from .local_app import LocalApp
 from .tasks import FAILURES, RAN, count, fail_as_told, increment, increment_and_tell, tell
@@ -49,7 +49,7 @@ def context(local: LocalApp):
 
 
 def store(data: bytes, prefix: str | None = "s~") -> tuple[ndb.Key, str]:
-    """Store a payload as the bundled SDK does, and return its key and what that SDK puts into the task."""
+    """Store a payload as the bundled SDK does. Return its key, and the payload that this SDK puts into the task."""
     entity = BundledPayload(data=data)
     key = entity.put()
     return key, key.to_legacy_urlsafe(prefix).decode()

@@ -14,7 +14,8 @@ from harness import Cloud, until
 from once_tasks import CALLS, note
 
 from gae_deferred import deferred, errors, payload_store
-from gae_deferred.entities import BundledPayload, DeadLetter, Outbox, PayloadChunk, Receipt
+from gae_deferred.bundled_payload import BundledPayload
+from gae_deferred.entities import DeadLetter, Outbox, PayloadChunk, Receipt
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,7 @@ def defer(*args: Any, **options: Any) -> Any:
     return deferred.defer(*args, **({"_queue": "paused"} | options))
 
 
-def test_what_can_be_compressed_needs_no_datastore(cloud: Cloud):
+def test_a_compressible_payload_is_not_stored(cloud: Cloud):
     value = "x" * 5 * 2**20
     defer(note, value)
     (task,) = cloud.tasks()
@@ -42,7 +43,7 @@ def test_what_can_be_compressed_needs_no_datastore(cloud: Cloud):
 
 
 @pytest.mark.parametrize("megabytes", [1.1, 2, 8.5])
-def test_what_cannot_is_stored_and_deleted_when_the_task_has_succeeded(megabytes: float, cloud: Cloud):
+def test_an_incompressible_payload_is_stored_and_deleted_when_the_task_has_succeeded(megabytes: float, cloud: Cloud):
     value = noise(megabytes)
     defer(note, value)
     (task,) = cloud.tasks()
@@ -82,9 +83,7 @@ def test_when_the_task_has_failed_for_good_its_payload_moves_into_the_dead_lette
     assert payload_store.load(letter.stored_payload) == deferred.serialize(once_tasks.fail_for_good, value)
 
 
-def test_a_payload_that_somebody_has_changed_in_datastore_is_not_unpickled(
-    cloud: Cloud, caplog: pytest.LogCaptureFixture
-):
+def test_a_payload_that_was_changed_in_datastore_is_not_unpickled(cloud: Cloud, caplog: pytest.LogCaptureFixture):
     defer(note, noise(1.5))
     first, second = sorted(cloud.entities(PayloadChunk), key=lambda chunk: chunk.key.id())
     compressed = zlib.compress(deferred.serialize(note, "planted"))
@@ -94,11 +93,6 @@ def test_a_payload_that_somebody_has_changed_in_datastore_is_not_unpickled(
     assert CALLS == []
     assert "not what was stored" in caplog.text
     assert len(cloud.entities(DeadLetter)) == 1
-
-
-def test_a_payload_from_before_its_id_held_a_hash_is_read(cloud: Cloud):
-    stored = payload_store.store(b"old")
-    assert payload_store.load(stored.rpartition("-")[0]) == b"old"
 
 
 def test_a_payload_expires_if_its_task_never_comes(cloud: Cloud):
@@ -119,7 +113,7 @@ def test_in_a_transaction_it_is_stored_with_it(cloud: Cloud):
     assert cloud.entities(PayloadChunk) == []
 
 
-def test_of_a_transaction_that_fails_no_payload_is_left(cloud: Cloud):
+def test_a_failed_transaction_leaves_no_payload(cloud: Cloud):
     def in_transaction() -> None:
         defer(note, noise(3), _transactional=True)
         raise ZeroDivisionError
@@ -165,10 +159,26 @@ def test_a_bad_option_is_found_before_anything_is_stored(cloud: Cloud):
     assert cloud.entities(PayloadChunk) == []
 
 
-def test_what_a_queue_refuses_leaves_no_payload(cloud: Cloud):
+def test_a_refused_task_leaves_no_payload(cloud: Cloud):
     with pytest.raises(errors.UnknownQueueError):
         defer(note, noise(1.5), _queue="unknown")
     assert cloud.entities(PayloadChunk) == []
+
+
+def test_after_a_refusal_the_payload_is_found_without_unpickling(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(payload_store, "stored_by", lambda data: pytest.fail("it was unpickled"))
+    tasks = [deferred.prepare(note, noise(1.1), _queue="unknown") for _ in range(2)]
+    with pytest.raises(errors.BatchError):
+        deferred.defer_many(tasks)
+    assert cloud.entities(PayloadChunk) == []
+
+
+def test_a_call_is_read_from_inside_a_compressed_and_from_a_stored_payload(cloud: Cloud):
+    stored = noise(1.5)
+    for value in ("small", "x" * 3 * 2**20, stored):
+        task = deferred.prepare(note, value)
+        assert payload_store.read_call(task.payload) == (note, (value,), {})
+    assert (len(cloud.entities(PayloadChunk)), CALLS) == (2, [])
 
 
 def test_a_payload_that_is_gone_ends_the_task(cloud: Cloud):
@@ -180,7 +190,7 @@ def test_a_payload_that_is_gone_ends_the_task(cloud: Cloud):
     assert "is not in Datastore" in letter.error
 
 
-def test_a_second_delivery_of_what_has_succeeded_is_no_failure(cloud: Cloud, caplog: pytest.LogCaptureFixture):
+def test_a_second_delivery_after_success_does_nothing(cloud: Cloud, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO)
     defer(note, noise(1.5))
     (task,) = cloud.tasks()
@@ -190,7 +200,7 @@ def test_a_second_delivery_of_what_has_succeeded_is_no_failure(cloud: Cloud, cap
     assert "has ended before" in caplog.text
 
 
-def test_a_second_delivery_of_what_has_failed_for_good_is_no_second_dead_letter(cloud: Cloud):
+def test_a_second_delivery_after_a_permanent_failure_writes_no_second_dead_letter(cloud: Cloud):
     defer(once_tasks.fail_for_good, noise(1.5))
     (task,) = cloud.tasks()
     assert [deliver(task) for _ in range(2)] == [200, 200]
@@ -210,10 +220,10 @@ def test_a_payload_that_cannot_be_deleted_is_left_to_expire(
     assert cloud.entities(Receipt) == []
 
 
-def test_to_tell_whether_a_payload_is_stored_runs_nothing(cloud: Cloud):
+def test_finding_the_stored_payload_of_a_task_runs_no_code(cloud: Cloud):
     defer(note, noise(1.5))
     (chunk, _) = cloud.entities(PayloadChunk)
-    stored = f"{chunk.key.id().partition('-')[0]}-2"
+    stored = f"{chunk.key.id().partition('-')[0]}-2-{'0' * 64}"
     for protocol in (0, pickle.HIGHEST_PROTOCOL):
         reference = pickle.dumps((payload_store.run_stored, (stored,), {}), protocol)
         assert payload_store.stored_by(reference) == stored

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:  # every pytest run imports this module, also one that never uses the fixtures
-    from gae_deferred.testing.cloud import CloudForTests
+if TYPE_CHECKING:  # every pytest run imports this module, even if it never uses the fixtures
+    from gae_deferred.testing import CloudForTests
 
 
 @pytest.fixture(autouse=True)
 def _settings_of_this_test() -> None:
-    """Let a test that sets ``GAE_ENV`` or signing keys do so, although a process looks these up only once."""
+    """Read the settings anew for each test: a process remembers ``GAE_ENV`` and signing keys."""
     settings = sys.modules.get("gae_deferred.settings")
     if settings is not None:
         settings.forget()
@@ -27,7 +27,7 @@ def _settings_of_this_test() -> None:
 
 @pytest.fixture(scope="session")
 def _local_cloud_thread() -> "Iterator[CloudForTests]":
-    from gae_deferred.testing.cloud import CloudForTests
+    from gae_deferred.testing import CloudForTests
 
     with CloudForTests() as cloud:
         yield cloud
@@ -35,7 +35,7 @@ def _local_cloud_thread() -> "Iterator[CloudForTests]":
 
 @pytest.fixture
 def local_cloud(_local_cloud_thread: "CloudForTests") -> "Iterator[CloudForTests]":
-    """A local cloud that is empty for each test; see :class:`gae_deferred.testing.cloud.CloudForTests`."""
+    """A local cloud that is empty for each test; see :class:`gae_deferred.testing.CloudForTests`."""
     _local_cloud_thread.reset()
     with _local_cloud_thread.in_use():
         yield _local_cloud_thread
@@ -43,8 +43,8 @@ def local_cloud(_local_cloud_thread: "CloudForTests") -> "Iterator[CloudForTests
 
 @pytest.fixture(scope="session")
 def session_local_cloud() -> "Iterator[CloudForTests]":
-    """A local cloud that all tests of a run share, with what earlier tests have left in it."""
-    from gae_deferred.testing.cloud import CloudForTests
+    """A local cloud that all tests of a run share, with the tasks and entities of earlier tests."""
+    from gae_deferred.testing import CloudForTests
 
     with CloudForTests() as cloud, cloud.in_use():
         yield cloud

@@ -1,4 +1,4 @@
-"""The methods of the API by name: what they take and which part of the server answers them."""
+"""The methods of the API by name, with their request types and the services that answer them."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -12,8 +12,10 @@ from google.protobuf.message import Message
 
 from gae_local_cloud.cloud_tasks import messages
 from gae_local_cloud.cloud_tasks.admin_service import AdminService
+from gae_local_cloud.cloud_tasks.errors import Code, ServiceError
 from gae_local_cloud.cloud_tasks.queue_service import QueueService
 from gae_local_cloud.cloud_tasks.task_service import TaskService
+from gae_local_cloud.storage import StorageError, StorageFull
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +23,9 @@ class Method:
     """One method of the API.
 
     Parameters:
-        parse: makes its request message of bytes.
-        call: answers a request with a message, None for an empty one, or raises ``ServiceError``.
-        request_type: the class of its request message.
+        parse: parses the request message from bytes.
+        call: answers a request with a message, or None for an empty one. Raises ``ServiceError``.
+        request_type: class of the request message.
     """
 
     parse: Callable[[bytes], Message]
@@ -32,12 +34,25 @@ class Method:
 
 
 def _method(request_type: type[Message], call: Callable[[Any], Awaitable[Message | None]]) -> Method:
-    return Method(request_type.FromString, call, request_type)
+    return Method(request_type.FromString, _naming_storage_errors(call), request_type)
+
+
+def _naming_storage_errors(
+    call: Callable[[Any], Awaitable[Message | None]],
+) -> Callable[[Any], Awaitable[Message | None]]:
+    async def answer(request: Any) -> Message | None:
+        try:
+            return await call(request)
+        except StorageError as error:
+            code = Code.RESOURCE_EXHAUSTED if isinstance(error, StorageFull) else Code.INTERNAL
+            raise ServiceError(code, str(error)) from error
+
+    return answer
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Every method, by gRPC service and name."""
+    """All methods, by gRPC service and name."""
 
     cloud_tasks: Mapping[str, Method]
     locations: Mapping[str, Method]
@@ -49,7 +64,7 @@ class Api:
 
 
 def api(queues: QueueService, tasks: TaskService, admin: AdminService) -> Api:
-    """Return the methods that three services answer."""
+    """Return the methods of the three services."""
     return Api(
         cloud_tasks={
             "ListQueues": _method(messages.ListQueuesRequest, queues.list_queues),

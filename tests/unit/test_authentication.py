@@ -1,4 +1,4 @@
-"""Nobody in: requests that are not from our queue are refused, and nothing of them is unpickled."""
+"""A request that our queue did not send is refused, and its body is not unpickled."""
 
 import datetime
 import io
@@ -9,19 +9,20 @@ import tracemalloc
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from app_engine import ON_APP_ENGINE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gae_deferred import caller, deferred, oidc, signing, signing_keys
+from gae_deferred import clock, deferred, oidc, signing, signing_keys
 from gae_deferred.errors import ConfigurationError
 
 KEYS = "k1:a-secret-of-at-least-16-characters"
 OTHER_KEYS = "k1:another-secret-with-the-same-id"
 URL = "/_ah/queue/deferred"
+ID = "0123456789abcdef" * 2
 
 Environ = dict[str, Any]
 
@@ -37,7 +38,7 @@ class Mark:
 
 
 class Watched(io.BytesIO):
-    """A request's input that notes how much of it was asked for."""
+    """A request's input that counts the bytes that were asked for."""
 
     asked = 0
 
@@ -53,16 +54,18 @@ def mark(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def on_app_engine(monkeypatch: pytest.MonkeyPatch, datastore: None) -> None:
-    monkeypatch.setenv("GAE_ENV", "standard")
+    for name, value in ON_APP_ENGINE.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
 def with_keys(monkeypatch: pytest.MonkeyPatch, datastore: None) -> None:
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", KEYS)
+    monkeypatch.setenv("DEFERRED_REPLAY_RECEIPTS", "off")  # no Datastore answers here
 
 
 def call(mark: Path) -> bytes:
-    """Return a task that leaves a mark when it is run, or only unpickled."""
+    """Return the body of a task that leaves a mark when it is run, and also when it is only unpickled."""
     return pickle.dumps((Path.touch, (mark, Mark(mark)), {}))
 
 
@@ -82,11 +85,13 @@ def environ_of(body: bytes, prefix: str = "APPENGINE", **changes: Any) -> Enviro
     return {name: value for name, value in environ.items() if value is not None}
 
 
-def signed(body: bytes, queue: str = "default", url: str = URL, keys: str = KEYS, **changes: Any) -> Environ:
+def signed(
+    body: bytes, url: str = URL, keys: str = KEYS, audience: str = "my-project/service/default", **changes: Any
+) -> Environ:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signing_keys, "current", lambda: signing_keys.parse(keys))
-        signature = signing.sign(queue, url, body)
-    return environ_of(body, **({"HTTP_X_DEFERRED_SIGNATURE": signature} | changes))
+        signature = signing.sign(audience, url, {"X-Deferred-Id": ID}, body)
+    return environ_of(body, **({"HTTP_X_DEFERRED_SIGNATURE": signature, "HTTP_X_DEFERRED_ID": ID} | changes))
 
 
 def answer(environ: Environ) -> HTTPStatus:
@@ -106,7 +111,7 @@ def ran(environ: Environ, mark: Path) -> bool:
     return mark.exists()
 
 
-# Each hostile request: how it is made from the body of a task, and what it is answered.
+# Hostile requests: each is made from the body of a task, and has the expected status.
 OFF_APP_ENGINE: dict[str, tuple[Callable[[bytes], Environ], HTTPStatus]] = {
     "no header of a task": (lambda body: signed(body, HTTP_X_APPENGINE_TASKNAME=None), HTTPStatus.FORBIDDEN),
     "forged App Engine headers": (lambda body: environ_of(body), HTTPStatus.FORBIDDEN),
@@ -119,8 +124,18 @@ OFF_APP_ENGINE: dict[str, tuple[Callable[[bytes], Environ], HTTPStatus]] = {
     "unknown key": (lambda body: signed(body, keys=f"k2{KEYS[2:]}"), HTTPStatus.FORBIDDEN),
     "replay on another URL": (lambda body: signed(body, PATH_INFO="/other"), HTTPStatus.FORBIDDEN),
     "replay under another mount": (lambda body: signed(body, SCRIPT_NAME="/x"), HTTPStatus.FORBIDDEN),
-    "replay as of another queue": (lambda body: signed(body, HTTP_X_APPENGINE_QUEUENAME="other"), HTTPStatus.FORBIDDEN),
-    "replay without a queue": (lambda body: signed(body, HTTP_X_APPENGINE_QUEUENAME=None), HTTPStatus.FORBIDDEN),
+    "replay with a query": (lambda body: signed(body, QUERY_STRING="a=b"), HTTPStatus.FORBIDDEN),
+    "replay as another task": (lambda body: signed(body, HTTP_X_DEFERRED_ID="f" * 32), HTTPStatus.FORBIDDEN),
+    "replay without the task's id": (lambda body: signed(body, HTTP_X_DEFERRED_ID=None), HTTPStatus.FORBIDDEN),
+    "replay in another service": (
+        lambda body: signed(body, audience="my-project/service/other"),
+        HTTPStatus.FORBIDDEN,
+    ),
+    "replay in another project": (lambda body: signed(body, audience="theirs/service/default"), HTTPStatus.FORBIDDEN),
+    "replay with a number of attempts": (
+        lambda body: signed(body, HTTP_X_DEFERRED_MAX_ATTEMPTS="1"),
+        HTTPStatus.FORBIDDEN,
+    ),
     "tampered body": (lambda body: signed(b"x" + body[1:]) | environ_input(body), HTTPStatus.FORBIDDEN),
     "truncated body": (lambda body: signed(body) | {"wsgi.input": io.BytesIO(body[:-1])}, HTTPStatus.BAD_REQUEST),
     "shorter length than the body": (
@@ -136,13 +151,13 @@ OFF_APP_ENGINE: dict[str, tuple[Callable[[bytes], Environ], HTTPStatus]] = {
         lambda body: signed(body, CONTENT_LENGTH=None, HTTP_TRANSFER_ENCODING="chunked"),
         HTTPStatus.LENGTH_REQUIRED,
     ),
-    "a length that is no number": (lambda body: signed(body, CONTENT_LENGTH="-1"), HTTPStatus.BAD_REQUEST),
+    "an invalid length": (lambda body: signed(body, CONTENT_LENGTH="-1"), HTTPStatus.BAD_REQUEST),
     "empty": (lambda body: signed(b""), HTTPStatus.BAD_REQUEST),
     "signature without a key id": (
         lambda body: signed(body, HTTP_X_DEFERRED_SIGNATURE="0" * 64),
         HTTPStatus.FORBIDDEN,
     ),
-    "signature that is no ASCII": (
+    "signature that is not ASCII": (
         lambda body: signed(body, HTTP_X_DEFERRED_SIGNATURE="k1:\xff\xfe"),
         HTTPStatus.FORBIDDEN,
     ),
@@ -219,8 +234,17 @@ def test_a_signed_task_is_run_on_app_engine(mark: Path, with_keys: None, on_app_
     assert ran(signed(call(mark)), mark)
 
 
-def test_a_signed_http_task_is_run(mark: Path, with_keys: None):
-    assert ran(signed(call(mark), prefix="CLOUDTASKS"), mark)
+def test_a_signed_http_task_is_run(mark: Path, with_keys: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example")
+    assert ran(signed(call(mark), audience="my-project/url/https://app.example", prefix="CLOUDTASKS"), mark)
+
+
+def test_a_signed_http_task_is_refused_where_the_process_does_not_know_its_own_name(
+    mark: Path, with_keys: None, caplog: pytest.LogCaptureFixture
+):
+    assert answer(signed(call(mark), prefix="CLOUDTASKS")) == HTTPStatus.FORBIDDEN
+    assert "set DEFERRED_TARGET_URL or DEFERRED_AUDIENCE" in caplog.text
+    assert not mark.exists()
 
 
 def test_a_signed_task_is_run_where_the_server_has_decoded_its_url(mark: Path, with_keys: None):
@@ -257,22 +281,13 @@ def test_an_unsigned_task_of_app_engine_is_accepted_during_a_migration_and_logge
         assert [record.levelno for record in caplog.records if "not signed" in record.message] == [logging.WARNING]
 
 
-class January31(datetime.datetime):
-    """The last minute of a day in UTC."""
-
-    @classmethod
-    def now(cls, tz: datetime.tzinfo | None = None) -> "January31":
-        assert tz is datetime.UTC
-        return cls(2027, 1, 31, 23, 59, tzinfo=tz)
-
-
 @pytest.mark.parametrize(("last_day", "status"), [("2027-01-31", 200), ("2027-01-30", 403)])
 def test_unsigned_tasks_are_accepted_to_the_end_of_the_last_day(
     last_day: str, status: int, mark: Path, with_keys: None, on_app_engine: None, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(caller, "datetime", SimpleNamespace(datetime=January31, UTC=datetime.UTC))
     monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", f"until:{last_day}")
-    assert answer(environ_of(call(mark))) == status
+    with clock.held_by(lambda: datetime.datetime(2027, 1, 31, 23, 59, tzinfo=datetime.UTC)):
+        assert answer(environ_of(call(mark))) == status
     assert mark.exists() is (status == 200)
 
 
@@ -301,7 +316,7 @@ def test_accepting_unsigned_tasks_opens_nothing_where_only_a_signature_proves_th
 
 
 @pytest.mark.parametrize("value", ["2027-01-31", "until:2027-02-30", "until:31.1.2027", "yes", "until:20270131"])
-def test_a_setting_of_unsigned_tasks_that_is_no_day_accepts_nothing(
+def test_an_invalid_day_for_unsigned_tasks_accepts_no_task(
     value: str, mark: Path, with_keys: None, on_app_engine: None, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", value)
@@ -329,7 +344,7 @@ def test_a_body_that_is_too_long_is_not_read_and_takes_no_memory(mark: Path, wit
     assert request["wsgi.input"].asked == 0
 
 
-def test_of_a_request_without_proof_nothing_is_read(mark: Path, with_keys: None):
+def test_the_body_of_a_request_without_proof_is_not_read(mark: Path, with_keys: None):
     request = environ_of(call(mark))
     answer(request)
     assert request["wsgi.input"].asked == 0
@@ -356,12 +371,12 @@ any_request = given(
 
 @any_request
 @settings(deadline=None)
-def test_no_invented_request_is_run_or_crashes(environ: dict[str, str], body: bytes):
+def test_an_invented_request_runs_no_task_and_raises_no_error(environ: dict[str, str], body: bytes):
     send_invented(environ, body)
 
 
 @pytest.mark.heavy
-def test_in_a_minute_of_invented_requests_none_is_run_or_crashes():
+def test_a_minute_of_invented_requests_runs_no_task_and_raises_no_error():
     end = time.monotonic() + 60
     while time.monotonic() < end:
         settings(deadline=None, max_examples=2000)(any_request(send_invented))()
@@ -369,6 +384,7 @@ def test_in_a_minute_of_invented_requests_none_is_run_or_crashes():
 
 def send_invented(environ: dict[str, str], body: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
         patch.setenv("DEFERRED_SIGNING_KEYS", KEYS)
         patch.setenv("DEFERRED_SERVICE_ACCOUNT", "tasks@p.iam.gserviceaccount.com")
         patch.setenv("DEFERRED_TARGET_URL", "https://app.example")
