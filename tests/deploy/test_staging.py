@@ -275,7 +275,7 @@ BOTH = "both install the package google.appengine: remove one"
 def test_the_dropin_beside_the_bundled_sdk_is_refused(app, tmp_path):
     (app / "requirements.txt").write_text("gunicorn==27.*\ngae-deferred-dropin\nappengine_python_standard==1.*\n")
 
-    with pytest.raises(StagingError, match=BOTH):
+    with pytest.raises(StagingError, match=rf"requirements\.txt: .*{BOTH}"):
         stage(app, tmp_path / "staged", VARIABLES)
 
 
