@@ -17,7 +17,7 @@ import operator
 import re
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from gae_deferred import clock, headers, signing_keys
 from gae_deferred.task import MAX_LIFETIME
@@ -62,15 +62,9 @@ def sign(audience: str, url: str, covered: Mapping[str, str], body: bytes) -> st
     return None
 
 
-class Claim(NamedTuple):
-    """A signature that may be valid, as far as a request without its body tells."""
-
-    secret: bytes
-    key_id: str
-    signed_at: str
-    names: str
-    values: Iterable[str]
-    digest: str
+Claim: TypeAlias = tuple[bytes, str, str, str, Iterable[str], str]
+"""A signature that may be valid, as far as a request without its body tells: the secret of its key, the key's id, the
+time, the names of the covered headers and their values, and the digest. A tuple costs a tenth of an object's time."""
 
 
 def read_claim(environ: Mapping[str, Any]) -> Claim | str:
@@ -101,7 +95,7 @@ def read_claim(environ: Mapping[str, Any]) -> Claim | str:
         values = covered.values(environ)
     except KeyError as error:
         return f"the request lacks the header {headers.name_of(error.args[0])}, which its signature covers"
-    return Claim(secret, key_id, signed_at, names, values, digest)
+    return secret, key_id, signed_at, names, values, digest
 
 
 def check_claim(claim: Claim, environ: Mapping[str, Any], audience: str, body: bytes) -> str | None:
