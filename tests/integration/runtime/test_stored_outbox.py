@@ -91,6 +91,22 @@ def test_a_damaged_entity_is_kept_with_its_bytes_and_blocks_no_other(cloud: Clou
     assert all(b"_DeferredOutbox" in letter.payload for letter in letters)
 
 
+@pytest.mark.parametrize("child", [5, "other", None], ids=["number", "name", "its parent's name"])
+def test_a_planted_child_of_an_outbox_entity_blocks_no_other(cloud: Cloud, die_before_sending: Any, child: Any):
+    die_before_sending(later)
+    (genuine,) = cloud.entities(Outbox)
+    client: Any = ndb.get_context().client
+    raw = Client(project=client.project)
+    parent = raw.key("_DeferredOutbox", genuine.key.id())
+    planted = RawEntity(raw.key("_DeferredOutbox", child or parent.name, parent=parent), ["requests", "seals"])
+    planted.update(requests=genuine.requests, seals=genuine.seals, created=genuine.created)
+    raw.put(planted)
+    report = sweeper.sweep(grace=0)
+    assert (report.sent, report.dead, report.kept) == (1, 1, 0)  # the seal is of another entity
+    assert len(cloud.tasks()) == 1
+    assert cloud.entities(Outbox) == []
+
+
 def test_two_sweeps_write_one_letter_of_a_damaged_entity(cloud: Cloud):
     plant("a0", **DAMAGE["no time"]())
     (damaged,) = stored_outbox.read([ndb.Key(Outbox, "a0", namespace="")])
