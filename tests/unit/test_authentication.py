@@ -353,6 +353,38 @@ def test_a_wrong_signature_is_not_made_good_by_a_token(mark: Path, with_keys: No
     assert not mark.exists()
 
 
+@pytest.fixture
+def good_token(monkeypatch: pytest.MonkeyPatch) -> Environ:
+    """A header with a token of the account that is expected."""
+    monkeypatch.setenv("DEFERRED_SERVICE_ACCOUNT", "tasks@p.iam.gserviceaccount.com")
+    monkeypatch.setattr(oidc, "verify", lambda *args, **kwargs: None)
+    return {"HTTP_AUTHORIZATION": "Bearer good"}
+
+
+def test_a_token_alone_is_not_enough_where_keys_are_set(mark: Path, with_keys: None, good_token: Environ):
+    assert answer(environ_of(call(mark), "CLOUDTASKS", **good_token)) == HTTPStatus.FORBIDDEN
+    assert not mark.exists()
+
+
+def test_a_token_alone_is_enough_while_unsigned_tasks_are_accepted(
+    mark: Path, with_keys: None, good_token: Environ, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", "until:9999-12-31")
+    assert ran(environ_of(call(mark), "CLOUDTASKS", **good_token), mark)
+
+
+def test_on_app_engine_a_token_proves_no_task(mark: Path, on_app_engine: None, good_token: Environ):
+    for changes in ({"REMOTE_ADDR": "203.0.113.7"}, {"HTTP_X_APPENGINE_TASKNAME": None}):
+        assert answer(environ_of(call(mark), **good_token, **changes)) == HTTPStatus.FORBIDDEN
+    assert not mark.exists()
+
+
+def test_on_app_engine_a_queue_that_sends_a_task_again_runs_it_again(mark: Path, with_keys: None, on_app_engine: None):
+    for name in ("task-1", "another"):
+        assert ran(signed(call(mark), HTTP_X_APPENGINE_TASKNAME=name), mark)
+        mark.unlink()
+
+
 def test_a_body_that_is_too_long_is_not_read_and_takes_no_memory(mark: Path, with_keys: None):
     request = signed(b"x" * 2**20, CONTENT_LENGTH=str(100 * 2**20))
     tracemalloc.start()

@@ -142,6 +142,18 @@ def test_with_keys_a_planted_request_is_never_sent(cloud: Cloud, die_before_send
     assert cloud.entities(Outbox) == []
 
 
+def test_a_copied_entity_that_is_written_again_sends_its_own_task_and_no_other(cloud: Cloud, die_before_sending: Any):
+    """Whoever can write to Datastore can have a task sent again, under its own name and with its own id."""
+    die_before_sending(later)
+    (genuine,) = cloud.entities(Outbox)
+    copy = {"requests": genuine.requests, "seals": genuine.seals, "created": genuine.created}
+    assert sweeper.sweep(grace=0).sent == 1
+    before = cloud.tasks()
+    plant(genuine.key.id(), **copy)
+    assert sweeper.sweep(grace=0).sent == 1
+    assert [task.name for task in cloud.tasks()] == [task.name for task in before]
+
+
 def test_a_request_by_another_services_key_waits_for_its_sweep(
     cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
 ):
