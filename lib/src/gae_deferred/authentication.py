@@ -15,6 +15,9 @@ Local queue          not asked             accept or 403         not asked
 A request without any of these, or without the name of a task, is refused with 403. Where keys are set and cannot be
 read now, the answer is 503: the queue tries again.
 
+Off App Engine and a local cloud, a request with headers of an App Engine task is refused, even with a signature:
+somebody sends a captured task.
+
 1. App Engine's front end removes ``X-AppEngine-*`` headers from outside requests. Headers and address have to be the
    task queue's, whether or not the task is signed.
 2. Only where ``DEFERRED_SERVICE_ACCOUNT`` is set. 503 if the certificates of the issuer cannot be fetched.
