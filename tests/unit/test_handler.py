@@ -1,5 +1,6 @@
 """The handler runs a task for the task queue only, and reads nothing as a pickle before it knows who asks."""
 
+import asyncio
 import contextlib
 import io
 import logging
@@ -15,7 +16,7 @@ from google.cloud import ndb, tasks_v2
 from google.cloud.ndb.context import get_context
 from wsgi_client import call, environ
 
-from gae_deferred import cloud_tasks, datastore, deferred, settings, signing
+from gae_deferred import cloud_tasks, datastore, deferred, errors, settings, signing
 from gae_deferred.per_process import PerProcess
 
 TRAP = pickle.dumps((greet, (Trap(),), {}))
@@ -318,7 +319,7 @@ def test_a_whole_body_that_is_no_pickle_ends_the_task_with_a_log(caplog: pytest.
 # How a task ends
 
 
-def fail(error: type[Exception]) -> None:
+def fail(error: type[BaseException]) -> None:
     raise error("on purpose")
 
 
@@ -336,10 +337,18 @@ def test_a_permanent_failure_is_done_with_its_traceback_in_the_log(caplog: pytes
 
 
 @pytest.mark.usefixtures("app_engine")
-@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
 def test_any_other_exception_propagates(error: type[Exception]):
     with pytest.raises(error, match="on purpose"):
         post_from_queue(fail, error)
+
+
+@pytest.mark.usefixtures("app_engine")
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, asyncio.CancelledError, BaseException])
+def test_what_would_end_the_process_is_a_failure_of_the_task(error: type[BaseException]):
+    with pytest.raises(errors.TaskExitError, match="on purpose") as raised:
+        post_from_queue(fail, error)
+    assert isinstance(raised.value.__cause__, error)
 
 
 @pytest.mark.usefixtures("app_engine")

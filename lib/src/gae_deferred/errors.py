@@ -17,6 +17,29 @@ class PermanentTaskFailure(Error):
     """Raise it in a task that will never succeed: the task ends, and is not retried."""
 
 
+class UnreadableTaskError(PermanentTaskFailure):
+    """The payload of a task is no call that can ever be read here."""
+
+
+class UnprovenPayloadError(PermanentTaskFailure):
+    """The call of a task is stored where anybody may have written it, so it is not unpickled."""
+
+
+class TaskNotReadableYetError(Error):
+    """The payload of a task cannot be read now: an import failed, or code that it names is not there.
+
+    A later attempt, or a later version of the code, may read it.
+    """
+
+
+class TaskExitError(Error):
+    """A task ended by ``SystemExit``, as of ``sys.exit()``, or another ``BaseException``: it has failed."""
+
+
+class TaskNotKeptError(Error):
+    """A task has failed for good, and no dead letter could be kept, so the queue has to try it again."""
+
+
 class SingularTaskFailure(Error):
     """Raise it in a task to have it tried again without an error in the log."""
 

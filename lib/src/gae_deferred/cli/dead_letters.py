@@ -1,12 +1,13 @@
 """``gae-deferred dead-letters``: list, show, send again and delete tasks that failed for good."""
 
 import itertools
-from typing import IO
+from typing import IO, Any
 
 import click
 
-from gae_deferred import dead_letters, settings, signing_keys
+from gae_deferred import dead_letters, letter_log, payload_reader, settings, signing_keys
 from gae_deferred.cli.datastore_command import as_message, in_datastore
+from gae_deferred.task import Task
 
 
 @click.group("dead-letters")
@@ -72,9 +73,39 @@ def show(letter_id: int, payload_file: IO[bytes] | None) -> None:
 
 @dead_letters_group.command()
 @click.argument("letter_ids", metavar="ID...", type=int, nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Ask nothing, also about letters that nothing proves.")
 @in_datastore()
-def resend(letter_ids: tuple[int, ...]) -> None:
-    """Enqueue tasks again, now, and delete their dead letters."""
+def resend(letter_ids: tuple[int, ...], yes: bool) -> None:
+    """Enqueue tasks again, now, and delete their dead letters.
+
+    The new tasks are signed with your keys. Where nothing proves that your app wrote a letter, you are asked first.
+    """
+    _check_that_tasks_can_be_sent()
+    for letter_id in letter_ids:
+        with as_message():
+            task = _resend(letter_id, yes)
+        click.echo(f"{letter_id} stays" if task is None else f"{letter_id} is task {task.name} of {task.queue_name}")
+
+
+def _resend(letter_id: int, yes: bool) -> Task | None:
+    try:
+        return dead_letters.resend(letter_id, despite_doubt=yes)
+    except dead_letters.DoubtfulLetterError as doubt:
+        call = _call_of(dead_letters.get(letter_id))
+        question = f"{letter_id}: {doubt}.\nIt calls {call}.\nSend it again?"
+        return dead_letters.resend(letter_id, despite_doubt=True) if click.confirm(question, err=True) else None
+
+
+def _call_of(letter: Any) -> str:
+    """Return what the payload of a letter calls, for people. Runs nothing of it."""
+    try:
+        reading = payload_reader.read(dead_letters.payload_of(letter))
+    except KeyError as error:
+        return f"what cannot be read: {error.args[0]}"
+    return reading.text or f"what cannot be read: {reading.problem}"
+
+
+def _check_that_tasks_can_be_sent() -> None:
     if settings.datastore_emulator() and not settings.cloud_tasks_emulator():
         raise click.ClickException(
             "This letter is in a local Datastore: set CLOUD_TASKS_EMULATOR_HOST to what the local cloud shows beside "
@@ -85,10 +116,6 @@ def resend(letter_ids: tuple[int, ...]) -> None:
             "The app would refuse a task that is not signed: set DEFERRED_SIGNING_KEYS to what the app has. "
             "`gae-deferred dev` keeps it in .local-cloud/signing-key, `gae-deferred emulators` prints it"
         )
-    for letter_id in letter_ids:
-        with as_message():
-            task = dead_letters.resend(letter_id)
-        click.echo(f"{letter_id} is task {task.name} of queue {task.queue_name}")
 
 
 @dead_letters_group.command()
@@ -100,3 +127,22 @@ def delete(letter_ids: tuple[int, ...]) -> None:
         with as_message():
             dead_letters.delete(letter_id)
         click.echo(f"{letter_id} is deleted")
+
+
+@dead_letters_group.command()
+@click.argument("log", metavar="FILE", type=click.File(errors="replace"))
+@in_datastore()
+def restore(log: IO[str]) -> None:
+    """Write dead letters from a log into Datastore.
+
+    The log holds a dead letter where neither Datastore nor a queue could take it. FILE is a log, an export of Cloud
+    Logging in JSON, such as `gcloud logging read --format=json` prints, or - for standard input.
+    """
+    found = letter_log.read(log.read())
+    for letter in found.letters:
+        outcome = "is restored" if dead_letters.restore(letter) else "is there already"
+        click.echo(f"{letter.id} {outcome}")
+    if found.problems:
+        raise click.ClickException("\n".join(found.problems))
+    if not found.letters:
+        raise click.ClickException("There is no dead letter in the log")
