@@ -51,7 +51,8 @@ NOT_SENT = "not sent"
 """Reason of a letter: the task of a committed transaction could not be put into its queue."""
 
 NOT_OURS = "not ours"
-"""Reason of a letter: nothing proves that this app wrote the task or what it runs."""
+"""Reason of a letter: nothing proves that this app wrote the task or what it runs, or it is another service's, whose
+sweep never came."""
 
 DAMAGED = "damaged"
 """Reason of a letter: an outbox entity cannot be read. Its raw bytes are the payload."""

@@ -315,6 +315,7 @@ class Handler:
             except BaseException as error:
                 ending.end_if_due(this, error)
                 raise
+            outbox.forget(delivery)
             replays.note(delivery)
             if this.note is not None:
                 dead_letters.withdraw_note(this)

@@ -8,14 +8,22 @@ later task of its thread.
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 _logger = logging.getLogger(__name__)
 
 
+_NO_DJANGO: AbstractContextManager[None] = nullcontext()
+
+
+def refreshed_connections() -> AbstractContextManager[None]:
+    """Return what refreshes Django's connections around a block, in a process that has loaded Django."""
+    return _refreshed() if "django" in sys.modules else _NO_DJANGO
+
+
 @contextmanager
-def refreshed_connections() -> Iterator[None]:
+def _refreshed() -> Iterator[None]:
     """Close Django's broken and outdated connections before and after the block, and forget logged queries before it.
 
     Django does the same on its signals ``request_started`` and ``request_finished``. A connection inside ``atomic``
@@ -29,7 +37,7 @@ def refreshed_connections() -> Iterator[None]:
     try:
         yield
     finally:
-        database = _database()  # the task may have been the first to load Django
+        database = _database()  # the task may have been the first to configure Django
         if database is not None:
             _close_old_connections(database)
 
