@@ -175,18 +175,21 @@ def withdraw_note(attempt: Attempt) -> None:
     if note is None:
         return
 
-    def delete() -> None:
-        _key(note.letter_id).delete(**_NOTE_OPTIONS)
+    def delete_with_payloads() -> None:
+        _key(note.letter_id).delete()
         if note.own_payload is not None:
             payload_store.delete(note.own_payload)
         if note.task_payload is not None:
             payload_store.end(note.task_payload)
 
+    def delete() -> None:
+        _key(note.letter_id).delete(**_NOTE_OPTIONS)
+
     what = f"The dead letter {note.letter_id} could not be deleted; its task, {attempt.delivery.name!r}, has run"
     if note.own_payload is None and note.task_payload is None:
         _try(lambda: datastore.run_outside_transaction(delete), what)
     else:
-        _try(lambda: _in_transaction(delete), what)
+        _try(lambda: _in_transaction(delete_with_payloads), what)
 
 
 def store_carried(text: str, body: bytes) -> None:
