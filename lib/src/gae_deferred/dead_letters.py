@@ -22,6 +22,7 @@ from gae_deferred import (
     letter_log,
     outbox,
     payload,
+    payload_reader,
     payload_store,
     signing,
     signing_keys,
@@ -29,6 +30,7 @@ from gae_deferred import (
 from gae_deferred.attempt import Attempt, Note
 from gae_deferred.errors import Error, InvalidTaskError, SingularTaskFailure
 from gae_deferred.letter import Letter, of_attempt, of_request, shorten
+from gae_deferred.payload_reader import Reading
 from gae_deferred.signing import Seal
 from gae_deferred.task import MAX_TASK_BYTES, Task, TaskRetryOptions
 
@@ -264,13 +266,24 @@ def tell(failure: Failure) -> None:
         _call(hook, failure)
 
 
-def query(queue: str | None = None) -> "Iterator[Entity]":
-    """Return the letters, the newest first, those of one queue or all; it needs an NDB context."""
+def query(
+    queue: str | None = None, called: str | None = None, since: datetime.datetime | None = None
+) -> "Iterator[Entity]":
+    """Return the letters, the newest first; it needs an NDB context.
+
+    Parameters:
+        queue: only those of this queue.
+        called: only those whose payload calls this, such as ``shop.mail.send``.
+        since: only what failed since then, in UTC without a time zone.
+    """
     from gae_deferred.entities import DeadLetter
 
-    letters = DeadLetter.query(namespace="").order(-DeadLetter.failed_at)
-    found: Iterator[Any] = iter(letters)
-    return (letter for letter in found if queue is None or letter.queue == queue)
+    failed_at: Any = DeadLetter.failed_at
+    letters = DeadLetter.query(namespace="").order(-failed_at)
+    found: Iterator[Any] = iter(letters if since is None else letters.filter(failed_at >= since))
+    for letter in found:
+        if queue in (None, letter.queue) and (called is None or reading_of(letter).callable == called):
+            yield letter
 
 
 def get(letter_id: int) -> "Entity":
@@ -292,6 +305,14 @@ def payload_of(letter: "Entity") -> bytes:
         KeyError: it was stored apart from the letter, and is not there.
     """
     return payload_store.load(letter.stored_payload) if letter.stored_payload else bytes(letter.payload or b"")
+
+
+def reading_of(letter: "Entity") -> Reading:
+    """Return what the payload of a letter calls. Runs nothing of it."""
+    try:
+        return payload_reader.read(payload_of(letter))
+    except (KeyError, ValueError) as error:
+        return Reading(problem=str(error.args[0] if error.args else error))
 
 
 def seal_of(letter: "Entity") -> Seal | None:

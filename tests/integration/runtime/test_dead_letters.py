@@ -184,18 +184,6 @@ def test_a_task_that_succeeds_or_is_tried_again_leaves_no_letter(cloud: Cloud):
     assert cloud.entities(DeadLetter) == []
 
 
-def test_the_list_names_what_failed_and_why_the_newest_first(cloud: Cloud):
-    for queue, value in (("default", 1), ("paused", 2)):
-        cloud.pause("default")
-        defer(once_tasks.fail_for_good, value, _queue=queue)
-        deliver(cloud.tasks(queue)[0])
-    lines = run("list").output.splitlines()
-    assert len(lines) == 2
-    assert "paused  once_tasks.fail_for_good  gae_deferred.errors.PermanentTaskFailure: never" in lines[0]
-    assert len(run("list", "--queue", "default").output.splitlines()) == 1
-    assert len(run("list", "--limit", "1").output.splitlines()) == 1
-
-
 def test_a_letter_is_shown_with_its_traceback_and_payload(cloud: Cloud, tmp_path: Path):
     defer(once_tasks.fail_for_good, "a value")
     (task,) = cloud.tasks()
