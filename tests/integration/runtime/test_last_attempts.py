@@ -267,9 +267,15 @@ def exit_once(value: Any) -> None:
     sys.exit(1)
 
 
-def test_a_task_of_once_that_exits_has_had_no_effect(cloud: Cloud):
+def test_a_task_of_once_that_exits_has_had_no_effect(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    from google.cloud.ndb import _datastore_api
+
+    rolled_back: list[bytes] = []
+    rollback = _datastore_api.rollback
+    monkeypatch.setattr(_datastore_api, "rollback", lambda each: rolled_back.append(each) or rollback(each))
     with pytest.raises(errors.TaskExitError):
         deliver(defer(cloud, exit_once, 1))
+    assert len(rolled_back) == 1
     assert once_tasks.OnceCount.query().fetch() == []
     assert cloud.entities(Receipt) == []
     (letter,) = cloud.entities(DeadLetter)

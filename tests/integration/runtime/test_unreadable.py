@@ -76,6 +76,7 @@ def fails_while_it_is_unpickled(error: str) -> bytes:
 
 MAY_HEAL = {
     "a module that is not there": a_call_of("not_there_yet"),
+    "a module that is not there, and many arguments": b"(cnot_there_yet\nrun\n(" + b"I1\n" * 150_000 + b"t(dt.",
     "a package that is not there": a_call_of("not_there_yet.inside"),
     "a function that is not there": a_call_of("once_tasks", "not_there_yet"),
     "a class that takes other arguments": b"(conce_tasks\nnote\n(cpathlib\nPurePath\n(I1\ntRt(dt.",
