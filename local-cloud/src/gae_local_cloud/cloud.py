@@ -12,7 +12,9 @@ import grpc.aio
 from aiohttp import web
 
 from gae_local_cloud import cloud_tasks, datastore
-from gae_local_cloud.clock import Clock, SystemClock
+from gae_local_cloud.clock import Clock
+from gae_local_cloud.console import Console, History
+from gae_local_cloud.controlled_clock import ControlledClock
 from gae_local_cloud.environment import Contribution
 from gae_local_cloud.storage import IN_MEMORY, Database
 
@@ -90,7 +92,7 @@ class LocalCloud:
 
     Parameters:
         options: what to serve, and where.
-        clock: the time that the servers go by.
+        clock: the time that the servers go by. By default, it is the machine's until the console changes it.
         on_attempt: called after each attempt to run a task.
         contributions: add environment variables for the app.
     """
@@ -108,8 +110,10 @@ class LocalCloud:
         self.tasks_rest_address = ""
         self.datastore_address = options.datastore_emulator or ""
         self.tasks: cloud_tasks.CloudTasksServer
-        self._clock = clock or SystemClock()
+        self._clock = clock or ControlledClock()
+        self._history = History()
         self._on_attempt = on_attempt
+        self._datastore: datastore.DatastoreServer | None = None
         self._tasks_handlers = _Handlers()
         self._datastore_handlers = _Handlers()
         self._state = AsyncExitStack()
@@ -174,7 +178,7 @@ class LocalCloud:
         self.tasks_address = await self._serve_grpc(
             stack, self._tasks_handlers, options.tasks_port, "Cloud Tasks", "--tasks-port"
         )
-        self.tasks_rest_address = await self._serve_http(stack, self.tasks.rest_app())
+        self.tasks_rest_address = await self._serve_http(stack, self._rest_app())
         if not options.datastore_emulator:
             self.datastore_address = await self._serve_grpc(
                 stack, self._datastore_handlers, options.datastore_port, "Datastore", "--datastore-port"
@@ -200,7 +204,7 @@ class LocalCloud:
             app_url=options.app_url,
             services=options.services,
             rate_limits=options.rate_limits,
-            on_attempt=self._on_attempt,
+            on_attempt=self._attempted,
         )
         parent = f"projects/{options.project}/locations/{options.location}"
         for queue in ("default", *options.queues):
@@ -216,8 +220,20 @@ class LocalCloud:
                 require_indexes=options.require_indexes,
             )
             self._datastore_handlers.replace(server.grpc_handlers())
+            self._datastore = server
             await server.start()
             state.push_async_callback(server.stop)
+
+    def _attempted(self, report: "AttemptReport") -> None:
+        self._history.add(report)
+        if self._on_attempt is not None:
+            self._on_attempt(report)
+
+    def _rest_app(self) -> web.Application:
+        console = Console(self.tasks, self._datastore, self._clock, self._history, self.options.project)
+        app = self.tasks.rest_app(console.home)
+        console.add_routes(app)
+        return app
 
     def _open_database(self, stack: AsyncExitStack, name: str, migrations: Sequence[str]) -> Database:
         data_dir = self.options.data_dir

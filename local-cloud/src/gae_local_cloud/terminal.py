@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def print_dev_overview(cloud: "LocalCloud", target: str) -> None:
     """Say what runs where."""
+    _print_console(cloud)
     _print_row("App", cloud.options.app_url, f"{target}, loaded again when a file changes")
     _print_servers(cloud)
     click.secho("Each task is shown when it has run. Ctrl-C stops everything.", dim=True)
@@ -20,6 +21,7 @@ def print_dev_overview(cloud: "LocalCloud", target: str) -> None:
 
 def print_emulators_overview(cloud: "LocalCloud") -> None:
     """Say what runs where, as lines that a shell can evaluate, then ``ready``."""
+    _print_console(cloud, prefix="# ")
     _print_servers(cloud, prefix="# ")
     for name, value in cloud.environment.items():
         click.echo(f"export {name}={shlex.quote(value)}")
@@ -54,6 +56,10 @@ def print_reload(target: str, error: str | None) -> None:
 def print_warning(text: str) -> None:
     """Tell of something that went wrong, and goes on."""
     click.secho(text, fg="yellow", err=True)
+
+
+def _print_console(cloud: "LocalCloud", prefix: str = "") -> None:
+    _print_row("Console", f"http://{cloud.tasks_rest_address}/", "for a browser", prefix)
 
 
 def _print_servers(cloud: "LocalCloud", prefix: str = "") -> None:

@@ -305,6 +305,10 @@ async def test_reports_name_what_ran(held: Cloud) -> None:
         duration=0,
         next_attempt=None,
         final=True,
+        row=report.row,
+        dispatched=held.held.now(),
+        ended=held.held.now(),
+        answer=b"",
     )
 
 

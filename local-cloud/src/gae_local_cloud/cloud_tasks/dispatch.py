@@ -41,6 +41,10 @@ class AttemptReport:
         duration: seconds from request to answer.
         next_attempt: seconds until the retry, None if there is none.
         final: the task is done, or given up.
+        row: the stored task before the attempt.
+        dispatched: when the attempt began, in microseconds since the epoch.
+        ended: when the answer came, likewise.
+        answer: the end of the answer's body, if it was no success.
     """
 
     queue: str
@@ -53,6 +57,10 @@ class AttemptReport:
     duration: float
     next_attempt: float | None
     final: bool
+    row: StoredTask
+    dispatched: int
+    ended: int
+    answer: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +320,10 @@ class Dispatcher:
                 duration=(now - dispatched) / SECOND,
                 next_attempt=None if next_attempt is None else max(0, next_attempt - now) / SECOND,
                 final=next_attempt is None,
+                row=row,
+                dispatched=dispatched,
+                ended=now,
+                answer=outcome.body,
             )
             # Of no concern to the dispatcher if it raises: the event loop reports that.
             asyncio.get_running_loop().call_soon(self._around.on_attempt, report)

@@ -28,12 +28,14 @@ class Outcome:
         code: the canonical code for it; of no meaning for a success.
         message: the same as a sentence, as the service words it.
         retry_after: the seconds that the answer's ``Retry-After`` asks to wait, None if it does not.
+        body: the end of the answer's body, if it was no success.
     """
 
     status: int | None
     code: Code
     message: str
     retry_after: float | None = None
+    body: bytes = b""
 
     @property
     def success(self) -> bool:
@@ -46,7 +48,7 @@ class Outcome:
         return self.status is not None and self.status != 503
 
 
-def answered(status: int, retry_after: float | None = None) -> Outcome:
+def answered(status: int, retry_after: float | None = None, body: bytes = b"") -> Outcome:
     """Return the outcome of a request that was answered."""
     if status in _CODES:
         code = _CODES[status]
@@ -56,7 +58,7 @@ def answered(status: int, retry_after: float | None = None) -> Outcome:
         code = Code.INTERNAL
     else:
         code = Code.UNKNOWN
-    return Outcome(status, code, f"{code.name}({code.value}): HTTP status code {status}", retry_after)
+    return Outcome(status, code, f"{code.name}({code.value}): HTTP status code {status}", retry_after, body)
 
 
 def unanswered(code: Code, reason: str) -> Outcome:

@@ -1,0 +1,63 @@
+// Keeps an open page as the server would render it now. The page's own address sends it again whenever it has changed,
+// as server-sent events. Without this script, reloading does the same.
+"use strict";
+
+const parser = new DOMParser();
+let source = null;
+
+const status = (live) => {
+  const sign = document.getElementById("live");
+  sign.textContent = live ? "live" : "not connected";
+  sign.dataset.live = live;
+};
+
+// The state of a person's own doing stays: what is checked, opened, typed.
+const keeps = (name, element) =>
+  ["checked", "selected", "open"].includes(name) ||
+  (name === "value" && element.type !== "hidden" && element.matches("input, textarea"));
+
+const flash = (element) => element.classList.add("changed");
+
+const show = (html) => {
+  const fresh = parser.parseFromString(html, "text/html");
+  const changed = [];
+  document.title = fresh.title;
+  Idiomorph.morph(document.body, fresh.body.innerHTML, {
+    morphStyle: "innerHTML",
+    callbacks: {
+      beforeNodeMorphed: (old) => old.id !== "live",
+      beforeAttributeUpdated: (name, element) => {
+        if (name === "data-state") changed.push(element);
+        return !keeps(name, element);
+      },
+      afterNodeAdded: (node) => {
+        if (node.dataset?.state !== undefined) changed.push(node);
+      },
+    },
+  });
+  changed.forEach(flash);
+};
+
+const connect = () => {
+  source = new EventSource(location.href);
+  source.onopen = () => status(true);
+  source.onerror = () => status(false); // the browser tries again
+  source.onmessage = (event) => show(JSON.parse(event.data));
+};
+
+const disconnect = () => {
+  source?.close();
+  source = null;
+};
+
+// Nobody looks at a hidden page. One that comes back from the browser's cache is connected again.
+document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
+window.addEventListener("pagehide", disconnect);
+window.addEventListener("pageshow", (event) => event.persisted && connect());
+document.addEventListener("change", (event) => {
+  if (!event.target.matches("[data-check-all]")) return;
+  const boxes = event.target.closest("table").querySelectorAll("tbody input[type=checkbox]");
+  boxes.forEach((box) => (box.checked = event.target.checked));
+});
+document.documentElement.classList.add("scripted");
+if (!document.hidden) connect();
