@@ -15,6 +15,7 @@ from gae_local_cloud.console.payload import PayloadReaders
 from gae_local_cloud.console.queue_actions import QueueActions
 from gae_local_cloud.console.queue_url import QUEUE_PATH
 from gae_local_cloud.console.task_call import TaskCalls
+from gae_local_cloud.console.task_list import TaskList
 from gae_local_cloud.console.task_queries import TaskQueries
 from gae_local_cloud.console.time_control import TimeControl
 from gae_local_cloud.datastore import DatastoreServer
@@ -49,13 +50,15 @@ class Console:
         cards = QueueCards(tasks, history, calls, self._time_control)
         self._actions = QueueActions(tasks)
         self._overview = Overview(tasks, history, calls, cards)
+        self._task_list = TaskList(tasks, history, calls, cards, self._time_control)
         self.home = self._pages.shown(self._overview.show)
 
     def add_routes(self, app: web.Application) -> None:
         """Add the pages to a web application, except the first, :attr:`home`, which is for ``/``."""
-        router, acted = app.router, self._pages.acted
+        router, shown, acted = app.router, self._pages.shown, self._pages.acted
         router.add_get("/console/static/{path:.+}", _static)
         router.add_post("/console/clock", acted(self._set_clock))
+        router.add_get(QUEUE_PATH, shown(self._task_list.show))
         router.add_post(f"{QUEUE_PATH}/actions", acted(self._actions.act))
         app.on_shutdown.append(self._stop)
 

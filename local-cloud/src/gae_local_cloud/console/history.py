@@ -10,10 +10,10 @@ from gae_local_cloud.cloud_tasks import AttemptReport
 MAX_TASKS = 1000
 """Tasks whose attempts are remembered, those that have ended included."""
 
-_MAX_ATTEMPTS = 50
+_MAX_ATTEMPTS = 20
 """The last attempts of a task that are remembered. The first is remembered besides."""
 
-_MAX_BODY_BYTES = 16 * 1024
+_MAX_BODY_BYTES = 8 * 1024
 """Bytes of an ended task's body that is remembered; a larger body is dropped."""
 
 _MAX_RECENT = 12
@@ -36,11 +36,21 @@ class PastTask:
         first: its first attempt that was seen.
         latest: the attempts after the first, the oldest first, without those that were dropped.
         ended: whether the last of them was the task's last.
+
+    Only the last attempt has the task's request, its body, and the end of the answer.
     """
 
     first: AttemptReport
     latest: deque[AttemptReport] = field(default_factory=lambda: deque(maxlen=_MAX_ATTEMPTS))
     ended: bool = False
+
+    def add(self, report: AttemptReport) -> None:
+        """Add an attempt."""
+        if self.latest:
+            self.latest[-1] = _slim(self.latest[-1])
+        else:
+            self.first = _slim(self.first)
+        self.latest.append(report)
 
     @property
     def attempts(self) -> Sequence[AttemptReport]:
@@ -110,7 +120,7 @@ class History:
         if past is None or past.last.row.id != report.row.id:  # another task of the same name, later
             past = self._tasks[queue, name] = PastTask(report)
         else:
-            past.latest.append(report)
+            past.add(report)
         past.ended = report.final
         self._tasks.move_to_end((queue, name))
         if len(self._tasks) > MAX_TASKS:
@@ -130,5 +140,8 @@ class History:
 
 
 def _without_body(report: AttemptReport) -> AttemptReport:
-    """Return a report that does not keep its task's body in memory."""
     return replace(report, row=report.row._replace(body=b""))
+
+
+def _slim(report: AttemptReport) -> AttemptReport:
+    return replace(report, row=report.row._replace(request=b"", body=b""), answer=b"")
