@@ -13,9 +13,10 @@ from gae_local_cloud.console.overview import Overview, QueueCards
 from gae_local_cloud.console.pages import Form, Pages
 from gae_local_cloud.console.payload import PayloadReaders
 from gae_local_cloud.console.queue_actions import QueueActions
-from gae_local_cloud.console.queue_url import QUEUE_PATH
+from gae_local_cloud.console.queue_url import QUEUE_PATH, TASK_PATH
 from gae_local_cloud.console.task_call import TaskCalls
 from gae_local_cloud.console.task_list import TaskList
+from gae_local_cloud.console.task_page import TaskPage
 from gae_local_cloud.console.task_queries import TaskQueries
 from gae_local_cloud.console.time_control import TimeControl
 from gae_local_cloud.datastore import DatastoreServer
@@ -46,11 +47,13 @@ class Console:
         self._datastore = datastore
         self._time_control = TimeControl(clock, tasks.advance)
         self._pages = Pages(self._time_control, self._changes, project)
-        calls = TaskCalls(TaskQueries(tasks.store.database), PayloadReaders.installed())
+        readers = PayloadReaders.installed()
+        calls = TaskCalls(TaskQueries(tasks.store.database), readers)
         cards = QueueCards(tasks, history, calls, self._time_control)
         self._actions = QueueActions(tasks)
         self._overview = Overview(tasks, history, calls, cards)
         self._task_list = TaskList(tasks, history, calls, cards, self._time_control)
+        self._task_page = TaskPage(tasks, history, readers, self._time_control)
         self.home = self._pages.shown(self._overview.show)
 
     def add_routes(self, app: web.Application) -> None:
@@ -59,6 +62,7 @@ class Console:
         router.add_get("/console/static/{path:.+}", _static)
         router.add_post("/console/clock", acted(self._set_clock))
         router.add_get(QUEUE_PATH, shown(self._task_list.show))
+        router.add_get(TASK_PATH, shown(self._task_page.show))
         router.add_post(f"{QUEUE_PATH}/actions", acted(self._actions.act))
         app.on_shutdown.append(self._stop)
 
