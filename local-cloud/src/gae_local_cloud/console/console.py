@@ -8,9 +8,13 @@ from aiohttp import web
 
 from gae_local_cloud.clock import Clock
 from gae_local_cloud.cloud_tasks import CloudTasksServer
+from gae_local_cloud.console.entities_page import EntitiesPage
+from gae_local_cloud.console.entity_page import EntityPage
+from gae_local_cloud.console.entity_url import ENTITY_PATH, KINDS_PATH, QUERY_PATH
 from gae_local_cloud.console.history import History
+from gae_local_cloud.console.kinds_page import KindsPage
 from gae_local_cloud.console.overview import Overview, QueueCards
-from gae_local_cloud.console.pages import Form, Pages
+from gae_local_cloud.console.pages import Form, Page, Pages
 from gae_local_cloud.console.payload import PayloadReaders
 from gae_local_cloud.console.queue_actions import QueueActions
 from gae_local_cloud.console.queue_url import QUEUE_PATH, TASK_PATH
@@ -54,6 +58,7 @@ class Console:
         self._overview = Overview(tasks, history, calls, cards)
         self._task_list = TaskList(tasks, history, calls, cards, self._time_control)
         self._task_page = TaskPage(tasks, history, readers, self._time_control)
+        self._readers = readers
         self.home = self._pages.shown(self._overview.show)
 
     def add_routes(self, app: web.Application) -> None:
@@ -64,7 +69,17 @@ class Console:
         router.add_get(QUEUE_PATH, shown(self._task_list.show))
         router.add_get(TASK_PATH, shown(self._task_page.show))
         router.add_post(f"{QUEUE_PATH}/actions", acted(self._actions.act))
+        self._add_entity_routes(app)
         app.on_shutdown.append(self._stop)
+
+    def _add_entity_routes(self, app: web.Application) -> None:
+        router, shown = app.router, self._pages.shown
+        if self._datastore is None:
+            router.add_get(KINDS_PATH, shown(_no_entities))
+            return
+        router.add_get(KINDS_PATH, shown(KindsPage(self._datastore).show))
+        router.add_get(QUERY_PATH, shown(EntitiesPage(self._datastore).show))
+        router.add_get(ENTITY_PATH, shown(EntityPage(self._datastore, self._readers).show))
 
     def _changes(self) -> object:
         datastore = self._datastore
@@ -82,6 +97,10 @@ class Console:
     async def _stop(self, _: web.Application) -> None:
         self._pages.close()
         await self._time_control.stop()
+
+
+async def _no_entities(_: web.Request) -> Page:
+    return Page("no_entities.html")
 
 
 async def _static(request: web.Request) -> web.Response:

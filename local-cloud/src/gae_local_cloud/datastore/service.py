@@ -73,6 +73,16 @@ class DatastoreService:
         self._transactions.close()
         await self._runner.stop()
 
+    @property
+    def runner(self) -> QueryRunner:
+        """Runs queries without a look at ``index.yaml``."""
+        return self._runner
+
+    @property
+    def index_file(self) -> IndexFile:
+        """The composite indexes that the app declares."""
+        return self._index_file
+
     # Reads
 
     async def lookup(self, request: Message) -> Message:
