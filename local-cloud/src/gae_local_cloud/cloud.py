@@ -230,7 +230,14 @@ class LocalCloud:
             self._on_attempt(report)
 
     def _rest_app(self) -> web.Application:
-        console = Console(self.tasks, self._datastore, self._clock, self._history, self.options.project)
+        console = Console(
+            self.tasks,
+            self._datastore,
+            self._clock,
+            self._history,
+            self.options.project,
+            lambda: self.environment,
+        )
         app = self.tasks.rest_app(console.home)
         console.add_routes(app)
         return app

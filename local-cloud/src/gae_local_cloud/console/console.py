@@ -2,12 +2,14 @@
 
 import asyncio
 import mimetypes
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 
 from aiohttp import web
 
 from gae_local_cloud.clock import Clock
 from gae_local_cloud.cloud_tasks import CloudTasksServer
+from gae_local_cloud.console.dead_letters import DeadLetters, installed_letters
 from gae_local_cloud.console.entities_page import EntitiesPage
 from gae_local_cloud.console.entity_page import EntityPage
 from gae_local_cloud.console.entity_url import ENTITY_PATH, KINDS_PATH, QUERY_PATH
@@ -36,7 +38,8 @@ class Console:
         datastore: the Datastore server, None if another one is used.
         clock: the clock of both.
         history: what it is given of attempts is shown.
-        project: the name to show.
+        project: the project of the queues, and of the dead letters.
+        environment: returns the variables of an app beside the local cloud.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Console:
         clock: Clock,
         history: History,
         project: str,
+        environment: Callable[[], Mapping[str, str]],
     ) -> None:
         self._tasks = tasks
         self._datastore = datastore
@@ -59,6 +63,8 @@ class Console:
         self._task_list = TaskList(tasks, history, calls, cards, self._time_control)
         self._task_page = TaskPage(tasks, history, readers, self._time_control)
         self._readers = readers
+        self._project = project
+        self._environment = environment
         self.home = self._pages.shown(self._overview.show)
 
     def add_routes(self, app: web.Application) -> None:
@@ -76,10 +82,14 @@ class Console:
         router, shown = app.router, self._pages.shown
         if self._datastore is None:
             router.add_get(KINDS_PATH, shown(_no_entities))
+            router.add_get("/console/dead-letters", shown(_no_entities))
             return
         router.add_get(KINDS_PATH, shown(KindsPage(self._datastore).show))
         router.add_get(QUERY_PATH, shown(EntitiesPage(self._datastore).show))
         router.add_get(ENTITY_PATH, shown(EntityPage(self._datastore, self._readers).show))
+        letters = DeadLetters(self._datastore, installed_letters(), self._project, self._environment)
+        router.add_get("/console/dead-letters", shown(letters.show))
+        router.add_post("/console/dead-letters", self._pages.acted(letters.act))
 
     def _changes(self) -> object:
         datastore = self._datastore

@@ -65,6 +65,17 @@ class EntityTable:
     index: str = ""
 
 
+async def entities(service: DatastoreService, partition: Partition, text: str) -> Sequence[Message]:
+    """Return the results of a query in GQL, as EntityResult messages."""
+    parsed = query.parse(gql.parse(_gql(text), partition), partition)
+    found, _ = await _results(service, parsed)
+    return found
+
+
+def _gql(text: str) -> Message:
+    return RunQueryRequest(gql_query={"query_string": text, "allow_literals": True}).gql_query
+
+
 async def run(service: DatastoreService, partition: Partition, text: str, after: str = "") -> EntityTable:
     """Run a query that is written in GQL.
 
@@ -75,8 +86,7 @@ async def run(service: DatastoreService, partition: Partition, text: str, after:
         InvalidArgument: it is not GQL, or breaks a rule of the query language.
         HTTPBadRequest: ``after`` is no cursor.
     """
-    request = RunQueryRequest(gql_query={"query_string": text, "allow_literals": True})
-    message = gql.parse(request.gql_query, partition)
+    message = gql.parse(_gql(text), partition)
     if message.DESCRIPTOR.name == "AggregationQuery":
         return await _aggregate(service, partition, message)
     paged = not message.HasField("limit")

@@ -110,7 +110,7 @@ class Pages:
                 page = _error_page(error)
                 html = self._render(request, page)
                 return web.Response(text=html, status=page.status, content_type="text/html", headers=_HEADERS)
-            raise web.HTTPSeeOther(_local_path(str(form.get("back", "/"))))
+            return web.Response(status=303, headers={**_HEADERS, "Location": _local_path(str(form.get("back", "/")))})
 
         return handle
 
@@ -190,6 +190,8 @@ class Pages:
 
 def _visible(value: str) -> markupsafe.Markup:
     """Escape a text, with marks for the characters that would be invisible or change the direction of others."""
+    if value.isprintable():
+        return markupsafe.escape(value)
     return markupsafe.Markup("").join(
         markupsafe.Markup("<span class='unseen'>{}</span>").format(f"U+{ord(character):04X}")
         if not character.isprintable() and character not in "\n\t"

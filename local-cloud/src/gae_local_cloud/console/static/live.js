@@ -25,7 +25,7 @@ const show = (html) => {
   Idiomorph.morph(document.body, fresh.body.innerHTML, {
     morphStyle: "innerHTML",
     callbacks: {
-      beforeNodeMorphed: (old) => old.id !== "live",
+      beforeNodeMorphed: (old) => !["live", "notice"].includes(old.id),
       beforeAttributeUpdated: (name, element) => {
         if (name === "data-state") changed.push(element);
         return !keeps(name, element);
@@ -58,6 +58,29 @@ document.addEventListener("change", (event) => {
   if (!event.target.matches("[data-check-all]")) return;
   const boxes = event.target.closest("table").querySelectorAll("tbody input[type=checkbox]");
   boxes.forEach((box) => (box.checked = event.target.checked));
+});
+
+// A form that changes something leaves the page where it is: its place, what is open, what is typed.
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (form.method !== "post") return;
+  event.preventDefault();
+  const notice = document.getElementById("notice");
+  notice.hidden = true;
+  const answer = await fetch(form.action, {
+    method: "POST",
+    headers: { Accept: "text/html" },
+    body: new URLSearchParams(new FormData(form, event.submitter)),
+  });
+  const html = await answer.text();
+  if (answer.ok) {
+    form.querySelectorAll("input[type=checkbox]").forEach((box) => (box.checked = false));
+    form.querySelectorAll("details").forEach((details) => (details.open = false));
+    show(html);
+  } else {
+    notice.textContent = parser.parseFromString(html, "text/html").querySelector(".error").textContent;
+    notice.hidden = false;
+  }
 });
 document.documentElement.classList.add("scripted");
 if (!document.hidden) connect();
