@@ -189,8 +189,8 @@ async def test_keys_in_namespaces_and_with_parents_are_as_ndb_writes_them(user: 
     ],
 )
 def test_values_are_written_as_gql(value: str, written: str):
-    expected = f"SELECT * FROM `A``B` WHERE `c`.`d` = {written}"  # noqa: S608 - GQL
-    assert select("A`B", property_name="c.d", value=value) == expected
+    expected = f"SELECT * FROM `A``.B` WHERE `c`.`d` = {written}"  # noqa: S608 - GQL
+    assert select("A`.B", property_name="c.d", value=value) == expected
 
 
 async def test_a_dead_letter_is_sent_again_and_deleted(user: ConsoleUser, monkeypatch: pytest.MonkeyPatch):

@@ -19,16 +19,16 @@ def select(kind: str, *, sort: str = "", property_name: str = "", operator: str 
         operator: of :data:`OPERATORS`.
         value: as a person types it: what is no number, constant or GQL literal is a string.
     """
-    query = f"SELECT * FROM {quoted(kind)}"  # noqa: S608 - this is GQL, and names and values are quoted
+    query = f"SELECT * FROM {_backquoted(kind)}"  # noqa: S608 - this is GQL, and names and values are quoted
     if property_name:
-        query += f" WHERE {quoted(property_name)} {operator if operator in OPERATORS else '='} {literal(value)}"
+        query += f" WHERE {_property(property_name)} {operator if operator in OPERATORS else '='} {literal(value)}"
     if sort:
-        query += f" ORDER BY {quoted(sort.removeprefix('-'))}{' DESC' if sort.startswith('-') else ''}"
+        query += f" ORDER BY {_property(sort.removeprefix('-'))}{' DESC' if sort.startswith('-') else ''}"
     return query
 
 
-def quoted(name: str) -> str:
-    """Return a name of a kind or property, each part in backquotes: ``address.city`` is a property of a property."""
+def _property(name: str) -> str:
+    """Return the name of a property, each part in backquotes: ``address.city`` is a property of a property."""
     return ".".join(_backquoted(part) for part in name.split(".")) if name.strip(".") else _backquoted(name)
 
 

@@ -67,14 +67,15 @@ document.addEventListener("submit", async (event) => {
   event.preventDefault();
   const notice = document.getElementById("notice");
   notice.hidden = true;
-  const answer = await fetch(form.action, {
+  const done = form.querySelectorAll("input[type=checkbox]:checked");
+  const answer = await fetch(form.getAttribute("action"), { // form.action is a button of that name
     method: "POST",
     headers: { Accept: "text/html" },
     body: new URLSearchParams(new FormData(form, event.submitter)),
   });
   const html = await answer.text();
   if (answer.ok) {
-    form.querySelectorAll("input[type=checkbox]").forEach((box) => (box.checked = false));
+    done.forEach((box) => (box.checked = false));
     form.querySelectorAll("details").forEach((details) => (details.open = false));
     show(html);
   } else {
