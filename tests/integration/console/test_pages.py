@@ -41,6 +41,14 @@ async def test_pages_of_other_sites_are_refused(user: ConsoleUser, headers: dict
     await user.get("/", status=403, **headers)
 
 
+async def test_a_link_of_another_site_leads_to_a_page_and_a_form_of_it_does_nothing(user: ConsoleUser):
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    await user.get("/", **link)
+    await user.get("/", status=403, **{**link, "Sec-Fetch-Dest": "iframe"})
+    async with user.session.post(f"{user.url}{QUEUE_URL}/actions", data={"action": "pause"}, headers=link) as response:
+        assert response.status == 403
+
+
 async def test_a_form_without_the_token_changes_nothing(user: ConsoleUser):
     for token in ({}, {"token": "guessed"}):
         async with user.session.post(f"{user.url}{QUEUE_URL}/actions", data={"action": "pause", **token}) as response:
