@@ -37,6 +37,7 @@ TEST_TOOLS = [
     "pytest-timeout~=2.4",
     "requests~=2.34",
 ]
+BROWSER_TOOLS = ["selenium~=4.0"]
 DEPLOY_TOOLS = ["jinja2~=3.1", "packaging>=24", "rich~=15.0", "uv==0.13.9"]
 INFRA_TOOLS = [
     *["msgpack~=1.1", "python-hcl2==8.1.4", "uv==0.13.9"],
@@ -120,6 +121,19 @@ def clients(session: nox.Session) -> None:
     with session.chdir("tests/integration/cloud_tasks/node"):
         session.run("npm", "install", "--no-audit", "--no-fund", external=True)
     session.run("pytest", NODE_CLIENT_TEST, "tests/integration/cloud_tasks/test_gcloud.py", *session.posargs)
+
+
+@nox.session(name="console-check")
+def console_check(session: nox.Session) -> None:
+    """Try the local cloud's console in Chromium, and look for barriers with axe-core."""
+    for program, package in {"chromium": "chromium", "chromedriver": "chromium-driver", "npm": "npm"}.items():
+        if not shutil.which(program):
+            session.error(f"The console is tried with {program}, which is not installed: apt install {package}")
+    install(session, *TEST_TOOLS, *BROWSER_TOOLS, *requirements("flask"))
+    with session.chdir("tests/browser"):
+        session.run("npm", "install", "--no-audit", "--no-fund", external=True)
+    session.run("pytest", "tests/browser", *session.posargs)
+    session.log("Pictures of each page are in tests/browser/screenshots.")
 
 
 @nox.session

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class Database:
         for number, script in enumerate(migrations[version:], start=version + 1):
             self._connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={number}; COMMIT;")
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Cursor:
         """Run one statement. Statements that write belong inside an :meth:`atomic` block."""
         try:
             return self._connection.execute(sql, parameters)
@@ -134,6 +134,11 @@ class Database:
                 stored.set_result(None)
             else:
                 stored.set_exception(failure)
+
+    @property
+    def changes(self) -> int:
+        """The number of rows written since the database was opened; it grows whenever a statement changes something."""
+        return self._connection.total_changes
 
     def close(self) -> None:
         """Commit pending writes and close the file."""

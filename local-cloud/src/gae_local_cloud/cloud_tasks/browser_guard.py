@@ -27,8 +27,14 @@ def check_origin(request: web.BaseRequest) -> None:
     origin = request.headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc != host:
         raise ServiceError(Code.PERMISSION_DENIED, f'Requests of web pages of another origin, "{origin}", are refused')
-    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and not _follows_link(request):
         raise ServiceError(Code.PERMISSION_DENIED, "Requests of web pages of another site are refused")
+
+
+def _follows_link(request: web.BaseRequest) -> bool:
+    """Return whether a person opens a page of ours by a link: the page with the link learns nothing of it."""
+    fetch = [request.headers.get(f"Sec-Fetch-{name}") for name in ("Mode", "Dest")]
+    return request.method == "GET" and fetch == ["navigate", "document"]
 
 
 def _is_local_name(netloc: str) -> bool:
