@@ -1,4 +1,4 @@
-"""Decides whether a request may run code. A pickle is code: it is read only after its sender has been proven.
+"""Decides whether a request may run code. Unpickling runs code, so the sender has to be proven first.
 
 Where signing keys are set, a task has to be signed, and the signature alone decides. The other proofs count where there
 are no keys, and for unsigned tasks from before the keys, while ``DEFERRED_ACCEPT_UNSIGNED`` lets them pass:
@@ -117,7 +117,7 @@ def _check_unsigned_off_app_engine(delivery: Delivery) -> BodyCheck:
 
 
 def _check_signature(delivery: Delivery, body: bytes) -> None:
-    """Refuse a body unless the request's signature by one of our keys is of this task."""
+    """Refuse a body unless one of our keys signed the request for this task."""
     audience = settings.own_service_audience() if delivery.is_app_engine_task else settings.own_url_audience()
     if audience is None:
         raise _forbidden(
