@@ -117,7 +117,7 @@ def _check_unsigned_off_app_engine(delivery: Delivery) -> BodyCheck:
 
 
 def _check_signature(delivery: Delivery, body: bytes) -> None:
-    """Refuse a body unless one of our keys signed the request for this task."""
+    """Refuse a body unless the request's signature by one of our keys is of this task."""
     audience = settings.own_service_audience() if delivery.is_app_engine_task else settings.own_url_audience()
     if audience is None:
         raise _forbidden(

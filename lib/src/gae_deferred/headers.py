@@ -98,7 +98,7 @@ def is_set_in_transit(name: str) -> bool:
 
 
 def is_secret(name: str) -> bool:
-    """Return whether the value of a header is a secret, with which its reader can act in another's name."""
+    """Return whether whoever reads the value of a header can act in another's name."""
     return name.lower() in _SECRET
 
 

@@ -61,7 +61,7 @@ def sign(audience: str, url: str, covered: Mapping[str, str], body: bytes) -> st
 
 
 def verify(environ: Mapping[str, Any], audience: str, body: bytes) -> str | None:
-    """Return the reason to refuse the signature of a request, or None if one of our keys made it for this task.
+    """Return why the signature of a request is not one of this task by any of our keys, or None if it is.
 
     Parameters:
         environ: the WSGI environ of the request (PEP 3333), with a signature among its headers.

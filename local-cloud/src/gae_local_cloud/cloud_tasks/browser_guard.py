@@ -1,4 +1,4 @@
-"""Refuses requests of foreign web pages: a browser here can reach the server, which asks for no credentials.
+"""Keeps web pages from using the server, which asks for no credentials and which a browser on the machine can reach.
 
 The headers ``Origin`` and ``Sec-Fetch-Site`` reveal a request from a page of another site. A page whose domain name
 resolves to this machine (DNS rebinding) passes that test, but its ``Host`` is a public domain name, while local servers
