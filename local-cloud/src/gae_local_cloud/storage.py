@@ -111,7 +111,7 @@ class Database:
         try:
             yield stored
         except BaseException:
-            if self._connection.in_transaction:  # else a full disk has rolled the whole group back, and _commit fails
+            if self._connection.in_transaction:  # otherwise a full disk has rolled it back, and _commit raises
                 self._connection.execute("ROLLBACK TO block")
                 self._connection.execute("RELEASE block")
             raise

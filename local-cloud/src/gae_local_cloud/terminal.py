@@ -1,4 +1,4 @@
-"""The output of the commands."""
+"""The lines that ``dev`` and ``emulators`` print: addresses, attempts of tasks, and warnings."""
 
 import datetime
 import shlex

@@ -1,4 +1,4 @@
-"""The outcome of an attempt."""
+"""The outcome of an attempt: success, or the canonical code of the failure."""
 
 from dataclasses import dataclass
 

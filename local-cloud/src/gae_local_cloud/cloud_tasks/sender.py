@@ -45,7 +45,7 @@ class Sender:
                 timeout=aiohttp.ClientTimeout(total=None),
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
                 auto_decompress=False,
-                trust_env=False,  # targets are mostly on this machine, where no proxy of the environment leads
+                trust_env=False,  # no proxy: targets are mostly on this machine
             )
         return self._session
 
