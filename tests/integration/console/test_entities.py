@@ -232,9 +232,10 @@ async def test_a_dead_letter_is_sent_again_and_deleted(user: ConsoleUser, monkey
     )
     assert "letter-11" not in html
     assert "letter-12" in html
-    html = await user.post(
-        "/console/dead-letters", back="/console/dead-letters", kind="_DeferredDeadLetter", action="resend", letter="12"
-    )
+    resend = {"back": "/console/dead-letters", "kind": "_DeferredDeadLetter", "action": "resend", "letter": "12"}
+    refused = await user.post("/console/dead-letters", status=400, **resend)
+    assert "Send it again?" in text_of(refused)  # nothing proves who wrote it
+    html = await user.post("/console/dead-letters", unproven="on", **resend)
     assert "There are none" in text_of(html)
     html = await user.get("/console/queues/local-dev/us-central1/mail?state=ended")
     assert "POST /ok" in text_of(html)

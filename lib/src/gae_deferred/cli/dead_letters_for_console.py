@@ -12,11 +12,14 @@ TIME, COLUMNS, ERROR = "failed_at", ("reason", "queue", "callable", "attempts"),
 _MAIN = "from gae_deferred.cli.command import main; main()"
 
 
-def command(action: str, letter_ids: Sequence[int]) -> Sequence[str]:
+def command(action: str, letter_ids: Sequence[int], unproven: bool) -> Sequence[str]:
     """Return a command line that sends letters again or deletes them.
 
     Parameters:
         action: ``resend`` or ``delete``.
         letter_ids: the ids of the letters.
+        unproven: whether letters are sent that nothing proves to be this app's. Without it the command asks, and
+            nobody can answer: it sends none of these.
     """
-    return [sys.executable, "-c", _MAIN, "dead-letters", action, *map(str, letter_ids)]
+    confirmed = ["--yes"] if action == "resend" and unproven else []
+    return [sys.executable, "-c", _MAIN, "dead-letters", action, *confirmed, *map(str, letter_ids)]

@@ -46,8 +46,8 @@ class Letters(Protocol):
     COLUMNS: Sequence[str]
     ERROR: str
 
-    def command(self, action: str, letter_ids: Sequence[int]) -> Sequence[str]:
-        """Return the command line that does ``resend`` or ``delete``."""
+    def command(self, action: str, letter_ids: Sequence[int], unproven: bool) -> Sequence[str]:
+        """Return the command line that does ``resend`` or ``delete``; ``unproven``: also to letters that nothing proves."""
 
 
 def installed_letters() -> Sequence[Any]:
@@ -110,7 +110,7 @@ class DeadLetters:
             raise web.HTTPBadRequest(text="There is no such action.")
         if not ids:
             raise web.HTTPBadRequest(text="No letter is checked.")
-        await self._run(letters.command(action, ids))
+        await self._run(letters.command(action, ids, "unproven" in form))
 
     async def _run(self, command: Sequence[str]) -> None:
         process = await asyncio.create_subprocess_exec(
