@@ -1,4 +1,4 @@
-"""One attempt to run a task: what is known of it while it runs, and afterwards."""
+"""An attempt to run a task: its delivery, its payload, and the call in it."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -57,7 +57,7 @@ class Attempt:
 
     @property
     def call(self) -> Call | None:
-        """The call that is made, or None as long as it has not been read."""
+        """The call that the attempt makes, or None until it has been read."""
         return None if self.parts is None else Call(*self.parts)
 
     def run(self) -> None:
@@ -87,15 +87,15 @@ _current: ContextVar[Attempt | None] = ContextVar("gae_deferred_attempt", defaul
 
 
 def current() -> Attempt | None:
-    """Return the attempt that the caller is part of, or None if it is not run by a queue."""
+    """Return the attempt that runs the calling code, or None if no queue runs it."""
     return _current.get()
 
 
 def run(data: bytes) -> Any:
-    """Unpickle a call and make it. The pickle's writer decides what code runs: know who it is.
+    """Unpickle a call and make it. Unpickling runs code of the writer's choice: prove first who wrote the bytes.
 
     Returns:
-        What the callable returns.
+        The result of the callable.
 
     Raises:
         UnreadableTaskError: the bytes are no pickle of a call; a :class:`PermanentTaskFailure`.
@@ -123,9 +123,9 @@ def read(data: bytes) -> Parts:
 
 
 def make(parts: Parts) -> Any:
-    """Make a call as the one of the current attempt, if there is one, and return what it returns.
+    """Make a call, note it in the current attempt, and return the callable's result.
 
-    A tasklet of NDB is waited for, so that it has had its effects, or has failed, when the queue is answered.
+    Waits for an NDB tasklet: it has to end, or fail, before the queue gets its answer.
 
     Raises:
         TaskExitError: what is called ends by ``SystemExit`` or the like.

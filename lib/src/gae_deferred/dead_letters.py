@@ -44,13 +44,13 @@ FAILED = "failed"
 """Reason of a letter: the task raised ``PermanentTaskFailure``."""
 
 UNREADABLE = "unreadable"
-"""Reason of a letter: the payload is no call that can be read."""
+"""Reason of a letter: the payload cannot be read, or holds something else than a call."""
 
 GIVEN_UP = "given up"
 """Reason of a letter: the task failed on its last attempt."""
 
 NOT_SENT = "not sent"
-"""Reason of a letter: the task of a committed transaction could not be put into its queue."""
+"""Reason of a letter: the task of a committed transaction could not be enqueued."""
 
 NOT_OURS = "not ours"
 """Reason of a letter: nothing proves that this app wrote the task or what it runs, or it is another service's, whose
@@ -94,7 +94,7 @@ class Kept(enum.Enum):
 
 @dataclass(frozen=True)
 class Failure:
-    """What :func:`on_permanent_failure` tells of a task.
+    """A task that failed for good, as a hook of :func:`on_permanent_failure` is told of it.
 
     Attributes:
         reason: why it ended, such as :data:`FAILED`.
@@ -121,10 +121,10 @@ _hooks: list[Callable[[Failure], object]] = []
 
 
 def on_permanent_failure(hook: Hook) -> Hook:
-    """Have a function called with the :class:`Failure` of each task that failed for good; usable as a decorator.
+    """Register a function to call with the :class:`Failure` of each task that failed for good. Usable as a decorator.
 
-    It is called in the process that noticed the failure, after the dead letter has been written. What it raises is
-    logged and changes nothing.
+    The process that notices the failure calls it, after it has written the dead letter. An error that it raises is
+    logged, and changes nothing else.
 
     Example::
 
@@ -290,7 +290,7 @@ def get(letter_id: int) -> "Entity":
     """Return a letter.
 
     Raises:
-        NoSuchLetterError: there is none of that id.
+        NoSuchLetterError: no letter has that id.
     """
     letter = _key(letter_id).get()
     if letter is None:
@@ -302,7 +302,7 @@ def payload_of(letter: "Entity") -> bytes:
     """Return the payload of a letter's task.
 
     Raises:
-        KeyError: it was stored apart from the letter, and is not there.
+        KeyError: it was stored beside the letter, and is missing.
     """
     return payload_store.load(letter.stored_payload) if letter.stored_payload else bytes(letter.payload or b"")
 
@@ -345,7 +345,7 @@ def doubt_about(letter: "Entity") -> str | None:
 def resend(letter_id: int, *, despite_doubt: bool = False) -> Task:
     """Enqueue the task of a letter again, under a new name, and delete the letter: both or none of it happens.
 
-    It goes to the App Engine service in which it failed, and there to the version that gets the traffic.
+    The task goes to the App Engine service in which it failed, to the version of it that gets the traffic.
 
     Parameters:
         letter_id: the id of the letter.
@@ -386,7 +386,7 @@ def delete(letter_id: int) -> None:
     """Delete a letter and its payload.
 
     Raises:
-        NoSuchLetterError: there is none of that id.
+        NoSuchLetterError: no letter has that id.
     """
     from google.cloud import ndb
 
@@ -394,7 +394,7 @@ def delete(letter_id: int) -> None:
 
 
 class NoSuchLetterError(Error):
-    """There is no dead letter of that id."""
+    """No dead letter has that id."""
 
 
 class DoubtfulLetterError(Error):
@@ -522,8 +522,8 @@ def _check_that_it_can_be_sent(letter: "Entity") -> None:
     namespace = (letter.headers or {}).get(headers.CURRENT_NAMESPACE.name.title())
     if namespace:
         raise InvalidTaskError(
-            f"The task belongs to the namespace {namespace!r}, which no new task can: defer its call from code that "
-            "takes the namespace as an argument, then delete the letter"
+            f"The task belongs to the namespace {namespace!r}, and a new task cannot have a namespace. Defer its call "
+            "from code that takes the namespace as an argument, then delete the letter"
         )
 
 
@@ -536,13 +536,13 @@ def _key(letter_id: int) -> "ndb.Key":
 
 
 def _whole_payload(body: bytes, stored: str | None) -> bytes:
-    """Return what is stored for a task, or the body itself if nothing is, or it cannot be read."""
+    """Return the payload that is stored for a task, or the body itself if none is stored or can be read."""
     if stored is None:
         return body
     try:
         return payload_store.load(stored)
     except (KeyError, ValueError):
-        return body  # what is not there is why the task failed
+        return body  # a missing payload is why the task failed
 
 
 def _call(hook: Callable[[Failure], object], failure: Failure) -> None:

@@ -1,6 +1,6 @@
 """Decides whether a failed attempt is the end of its task, which then leaves a dead letter."""
 
-from gae_deferred import dead_letters
+from gae_deferred import dead_letters, outbox
 from gae_deferred.attempt import Attempt
 from gae_deferred.dead_letters import Kept
 from gae_deferred.errors import (
@@ -32,6 +32,7 @@ def end_if_due(attempt: Attempt, error: BaseException) -> None:
         raise TaskNotKeptError(
             f"The task {attempt.delivery.name!r} has failed for good, and its dead letter can be written nowhere now"
         ) from error
+    outbox.forget(attempt.delivery)
     if isinstance(error, TaskNotReadableYetError):
         raise UnreadableTaskError(str(error)) from error
 

@@ -1,4 +1,4 @@
-"""Delivers tasks of a queue by hand, as often as a test likes."""
+"""Delivers a task of a queue by hand, as often as a test needs."""
 
 import io
 import urllib.parse

@@ -108,9 +108,9 @@ def _selects(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group("dead-letters")
 def dead_letters_group() -> None:
-    """Look after tasks that failed for good.
+    """List, show, resend and delete tasks that failed for good.
 
-    They are those of $GOOGLE_CLOUD_PROJECT, or of the local cloud that $DATASTORE_EMULATOR_HOST names, such as
+    The tasks are those of $GOOGLE_CLOUD_PROJECT, or of the local cloud at $DATASTORE_EMULATOR_HOST, such as
     127.0.0.1:8081.
     """
 
@@ -134,10 +134,10 @@ def list_letters(queue: str | None, called: str | None, since: datetime.datetime
 
 @dead_letters_group.command()
 @click.argument("letter_id", metavar="ID", type=int)
-@click.option("--payload", "payload_file", type=click.File("wb"), metavar="FILE", help="Write the payload there.")
+@click.option("--payload", "payload_file", type=click.File("wb"), metavar="FILE", help="Write the payload to FILE.")
 @in_datastore()
 def show(letter_id: int, payload_file: IO[bytes] | None) -> None:
-    """Show all that is known of a dead letter. Nothing of it is run."""
+    """Show everything that a dead letter holds. Runs no code of the task."""
     with as_message():
         letter = dead_letters.get(letter_id)
         seal = dead_letters.seal_of(letter)
@@ -278,12 +278,12 @@ def _raise(problems: Sequence[str]) -> None:
 def _check_that_tasks_can_be_sent() -> None:
     if settings.datastore_emulator() and not settings.cloud_tasks_emulator():
         raise click.ClickException(
-            "This letter is in a local Datastore: set CLOUD_TASKS_EMULATOR_HOST to what the local cloud shows beside "
-            "Cloud Tasks, such as 127.0.0.1:8123"
+            "This letter is in a local Datastore: set CLOUD_TASKS_EMULATOR_HOST to the address that the local cloud "
+            "shows beside Cloud Tasks, such as 127.0.0.1:8123"
         )
     if settings.cloud_tasks_emulator() and not (signing_keys.are_set() or settings.service_account()):
         raise click.ClickException(
-            "The app would refuse a task that is not signed: set DEFERRED_SIGNING_KEYS to what the app has. "
+            "The app would refuse a task that is not signed: set DEFERRED_SIGNING_KEYS to the app's value. "
             "`gae-deferred dev` keeps it in .local-cloud/signing-key, `gae-deferred emulators` prints it"
         )
 
