@@ -8,7 +8,6 @@ from typing import Any
 from google.cloud import ndb
 
 from gae_deferred import attempt, clock, settings, signing_keys
-from gae_deferred.call import Parts
 from gae_deferred.entities import Uncached
 from gae_deferred.errors import PermanentTaskFailure, UnprovenPayloadError
 
@@ -23,17 +22,16 @@ class BundledPayload(Uncached):
         return "_DeferredTaskEntity"
 
 
-def fetch(key: str) -> tuple[ndb.Key, Parts]:
-    """Return the key of an entity that holds a call of the bundled SDK, and the call.
+def fetch(key: str) -> tuple[ndb.Key, bytes]:
+    """Return the key of an entity that holds a call of the bundled SDK, and its pickle.
 
     Parameters:
         key: the entity's key as a URL-safe string.
 
     Raises:
-        PermanentTaskFailure: there is no such entity, or its call can never be read.
+        PermanentTaskFailure: there is no such entity.
         UnprovenPayloadError: there are signing keys, and DEFERRED_ACCEPT_UNSIGNED has ended: nothing proves who wrote
             the entity. A :class:`PermanentTaskFailure`; the entity stays.
-        TaskNotReadableYetError: the call cannot be read now.
     """
     if signing_keys.are_set() and not _are_unsigned_accepted():
         raise UnprovenPayloadError(
@@ -48,7 +46,7 @@ def fetch(key: str) -> tuple[ndb.Key, Parts]:
     if this is not None:
         this.body, this.bundled_key = entity.data, entity_key  # for a dead letter, which takes the entity's place
         this.is_proven = not signing_keys.are_set()
-    return entity_key, attempt.read(entity.data)
+    return entity_key, entity.data
 
 
 def _are_unsigned_accepted() -> bool:
