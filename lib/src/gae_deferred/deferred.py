@@ -253,9 +253,9 @@ def run_from_datastore(key: str) -> Any:
     """
     from gae_deferred import bundled_payload
 
-    entity_key, data = bundled_payload.fetch(key)
+    entity_key, parts = bundled_payload.fetch(key)
     try:
-        result = attempt.run(data)
+        result = attempt.make(parts)
     except PermanentTaskFailure:
         if attempt.current() is None:  # else the entity stays until a dead letter takes its place
             entity_key.delete()
