@@ -12,9 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import crypt, exceptions, jwt
-from test_caller import call, environ_of
+from test_authentication import call, environ_of
 
-from gae_deferred import caller, deferred, errors, oidc
+from gae_deferred import authentication, deferred, errors, oidc
 
 ACCOUNT = "tasks@my-project.iam.gserviceaccount.com"
 AUDIENCE = "https://app.example"
@@ -130,10 +130,10 @@ def test_a_signature_that_nobody_can_verify_does_not_save_a_token_that_is_refuse
 def test_a_scheduler_proves_itself_by_its_token(on_app_engine: bool, google: Issuer, monkeypatch: pytest.MonkeyPatch):
     if on_app_engine:
         monkeypatch.setenv("GAE_ENV", "standard")
-    caller.check_scheduler({"HTTP_AUTHORIZATION": f"Bearer {google.token()}"})
+    authentication.check_scheduler({"HTTP_AUTHORIZATION": f"Bearer {google.token()}"})
     for claims in ({"exp": 1_700_000_000, "iat": 1_699_990_000}, {"email": "someone@else.example"}):
         with pytest.raises(errors.RequestRefusedError) as caught:
-            caller.check_scheduler({"HTTP_AUTHORIZATION": f"Bearer {google.token(**claims)}"})
+            authentication.check_scheduler({"HTTP_AUTHORIZATION": f"Bearer {google.token(**claims)}"})
         assert caught.value.status == 403
 
 

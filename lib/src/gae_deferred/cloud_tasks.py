@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import errors, settings, signing
-from gae_deferred.delivery import MAX_ATTEMPTS_HEADER
+from gae_deferred import errors, headers, settings, signing
 from gae_deferred.per_process import PerProcess
 from gae_deferred.task import Task, TaskRetryOptions, split_target
 
@@ -25,13 +24,6 @@ MAX_BATCH_TASKS = 100
 
 MAX_BATCH_BYTES = 8 * 2**20
 """Most bytes of one BatchCreateTasks call. Google's APIs take requests of 10 MiB; the rest is for field tags."""
-
-_DROPPED_HEADERS = re.compile(
-    r"x-appengine-.*|x-cloudtasks-.*|x-google-.*|host|content-length|x-deferred-signature|x-deferred-max-attempts",
-    re.IGNORECASE,
-)
-"""Headers that the service sets by itself and refuses or replaces (docstrings of ``AppEngineHttpRequest.headers`` and
-``HttpRequest.headers``), and those that only this module sets."""
 
 _BACKEND_ERROR = re.compile(r"ExecutorServiceError::([A-Z_]+)")
 """Names the error of the queue's own backend where the service's message has one; the bundled SDK goes by it too."""
@@ -329,19 +321,19 @@ def make_request(task: Task) -> "tasks_v2.CreateTaskRequest":
 
 
 def _request_headers(task: Task, path: str) -> dict[str, str]:
-    headers = {name: value for name, value in task.headers.items() if not _DROPPED_HEADERS.fullmatch(name)}
+    request_headers = {name: value for name, value in task.headers.items() if not headers.is_reserved(name)}
     options = task.retry_options
     if options is not None and options.task_retry_limit is not None and options.task_age_limit is None:
-        headers[MAX_ATTEMPTS_HEADER] = str(options.task_retry_limit + 1)
+        request_headers[headers.MAX_ATTEMPTS.name] = str(options.task_retry_limit + 1)
     signature = signing.sign(task.queue_name, path, task.payload)
     if signature is not None:
-        headers[signing.HEADER] = signature
+        request_headers[headers.SIGNATURE.name] = signature
     elif not (settings.service_account() or _is_proven_by_its_queue()):
         raise errors.ConfigurationError(
             "Nothing would prove this task where it runs, so it is not enqueued: set DEFERRED_SIGNING_KEYS (id:secret) "
             "here and where it runs, or DEFERRED_SERVICE_ACCOUNT and DEFERRED_TARGET_URL for an OIDC token"
         )
-    return headers
+    return request_headers
 
 
 def _is_proven_by_its_queue() -> bool:

@@ -2,7 +2,6 @@
 
 import datetime
 import logging
-import re
 import reprlib
 import traceback
 import urllib.parse
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from gae_deferred import datastore, outbox, payload, payload_store, settings
+from gae_deferred import clock, datastore, headers, outbox, payload, payload_store, settings
 from gae_deferred.attempt import Attempt
 from gae_deferred.delivery import Delivery
 from gae_deferred.errors import Error, InvalidTaskError
@@ -36,16 +35,6 @@ NOT_SENT = "not sent"
 
 _MAX_TEXT = 20_000
 """Characters of a traceback or a repr that are kept, of its end and its beginning; an entity has 1 MiB for all."""
-
-_SECRET_HEADERS = {"AUTHORIZATION", "COOKIE", "PROXY_AUTHORIZATION", "X_DEFERRED_SIGNATURE"}
-
-_OWN_HEADERS = re.compile(
-    r"host|user-agent|content-length|connection|keep-alive|transfer-encoding|te|via|forwarded|traceparent|tracestate|"
-    r"accept(-.*)?|function-.*|x-appengine-.*|x-cloudtasks-.*|x-cloud-.*|x-google-.*|x-forwarded-.*|x-real-ip|"
-    r"x-serverless-.*|x-deferred-max-attempts",
-    re.IGNORECASE,
-)
-"""Headers that the queue and the servers in front of an app set on every request."""
 
 _logger = logging.getLogger(__name__)
 
@@ -135,9 +124,10 @@ def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception) -> Failu
     is_http = "http_request" in task
     http = task.http_request if is_http else task.app_engine_http_request
     url = urllib.parse.urlsplit(http.url).path if is_http else http.relative_uri
-    headers = {name: value for name, value in http.headers.items() if name.lower() != "x-deferred-signature"}
+    signature = headers.SIGNATURE.name.lower()
+    kept_headers = {name: value for name, value in http.headers.items() if name.lower() != signature}
     queue, name = request.parent.rpartition("/")[2], task.name.rpartition("/")[2]
-    callable_name = headers.get("X-Deferred-Callable", "")
+    callable_name = kept_headers.get(headers.CALLABLE.name, "")
     body = bytes(http.body)
     stored = payload_store.stored_by(body)
     letter_id = _write(
@@ -150,7 +140,7 @@ def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception) -> Failu
         service=None if is_http else http.app_engine_routing.service or None,
         callable=callable_name,
         error=_shorten(f"{type(error).__name__}: {error}"),
-        headers=headers,
+        headers=kept_headers,
         attempts=0,
         eta=task.schedule_time.astimezone(datetime.UTC).replace(tzinfo=None) if "schedule_time" in task else None,
     )
@@ -212,13 +202,11 @@ def resend(letter_id: int) -> Task:
     def send() -> Task:
         letter = get(letter_id)
         _check_namespace(letter)
-        headers = {name: value for name, value in (letter.headers or {}).items() if not _OWN_HEADERS.fullmatch(name)}
+        kept = {name: value for name, value in (letter.headers or {}).items() if not headers.is_set_in_transit(name)}
         body = payload_of(letter)
         if len(body) > MAX_TASK_BYTES // 2:
             body = payload_store.shrink(body, MAX_TASK_BYTES // 2, transactional=True)
-        task = Task(
-            body, queue=letter.queue, url=letter.url, target=letter.service, headers=headers, transactional=True
-        )
+        task = Task(body, queue=letter.queue, url=letter.url, target=letter.service, headers=kept, transactional=True)
         outbox.add([task])
         _delete(letter)
         return task
@@ -250,7 +238,7 @@ def _delete(letter: "Letter") -> None:
 
 def _check_namespace(letter: "Letter") -> None:
     """Refuse to send a task of the bundled SDK to where it would find other data than it was enqueued for."""
-    namespace = (letter.headers or {}).get("X-Appengine-Current-Namespace")
+    namespace = (letter.headers or {}).get(headers.CURRENT_NAMESPACE.name.title())
     if namespace:
         raise InvalidTaskError(
             f"The task belongs to the namespace {namespace!r}, which no new task can: defer its call from code that "
@@ -291,7 +279,7 @@ def _write(body: bytes, *, stored_payload: str | None = None, **properties: Any)
     """Write a letter, with the payload ``body``, or where that is stored already, a reference to it."""
     from gae_deferred.entities import DeadLetter
 
-    letter: Any = DeadLetter(namespace="", failed_at=_now(), **properties)
+    letter: Any = DeadLetter(namespace="", failed_at=clock.naive_now(), **properties)
     if stored_payload is not None:
         letter.stored_payload = stored_payload
     elif len(body) > datastore.MAX_ENTITY_BYTES // 2:
@@ -314,7 +302,7 @@ def _whole_payload(body: bytes, stored: str | None) -> bytes:
 
 def _describe(attempt: Attempt) -> str:
     if attempt.call is None:
-        name: str = attempt.delivery.environ.get("HTTP_X_DEFERRED_CALLABLE", "")
+        name: str = attempt.delivery.environ.get(headers.CALLABLE.environ_key, "")
         return name
     function, args, _ = attempt.call
     if function is payload.invoke_member and len(args) >= 2:
@@ -350,11 +338,13 @@ def _url_of(delivery: Delivery) -> str:
 
 
 def _headers_of(environ: dict[str, Any]) -> dict[str, str]:
-    headers = {"Content-Type": environ["CONTENT_TYPE"]} if environ.get("CONTENT_TYPE") else {}
-    for name, value in environ.items():
-        if name.startswith("HTTP_") and name[5:] not in _SECRET_HEADERS:
-            headers[name[5:].replace("_", "-").title()] = str(value)
-    return headers
+    """Return the headers that a dead letter keeps of a request, by name."""
+    kept = {"Content-Type": environ["CONTENT_TYPE"]} if environ.get("CONTENT_TYPE") else {}
+    for key, value in environ.items():
+        name = headers.name_of(key)
+        if name is not None and not headers.is_secret(name):
+            kept[name] = str(value)
+    return kept
 
 
 def _number(text: str, default: int) -> int:
@@ -366,10 +356,6 @@ def _time(seconds: str) -> datetime.datetime | None:
         return datetime.datetime.fromtimestamp(float(seconds), datetime.UTC).replace(tzinfo=None)
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
 
 
 def _shorten(text: str) -> str:

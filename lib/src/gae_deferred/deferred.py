@@ -15,7 +15,17 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import attempt, caller, cloud_tasks, datastore, dead_letters, outbox, payload, payload_store
+from gae_deferred import (
+    attempt,
+    authentication,
+    cloud_tasks,
+    datastore,
+    dead_letters,
+    headers,
+    outbox,
+    payload,
+    payload_store,
+)
 from gae_deferred.attempt import Attempt
 from gae_deferred.dead_letters import on_permanent_failure
 from gae_deferred.delivery import Delivery
@@ -56,9 +66,6 @@ __all__ = [
 ]
 
 Response = tuple[str, HTTPStatus, list[tuple[str, str]]]
-
-CALLABLE_HEADER = "X-Deferred-Callable"
-"""Names the callable of a task for people who look at a queue. Nothing decides anything by it."""
 
 _MAX_CALLABLE_LENGTH = 200
 
@@ -134,10 +141,10 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
     options = {name: kwargs.pop(f"_{name}", None) for name in ("countdown", "eta", "name", "target", "retry_options")}
     options["url"] = kwargs.pop("_url", DEFAULT_URL)
     options["queue"] = kwargs.pop("_queue", DEFAULT_QUEUE)
-    headers = {"Content-Type": "application/octet-stream", CALLABLE_HEADER: _name_for_header(obj)}
+    fixed_headers = {"Content-Type": "application/octet-stream", headers.CALLABLE.name: _name_for_header(obj)}
     own_headers = kwargs.pop("_headers", None) or {}
     try:
-        options["headers"] = headers | own_headers
+        options["headers"] = fixed_headers | own_headers
     except (TypeError, ValueError) as error:
         raise InvalidTaskError(f"The headers are {own_headers!r:.100}; they take a dict") from error
     transactional = options["transactional"] = bool(kwargs.pop("_transactional", False))
@@ -268,9 +275,9 @@ class Handler:
         """
         try:
             delivery = Delivery(environ)
-            caller.check_headers(delivery)
+            check_body = authentication.check_headers(delivery)
             body = _read_body(environ)
-            caller.check_body(delivery, body)
+            check_body(delivery, body)
         except RequestRefusedError as refusal:
             _logger.error("Refused a request to run a task (%d): %s", refusal.status, refusal)
             return str(refusal), refusal.status, [_PLAIN_TEXT]
@@ -317,11 +324,11 @@ class Handler:
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
         """Answer a request as a WSGI app: run the task of a POST, refuse any other method with 405."""
         if environ["REQUEST_METHOD"] == "POST":
-            text, status, headers = self.post(environ)
+            text, status, response_headers = self.post(environ)
         else:
             status = HTTPStatus.METHOD_NOT_ALLOWED
-            text, headers = "Tasks are sent with POST", [("Allow", "POST"), _PLAIN_TEXT]
-        start_response(f"{status.value} {status.phrase}", headers)
+            text, response_headers = "Tasks are sent with POST", [("Allow", "POST"), _PLAIN_TEXT]
+        start_response(f"{status.value} {status.phrase}", response_headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [text.encode()]
 
 

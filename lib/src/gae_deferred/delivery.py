@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from gae_deferred import settings
+from gae_deferred import headers, settings
 
-MAX_ATTEMPTS_HEADER = "X-Deferred-Max-Attempts"
-"""How many attempts a task has by its own retry options; set on tasks that have such a limit."""
+_SIGNATURE = headers.SIGNATURE.environ_key
 
 
 class Delivery:
-    """One attempt to deliver a task, as its request tells it; who sent the request is for ``caller`` to prove.
+    """One attempt to deliver a task, as its request tells it; ``authentication`` proves who sent the request.
 
     Parameters:
         environ: the WSGI environ of the request. Its headers are read as those of an App Engine task, or away from App
@@ -22,31 +21,26 @@ class Delivery:
         name: short name of the task, or ``""``: then the request is no delivery.
     """
 
-    __slots__ = ("_prefix", "environ", "name", "on_app_engine", "queue")
+    __slots__ = ("_keys", "environ", "name", "on_app_engine", "queue")
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self.environ = environ
         self.on_app_engine = settings.on_app_engine()
-        name = environ.get("HTTP_X_APPENGINE_TASKNAME")
-        if self.on_app_engine or name is not None:
-            self._prefix = "HTTP_X_APPENGINE_"
-            self.name: str = name or ""
-            self.queue: str = environ.get("HTTP_X_APPENGINE_QUEUENAME", "")
-        else:
-            self._prefix = "HTTP_X_CLOUDTASKS_"
-            self.name = environ.get("HTTP_X_CLOUDTASKS_TASKNAME", "")
-            self.queue = environ.get("HTTP_X_CLOUDTASKS_QUEUENAME", "")
+        is_app_engine_task = self.on_app_engine or headers.APP_ENGINE.task_name in environ
+        keys = self._keys = headers.APP_ENGINE if is_app_engine_task else headers.CLOUD_TASKS
+        self.name: str = environ.get(keys.task_name) or ""
+        self.queue: str = environ.get(keys.queue_name, "")
 
     @property
     def retry_count(self) -> str:
         """The number of attempts before this one as the header has it, or ``""``."""
-        count: str = self.environ.get(f"{self._prefix}TASKRETRYCOUNT", "")
+        count: str = self.environ.get(self._keys.retry_count, "")
         return count
 
     @property
     def eta(self) -> str:
         """When the task was due, in seconds since the Unix epoch, as the header has it, or ``""``."""
-        eta: str = self.environ.get(f"{self._prefix}TASKETA", "")
+        eta: str = self.environ.get(self._keys.eta, "")
         return eta
 
     @property
@@ -56,9 +50,9 @@ class Delivery:
         Off App Engine, anybody can name one. And a task with a signature is none of the bundled SDK's: what its
         signature does not cover is not to decide whose data it finds.
         """
-        if not self.on_app_engine or self.environ.get("HTTP_X_DEFERRED_SIGNATURE"):
+        if not self.on_app_engine or self.environ.get(_SIGNATURE):
             return ""
-        namespace: str = self.environ.get("HTTP_X_APPENGINE_CURRENT_NAMESPACE", "")
+        namespace: str = self.environ.get(headers.CURRENT_NAMESPACE.environ_key, "")
         return namespace
 
     @property
@@ -70,7 +64,7 @@ class Delivery:
     @property
     def is_last(self) -> bool:
         """Whether this is known to be the task's last attempt."""
-        limit = _number(self.environ.get("HTTP_X_DEFERRED_MAX_ATTEMPTS", ""))
+        limit = _number(self.environ.get(headers.MAX_ATTEMPTS.environ_key, ""))
         count = _number(self.retry_count)
         return limit is not None and count is not None and count + 1 >= limit
 

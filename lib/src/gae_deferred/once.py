@@ -1,6 +1,5 @@
 """Tasks whose effects in Datastore happen once, however often they are delivered."""
 
-import datetime
 import functools
 import logging
 import uuid
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar, cast
 
-from gae_deferred import attempt, datastore, payload
+from gae_deferred import attempt, clock, datastore, payload
 from gae_deferred.task import MAX_LIFETIME
 
 P = ParamSpec("P")
@@ -118,7 +117,7 @@ def _run(identity: str, call: Callable[[], Any]) -> Any:
         if key.get() is not None:
             _logger.info("The task %s has run before; its second delivery does nothing", identity)
             return None
-        expires = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + MAX_LIFETIME
+        expires = clock.naive_now() + MAX_LIFETIME
         ndb.put_multi([Receipt(key=key, expires=expires)])
         with _being_inside():
             return call()

@@ -6,14 +6,13 @@ has committed, they are sent and the entities are deleted. If the process dies i
 Sending a task twice does no harm: it has a name, and the queue refuses the second.
 """
 
-import datetime
 import itertools
 import logging
 import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import cloud_tasks, datastore
+from gae_deferred import clock, cloud_tasks, datastore
 from gae_deferred.datastore import MAX_ENTITY_BYTES
 from gae_deferred.errors import (
     BadTransactionStateError,
@@ -109,7 +108,7 @@ class _Outbox:
     def __init__(self) -> None:
         self._id = uuid.uuid4().hex
         self._numbers = itertools.count()
-        self._created = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+        self._created = clock.naive_now()
         self._tasks: list[Task] = []
         self._by_name: dict[tuple[str, str | None], Task] = {}
         self._requests: list[tasks_v2.CreateTaskRequest] = []

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import attempt, datastore, payload
+from gae_deferred import attempt, clock, datastore, payload
 from gae_deferred.datastore import MAX_ENTITY_BYTES
 from gae_deferred.errors import PermanentTaskFailure, TaskTooLargeError
 from gae_deferred.task import MAX_LIFETIME
@@ -107,7 +107,7 @@ def end(stored: str) -> None:
     from gae_deferred.entities import Receipt
 
     delete(stored)
-    ndb.put_multi([Receipt(key=_receipt_key(stored), expires=_now() + MAX_LIFETIME)])
+    ndb.put_multi([Receipt(key=_receipt_key(stored), expires=clock.naive_now() + MAX_LIFETIME)])
 
 
 def keep(stored: str) -> bool:
@@ -233,7 +233,7 @@ def _store(compressed: bytes, lifetime: datetime.timedelta | None = MAX_LIFETIME
 
     count = -(-len(compressed) // MAX_ENTITY_BYTES)
     stored = f"{uuid.uuid4().hex}-{count}-{hashlib.sha256(compressed).hexdigest()}"
-    expires = lifetime and _now() + lifetime
+    expires = lifetime and clock.naive_now() + lifetime
     chunks: list[ndb.Model] = []
     for number, key in enumerate(_keys(stored)):
         data = compressed[number * MAX_ENTITY_BYTES : (number + 1) * MAX_ENTITY_BYTES]
@@ -261,10 +261,6 @@ def _receipt_key(stored: str) -> "ndb.Key":
     from gae_deferred.entities import Receipt
 
     return ndb.Key(Receipt, stored, namespace="")
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
 
 
 def _read(read: Callable[[], bytes], what: str) -> bytes:

@@ -10,9 +10,6 @@ import urllib.parse
 
 from gae_deferred import signing_keys
 
-HEADER = "X-Deferred-Signature"
-"""Carries the signature of a task, as ``KEY_ID:HEX_DIGITS``."""
-
 
 def sign(queue: str, url: str, body: bytes) -> str | None:
     """Return the signature of a task by the first signing key, or None if there are no keys.
@@ -36,7 +33,7 @@ def verify(signature: str, queue: str, path: str, body: bytes) -> str | None:
     """Return why a signature is not one of this task by any of our keys, or None if it is.
 
     Parameters:
-        signature: the value of :data:`HEADER`.
+        signature: the value of the header, ``KEY_ID:HEX_DIGITS``.
         queue: short name of the queue that the request says it comes from.
         path: the path that the request went to as WSGI has it: percent-decoded, and its bytes as Latin-1 (PEP 3333).
         body: the request's body.

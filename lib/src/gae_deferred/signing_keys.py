@@ -112,7 +112,7 @@ def find(key_id: str) -> bytes | None:
 
 def are_set() -> bool:
     """Tell whether there are to be keys. Reads none."""
-    return any(settings.signing_keys_or_secret())
+    return settings.signing_keys_or_secret() != ("", None)
 
 
 @functools.lru_cache(maxsize=4)

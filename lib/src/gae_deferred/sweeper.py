@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from gae_deferred import caller, cloud_tasks, datastore, dead_letters, outbox
+from gae_deferred import authentication, clock, cloud_tasks, datastore, dead_letters, outbox
 from gae_deferred.errors import (
     InvalidQueueError,
     InvalidTaskError,
@@ -101,7 +101,7 @@ def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> 
         headers.append(("Allow", "GET, POST"))
     else:
         try:
-            caller.check_scheduler(environ)
+            authentication.check_scheduler(environ)
             status, text = HTTPStatus.OK, str(sweep())
         except RequestRefusedError as refusal:
             _logger.error("Refused a request to sweep (%d): %s", refusal.status, refusal)
@@ -139,7 +139,8 @@ class _Sweep:
 
     def _is_due(self, entity: "Entity") -> bool:
         created: datetime.datetime = entity.created
-        return abs(_now() - created) >= self._grace  # one from the future is of a process whose clock was wrong
+        age = abs(clock.naive_now() - created)  # an entity from the future has a writer whose clock was wrong
+        return age >= self._grace
 
     def _sweep_part(self, digit: str) -> None:
         leased_at = time.monotonic()
@@ -195,7 +196,7 @@ class _Sweep:
         """Make dead letters of what can never be sent, and leave in the outbox what may be another time."""
         from google.cloud import ndb
 
-        too_old = entity.created < _now() - MAX_AGE
+        too_old = entity.created < clock.naive_now() - MAX_AGE
         unsent = [
             _Unsent(data, request, outcome)
             for data, request, outcome in zip(entity.requests, requests, outcomes, strict=True)
@@ -262,9 +263,10 @@ def _lease(digit: str, holder: str) -> bool:
     def take() -> bool:
         key = ndb.Key(SweepLease, digit, namespace="")
         lease: Any = key.get()
-        if lease is not None and lease.holder != holder and _now() < lease.until < _now() + 2 * _LEASE:
-            return False  # one that lasts longer is of a sweep whose clock was wrong
-        ndb.put_multi([SweepLease(key=key, holder=holder, until=_now() + _LEASE)])
+        now = clock.naive_now()
+        if lease is not None and lease.holder != holder and now < lease.until < now + 2 * _LEASE:
+            return False  # a longer lease is ignored: its holder's clock was wrong
+        ndb.put_multi([SweepLease(key=key, holder=holder, until=now + _LEASE)])
         return True
 
     try:
@@ -336,7 +338,3 @@ def _forget(key: "ndb.Key", sent: set[bytes]) -> None:
     if entity is not None:
         entity.requests = [data for data in entity.requests if data not in sent]
         entity.put()
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)

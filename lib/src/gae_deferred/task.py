@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gae_deferred import clock
 from gae_deferred.errors import (
     InvalidEtaError,
     InvalidQueueNameError,
@@ -240,14 +241,9 @@ def _check_headers(headers: Mapping[str, str], target: str | None) -> dict[str, 
     return dict(checked.values())
 
 
-def now() -> datetime.datetime:
-    """Return the time that countdowns count from, in UTC. Tests with a clock of their own put it in its place."""
-    return datetime.datetime.now(datetime.UTC)
-
-
 def _determine_eta(countdown: Any, eta: Any) -> datetime.datetime:
     """Return the time to run a task at, in UTC."""
-    created = chosen = now()
+    created = chosen = clock.now()
     if countdown is not None and eta is not None:
         raise InvalidTaskError(f"A task takes a countdown ({countdown!r}) or an ETA ({eta!r}), not both")
     if countdown is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import cloud_tasks, datastore, deferred, settings, signing_keys, sweeper
+from gae_deferred import cloud_tasks, datastore, deferred, headers, settings, signing_keys, sweeper
 from gae_deferred.sweeper import SWEEP_URL
 from gae_deferred.task import DEFAULT_URL
 
@@ -142,10 +142,10 @@ def _try(step: Callable[[], object]) -> None:
 
 def _trust_front_end(environ: "WSGIEnvironment") -> None:
     """Describe the user's request, not the front end's: App Engine tells of it in headers that only it can set."""
-    address = environ.get("HTTP_X_APPENGINE_USER_IP")
+    address = environ.get(headers.USER_IP.environ_key)
     if address:
         environ["REMOTE_ADDR"] = address
-    scheme = environ.get("HTTP_X_FORWARDED_PROTO")
+    scheme = environ.get(headers.FORWARDED_PROTO.environ_key)
     if scheme in ("http", "https"):
         environ["wsgi.url_scheme"] = scheme
         environ["SERVER_PORT"] = "443" if scheme == "https" else "80"

@@ -14,6 +14,7 @@ from google.cloud import ndb, tasks_v2
 from harness import Cloud
 
 from gae_deferred import (
+    clock,
     cloud_tasks,
     datastore,
     dead_letters,
@@ -277,15 +278,14 @@ def test_a_part_that_somebody_else_sweeps_is_left_alone_until_the_lease_ends(clo
 
 
 def test_what_a_process_wrote_whose_clock_was_ahead_is_swept_and_no_part_stays_taken(
-    cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
+    cloud: Cloud, die_before_sending: Any
 ):
     die_before_sending(later)
     (entity,) = cloud.entities(Outbox)
     entity.created += datetime.timedelta(days=300)
     entity.put()
-    in_a_year = sweeper._now() + datetime.timedelta(days=365)
-    with monkeypatch.context() as patch:
-        patch.setattr(sweeper, "_now", lambda: in_a_year)
+    in_a_year = clock.now() + datetime.timedelta(days=365)
+    with clock.held_by(lambda: in_a_year):
         assert sweeper._lease(entity.key.id()[0], "a sweep that died")
     assert sweeper.sweep().sent == 1
     assert cloud.entities(Outbox) == []

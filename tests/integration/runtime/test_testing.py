@@ -8,7 +8,7 @@ import threading
 import pytest
 from google.cloud import ndb
 
-from gae_deferred import Task, TaskRetryOptions, deferred, settings, wrap_wsgi_app
+from gae_deferred import Task, TaskRetryOptions, deferred, headers, settings, wrap_wsgi_app
 from gae_deferred.errors import TaskAlreadyExistsError
 from gae_deferred.testing.cloud import CloudForTests, TaskFailed
 
@@ -157,7 +157,7 @@ def meet_in(meeting):
 
 
 def test_a_deferred_call_that_cannot_be_read_is_no_request_of_another_kind(local_cloud):
-    deferred.defer_many([Task(b"no pickle", headers={deferred.CALLABLE_HEADER: "shop.remind"})])
+    deferred.defer_many([Task(b"no pickle", headers={headers.CALLABLE.name: "shop.remind"})])
     with pytest.raises(pickle.UnpicklingError):
         local_cloud.queue.tasks()
 

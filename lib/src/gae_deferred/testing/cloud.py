@@ -23,7 +23,7 @@ from google.api_core.exceptions import AlreadyExists
 from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
-from gae_deferred import datastore, deferred, once, payload, payload_store, settings, task, wrap_wsgi_app
+from gae_deferred import clock, datastore, deferred, headers, once, payload, payload_store, settings, wrap_wsgi_app
 from gae_deferred.cli.local_environment import environment
 from gae_local_cloud.clock import SECOND, HeldClock
 from gae_local_cloud.cloud import LocalCloud, Options
@@ -263,14 +263,13 @@ class CloudForTests:
     def in_use(self) -> Iterator["CloudForTests"]:
         """Make the code under test use this local cloud, and its clock, in a block."""
         before = {name: os.environ.get(name) for name in (*self.environment, "GAE_ENV")}
-        now, task.now = task.now, self.clock.now
         os.environ.update(self.environment)
         os.environ.pop("GAE_ENV", None)
         settings.forget()
         try:
-            yield self
+            with clock.held_by(self.clock.now):
+                yield self
         finally:
-            task.now = now
             for name, value in before.items():
                 os.environ.pop(name, None)
                 if value is not None:
@@ -327,7 +326,7 @@ class CloudForTests:
         try:
             return self.app(environ, start_response)
         except Exception as error:  # noqa: BLE001  # raised again, in the thread of the test
-            self._errors[environ.get("HTTP_X_APPENGINE_TASKNAME", "")] = error
+            self._errors[environ.get(headers.APP_ENGINE.task_name, "")] = error
             start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
             return [b"The task failed"]
 
@@ -352,7 +351,7 @@ def _call_of(request: tasks_v2.AppEngineHttpRequest) -> Call | None:
     try:
         return Call.of(request.body)
     except Exception:
-        if deferred.CALLABLE_HEADER in request.headers:
+        if headers.CALLABLE.name in request.headers:
             raise
         return None
 

@@ -9,14 +9,13 @@ import tracemalloc
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gae_deferred import caller, deferred, oidc, signing, signing_keys
+from gae_deferred import clock, deferred, oidc, signing, signing_keys
 from gae_deferred.errors import ConfigurationError
 
 KEYS = "k1:a-secret-of-at-least-16-characters"
@@ -257,22 +256,13 @@ def test_an_unsigned_task_of_app_engine_is_accepted_during_a_migration_and_logge
         assert [record.levelno for record in caplog.records if "not signed" in record.message] == [logging.WARNING]
 
 
-class January31(datetime.datetime):
-    """The last minute of a day in UTC."""
-
-    @classmethod
-    def now(cls, tz: datetime.tzinfo | None = None) -> "January31":
-        assert tz is datetime.UTC
-        return cls(2027, 1, 31, 23, 59, tzinfo=tz)
-
-
 @pytest.mark.parametrize(("last_day", "status"), [("2027-01-31", 200), ("2027-01-30", 403)])
 def test_unsigned_tasks_are_accepted_to_the_end_of_the_last_day(
     last_day: str, status: int, mark: Path, with_keys: None, on_app_engine: None, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(caller, "datetime", SimpleNamespace(datetime=January31, UTC=datetime.UTC))
     monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", f"until:{last_day}")
-    assert answer(environ_of(call(mark))) == status
+    with clock.held_by(lambda: datetime.datetime(2027, 1, 31, 23, 59, tzinfo=datetime.UTC)):
+        assert answer(environ_of(call(mark))) == status
     assert mark.exists() is (status == 200)
 
 

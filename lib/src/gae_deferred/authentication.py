@@ -1,0 +1,190 @@
+"""Decides whether a request may run code: a pickle is code, so nothing is unpickled before its sender is proven.
+
+The first proof that the request brings decides. A later one never saves it:
+
+===================  ====================  ====================  ====================
+Proof                On App Engine         In a local cloud      Elsewhere
+===================  ====================  ====================  ====================
+Signature [1]        accept or 403 [2]     accept or 403         accept or 403
+OIDC token [3]       not looked at         accept, 403 or 503    accept, 403 or 503
+Headers and address  accept or 403 [2][4]  prove nothing         prove nothing
+Local queue          not asked             accept or 403 [4]     not asked
+===================  ====================  ====================  ====================
+
+A request without any of these, or without the name of a task, is refused with 403.
+
+1. Only where signing keys are set.
+2. App Engine's front end removes ``X-AppEngine-*`` headers from outside requests. Headers and address have to be the
+   task queue's, whether or not the task is signed.
+3. Only where ``DEFERRED_SERVICE_ACCOUNT`` is set. 503 if the certificates of the issuer cannot be fetched: the queue
+   tries again.
+4. Where signing keys are set, an unsigned task is refused with 403 unless ``DEFERRED_ACCEPT_UNSIGNED`` still lets it
+   pass. Each that passes is logged.
+"""
+
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+from gae_deferred import clock, cloud_tasks, headers, oidc, settings, signing, signing_keys
+from gae_deferred.delivery import Delivery
+from gae_deferred.errors import RequestRefusedError, TaskQueueError
+
+BodyCheck: TypeAlias = Callable[[Delivery, bytes], None]
+"""Refuses a body that the task queue has not sent, by raising a :class:`~gae_deferred.errors.RequestRefusedError`."""
+
+_TASK_QUEUE_IP = "0.1.0.2"
+"""Where App Engine's task requests come from (App Engine documentation, "Create App Engine task handlers")."""
+
+_BEARER = "Bearer "
+
+_NO_TASK_NAME = (
+    "The request has no X-AppEngine-TaskName or X-CloudTasks-TaskName header, so it does not come from the task queue"
+)
+
+_SIGNATURE = headers.SIGNATURE.environ_key
+_USER_IP = headers.USER_IP.environ_key
+
+_logger = logging.getLogger(__name__)
+
+
+def check_headers(delivery: Delivery) -> BodyCheck:
+    """Refuse a request whose headers prove nothing, before its body is read.
+
+    Returns:
+        What the body still has to pass, with the same delivery. It raises a ``RequestRefusedError`` (403), and for a
+        signature a ``ConfigurationError`` or a ``TransientError`` if the secret with the keys cannot be read.
+
+    Raises:
+        RequestRefusedError: 403, with the reason; 503 if the certificates for an OIDC token cannot be fetched.
+        ConfigurationError: a setting, or the secret with the keys, cannot be read.
+        TransientError: the secret with the keys cannot be read now.
+    """
+    return _check_on_app_engine(delivery) if delivery.on_app_engine else _check_off_app_engine(delivery)
+
+
+def check_scheduler(environ: dict[str, Any]) -> None:
+    """Refuse a request for a sweep that comes neither from App Engine's cron nor from a scheduler that proves itself.
+
+    App Engine removes ``X-Appengine-Cron`` from outside requests. Elsewhere, and for Cloud Scheduler, an OIDC token of
+    ``DEFERRED_SERVICE_ACCOUNT`` is needed. A local cloud accepts everybody: a sweep only sends what is due anyway.
+
+    Raises:
+        RequestRefusedError: 403, with the reason; 503 if the certificates for an OIDC token cannot be fetched.
+    """
+    if settings.on_app_engine() and environ.get(headers.CRON.environ_key) == "true":
+        return
+    token = _token(environ)
+    if token is not None:
+        _check_token(token)
+    elif settings.on_app_engine() or not settings.cloud_tasks_emulator():
+        raise _forbidden(
+            "The request comes neither from App Engine's cron nor with an OIDC token of DEFERRED_SERVICE_ACCOUNT"
+        )
+
+
+def _check_on_app_engine(delivery: Delivery) -> BodyCheck:
+    environ = delivery.environ
+    if not delivery.name:
+        raise _forbidden(_NO_TASK_NAME)
+    address = environ.get(_USER_IP) or environ.get("REMOTE_ADDR")
+    if address != _TASK_QUEUE_IP:
+        raise _forbidden(f"The request comes from {address!r}, the task queue's come from {_TASK_QUEUE_IP}")
+    if environ.get(_SIGNATURE) and signing_keys.are_set():
+        return _check_signature
+    _check_unsigned_accepted(delivery)
+    return _accept_any_body
+
+
+def _check_off_app_engine(delivery: Delivery) -> BodyCheck:
+    _check_that_proof_is_possible()
+    if not delivery.name:
+        raise _forbidden(_NO_TASK_NAME)
+    if delivery.environ.get(_SIGNATURE) and signing_keys.are_set():
+        return _check_signature
+    token = _token(delivery.environ)
+    if token is not None:
+        _check_token(token)
+        return _accept_any_body
+    if settings.cloud_tasks_emulator():
+        _check_unsigned_accepted(delivery)
+        return _check_with_local_queue
+    raise _forbidden("The request has neither a signature nor an OIDC token, one of which has to prove its sender")
+
+
+def _check_that_proof_is_possible() -> None:
+    if not (signing_keys.are_set() or settings.service_account() or settings.cloud_tasks_emulator()):
+        raise _forbidden(
+            "Outside App Engine (which sets GAE_ENV=standard) nothing proves that a request comes from the task queue, "
+            "so no task is run. Set DEFERRED_SIGNING_KEYS (id:secret) where tasks are made and where they run, or "
+            "DEFERRED_SERVICE_ACCOUNT and DEFERRED_TARGET_URL for OIDC tokens, or run the app with `gae-deferred dev`"
+        )
+
+
+def _check_signature(delivery: Delivery, body: bytes) -> None:
+    """Refuse a body unless the request's signature is of this body, queue and path, by one of our keys."""
+    problem = signing.verify(delivery.environ[_SIGNATURE], delivery.queue, delivery.path, body)
+    if problem is not None:
+        raise _forbidden(f"The task cannot be trusted: {problem}")
+
+
+def _token(environ: dict[str, Any]) -> str | None:
+    """Return the request's OIDC token, or None if it has none or no account is set whose token it could be."""
+    authorization: str = environ.get(headers.AUTHORIZATION.environ_key, "")
+    if settings.service_account() and authorization[: len(_BEARER)].lower() == _BEARER.lower():
+        return authorization[len(_BEARER) :].strip()
+    return None
+
+
+def _check_token(token: str) -> None:
+    from google.auth.exceptions import TransportError
+
+    account, audience = settings.service_account(), settings.oidc_audience()
+    if account is None or audience is None:
+        raise _forbidden("OIDC tokens cannot be verified: set DEFERRED_TARGET_URL or DEFERRED_AUDIENCE")
+    try:
+        oidc.verify(token, account=account, audience=audience, issuer=settings.oidc_issuer())
+    except oidc.TokenRefusedError as error:
+        raise _forbidden(f"The request cannot be trusted: {error}") from error
+    except TransportError as error:
+        reason = f"The certificates that OIDC tokens are verified with cannot be fetched: {error}"
+        raise RequestRefusedError(HTTPStatus.SERVICE_UNAVAILABLE, reason) from error
+
+
+def _check_unsigned_accepted(delivery: Delivery) -> None:
+    """Refuse a task without a signature where we have keys, except during a migration."""
+    if not signing_keys.current():
+        return
+    last_day = settings.accept_unsigned_until()
+    task = f"task {delivery.name!r} of queue {delivery.queue!r}"
+    if last_day is None:
+        raise _forbidden(
+            f"The {task} is not signed, but DEFERRED_SIGNING_KEYS is set. Tasks from before the keys are run while "
+            "DEFERRED_ACCEPT_UNSIGNED=until:YYYY-MM-DD is set"
+        )
+    if clock.now().date() > last_day:
+        raise _forbidden(f"The {task} is not signed, and DEFERRED_ACCEPT_UNSIGNED ended with {last_day}")
+    _logger.warning("The %s is not signed; accepted until %s (DEFERRED_ACCEPT_UNSIGNED)", task, last_day)
+
+
+def _check_with_local_queue(delivery: Delivery, body: bytes) -> None:
+    """Refuse a body unless the local queue is delivering it in this attempt of this task, to this path."""
+    path = delivery.path
+    try:
+        genuine = cloud_tasks.in_flight_body(delivery.queue, delivery.name, path, delivery.retry_count)
+    except TaskQueueError as error:
+        raise _forbidden(f"The local Cloud Tasks cannot be asked whether the request is its own: {error}") from error
+    if genuine != body:
+        raise _forbidden(
+            f"The local Cloud Tasks is not delivering this body to {path!r}, as retry {delivery.retry_count!r} of the "
+            f"task {delivery.name!r} of the queue {delivery.queue!r}"
+        )
+
+
+def _accept_any_body(delivery: Delivery, body: bytes) -> None:
+    """Do nothing: the headers have proven the sender."""
+
+
+def _forbidden(reason: str) -> RequestRefusedError:
+    return RequestRefusedError(HTTPStatus.FORBIDDEN, reason)

@@ -1,0 +1,97 @@
+"""The HTTP headers of a task's request: ours, the queue's, and those that the servers in front of an app set."""
+
+import re
+from typing import NamedTuple
+
+
+class Header(NamedTuple):
+    """Both names of a header.
+
+    Attributes:
+        name: as HTTP writes it, such as ``X-Deferred-Signature``.
+        environ_key: as a WSGI environ has it, such as ``HTTP_X_DEFERRED_SIGNATURE`` (PEP 3333).
+    """
+
+    name: str
+    environ_key: str
+
+
+class DeliveryKeys(NamedTuple):
+    """Keys, in a WSGI environ, of the headers in which a queue describes a delivery."""
+
+    task_name: str
+    queue_name: str
+    retry_count: str
+    eta: str
+
+
+def _header(name: str) -> Header:
+    return Header(name, f"HTTP_{name.upper().replace('-', '_')}")
+
+
+def _delivery_keys(prefix: str) -> DeliveryKeys:
+    names = ("TaskName", "QueueName", "TaskRetryCount", "TaskETA")
+    return DeliveryKeys(*(_header(prefix + name).environ_key for name in names))
+
+
+SIGNATURE = _header("X-Deferred-Signature")
+"""Signature of the task, as ``KEY_ID:HEX_DIGITS``; see :mod:`gae_deferred.signing`."""
+
+CALLABLE = _header("X-Deferred-Callable")
+"""Name of the task's callable, for people who look at a queue. For display only; never trusted."""
+
+MAX_ATTEMPTS = _header("X-Deferred-Max-Attempts")
+"""Number of attempts that the task's own retry options allow; only a task with such a limit has it."""
+
+APP_ENGINE = _delivery_keys("X-AppEngine-")
+"""Of an App Engine task (App Engine documentation, "Create App Engine task handlers")."""
+
+CLOUD_TASKS = _delivery_keys("X-CloudTasks-")
+"""Of an HTTP task (Cloud Tasks documentation, "Create HTTP target tasks")."""
+
+CRON = _header("X-AppEngine-Cron")
+CURRENT_NAMESPACE = _header("X-AppEngine-Current-Namespace")
+USER_IP = _header("X-AppEngine-User-IP")
+AUTHORIZATION = _header("Authorization")
+FORWARDED_PROTO = _header("X-Forwarded-Proto")
+
+_RESERVED = re.compile(
+    r"x-appengine-.*|x-cloudtasks-.*|x-google-.*|host|content-length|x-deferred-signature|x-deferred-max-attempts",
+    re.IGNORECASE,
+)
+
+_SET_IN_TRANSIT = re.compile(
+    r"host|user-agent|content-length|connection|keep-alive|transfer-encoding|te|via|forwarded|traceparent|tracestate|"
+    r"accept(-.*)?|function-.*|x-appengine-.*|x-cloudtasks-.*|x-cloud-.*|x-google-.*|x-forwarded-.*|x-real-ip|"
+    r"x-serverless-.*|x-deferred-max-attempts",
+    re.IGNORECASE,
+)
+
+_SECRET = {"authorization", "cookie", "proxy-authorization", "x-deferred-signature"}
+
+
+def is_reserved(name: str) -> bool:
+    """Return whether an app cannot set a header on its tasks.
+
+    Cloud Tasks sets these by itself and refuses or replaces an app's (docstrings of ``AppEngineHttpRequest.headers``
+    and ``HttpRequest.headers``), or this library does.
+    """
+    return _RESERVED.fullmatch(name) is not None
+
+
+def is_set_in_transit(name: str) -> bool:
+    """Return whether the queue, or a server between it and the app, sets a header on every request."""
+    return _SET_IN_TRANSIT.fullmatch(name) is not None
+
+
+def is_secret(name: str) -> bool:
+    """Return whether the value of a header lets its reader act for another."""
+    return name.lower() in _SECRET
+
+
+def name_of(environ_key: str) -> str | None:
+    """Return the name of the header in a variable of a WSGI environ, such as ``X-Appengine-Queuename``, or None.
+
+    WSGI does not keep how a name was written: each word begins with a capital letter.
+    """
+    return environ_key[5:].replace("_", "-").title() if environ_key.startswith("HTTP_") else None
