@@ -1,0 +1,60 @@
+"""The invariant: every acknowledged ``defer`` has run, or waits, or is a dead letter that a person can find."""
+
+from collections import Counter
+from typing import Any
+
+from google.cloud import tasks_v2
+
+from gae_deferred.entities import DeadLetter, Outbox
+
+from .app import CALL_HEADER, App, Call, Committed
+from .tasks import CloudTasks
+
+
+def problems(app: App, queue: CloudTasks) -> list[str]:
+    """Return how the invariant is violated after a simulation, a line each; it needs an NDB context."""
+    letters = Counter(int((letter.headers or {}).get(CALL_HEADER, -1)) for letter in _all(DeadLetter))
+    in_outbox = Counter(number for entity in _all(Outbox) for number in _numbers(entity))
+    in_queue = Counter(_number(task.headers) for task in queue.created if task.waits)
+    created = Counter(_number(task.headers) for task in queue.created)
+    committed = {number for entity in Committed.query() for number in entity.calls}
+    effects = {entity.key.id(): entity.count for entity in Committed.query()}
+
+    def check(call: Call) -> str | None:
+        number = call.number
+        ran = effects.get(f"call {number}", 0) if call.once else call.ran
+        acknowledged = call.acknowledged or number in committed
+        if call.once and ran > 1:
+            return f"had its effect {ran} times"
+        if created[number] > 1 + call.resent:
+            return f"was created {created[number]} times"
+        if not acknowledged:
+            exists = ran or in_queue[number] or in_outbox[number] or letters[number]
+            impossible = call.refused or not (call.acknowledged or created[number])
+            return "exists, though it was refused or rolled back" if exists and impossible else None
+        if letters[number] and not call.may_fail:
+            return "is a dead letter, though it would have run"
+        if letters[number] > 1:
+            return f"has {letters[number]} letters"
+        if ran or letters[number]:
+            return None
+        if in_queue[number] or in_outbox[number]:
+            return None if call.is_hopeless else "waits for ever"
+        return "is lost"
+
+    found = ((call, check(call)) for call in app.calls)
+    return [f"call {call.number} {problem}: {call}" for call, problem in found if problem is not None]
+
+
+def _all(model: Any) -> list[Any]:
+    return list(model.query(namespace=""))
+
+
+def _numbers(entity: Any) -> list[int]:
+    """Return the calls of an outbox entity."""
+    tasks = (tasks_v2.CreateTaskRequest.deserialize(data).task for data in entity.requests)
+    return [_number(dict((task.http_request if task.http_request.url else task.app_engine_http_request).headers)) for task in tasks]
+
+
+def _number(headers: dict[str, str]) -> int:
+    return int(headers.get(CALL_HEADER, -1))
