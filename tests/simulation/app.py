@@ -11,11 +11,11 @@ from typing import Any
 
 from google.cloud import ndb
 
-from gae_deferred import deferred, wrap_wsgi_app
+from gae_deferred import TaskRetryOptions, deferred, wrap_wsgi_app
 
 from .datastore import Datastore
 from .tasks import QueuedTask
-from .world import BEGIN, Died, Fault, Process, World
+from .world import BEGIN, Died, Fault, Process, World, current_process
 
 MODULE = "simulated_app"
 """Name of the module that pickles of tasks name."""
@@ -37,6 +37,7 @@ class Call:
         steps: what its attempts do, in order; the last is repeated.
         limit: how many attempts its task has; None for any number.
         queue: name of its queue.
+        transactional: whether it belongs to a transaction.
         once: whether its effect is to happen once.
         children: how many calls its effect defers.
         acknowledged: whether ``defer`` returned, outside transactions.
@@ -50,6 +51,7 @@ class Call:
     steps: Sequence[str] = ("ok",)
     limit: int | None = None
     queue: str = "default"
+    transactional: bool = False
     once: bool = False
     children: int = 0
     acknowledged: bool = False
@@ -66,7 +68,7 @@ class Call:
     @property
     def is_hopeless(self) -> bool:
         """Whether its queue tries it for ever."""
-        return not self.may_fail and self.steps[-1] != "ok"
+        return self.steps[-1] not in ("ok", "permanent") and (self.limit is None or self.resent > 0)
 
 
 class Committed(ndb.Model):
@@ -84,10 +86,10 @@ class AppProcess(Process):
         broken_imports: how often the import of its code is still going to fail.
     """
 
-    def __init__(self, name: str, version: int, datastore: Datastore, broken_imports: int) -> None:
-        self.name, self.alive = name, True
+    def __init__(self, app: "App", version: int, broken_imports: int) -> None:
+        self.app, self.name, self.alive = app, f"process{len(app.processes) + 1}", True
         self.version, self.broken_imports = version, broken_imports
-        self.client = datastore.client()
+        self.client = app.datastore.client()
 
 
 @dataclass
@@ -117,8 +119,7 @@ class App:
         alive = [process for process in self.processes if process.alive and process.version == version]
         if len(alive) < MAX_PROCESSES and (not alive or self.world.chance(0.3)):
             broken = Fault.BROKEN_IMPORT in self.world.faults and not self.world.quiet and self.world.chance(0.3)
-            name = f"process{len(self.processes) + 1}"
-            alive.append(AppProcess(name, version, self.datastore, broken_imports=int(broken)))
+            alive.append(AppProcess(self, version, broken_imports=int(broken)))
             self.processes.append(alive[-1])
         return chance.choice(alive)
 
@@ -183,23 +184,28 @@ def _handle(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 _wsgi_app: Any = wrap_wsgi_app(_handle, use_deferred=True)
 
-current: App
-"""The app of the simulation that runs now; scenarios set it."""
+
+def _app() -> App:
+    process = current_process()
+    assert isinstance(process, AppProcess)
+    return process.app
 
 
 def attempt(number: int) -> Call:
     """Begin an attempt of a call."""
-    call = current.calls[number]
+    app = _app()
+    call = app.calls[number]
     call.starts += 1
-    current.world.note(f"runs call {number}")
+    app.world.note(f"runs call {number}")
     return call
 
 
 def act(call: Call) -> None:
     """Do what this attempt of a call is to do, and end it."""
+    world = _app().world
     step = call.steps[min(call.starts, len(call.steps)) - 1]
     if step != "ok":
-        current.world.note(f"call {call.number}: {step}")
+        world.note(f"call {call.number}: {step}")
     match step:
         case "fail":
             raise RuntimeError(f"Call {call.number} fails")
@@ -210,11 +216,11 @@ def act(call: Call) -> None:
         case "exit":
             sys.exit(3)
         case "crash":
-            current.world.process.alive = False
-            current.world.process.check()
+            world.process.alive = False
+            world.process.check()
         case "hang":
-            current.world.sleep(800.0)
-    current.world.process.check()
+            world.sleep(800.0)
+    world.process.check()
     call.ran += 1
 
 
@@ -234,33 +240,23 @@ def count(number: int, padding: bytes = b"") -> None:
     ran = call.ran
     key = ndb.Key(Committed, f"call {number}")
     effect: Any = key.get() or Committed(key=key)
-    children = [current.new_call() for _ in range(call.children)]
+    children = [_app().new_call(transactional=True) for _ in range(call.children)]
     effect.count += 1
     effect.calls += [child.number for child in children]
     effect.put()
-    deferred.defer_many([prepare(child, transactional=True) for child in children])
+    deferred.defer_many([deferred.prepare(work, child.number, **task_options(child)) for child in children])
     act(call)
     call.ran = ran  # the transaction decides
 
 
-def prepare(call: Call, *, function: Any = work, transactional: bool = False, padding: bytes = b"", **options: Any) -> Any:
-    """Return the task of a call."""
-    return deferred.prepare(function, *arguments(call, padding), **task_options(call, transactional), **options)
-
-
-def arguments(call: Call, padding: bytes = b"") -> tuple[Any, ...]:
-    return (call.number, padding) if padding else (call.number,)
-
-
-def task_options(call: Call, transactional: bool) -> dict[str, Any]:
-    from gae_deferred import TaskRetryOptions
-
+def task_options(call: Call) -> dict[str, Any]:
+    """Return what ``defer`` is told of a call's task."""
     limit = None if call.limit is None else TaskRetryOptions(task_retry_limit=call.limit - 1)
     return {
         "_headers": {CALL_HEADER: str(call.number)},
         "_queue": call.queue,
         "_retry_options": limit,
-        "_transactional": transactional,
+        "_transactional": call.transactional,
     }
 
 
@@ -268,13 +264,13 @@ class _Module(types.ModuleType):
     """The module of the app's functions, as the process sees it that asks."""
 
     def __getattr__(self, name: str) -> Any:
-        process = current.world.process
+        process = current_process()
         function = _FUNCTIONS.get(name)
         if not isinstance(process, AppProcess) or function is None:
             raise AttributeError(name)
         if process.broken_imports:
             process.broken_imports -= 1
-            current.world.note("cannot import the app's code")
+            process.app.world.note("cannot import the app's code")
             raise ConnectionError("The import of the app's code needs a service that is away")
         if process.version == 1 and name == "newer":
             raise AttributeError(f"module {MODULE!r} has no attribute {name!r}")

@@ -17,8 +17,9 @@ def problems(app: App, queue: CloudTasks) -> list[str]:
     in_outbox = Counter(number for entity in _all(Outbox) for number in _numbers(entity))
     in_queue = Counter(_number(task.headers) for task in queue.created if task.waits)
     created = Counter(_number(task.headers) for task in queue.created)
-    committed = {number for entity in Committed.query() for number in entity.calls}
-    effects = {entity.key.id(): entity.count for entity in Committed.query()}
+    transactions: list[Any] = list(Committed.query())
+    committed = {number for entity in transactions for number in entity.calls}
+    effects = {entity.key.id(): entity.count for entity in transactions}
 
     def check(call: Call) -> str | None:
         number = call.number
@@ -30,12 +31,13 @@ def problems(app: App, queue: CloudTasks) -> list[str]:
             return f"was created {created[number]} times"
         if not acknowledged:
             exists = ran or in_queue[number] or in_outbox[number] or letters[number]
-            impossible = call.refused or not (call.acknowledged or created[number])
-            return "exists, though it was refused or rolled back" if exists and impossible else None
+            return (
+                "exists, though it was refused or rolled back"
+                if exists and (call.refused or call.transactional)
+                else None
+            )
         if letters[number] and not call.may_fail:
             return "is a dead letter, though it would have run"
-        if letters[number] > 1:
-            return f"has {letters[number]} letters"
         if ran or letters[number]:
             return None
         if in_queue[number] or in_outbox[number]:
@@ -53,7 +55,10 @@ def _all(model: Any) -> list[Any]:
 def _numbers(entity: Any) -> list[int]:
     """Return the calls of an outbox entity."""
     tasks = (tasks_v2.CreateTaskRequest.deserialize(data).task for data in entity.requests)
-    return [_number(dict((task.http_request if task.http_request.url else task.app_engine_http_request).headers)) for task in tasks]
+    return [
+        _number(dict((task.http_request if task.http_request.url else task.app_engine_http_request).headers))
+        for task in tasks
+    ]
 
 
 def _number(headers: dict[str, str]) -> int:

@@ -15,15 +15,17 @@ import gae_deferred
 from gae_deferred import cloud_tasks, dead_letters, deferred, errors, outbox, settings, sweeper
 from gae_deferred import datastore as runtime_datastore
 
-from . import app as app_module
-from .app import App, AppProcess, Call, Committed, arguments, counted, newer, task_options, work
+from .app import CALL_HEADER, App, AppProcess, Call, Committed, count, counted, newer, task_options, work
 from .check import problems
 from .datastore import Datastore
 from .tasks import CloudTasks
 from .world import BEGIN, HOUR, Fault, Weather, World
 
 MAX_REQUESTS = 8
-PADDING = 30_000
+MAX_ROUNDS = 10
+"""How often the outbox is swept in good weather, at most."""
+
+PADDING = 6_000
 """Bytes of a big payload; the runtime's limits are lowered to match."""
 
 _KEYS = {"DEFERRED_SIGNING_KEYS": "key:0123456789abcdef"}
@@ -86,20 +88,25 @@ class Scenario:
         self.app.deployed = (BEGIN, self.world.now)
         if self._late:
             self.world.run_until(self.world.now + 2 * HOUR)
-        for _ in range(100):
+        for _ in range(MAX_ROUNDS):
+            self.world.run_until(self.world.now + sweeper.GRACE)
             self.app.request(sweeper.sweep)
-            self.world.run_until(self.world.now + 600.0)
-            if self._is_over():
+            while self.world.has_events and (self.world.now < BEGIN + self.span or self._is_working()):
+                self.world.run_next()
+            if self._outbox_is_empty():
                 return
 
-    def _is_over(self) -> bool:
-        with self.datastore.client().context():
-            from gae_deferred.entities import Outbox
+    def _is_working(self) -> bool:
+        """Return whether a process runs, or a task waits that will end some time."""
+        numbers = [task.headers.get(CALL_HEADER) for task in self.queue.created if task.waits]
+        waiting = any(number is None or not self.app.calls[int(number)].is_hopeless for number in numbers)
+        return waiting or self.world.working > 0
 
-            if Outbox.query(namespace="").get(keys_only=True) is not None:
-                return False
-        numbers = [task.headers.get(app_module.CALL_HEADER) for task in self.queue.created if task.waits]
-        return all(number is not None and self.app.calls[int(number)].is_hopeless for number in numbers)
+    def _outbox_is_empty(self) -> bool:
+        from gae_deferred.entities import Outbox
+
+        with self.datastore.client().context():
+            return Outbox.query(namespace="").get(keys_only=True) is None
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -108,7 +115,6 @@ class Scenario:
         modules = [module for name, module in vars(gae_deferred).items() if hasattr(module, "__spec__")]
         with ExitStack() as stack:
             stack.enter_context(patch.dict(os.environ, _ENVIRONMENT | self.environment, clear=True))
-            stack.enter_context(patch.object(app_module, "current", self.app, create=True))
             stack.enter_context(patch.object(runtime_datastore, "_client", clients))
             stack.enter_context(patch.object(cloud_tasks, "_client", SimpleNamespace(get=lambda *_: self.queue)))
             stack.enter_context(patch.object(outbox, "ID_DIGITS", "01"))
@@ -157,11 +163,12 @@ class Scenario:
 
     # What the app's requests do, each in a process
 
-    def _new_call(self, *, transactional: bool = False) -> tuple[Call, Any, dict[str, Any]]:
-        """Return a call, what it calls, and the options of its task."""
+    def _new_call(self, *, transactional: bool = False) -> "_Deferral":
+        """Return a call by chance, and how to defer it."""
         chance, faults = self.random, self.world.faults
         steps = ["fail"] * chance.choice((0, 0, 0, 1, 2))
-        limit, queue, function, options = None, "default", work, {}
+        limit, queue, function = None, "default", work
+        options: dict[str, Any] = {}
         if Fault.FAILURE in faults and chance.random() < 0.4:
             limit = chance.choice((None, 1, 2))
             steps += [] if limit == 2 else [chance.choice(("permanent", "singular", "fail"))]
@@ -170,69 +177,65 @@ class Scenario:
             steps.append(chance.choice(("exit", "crash")))
         if Fault.SLOW in faults and chance.random() < 0.1:
             steps.append("hang")
-        if limit is None or chance.random() < 0.5:
+        if limit is None or not steps or chance.random() < 0.5:
             steps.append("ok")
         process = self.world.process
         if Fault.OLD_CODE in faults and isinstance(process, AppProcess) and process.version > 1:
             function = newer
         if transactional and Fault.MISSING_QUEUE in faults and chance.random() < 0.2:
             queue = "missing"
-        call = self.app.new_call(steps=steps, limit=limit, queue=queue)
+        call = self.app.new_call(steps=steps, limit=limit, queue=queue, transactional=transactional)
         if chance.random() < 0.4:
             call.once, call.children = True, chance.choice((0, 1, 2))
-            function, options = chance.choice(((counted, {}), (app_module.count, {"_once": True})))
+            function, options = chance.choice(((counted, {}), (count, {"_once": True})))
         if chance.random() < 0.3:
             options = options | {"_countdown": chance.choice((1, 100, 2 * HOUR))}
-        return call, function, options
-
-    def _arguments(self, call: Call) -> tuple[Any, ...]:
-        big = Fault.BIG in self.world.faults and self.world.chance(0.3)
-        return arguments(call, self.random.randbytes(PADDING) if big else b"")
+        padding = (chance.randbytes(PADDING),) if Fault.BIG in faults and chance.random() < 0.3 else ()
+        return _Deferral(call, (function, call.number, *padding), task_options(call) | options)
 
     def _defer(self) -> None:
-        call, function, options = self._new_call()
-        self._acknowledge(call, lambda: deferred.defer(function, *self._arguments(call), **task_options(call, False), **options))
+        self._acknowledge(self._new_call())
 
-    def _acknowledge(self, call: Call, defer: Callable[[], Any]) -> bool:
-        """Note whether a call is acknowledged; return whether another try could help."""
+    def _defer_named(self) -> None:
+        """Defer a call by a name, again and again until it is acknowledged."""
+        deferral = self._new_call()
+        self._names += 1
+        deferral.options["_name"] = f"named-{self._names}"
+        for _ in range(3):
+            if not self._acknowledge(deferral):
+                return
+            self.world.sleep(1.0)
+
+    def _acknowledge(self, deferral: "_Deferral") -> bool:
+        """Defer a call, and note whether it is acknowledged; return whether another try could help."""
+        call = deferral.call
         try:
-            defer()
-        except errors.TaskAlreadyExistsError:
-            call.acknowledged = True  # only one of our own can have its name
+            deferred.defer(*deferral.arguments, **deferral.options)
+        except errors.TaskAlreadyExistsError:  # only a task of our own can have its name
+            call.acknowledged = True
         except errors.Error as error:
-            call.refused = not isinstance(error, errors.TransientError | errors.InternalError)
-            self.world.note(f"call {call.number} is not acknowledged: {error!r}"[:300])
+            self._refuse(call, error)
             return not call.refused
         else:
             call.acknowledged = True
             self.world.note(f"call {call.number} is acknowledged")
         return False
 
-    def _defer_named(self) -> None:
-        call, function, options = self._new_call()
-        self._names += 1
-        options |= {"_name": f"named-{self._names}"} | task_options(call, False)
-        for _ in range(3):
-            if not self._acknowledge(call, lambda: deferred.defer(function, *self._arguments(call), **options)):
-                return
-            self.world.sleep(1.0)
+    def _refuse(self, call: Call, error: errors.Error) -> None:
+        call.refused = not isinstance(error, errors.TransientError | errors.InternalError)
+        self.world.note(f"call {call.number} is not acknowledged: {error!r}"[:300])
 
     def _defer_many(self) -> None:
-        calls = [self._new_call() for _ in range(self.random.randint(2, 4))]
-        tasks = [
-            deferred.prepare(function, *self._arguments(call), **task_options(call, False), **options)
-            for call, function, options in calls
-        ]
-        failures: Any = {}
+        deferrals = [self._new_call() for _ in range(self.random.randint(2, 4))]
+        failures: dict[int, Any] = {}
         try:
-            deferred.defer_many(tasks)
+            deferred.defer_many([deferred.prepare(*each.arguments, **each.options) for each in deferrals])
         except errors.BatchError as error:
-            failures = error.failures
-        for index, (call, _, _) in enumerate(calls):
-            error = failures.get(index)
-            call.acknowledged = error is None
-            call.refused = error is not None and not isinstance(error, errors.TransientError | errors.InternalError)
-            self.world.note(f"call {call.number} is {'not ' * (error is not None)}acknowledged: {error!r}"[:300])
+            failures |= error.failures
+        for index, deferral in enumerate(deferrals):
+            deferral.call.acknowledged = index not in failures
+            if index in failures:
+                self._refuse(deferral.call, failures[index])
 
     def _commit(self) -> None:
         """Defer calls in a transaction, which may be rolled back."""
@@ -240,12 +243,12 @@ class Scenario:
         size = self.random.randint(1, 3)
 
         def transact() -> None:
-            calls = [self._new_call(transactional=True) for _ in range(size)]
-            Committed(calls=[call.number for call, _, _ in calls], id=f"transaction of {calls[0][0].number}").put()
-            for call, function, options in calls:
-                options = task_options(call, True) | options
-                self.world.note(f"call {call.number} is part of a transaction")
-                deferred.defer(function, *self._arguments(call), **options)
+            deferrals = [self._new_call(transactional=True) for _ in range(size)]
+            numbers = [each.call.number for each in deferrals]
+            self.world.note(f"calls {numbers} are parts of a transaction")
+            Committed(calls=numbers, id=f"transaction of {numbers[0]}").put()
+            for each in deferrals:
+                deferred.defer(*each.arguments, **each.options)
             if self.world.chance(0.2):
                 ndb.get_context().call_on_commit(self._defer)
             if rolls_back:
@@ -257,6 +260,14 @@ class Scenario:
         """Send the newest dead letter again, as a person would."""
         letter = next(iter(dead_letters.query()), None)
         if letter is not None:
-            call = self.app.calls[int(letter.headers[app_module.CALL_HEADER])]
-            call.resent += 1
+            self.app.calls[int(letter.headers[CALL_HEADER])].resent += 1
             dead_letters.resend(letter.key.id())
+
+
+@dataclass
+class _Deferral:
+    """A call, and the arguments and options that ``defer`` takes for it."""
+
+    call: Call
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]

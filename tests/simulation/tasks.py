@@ -128,10 +128,10 @@ class CloudTasks:
         if not task.waits:
             return
         task.attempts += 1
-        attempt = task.attempts
+        attempt, answers = task.attempts, itertools.count()
 
         def answered(status: int | None) -> None:
-            if not task.waits or task.attempts != attempt:
+            if next(answers) or not task.waits:
                 return
             if status is not None and 200 <= status < 300:
                 self._end(task)

@@ -81,7 +81,7 @@ class Process:
             raise Died(self.name)
 
 
-class Actor(greenlet):  # type: ignore[misc]  # greenlet has no type information
+class Actor(greenlet):
     """Code that runs in a process, from a request to its answer."""
 
     def __init__(self, process: Process, run: Callable[[], None], hub: Any) -> None:
@@ -125,6 +125,7 @@ class World:
         self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
         self._hub = getcurrent()
+        self._actors: list[Actor] = []
 
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability
@@ -135,8 +136,17 @@ class World:
     @property
     def process(self) -> Process:
         """The process whose code runs now."""
-        actor = getcurrent()
-        return actor.process if isinstance(actor, Actor) else _OBSERVER
+        return current_process()
+
+    @property
+    def has_events(self) -> bool:
+        """Whether anything is to happen."""
+        return bool(self._events)
+
+    @property
+    def working(self) -> int:
+        """How many actors have not ended."""
+        return sum(not actor.dead for actor in self._actors)
 
     def at(self, when: float, callback: Callable[[], object]) -> None:
         """Have something done at a time, outside all processes."""
@@ -144,7 +154,9 @@ class World:
 
     def start(self, process: Process, run: Callable[[], None]) -> None:
         """Begin to run code in a process."""
-        self.at(self.now, Actor(process, run, self._hub).switch)
+        actor = Actor(process, run, self._hub)
+        self._actors = [actor, *(each for each in self._actors if not each.dead)]
+        self.at(self.now, actor.switch)
 
     def sleep(self, seconds: float) -> None:
         """Let time pass, and others act meanwhile; a process that died in that time does not return from it."""
@@ -161,14 +173,13 @@ class World:
     def run_until(self, when: float) -> None:
         """Let everything happen that happens until a time."""
         while self._events and self._events[0][0] <= when:
-            self.now, _, callback = heapq.heappop(self._events)
-            callback()
+            self.run_next()
         self.now = max(self.now, when)
 
-    def run_until_idle(self) -> None:
-        """Let everything happen that is to happen."""
-        while self._events:
-            self.run_until(self._events[0][0])
+    def run_next(self) -> None:
+        """Let the next thing happen."""
+        self.now, _, callback = heapq.heappop(self._events)
+        callback()
 
     def call(self, service: str, what: str, do: Callable[[], T], *, conflicts: bool = False) -> T:
         """Make a call from the current process to a service, which may go wrong in every way that the weather has.
@@ -244,6 +255,12 @@ class World:
         """Return bytes of which the first hexadecimal digit is 0 or 1, so that a sweep has two parts to look at."""
         chance = self.random.randbytes(size)
         return bytes([chance[0] & 0x1F]) + chance[1:] if size else b""
+
+
+def current_process() -> Process:
+    """Return the process whose code runs now."""
+    actor = getcurrent()
+    return actor.process if isinstance(actor, Actor) else _OBSERVER
 
 
 _OBSERVER = Process()
