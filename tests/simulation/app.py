@@ -98,6 +98,7 @@ class App:
 
     Attributes:
         deployed: seconds between which version 1 is replaced by version 2.
+        damaged: what somebody has written into the outbox that is no task.
     """
 
     world: World
@@ -106,6 +107,7 @@ class App:
     on_app_engine: bool = True
     calls: list[Call] = field(default_factory=list)
     processes: list[AppProcess] = field(default_factory=list)
+    damaged: list[bytes] = field(default_factory=list)
 
     def new_call(self, **properties: Any) -> Call:
         self.calls.append(Call(len(self.calls), **properties))

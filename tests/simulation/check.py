@@ -1,9 +1,11 @@
 """The invariant: every acknowledged ``defer`` has run, or waits, or is a dead letter that a person can find."""
 
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from google.cloud import tasks_v2
+from google.protobuf.message import DecodeError
 
 from gae_deferred.entities import DeadLetter, Outbox
 
@@ -13,7 +15,8 @@ from .tasks import CloudTasks
 
 def problems(app: App, queue: CloudTasks) -> list[str]:
     """Return how the invariant is violated after a simulation, a line each; it needs an NDB context."""
-    letters = Counter(int((letter.headers or {}).get(CALL_HEADER, -1)) for letter in _all(DeadLetter))
+    dead_letters = _all(DeadLetter)
+    letters = Counter(_number(letter.headers or {}) for letter in dead_letters)
     in_outbox = Counter(number for entity in _all(Outbox) for number in _numbers(entity))
     in_queue = Counter(_number(task.headers) for task in queue.created if task.waits)
     created = Counter(_number(task.headers) for task in queue.created)
@@ -45,7 +48,15 @@ def problems(app: App, queue: CloudTasks) -> list[str]:
         return "is lost"
 
     found = ((call, check(call)) for call in app.calls)
-    return [f"call {call.number} {problem}: {call}" for call, problem in found if problem is not None]
+    kept = [bytes(letter.payload or b"") for letter in dead_letters]
+    return [
+        *(f"call {call.number} {problem}: {call}" for call, problem in found if problem is not None),
+        *(
+            f"damaged entity {data.hex()} is in no letter"
+            for data in app.damaged
+            if not any(data in one for one in kept)
+        ),
+    ]
 
 
 def _all(model: Any) -> list[Any]:
@@ -54,11 +65,13 @@ def _all(model: Any) -> list[Any]:
 
 def _numbers(entity: Any) -> list[int]:
     """Return the calls of an outbox entity."""
-    tasks = (tasks_v2.CreateTaskRequest.deserialize(data).task for data in entity.requests)
-    return [
-        _number(dict((task.http_request if task.http_request.url else task.app_engine_http_request).headers))
-        for task in tasks
-    ]
+    numbers = []
+    for data in entity.requests:
+        with suppress(DecodeError):
+            task = tasks_v2.CreateTaskRequest.deserialize(data).task
+            http = task.http_request if task.http_request.url else task.app_engine_http_request
+            numbers.append(_number(dict(http.headers)))
+    return numbers
 
 
 def _number(headers: dict[str, str]) -> int:

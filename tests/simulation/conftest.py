@@ -11,5 +11,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def seeds(request: pytest.FixtureRequest) -> range:
-    one = request.config.getoption("--seed")
-    return range(request.config.getoption("--seeds")) if one is None else range(one, one + 1)
+    one = request.config.getoption("--seed", None)
+    return range(request.config.getoption("--seeds", 150)) if one is None else range(one, one + 1)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from unittest.mock import patch
 from google.cloud import ndb
 
 import gae_deferred
-from gae_deferred import cloud_tasks, dead_letters, deferred, errors, outbox, settings, sweeper
+from gae_deferred import clock, cloud_tasks, dead_letters, deferred, errors, outbox, settings, sweeper
 from gae_deferred import datastore as runtime_datastore
 
 from .app import CALL_HEADER, App, AppProcess, Call, Committed, count, counted, newer, task_options, work
@@ -154,12 +155,26 @@ class Scenario:
             handle = self.random.choice((self._defer, self._defer_many, self._defer_named, self._commit, self._commit))
             self._later(handle)
         for _ in range(self.random.choice((0, 1, 3))):
-            self._later(sweeper.sweep)
+            self._later(sweeper.sweep, times=self.random.choice((1, 1, 2)))
+        if Fault.DAMAGE in self.world.faults:
+            self.world.at(BEGIN + self.random.random() * self.span, self._damage)
         if Fault.FAILURE in self.world.faults:
             self._later(self._resend)
 
-    def _later(self, handle: Callable[[], object]) -> None:
-        self.world.at(BEGIN + self.random.random() * self.span, lambda: self.app.request(handle))
+    def _later(self, handle: Callable[[], object], *, times: int = 1) -> None:
+        """Have a request made, or several at the same time."""
+        when = BEGIN + self.random.random() * self.span
+        for _ in range(times):
+            self.world.at(when, lambda: self.app.request(handle))
+
+    def _damage(self) -> None:
+        """Put something into the outbox that is no task."""
+        from gae_deferred.entities import Outbox
+
+        self.app.damaged.append(b"\xff" + self.random.randbytes(20))
+        with self.datastore.client().context():
+            key = ndb.Key(Outbox, uuid.uuid4().hex, namespace="")
+            Outbox(key=key, requests=self.app.damaged, created=clock.naive_now()).put()
 
     # What the app's requests do, each in a process
 

@@ -57,6 +57,8 @@ class Fault(enum.Flag):
     """Transactions enqueue tasks in a queue that does not exist."""
     BIG = enum.auto()
     """Payloads are stored in Datastore."""
+    DAMAGE = enum.auto()
+    """An entity of the outbox cannot be read."""
     LATE_SWEEP = enum.auto()
     """Queues forget the names of tasks before the outbox is swept."""
 
