@@ -4,15 +4,17 @@ resource "google_firestore_database" "this" {
   location_id = local.database_location
   type        = "DATASTORE_MODE"
 
+  # PESSIMISTIC is also Google's default for new databases (Firestore Admin API, Database.ConcurrencyMode).
+  concurrency_mode                  = var.concurrency_mode
   point_in_time_recovery_enablement = var.point_in_time_recovery ? "POINT_IN_TIME_RECOVERY_ENABLED" : "POINT_IN_TIME_RECOVERY_DISABLED"
   delete_protection_state           = var.delete_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
 
   # DELETE on a protected database would make a destroy fail halfway.
   deletion_policy = var.delete_protection ? "ABANDON" : "DELETE"
 
-  # Databases that App Engine made in earlier years have other modes than those of today. Terraform keeps both.
+  # A database that App Engine made in earlier years has another integration mode than one of today. Terraform keeps it.
   lifecycle {
-    ignore_changes = [concurrency_mode, app_engine_integration_mode]
+    ignore_changes = [app_engine_integration_mode]
   }
 
   depends_on = [google_project_service.this]

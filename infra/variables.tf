@@ -53,6 +53,41 @@ variable "oidc_services" {
   }
 }
 
+variable "service_access" {
+  description = "Limits of services, by service. A service not listed enqueues into every queue and reads the signing keys. queues are the queues into which the service enqueues; signing_keys = false keeps the keys from it, for services that neither create nor run tasks."
+  type = map(object({
+    queues       = optional(set(string))
+    signing_keys = optional(bool, true)
+  }))
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = length(setsubtract(keys(var.service_access), var.services)) == 0
+    error_message = "service_access has ${jsonencode(setsubtract(keys(var.service_access), var.services))}, which services lacks: ${jsonencode(var.services)}."
+  }
+
+  validation {
+    condition = alltrue([
+      for access in values(var.service_access) :
+      access.queues == null || length(setsubtract(coalesce(access.queues, []), keys(var.queues))) == 0
+    ])
+    error_message = "In service_access, queues has a queue that the variable queues lacks. It has ${jsonencode(keys(var.queues))}."
+  }
+
+  validation {
+    condition = alltrue([
+      for access in values(var.service_access) : access.signing_keys || try(length(access.queues) == 0, false)
+    ])
+    error_message = "In service_access, a service without signing keys still enqueues, and the app would refuse its tasks. Add: queues = []"
+  }
+
+  validation {
+    condition     = !contains(keys(var.service_access), var.sweep_service)
+    error_message = "service_access limits ${jsonencode(var.sweep_service)}, which is the sweep_service: it sends tasks of every service into every queue. Remove it from service_access, or choose another sweep_service."
+  }
+}
+
 variable "deployers" {
   description = "Members who may deploy versions that run as these accounts, such as user:me@example.com. The README lists the other roles that they need."
   type        = set(string)
@@ -116,6 +151,18 @@ variable "queues" {
   validation {
     condition     = alltrue([for queue in values(var.queues) : queue.log_sampling_ratio >= 0 && queue.log_sampling_ratio <= 1])
     error_message = "In queues, log_sampling_ratio is from 0 (log no operation) to 1 (log every operation)."
+  }
+}
+
+variable "concurrency_mode" {
+  description = "Concurrency mode of the database's transactions: PESSIMISTIC, OPTIMISTIC or OPTIMISTIC_WITH_ENTITY_GROUPS. For a database that you adopt, give the mode that it has."
+  type        = string
+  default     = "PESSIMISTIC"
+  nullable    = false
+
+  validation {
+    condition     = contains(["PESSIMISTIC", "OPTIMISTIC", "OPTIMISTIC_WITH_ENTITY_GROUPS"], var.concurrency_mode)
+    error_message = "concurrency_mode is ${jsonencode(var.concurrency_mode)}. It is PESSIMISTIC, OPTIMISTIC or OPTIMISTIC_WITH_ENTITY_GROUPS."
   }
 }
 

@@ -5,13 +5,15 @@ mock_provider "google" {
 }
 
 variables {
-  project    = "my-project"
-  region     = "us-central1"
-  service    = "worker"
-  account_id = "deferred-worker"
-  queues     = ["default", "mails"]
-  secret_id  = "projects/my-project/secrets/deferred-signing-keys"
-  deployers  = ["group:developers@example.com"]
+  project      = "my-project"
+  region       = "us-central1"
+  service      = "worker"
+  account_id   = "deferred-worker"
+  queues       = ["default", "mails"]
+  task_role    = "projects/my-project/roles/taskCreator"
+  secret_id    = "projects/my-project/secrets/deferred-signing-keys"
+  reads_secret = true
+  deployers    = ["group:developers@example.com"]
 }
 
 run "an_account_has_the_rights_of_its_service_and_no_more" {
@@ -24,8 +26,13 @@ run "an_account_has_the_rights_of_its_service_and_no_more" {
   }
 
   assert {
-    condition     = toset(keys(google_project_iam_member.this)) == toset(["roles/datastore.user", "roles/logging.logWriter", "roles/appengine.appViewer"])
+    condition     = toset(keys(google_project_iam_member.this)) == toset(["roles/datastore.user", "roles/logging.logWriter"])
     error_message = "The account has ${jsonencode(keys(google_project_iam_member.this))} on the project."
+  }
+
+  assert {
+    condition     = google_project_iam_member.task_creator[0].role == "projects/my-project/roles/taskCreator" && google_project_iam_member.task_creator[0].member == "serviceAccount:the-account"
+    error_message = "The account has ${google_project_iam_member.task_creator[0].role}, not the custom role for creating tasks."
   }
 
   assert {
@@ -39,8 +46,8 @@ run "an_account_has_the_rights_of_its_service_and_no_more" {
   }
 
   assert {
-    condition     = google_secret_manager_secret_iam_member.accessor.secret_id == var.secret_id && google_secret_manager_secret_iam_member.accessor.role == "roles/secretmanager.secretAccessor"
-    error_message = "The account has ${google_secret_manager_secret_iam_member.accessor.role} on ${google_secret_manager_secret_iam_member.accessor.secret_id}."
+    condition     = google_secret_manager_secret_iam_member.accessor[0].secret_id == var.secret_id && google_secret_manager_secret_iam_member.accessor[0].role == "roles/secretmanager.secretAccessor"
+    error_message = "The account has ${google_secret_manager_secret_iam_member.accessor[0].role} on ${google_secret_manager_secret_iam_member.accessor[0].secret_id}."
   }
 
   assert {
@@ -51,6 +58,28 @@ run "an_account_has_the_rights_of_its_service_and_no_more" {
   assert {
     condition     = google_service_account_iam_member.deployer["group:developers@example.com"].role == "roles/iam.serviceAccountUser"
     error_message = "The deployers may not deploy versions that run as the account."
+  }
+}
+
+run "an_account_without_queues_and_keys_gets_no_rights_on_tasks" {
+  module {
+    source = "./modules/runtime_account"
+  }
+
+  variables {
+    queues       = []
+    reads_secret = false
+    acts_as_self = false
+  }
+
+  assert {
+    condition     = length(google_cloud_tasks_queue_iam_member.enqueuer) == 0 && length(google_project_iam_member.task_creator) == 0
+    error_message = "The account may create tasks."
+  }
+
+  assert {
+    condition     = length(google_secret_manager_secret_iam_member.accessor) == 0
+    error_message = "The account reads the signing keys."
   }
 }
 

@@ -24,6 +24,28 @@ run "a_destroy_leaves_a_protected_database" {
   }
 }
 
+run "transactions_are_pessimistic_by_default" {
+  command = plan
+
+  assert {
+    condition     = google_firestore_database.this.concurrency_mode == "PESSIMISTIC"
+    error_message = "The concurrency mode is ${google_firestore_database.this.concurrency_mode}."
+  }
+}
+
+run "an_adopted_database_can_keep_its_concurrency_mode" {
+  command = plan
+
+  variables {
+    concurrency_mode = "OPTIMISTIC_WITH_ENTITY_GROUPS"
+  }
+
+  assert {
+    condition     = google_firestore_database.this.concurrency_mode == "OPTIMISTIC_WITH_ENTITY_GROUPS"
+    error_message = "The concurrency mode is ${google_firestore_database.this.concurrency_mode}."
+  }
+}
+
 run "a_destroy_deletes_an_unprotected_database" {
   command = plan
 

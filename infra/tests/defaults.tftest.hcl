@@ -48,6 +48,13 @@ run "a_deploy_finds_what_it_needs_in_the_outputs" {
   }
 }
 
+run "creators_of_tasks_see_nothing_of_the_app_but_its_existence" {
+  assert {
+    condition     = toset(google_project_iam_custom_role.task_creator.permissions) == toset(["appengine.applications.get"])
+    error_message = "The role has ${jsonencode(google_project_iam_custom_role.task_creator.permissions)}."
+  }
+}
+
 run "the_database_of_an_app_in_europe_west_is_in_eur3" {
   command = plan
 

@@ -56,6 +56,48 @@ run "oidc_for_an_unknown_service_is_refused" {
   expect_failures = [var.oidc_services]
 }
 
+run "limits_of_an_unknown_service_are_refused" {
+  command = plan
+
+  variables {
+    service_access = { worker = {} }
+  }
+
+  expect_failures = [var.service_access]
+}
+
+run "access_to_an_unknown_queue_is_refused" {
+  command = plan
+
+  variables {
+    services       = ["default", "worker"]
+    service_access = { worker = { queues = ["mails"] } }
+  }
+
+  expect_failures = [var.service_access]
+}
+
+run "a_service_without_signing_keys_cannot_enqueue" {
+  command = plan
+
+  variables {
+    services       = ["default", "worker"]
+    service_access = { worker = { signing_keys = false } }
+  }
+
+  expect_failures = [var.service_access]
+}
+
+run "the_sweep_service_cannot_be_limited" {
+  command = plan
+
+  variables {
+    service_access = { default = { queues = ["default"] } }
+  }
+
+  expect_failures = [var.service_access]
+}
+
 run "a_deployer_needs_a_type" {
   command = plan
 
@@ -134,6 +176,16 @@ run "a_sampling_ratio_above_one_is_refused" {
   }
 
   expect_failures = [var.queues]
+}
+
+run "an_unknown_concurrency_mode_is_refused" {
+  command = plan
+
+  variables {
+    concurrency_mode = "optimistic"
+  }
+
+  expect_failures = [var.concurrency_mode]
 }
 
 run "a_missing_index_file_is_refused" {

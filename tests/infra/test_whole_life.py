@@ -74,6 +74,26 @@ def test_a_second_apply_changes_nothing(project: str, infra: Path, terraform: Ru
     assert "google_secret_manager_secret_version.signing_keys" in changed.stdout
 
 
+def test_a_limited_service_gets_access_to_its_own_queues_and_no_keys(project: str, infra: Path, terraform: Run) -> None:
+    (infra / f"{project}.tfvars").write_text(
+        'services = ["default", "mailer", "reports"]\n'
+        "queues = { default = {}, mails = {} }\n"
+        'service_access = { mailer = { queues = ["mails"] }, reports = { queues = [], signing_keys = false } }\n'
+    )
+    assert run("apply", "--project", project, "--yes").exit_code == 0
+    assert terraform("workspace", "select", project, folder=infra).returncode == 0
+    addresses = terraform("state", "list", folder=infra).stdout.splitlines()
+
+    def services_with(grant: str) -> list[str]:
+        accounts = (address.partition('module.runtime_account["')[2].partition('"].') for address in addresses)
+        return sorted(service for service, _, resource in accounts if resource == grant)
+
+    assert services_with('google_cloud_tasks_queue_iam_member.enqueuer["default"]') == ["default"]
+    assert services_with('google_cloud_tasks_queue_iam_member.enqueuer["mails"]') == ["default", "mailer"]
+    assert services_with("google_project_iam_member.task_creator[0]") == ["default", "mailer"]
+    assert services_with("google_secret_manager_secret_iam_member.accessor[0]") == ["default", "mailer"]
+
+
 def test_two_projects_have_separate_states(project: str, infra: Path) -> None:
     assert run("apply", "--project", project, "--yes").exit_code == 0
     assert run("apply", "--project", "your-project", "--region", "asia-east1", "--yes").exit_code == 0

@@ -32,7 +32,7 @@ class Uncompressed(ndb.Model):
 
 
 def read(state: bytes, model: type[ndb.Model]) -> Any:
-    bundled_entity.teach_ndb()
+    bundled_entity.patch_ndb_unpickling()
     entity: Any = model.__new__(model)
     with datastore.context():
         entity.__setstate__(state)

@@ -1,124 +1,18 @@
-"""What Cloud Tasks is sent, and what its errors are here."""
+"""Calls to Cloud Tasks, one task or many at a time, and the errors that they raise."""
 
 import concurrent.futures
-import datetime
 import pickle
 
 import pytest
 from deferred_callables import greet
-from fake_cloud_tasks import QUEUE, FakeCloudTasks
+from fake_cloud_tasks import FakeCloudTasks
 from google.api_core import exceptions as google
 from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import tasks_v2
 from google.rpc import code_pb2, status_pb2
-from hypothesis import given
-from hypothesis import strategies as st
 
-from gae_deferred import TaskRetryOptions, cloud_tasks, deferred, errors
+from gae_deferred import cloud_tasks, deferred, errors
 from gae_deferred.per_process import PerProcess
-
-UTC = datetime.UTC
-
-
-def sent_by_defer(queue: FakeCloudTasks, **options) -> tasks_v2.Task:
-    deferred.defer(greet, "Ada", **options)
-    return queue.created[-1]
-
-
-def routing(queue: FakeCloudTasks, target: str | None = None) -> tuple[str, str, str]:
-    route = sent_by_defer(queue, _target=target).app_engine_http_request.app_engine_routing
-    return route.service, route.version, route.instance
-
-
-def test_a_plain_task_leaves_name_time_routing_and_retries_to_the_queue(queue: FakeCloudTasks):
-    task = sent_by_defer(queue)
-    assert task.name == ""
-    assert task.app_engine_http_request.http_method == tasks_v2.HttpMethod.POST
-    for field in ("schedule_time", "retry_config", "dispatch_deadline"):
-        assert field not in task
-    assert "app_engine_routing" not in task.app_engine_http_request
-
-
-def test_a_named_task_is_sent_with_its_full_name(queue: FakeCloudTasks):
-    assert sent_by_defer(queue, _name="n").name == f"{QUEUE}/tasks/n"
-
-
-def test_a_task_runs_on_the_version_that_made_it(queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("GAE_SERVICE", "web")
-    monkeypatch.setenv("GAE_VERSION", "v7")
-    assert routing(queue) == ("web", "v7", "")
-
-
-@pytest.mark.parametrize(
-    ("target", "route"),
-    [
-        ("worker", ("worker", "", "")),
-        ("v1.worker", ("worker", "v1", "")),
-        ("v1-dot-worker", ("worker", "v1", "")),
-        ("2.v1.worker", ("worker", "v1", "2")),
-        ("web", ("web", "v7", "")),
-        ("v6.web", ("web", "v6", "")),
-        ("", ("web", "v7", "")),
-    ],
-)
-def test_a_target_says_where_a_task_runs(target: str, route, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("GAE_SERVICE", "web")
-    monkeypatch.setenv("GAE_VERSION", "v7")
-    assert routing(queue, target) == route
-
-
-def test_a_time_is_sent_exact_to_the_microsecond(queue: FakeCloudTasks):
-    eta = datetime.datetime.now(UTC).replace(microsecond=999_999) + datetime.timedelta(days=1)
-    stamp = tasks_v2.Task.pb(sent_by_defer(queue, _eta=eta)).schedule_time
-    assert (stamp.seconds, stamp.nanos) == (int(eta.replace(microsecond=0).timestamp()), 999_999_000)
-
-
-@given(st.datetimes(datetime.datetime(1970, 1, 2), datetime.datetime(2026, 1, 1), timezones=st.timezones()))
-def test_any_time_in_any_zone_is_sent_exactly(eta: datetime.datetime):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GOOGLE_CLOUD_PROJECT", "p")
-        patch.setenv("DEFERRED_LOCATION", "l")
-        patch.setenv("DEFERRED_SERVICE_ACCOUNT", "tasks@p.iam.gserviceaccount.com")
-        task = cloud_tasks.make_request(deferred.prepare(greet, "Ada", _eta=eta)).task
-    stamp = tasks_v2.Task.pb(task).schedule_time
-    exact = (eta.astimezone(UTC) - datetime.datetime(1970, 1, 1, tzinfo=UTC)) // datetime.timedelta(microseconds=1)
-    assert stamp.ToMicroseconds() == exact
-
-
-def test_retry_options_become_a_retry_config(queue: FakeCloudTasks):
-    options = TaskRetryOptions(
-        min_backoff_seconds=2.01, max_backoff_seconds=100, task_age_limit=3600.5, max_doublings=4, task_retry_limit=5
-    )
-    config = tasks_v2.RetryConfig.pb(sent_by_defer(queue, _retry_options=options).retry_config)
-    assert config.max_attempts == 6  # the first attempt is no retry
-    assert config.max_doublings == 4
-    assert (config.min_backoff.seconds, config.min_backoff.nanos) == (2, 10_000_000)
-    assert config.max_backoff.ToSeconds() == 100
-    assert config.max_retry_duration.ToSeconds() == 3601
-
-
-def test_a_limit_of_no_retries_is_one_attempt(queue: FakeCloudTasks):
-    config = sent_by_defer(queue, _retry_options=TaskRetryOptions(task_retry_limit=0)).retry_config
-    assert config.max_attempts == 1
-    assert "max_retry_duration" not in config
-
-
-def test_an_age_limit_alone_is_not_held_up_by_a_number_of_attempts(queue: FakeCloudTasks):
-    config = sent_by_defer(queue, _retry_options=TaskRetryOptions(task_age_limit=60)).retry_config
-    assert config.max_attempts == 1  # Cloud Tasks goes on until both limits are reached
-    assert config.max_retry_duration == datetime.timedelta(seconds=60)
-
-
-def test_retry_options_that_say_nothing_leave_the_queues(queue: FakeCloudTasks):
-    assert "retry_config" not in sent_by_defer(queue, _retry_options=TaskRetryOptions())
-
-
-def test_headers_that_the_service_sets_are_left_out_and_all_others_sent(queue: FakeCloudTasks):
-    kept = {"Hostile": "1", "X-AppEngineer": "2", "Content-Type": "text/x"}
-    dropped = {"HOST": "a", "x-appengine-taskname": "b", "X-Google-Internal": "c", "Content-Length": "1"}
-    sent = dict(sent_by_defer(queue, _headers=kept | dropped).app_engine_http_request.headers)
-    assert sent == {"X-Deferred-Callable": "deferred_callables.greet", **kept}
-
 
 SERVICE_ERRORS: list[tuple[Exception, type[errors.TaskQueueError]]] = [
     (google.AlreadyExists("Requested entity already exists"), errors.TaskAlreadyExistsError),

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("grpc", "google", "cloudpickle", "proto", "requests", "asyncio", "http.client", "ssl")
+HEAVY = ("aiohttp", "grpc", "google", "cloudpickle", "proto", "requests", "asyncio", "http.client", "ssl")
 
 
 def heavy_modules(code: str) -> list[str]:
@@ -39,8 +39,14 @@ def test_no_google_library_is_loaded_before_it_is_needed(code: str):
     assert heavy_modules(code) == []
 
 
+def test_a_test_run_that_does_not_use_the_local_cloud_does_not_load_it():
+    loaded = heavy_modules("import gae_deferred.testing.pytest_plugin")
+    assert {*loaded}.isdisjoint({"aiohttp", "grpc", "google", "cloudpickle"})
+
+
 def test_what_counts_as_loaded_is_seen():
     assert "google" in heavy_modules("import google.cloud.tasks_v2")
+    assert "aiohttp" in heavy_modules("from gae_deferred.testing import CloudForTests")
 
 
 def test_the_runtime_does_not_import_the_local_cloud():

@@ -14,7 +14,7 @@ import pytest
 from google.cloud import ndb
 from old_entities import Order
 
-from gae_deferred import datastore, payload
+from gae_deferred import call, datastore, payload
 
 ENTITIES: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("bundled_sdk_entities.json").read_text())
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.usefixtures("datastore"), pytest.mark.parametrize("wri
 
 def entity_of(writer: str, kind: str) -> Any:
     function, (entity, *_), _ = payload.load(ENTITIES[writer][kind].encode("latin-1"))
-    assert function is payload.invoke_member
+    assert function is call.invoke_member
     assert type(entity) is Order
     return entity
 

@@ -13,7 +13,7 @@ import deferred_callables
 import pytest
 from deferred_callables import Greeter, LoudGreeter, cases, cases_by_name, greet
 
-from gae_deferred import deferred, errors, payload
+from gae_deferred import deferred, errors
 
 HERE = Path(__file__).parent
 
@@ -198,22 +198,3 @@ def test_run_returns_what_the_callable_returns_and_raises_what_it_raises():
     assert deferred.run(deferred.serialize(greet, "Ada")) == "hello Ada!"
     with pytest.raises(ZeroDivisionError):
         deferred.run(deferred.serialize(divmod, 1, 0))
-
-
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [
-        ("function", "deferred_callables.greet"),
-        ("class", "deferred_callables.Point"),
-        ("callable instance", "deferred_callables.Greeter"),
-        ("bound method", "deferred_callables.Greeter.greet"),
-        ("class method", "deferred_callables.Greeter.make"),
-        ("built-in function", "builtins.len"),
-        ("built-in method", "str.split"),
-        ("built-in class", "builtins.int"),
-        ("closure", "deferred_callables.make_adder.<locals>.add"),
-        ("partial function", "deferred_callables.greet"),
-    ],
-)
-def test_a_callable_is_described_by_its_name(kind: str, name: str):
-    assert payload.describe(cases()[kind][0]) == name

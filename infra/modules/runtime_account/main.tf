@@ -2,18 +2,25 @@ resource "google_service_account" "this" {
   project      = var.project
   account_id   = var.account_id
   display_name = "App Engine service ${var.service}"
-  description  = "Runs the App Engine service ${var.service}: enqueues tasks, reads and writes Datastore, reads the signing keys."
+  description  = "Runs the App Engine service ${var.service}."
 }
 
 resource "google_project_iam_member" "this" {
   for_each = toset([
-    "roles/datastore.user",      # a project is the smallest thing that this role can be granted on
-    "roles/logging.logWriter",   # for google-cloud-logging; App Engine logs printed lines without it
-    "roles/appengine.appViewer", # appengine.applications.get, required to create a task with an App Engine target
+    "roles/datastore.user",    # a project is the smallest thing that this role can be granted on
+    "roles/logging.logWriter", # for google-cloud-logging; App Engine logs printed lines without it
   ])
 
   project = var.project
   role    = each.value
+  member  = google_service_account.this.member
+}
+
+resource "google_project_iam_member" "task_creator" {
+  count = length(var.queues) > 0 ? 1 : 0
+
+  project = var.project
+  role    = var.task_role
   member  = google_service_account.this.member
 }
 
@@ -28,6 +35,8 @@ resource "google_cloud_tasks_queue_iam_member" "enqueuer" {
 }
 
 resource "google_secret_manager_secret_iam_member" "accessor" {
+  count = var.reads_secret ? 1 : 0
+
   project   = var.project
   secret_id = var.secret_id
   role      = "roles/secretmanager.secretAccessor"

@@ -23,9 +23,19 @@ variable "queues" {
   type        = set(string)
 }
 
+variable "task_role" {
+  description = "Full name of the role that allows to create tasks with an App Engine target, projects/P/roles/ID."
+  type        = string
+}
+
 variable "secret_id" {
   description = "Full name of the secret with the signing keys, projects/P/secrets/NAME."
   type        = string
+}
+
+variable "reads_secret" {
+  description = "Whether the service may read the secret."
+  type        = bool
 }
 
 variable "acts_as_self" {

@@ -5,6 +5,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from gae_deferred import payload
+from gae_deferred.call import Call, Parts
 from gae_deferred.delivery import Delivery
 from gae_deferred.errors import PermanentTaskFailure
 
@@ -15,15 +16,20 @@ class Attempt:
     Attributes:
         delivery: what the queue says of it.
         body: the task's payload; of one that the bundled SDK has stored, what it stored, once that has been read.
-        call: the call that is made, once it has been read; of a payload that was compressed or stored, the one in it.
+        parts: the call that is made, once it has been read; of a compressed or stored payload, the call in it.
     """
 
-    __slots__ = ("body", "call", "delivery")
+    __slots__ = ("body", "delivery", "parts")
 
     def __init__(self, delivery: Delivery, body: bytes) -> None:
         self.delivery = delivery
         self.body = body
-        self.call: payload.Call | None = None
+        self.parts: Parts | None = None
+
+    @property
+    def call(self) -> Call | None:
+        """The call that is made, or None as long as it has not been read."""
+        return None if self.parts is None else Call(*self.parts)
 
     def run(self) -> None:
         """Unpickle the body and make its call, as the current attempt.
@@ -58,13 +64,13 @@ def run(data: bytes) -> Any:
         Exception: what the callable raises.
     """
     try:
-        call = payload.load(data)
+        parts = payload.load(data)
     except Exception as error:
         raise PermanentTaskFailure(f"The payload cannot be read: {error!r}") from error
-    return make(call)
+    return make(parts)
 
 
-def make(call: payload.Call) -> Any:
+def make(parts: Parts) -> Any:
     """Make a call as the one of the current attempt, if there is one, and return what it returns.
 
     A tasklet of NDB is waited for, so that it has had its effects, or has failed, when the queue is answered.
@@ -74,8 +80,8 @@ def make(call: payload.Call) -> Any:
     """
     attempt = _current.get()
     if attempt is not None:
-        attempt.call = call
-    function, args, kwargs = call
+        attempt.parts = parts
+    function, args, kwargs = parts
     result = function(*args, **kwargs)
     return None if result is None else _finished(result)
 

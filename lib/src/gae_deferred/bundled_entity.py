@@ -27,7 +27,7 @@ _COMPRESSED = 22
 
 
 @functools.cache
-def teach_ndb() -> None:
+def patch_ndb_unpickling() -> None:
     """Have ``ndb.Model`` read entities of the bundled NDB when it is unpickled, in this process from now on."""
     from google.cloud import ndb
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from gae_deferred import clock, datastore, headers, outbox, payload, payload_store, settings
+from gae_deferred import clock, datastore, headers, outbox, payload_store, settings
 from gae_deferred.attempt import Attempt
+from gae_deferred.call import Call
 from gae_deferred.delivery import Delivery
 from gae_deferred.errors import Error, InvalidTaskError
 from gae_deferred.task import MAX_TASK_BYTES, Task
@@ -205,7 +206,7 @@ def resend(letter_id: int) -> Task:
         kept = {name: value for name, value in (letter.headers or {}).items() if not headers.is_set_in_transit(name)}
         body = payload_of(letter)
         if len(body) > MAX_TASK_BYTES // 2:
-            body = payload_store.shrink(body, MAX_TASK_BYTES // 2, transactional=True)
+            body, _ = payload_store.shrink(body, MAX_TASK_BYTES // 2, transactional=True)
         task = Task(body, queue=letter.queue, url=letter.url, target=letter.service, headers=kept, transactional=True)
         outbox.add([task])
         _delete(letter)
@@ -304,13 +305,10 @@ def _describe(attempt: Attempt) -> str:
     if attempt.call is None:
         name: str = attempt.delivery.environ.get(headers.CALLABLE.environ_key, "")
         return name
-    function, args, _ = attempt.call
-    if function is payload.invoke_member and len(args) >= 2:
-        return f"{payload.describe(type(args[0]))}.{args[1]}"
-    return payload.describe(function)
+    return attempt.call.describe()
 
 
-def _arguments(call: payload.Call | None) -> str | None:
+def _arguments(call: Call | None) -> str | None:
     """Return the arguments as they are written in a call, without ever being large or raising."""
     if call is None:
         return None

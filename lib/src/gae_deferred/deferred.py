@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from gae_deferred import (
     attempt,
     authentication,
+    batch,
     cloud_tasks,
     datastore,
     dead_letters,
@@ -27,6 +28,7 @@ from gae_deferred import (
     payload_store,
 )
 from gae_deferred.attempt import Attempt
+from gae_deferred.call import curry, describe, invoke_member
 from gae_deferred.dead_letters import on_permanent_failure
 from gae_deferred.delivery import Delivery
 from gae_deferred.errors import (
@@ -41,7 +43,6 @@ from gae_deferred.errors import (
     TransientError,
 )
 from gae_deferred.once import is_once, new_identity, once, run_once
-from gae_deferred.payload import invoke_member
 from gae_deferred.task import DEFAULT_QUEUE, DEFAULT_URL, MAX_TASK_BYTES, Task
 
 if TYPE_CHECKING:
@@ -151,16 +152,19 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
     if transactional:
         outbox.check_transaction()
     if kwargs.pop("_once", False) or is_once(obj):
-        function, args, kwargs = payload.curry(obj, args, kwargs)
+        function, args, kwargs = curry(obj, args, kwargs)
         data = payload.dump(run_once, (new_identity(), function, *args), kwargs)
     else:
         data = serialize(obj, *args, **kwargs)
+    stored = None
     if len(data) > _SURELY_FITS:
         limit = datastore.MAX_ENTITY_BYTES if transactional else MAX_TASK_BYTES
         room = limit - Task(b"", **options).size
         if len(data) > room:
-            data = payload_store.shrink(data, room, transactional=transactional)
-    return Task(data, **options)
+            data, stored = payload_store.shrink(data, room, transactional=transactional)
+    task = Task(data, **options)
+    task.stored_payload = stored
+    return task
 
 
 def defer_many(tasks: Iterable[Task]) -> list[Task]:
@@ -180,7 +184,7 @@ def defer_many(tasks: Iterable[Task]) -> list[Task]:
         BadTransactionStateError: a task is transactional, and there is no transaction; none is enqueued.
     """
     prepared = list(tasks)
-    cloud_tasks.check_batch(prepared)
+    batch.check(prepared)
     transactional = [task for task in prepared if task.transactional]
     if transactional:
         outbox.add(transactional)
@@ -233,9 +237,11 @@ def run_from_datastore(key: str) -> Any:
         PermanentTaskFailure: there is no such entity, or it holds no call; or the callable raised it.
         Exception: what the callable raises; the entity stays for the next attempt.
     """
-    entity_key, call = payload_store.fetch_bundled(key)
+    from gae_deferred import bundled_payload
+
+    entity_key, parts = bundled_payload.fetch(key)
     try:
-        result = attempt.make(call)
+        result = attempt.make(parts)
     except PermanentTaskFailure:
         entity_key.delete()
         raise
@@ -290,7 +296,7 @@ class Handler:
             try:
                 this.run()
             except PermanentTaskFailure as error:
-                dead_letters.keep_failed(this, error, dead_letters.FAILED if this.call else dead_letters.UNREADABLE)
+                dead_letters.keep_failed(this, error, dead_letters.FAILED if this.parts else dead_letters.UNREADABLE)
                 raise
             except Exception as error:
                 if delivery.is_last:
@@ -371,13 +377,10 @@ def _read_body(environ: "WSGIEnvironment") -> bytes:
 
 def _discard_payload(task: Task, error: TaskQueueError) -> None:
     """Delete the stored payload of a task that the queue has refused, unless it may have taken it nevertheless."""
-    if isinstance(error, TransientError | InternalError):
-        return
-    stored = payload_store.stored_by(task.payload)
-    if stored is not None:
-        payload_store.discard(stored)
+    if task.stored_payload is not None and not isinstance(error, TransientError | InternalError):
+        payload_store.discard(task.stored_payload)
 
 
 def _name_for_header(obj: Callable[..., Any]) -> str:
-    name = payload.describe(obj).encode("ascii", "backslashreplace").decode()
+    name = describe(obj).encode("ascii", "backslashreplace").decode()
     return "".join(char for char in name if char.isprintable())[:_MAX_CALLABLE_LENGTH]

@@ -4,6 +4,7 @@ from typing import Any
 
 from gae_deferred import headers, settings
 
+_APP_ENGINE = headers.APP_ENGINE
 _SIGNATURE = headers.SIGNATURE.environ_key
 
 
@@ -26,8 +27,8 @@ class Delivery:
     def __init__(self, environ: dict[str, Any]) -> None:
         self.environ = environ
         self.on_app_engine = settings.on_app_engine()
-        is_app_engine_task = self.on_app_engine or headers.APP_ENGINE.task_name in environ
-        keys = self._keys = headers.APP_ENGINE if is_app_engine_task else headers.CLOUD_TASKS
+        is_app_engine_task = self.on_app_engine or _APP_ENGINE.task_name in environ
+        keys = self._keys = _APP_ENGINE if is_app_engine_task else headers.CLOUD_TASKS
         self.name: str = environ.get(keys.task_name) or ""
         self.queue: str = environ.get(keys.queue_name, "")
 

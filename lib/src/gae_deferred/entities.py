@@ -6,14 +6,14 @@ Import it inside functions only: it loads NDB.
 from google.cloud import ndb
 
 
-class _Kept(ndb.Model):
-    """What every kind has in common: it is read from Datastore each time, because other processes change it."""
+class Uncached(ndb.Model):
+    """Base of every kind: an entity is read from Datastore each time, because other processes change it."""
 
     _use_cache = False
     _use_global_cache = False
 
 
-class Outbox(_Kept):
+class Outbox(Uncached):
     """Tasks that are to be sent because the transaction that wrote this entity has committed.
 
     Its id begins with 32 random hexadecimal digits, so that many transactions a second write to different places.
@@ -31,7 +31,7 @@ class Outbox(_Kept):
         return "_DeferredOutbox"
 
 
-class SweepLease(_Kept):
+class SweepLease(Uncached):
     """One sixteenth of the outbox is being swept by somebody; its id is the digit that the outbox ids begin with.
 
     Attributes:
@@ -47,7 +47,7 @@ class SweepLease(_Kept):
         return "_DeferredSweepLease"
 
 
-class PayloadChunk(_Kept):
+class PayloadChunk(Uncached):
     """A part of a payload that was too big for a task; its id is the payload's and the number of the chunk.
 
     Attributes:
@@ -63,17 +63,7 @@ class PayloadChunk(_Kept):
         return "_DeferredPayload"
 
 
-class BundledPayload(_Kept):
-    """A payload that the bundled SDK has stored."""
-
-    data = ndb.BlobProperty(required=True)
-
-    @classmethod
-    def _get_kind(cls) -> str:
-        return "_DeferredTaskEntity"
-
-
-class Receipt(_Kept):
+class Receipt(Uncached):
     """A task that has had its effect, or whose stored payload has moved into a dead letter.
 
     Its id is the task's identity, or that of its stored payload.
@@ -89,7 +79,7 @@ class Receipt(_Kept):
         return "_DeferredReceipt"
 
 
-class DeadLetter(_Kept):
+class DeadLetter(Uncached):
     """A task that will not run any more by itself, with all that is known of it."""
 
     reason = ndb.StringProperty(required=True)

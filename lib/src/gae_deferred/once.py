@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar, cast
 
-from gae_deferred import attempt, clock, datastore, payload
+from gae_deferred import attempt, clock, datastore
+from gae_deferred.call import Call, curry, makes_call
 from gae_deferred.task import MAX_LIFETIME
 
 P = ParamSpec("P")
@@ -50,7 +51,7 @@ def once(function: Callable[P, R]) -> Callable[P, R]:
     Raises:
         ValueError: the function is an ``async def`` or a generator function, a call of which would do nothing.
     """
-    payload.curry(function, (), {})  # refuses what defer refuses: once it is wrapped, nobody could tell
+    curry(function, (), {})  # refuses what defer refuses: once it is wrapped, nobody could tell
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -74,11 +75,10 @@ def is_once(obj: object) -> bool:
 
 def _is_task_of_once(this: attempt.Attempt) -> bool:
     """Tell whether the task itself is a call of a function decorated with :func:`once`, not of one that calls such."""
-    if this.call is None:
+    call = this.call
+    if call is None:
         return False
-    function, args, _ = this.call
-    if function is payload.invoke_member:
-        function = getattr(args[0], args[1], function)
+    function = call.unwrapped().function
     while isinstance(function, functools.partial):
         function = function.func
     return is_once(function)
@@ -89,6 +89,7 @@ def new_identity() -> str:
     return uuid.uuid4().hex
 
 
+@makes_call(lambda identity, function, /, *args, **kwargs: Call(function, args, kwargs))
 def run_once(identity: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Call a function in a transaction, unless that has been done for this identity before.
 
@@ -103,7 +104,7 @@ def run_once(identity: str, function: Callable[..., Any], /, *args: Any, **kwarg
     """
     this = attempt.current()
     if this is not None:
-        this.call = function, args, kwargs
+        this.parts = function, args, kwargs
     return _run(identity, functools.partial(function, *args, **kwargs))
 
 

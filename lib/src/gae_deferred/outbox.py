@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import clock, cloud_tasks, datastore
+from gae_deferred import batch, clock, cloud_tasks, datastore, task_request
 from gae_deferred.datastore import MAX_ENTITY_BYTES
 from gae_deferred.errors import (
     BadTransactionStateError,
@@ -118,10 +118,10 @@ class _Outbox:
     def add(self, tasks: Sequence[Task]) -> None:
         from google.cloud import tasks_v2
 
-        cloud_tasks.check_batch(tasks, self._by_name)
+        batch.check(tasks, self._by_name)
         for task in tasks:
             task.name = task.name or f"{self._id}-{next(self._numbers)}"
-        requests = [cloud_tasks.make_request(task) for task in tasks]
+        requests = [task_request.make(task) for task in tasks]
         written = [tasks_v2.CreateTaskRequest.serialize(request) for request in requests]
         for task, data in zip(tasks, written, strict=True):
             if len(data) > MAX_ENTITY_BYTES:

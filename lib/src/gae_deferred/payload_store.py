@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gae_deferred import attempt, clock, datastore, payload
+from gae_deferred.call import Call
 from gae_deferred.datastore import MAX_ENTITY_BYTES
 from gae_deferred.errors import PermanentTaskFailure, TaskTooLargeError
 from gae_deferred.task import MAX_LIFETIME
@@ -26,18 +27,18 @@ what the app writes in it needs room too."""
 MAX_PAYLOAD_BYTES = 128 * 2**20
 """Most bytes of a payload before compression: what a task may make the process that runs it unpack."""
 
-_ID = re.compile(r"[0-9a-f]{32}-[0-9]{1,4}(-[0-9a-f]{64})?")
+_ID = re.compile(r"[0-9a-f]{32}-[0-9]{1,4}-[0-9a-f]{64}")
 """Id of a stored payload: chance, the number of its chunks, and the SHA-256 of its compressed bytes.
 
 A task's signature covers what it carries, which is this id. With the hash in it, it covers what is stored as well: who
-can write to Datastore, and has no key, cannot make a task run something else. Ids once had no hash.
+can write to Datastore, and has no key, cannot make a task run something else.
 """
 
 _logger = logging.getLogger(__name__)
 
 
-def shrink(data: bytes, room: int, *, transactional: bool) -> bytes:
-    """Return a payload that does what another one does and takes no more than ``room`` bytes.
+def shrink(data: bytes, room: int, *, transactional: bool) -> tuple[bytes, str | None]:
+    """Make a payload that does what another one does and takes no more than ``room`` bytes.
 
     It is the other one compressed, or a reference to it in Datastore.
 
@@ -46,6 +47,9 @@ def shrink(data: bytes, room: int, *, transactional: bool) -> bytes:
         room: how many bytes a payload may have in its task.
         transactional: whether it is stored with the current transaction, or at once.
 
+    Returns:
+        The payload, and the id of what was stored for it, or None if it is compressed.
+
     Raises:
         TaskTooLargeError: even compressed it is larger than what can be stored.
     """
@@ -53,7 +57,7 @@ def shrink(data: bytes, room: int, *, transactional: bool) -> bytes:
     if compressed:
         small = payload.dump(run_compressed, (compressed,), {})
         if len(small) <= room:
-            return small
+            return small, None
     if not compressed or len(compressed) > MAX_STORED_BYTES:
         sizes = f"{len(data)} bytes, {len(compressed)} compressed" if compressed else f"{len(data)} bytes"
         raise TaskTooLargeError(
@@ -61,7 +65,7 @@ def shrink(data: bytes, room: int, *, transactional: bool) -> bytes:
             "stored. Pass a reference, such as a key, instead of the data"
         )
     stored = _store(compressed) if transactional else datastore.run_outside_transaction(lambda: _store(compressed))
-    return payload.dump(run_stored, (stored,), {})
+    return payload.dump(run_stored, (stored,), {}), stored
 
 
 def store(data: bytes) -> str:
@@ -84,8 +88,7 @@ def load(stored: str) -> bytes:
     if not all(chunks):
         raise KeyError(f"The stored payload {stored} is not in Datastore (any more)")
     compressed = b"".join(chunk.data for chunk in chunks)
-    _, _, *digest = stored.split("-")
-    if digest and digest != [hashlib.sha256(compressed).hexdigest()]:
+    if hashlib.sha256(compressed).hexdigest() != stored.rpartition("-")[2]:
         raise KeyError(f"What is in Datastore as the stored payload {stored} is not what was stored")
     return unpack(compressed)
 
@@ -146,6 +149,24 @@ def unpack(compressed: bytes) -> bytes:
     if not decompressor.eof:
         raise ValueError(f"It is cut short, or has more than {MAX_PAYLOAD_BYTES} bytes")
     return data
+
+
+def read_call(body: bytes) -> Call:
+    """Unpickle the call that a task's payload stands for, also from inside a compressed or stored one.
+
+    Reading a pickle runs code of its writer's choice: prove first who wrote it.
+
+    Raises:
+        Exception: whatever unpickling raises; any class is possible.
+        KeyError: the call is stored, and not there.
+        ValueError: the payload holds something else than ``(callable, args, kwargs)``.
+    """
+    call = Call(*payload.load(body))
+    if call.function is run_compressed:
+        return read_call(unpack(*call.args))
+    if call.function is run_stored:
+        return read_call(datastore.run_outside_transaction(lambda: load(*call.args)))
+    return call
 
 
 def run_compressed(compressed: bytes) -> Any:
@@ -250,7 +271,7 @@ def _keys(stored: str) -> "list[ndb.Key]":
 
     if not _ID.fullmatch(stored):
         raise KeyError(f"{stored[:100]!r} is not the id of a stored payload")
-    name, count = stored.split("-")[:2]
+    name, count, _ = stored.split("-")
     return [ndb.Key(PayloadChunk, f"{name}-{number}", namespace="") for number in range(int(count))]
 
 
@@ -268,30 +289,3 @@ def _read(read: Callable[[], bytes], what: str) -> bytes:
         return read()
     except (KeyError, ValueError) as error:
         raise PermanentTaskFailure(f"{what} cannot be read: {error}") from error
-
-
-def fetch_bundled(key: str) -> tuple["ndb.Key", payload.Call]:
-    """Return the call that the bundled SDK has stored, and the key of the entity that holds it.
-
-    Parameters:
-        key: the entity's key as a URL-safe string.
-
-    Raises:
-        PermanentTaskFailure: the entity is not there, or holds no call that can be read (then it is deleted).
-    """
-    from google.cloud import ndb
-
-    from gae_deferred import entities  # NDB reads an entity into the model of its kind, which has to be loaded
-
-    entity_key = ndb.Key(urlsafe=key.encode("ascii"))
-    entity: Any = entity_key.get()
-    if entity is None or entity_key.kind() != entities.BundledPayload._get_kind():
-        raise PermanentTaskFailure(f"The payload of this task, {entity_key!r}, is not in Datastore (any more)")
-    this = attempt.current()
-    if this is not None:
-        this.body = entity.data  # what a dead letter has to keep: if it fails for good, the entity is deleted
-    try:
-        return entity_key, payload.load(entity.data)
-    except Exception as error:
-        entity_key.delete()
-        raise PermanentTaskFailure(f"The payload {entity_key!r} cannot be read: {error!r}") from error

@@ -120,6 +120,7 @@ class Task:
 
     Attributes:
         was_enqueued: whether a queue has taken it.
+        stored_payload: the id of the bytes in Datastore that its payload refers to, or None if it holds the call.
     """
 
     method = "POST"
@@ -158,6 +159,7 @@ class Task:
         self.eta = _determine_eta(countdown, eta)
         self.transactional = transactional
         self.was_enqueued = False
+        self.stored_payload: str | None = None
         if self.size > MAX_TASK_BYTES:
             raise TaskTooLargeError(
                 f"The task takes {self.size} bytes ({len(payload)} of them payload), more than the {MAX_TASK_BYTES} of "

@@ -4,7 +4,7 @@ import pytest
 from google.cloud import ndb
 
 from gae_deferred import datastore, deferred, errors
-from gae_deferred.entities import BundledPayload
+from gae_deferred.bundled_payload import BundledPayload
 
 from .local_app import LocalApp
 from .tasks import FAILURES, RAN, count, fail_as_told, increment, increment_and_tell, tell

@@ -15,8 +15,9 @@ from harness import Cloud, until
 from once_tasks import CALLS
 
 from gae_deferred import Task, TaskRetryOptions, cloud_tasks, dead_letters, deferred, errors, settings
+from gae_deferred.bundled_payload import BundledPayload
 from gae_deferred.cli.group import main
-from gae_deferred.entities import BundledPayload, DeadLetter, PayloadChunk
+from gae_deferred.entities import DeadLetter, PayloadChunk
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from google.cloud import ndb
 from gae_deferred import cloud_tasks, dead_letters, deferred, errors, outbox, sweeper
 from gae_deferred.entities import DeadLetter, Outbox, PayloadChunk, Receipt
 from gae_deferred.task import MAX_LIFETIME
-from gae_deferred.testing.cloud import CloudForTests, TaskFailed
+from gae_deferred.testing import CloudForTests, TaskFailed
 
 DAY = 24 * 3600
 RAN: list[Any] = []

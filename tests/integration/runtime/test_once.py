@@ -13,7 +13,8 @@ from harness import Cloud, until
 from once_tasks import CALLS, OnceCount, Owner, increase, increase_once
 
 from gae_deferred import deferred, settings
-from gae_deferred.entities import BundledPayload, DeadLetter, Receipt
+from gae_deferred.bundled_payload import BundledPayload
+from gae_deferred.entities import DeadLetter, Receipt
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,8 @@ from harness import Cloud, until
 from once_tasks import CALLS, note
 
 from gae_deferred import deferred, errors, payload_store
-from gae_deferred.entities import BundledPayload, DeadLetter, Outbox, PayloadChunk, Receipt
+from gae_deferred.bundled_payload import BundledPayload
+from gae_deferred.entities import DeadLetter, Outbox, PayloadChunk, Receipt
 
 
 @pytest.fixture(autouse=True)
@@ -96,11 +97,6 @@ def test_a_payload_that_somebody_has_changed_in_datastore_is_not_unpickled(
     assert len(cloud.entities(DeadLetter)) == 1
 
 
-def test_a_payload_from_before_its_id_held_a_hash_is_read(cloud: Cloud):
-    stored = payload_store.store(b"old")
-    assert payload_store.load(stored.rpartition("-")[0]) == b"old"
-
-
 def test_a_payload_expires_if_its_task_never_comes(cloud: Cloud):
     defer(note, noise(1.5))
     assert all(chunk.expires is not None for chunk in cloud.entities(PayloadChunk))
@@ -171,6 +167,22 @@ def test_what_a_queue_refuses_leaves_no_payload(cloud: Cloud):
     assert cloud.entities(PayloadChunk) == []
 
 
+def test_after_a_refusal_the_payload_is_found_without_unpickling(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(payload_store, "stored_by", lambda data: pytest.fail("it was unpickled"))
+    tasks = [deferred.prepare(note, noise(1.1), _queue="unknown") for _ in range(2)]
+    with pytest.raises(errors.BatchError):
+        deferred.defer_many(tasks)
+    assert cloud.entities(PayloadChunk) == []
+
+
+def test_a_call_is_read_from_inside_a_compressed_and_from_a_stored_payload(cloud: Cloud):
+    stored = noise(1.5)
+    for value in ("small", "x" * 3 * 2**20, stored):
+        task = deferred.prepare(note, value)
+        assert payload_store.read_call(task.payload) == (note, (value,), {})
+    assert (len(cloud.entities(PayloadChunk)), CALLS) == (2, [])
+
+
 def test_a_payload_that_is_gone_ends_the_task(cloud: Cloud):
     defer(note, noise(1.5))
     ndb.delete_multi([chunk.key for chunk in cloud.entities(PayloadChunk)])
@@ -213,7 +225,7 @@ def test_a_payload_that_cannot_be_deleted_is_left_to_expire(
 def test_to_tell_whether_a_payload_is_stored_runs_nothing(cloud: Cloud):
     defer(note, noise(1.5))
     (chunk, _) = cloud.entities(PayloadChunk)
-    stored = f"{chunk.key.id().partition('-')[0]}-2"
+    stored = f"{chunk.key.id().partition('-')[0]}-2-{'0' * 64}"
     for protocol in (0, pickle.HIGHEST_PROTOCOL):
         reference = pickle.dumps((payload_store.run_stored, (stored,), {}), protocol)
         assert payload_store.stored_by(reference) == stored

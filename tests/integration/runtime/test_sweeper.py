@@ -24,6 +24,7 @@ from gae_deferred import (
     payload_store,
     settings,
     sweeper,
+    task_request,
 )
 from gae_deferred.cli.group import main
 from gae_deferred.entities import DeadLetter, Outbox, PayloadChunk, SweepLease
@@ -223,7 +224,7 @@ def make_backlog(count: int) -> None:
         pending = outbox._Outbox()
         task = deferred.prepare(print, number, _queue="paused")
         task.name = f"{pending._id}-0"
-        data = Request.serialize(cloud_tasks.make_request(task))
+        data = Request.serialize(task_request.make(task))
         entities.append(Outbox(id=pending._id, namespace="", requests=[data], created=deferred_at))
     for start in range(0, count, 500):
         ndb.put_multi(entities[start : start + 500])

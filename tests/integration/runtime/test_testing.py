@@ -10,7 +10,7 @@ from google.cloud import ndb
 
 from gae_deferred import Task, TaskRetryOptions, deferred, headers, settings, wrap_wsgi_app
 from gae_deferred.errors import TaskAlreadyExistsError
-from gae_deferred.testing.cloud import CloudForTests, TaskFailed
+from gae_deferred.testing import CloudForTests, TaskFailed
 
 pytest_plugins = ["pytester"]
 
@@ -224,6 +224,20 @@ def test_a_bound_method_is_shown_as_the_method_that_was_deferred(local_cloud):
     deferred.defer(Note(text="hello").shout, "!")
     call = local_cloud.queue.run_next()
     assert (call.function.__name__, call.args) == ("shout", ("!",))
+
+
+@pytest.mark.parametrize("value", ["x" * 3 * 2**20, os.urandom(3 * 2**19)], ids=["compressed", "stored"])
+def test_a_large_call_is_shown_as_the_call_that_was_deferred(value, local_cloud):
+    deferred.defer(see, value)
+    (task,) = local_cloud.queue.tasks()
+    assert (task.call.function, task.call.args) == (see, (value,))
+    local_cloud.queue.run_all()
+    assert [((value,), {})] == SEEN
+
+
+def test_a_name_that_the_package_does_not_have_cannot_be_imported():
+    with pytest.raises(ImportError, match="CloudForTest"):
+        exec("from gae_deferred.testing import CloudForTest")  # noqa: S102  # type checkers see the mistake, too
 
 
 def test_the_environment_is_as_before_after_the_block(monkeypatch):

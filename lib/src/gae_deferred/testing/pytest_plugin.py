@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:  # every pytest run imports this module, also one that never uses the fixtures
-    from gae_deferred.testing.cloud import CloudForTests
+    from gae_deferred.testing import CloudForTests
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def _settings_of_this_test() -> None:
 
 @pytest.fixture(scope="session")
 def _local_cloud_thread() -> "Iterator[CloudForTests]":
-    from gae_deferred.testing.cloud import CloudForTests
+    from gae_deferred.testing import CloudForTests
 
     with CloudForTests() as cloud:
         yield cloud
@@ -35,7 +35,7 @@ def _local_cloud_thread() -> "Iterator[CloudForTests]":
 
 @pytest.fixture
 def local_cloud(_local_cloud_thread: "CloudForTests") -> "Iterator[CloudForTests]":
-    """A local cloud that is empty for each test; see :class:`gae_deferred.testing.cloud.CloudForTests`."""
+    """A local cloud that is empty for each test; see :class:`gae_deferred.testing.CloudForTests`."""
     _local_cloud_thread.reset()
     with _local_cloud_thread.in_use():
         yield _local_cloud_thread
@@ -44,7 +44,7 @@ def local_cloud(_local_cloud_thread: "CloudForTests") -> "Iterator[CloudForTests
 @pytest.fixture(scope="session")
 def session_local_cloud() -> "Iterator[CloudForTests]":
     """A local cloud that all tests of a run share, with what earlier tests have left in it."""
-    from gae_deferred.testing.cloud import CloudForTests
+    from gae_deferred.testing import CloudForTests
 
     with CloudForTests() as cloud, cloud.in_use():
         yield cloud

@@ -1,0 +1,65 @@
+"""Tasks that are created together: whether they may be, and how many fit into one call."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from gae_deferred import errors
+from gae_deferred.task import Task
+
+if TYPE_CHECKING:
+    from google.cloud import tasks_v2
+
+MAX_TASKS = 100
+"""Most tasks of one BatchCreateTasks call (docstring of ``BatchCreateTasksRequest.requests``)."""
+
+MAX_BYTES = 8 * 2**20
+"""Most bytes of one BatchCreateTasks call. Google's APIs take requests of 10 MiB; the rest is for field tags."""
+
+
+def check(tasks: Iterable[Task], before: Mapping[tuple[str, str | None], Task] = MappingProxyType({})) -> None:
+    """Make sure that tasks can be created together.
+
+    Parameters:
+        tasks: the tasks.
+        before: those that they are to be created with besides, by queue and name, which have been checked.
+
+    Raises:
+        BadTaskStateError: a task has been enqueued before, or is there twice.
+        DuplicateTaskNameError: two tasks of one queue have the same name.
+    """
+    names: set[tuple[str, str]] = set()
+    identities: set[int] = set()
+    for task in tasks:
+        if task.was_enqueued:
+            raise errors.BadTaskStateError(f"{task!r} has been enqueued before; make a new task")
+        same_name = before.get((task.queue_name, task.name))
+        if id(task) in identities or same_name is task:
+            raise errors.BadTaskStateError(f"{task!r} is twice in one call; make two tasks")
+        identities.add(id(task))
+        if task.name:
+            if same_name is not None or (task.queue_name, task.name) in names:
+                raise errors.DuplicateTaskNameError(
+                    f"Two tasks for the queue {task.queue_name!r} are named {task.name!r}"
+                )
+            names.add((task.queue_name, task.name))
+
+
+def split(requests: "Sequence[tasks_v2.CreateTaskRequest]") -> Iterator[list[int]]:
+    """Split requests into calls: each the indices of those for one queue, not too many nor too large together."""
+    from google.cloud import tasks_v2
+
+    queues: dict[str, list[int]] = {}
+    for index, request in enumerate(requests):
+        queues.setdefault(request.parent, []).append(index)
+    for indices in queues.values():
+        batch: list[int] = []
+        size = 0
+        for index in indices:
+            more = tasks_v2.CreateTaskRequest.pb(requests[index]).ByteSize()
+            if batch and (len(batch) == MAX_TASKS or size + more > MAX_BYTES):
+                yield batch
+                batch, size = [], 0
+            batch.append(index)
+            size += more
+        yield batch

@@ -1,0 +1,61 @@
+"""Translates errors of Cloud Tasks, and of its client library, into those of this library."""
+
+import re
+
+from gae_deferred import errors, settings
+
+_BACKEND_ERROR = re.compile(r"ExecutorServiceError::([A-Z_]+)")
+"""Names the error of the queue's own backend where the service's message has one; the bundled SDK goes by it too."""
+
+_BACKEND_ERRORS: dict[str, type[errors.TaskQueueError]] = {
+    "INTERNAL_ERROR": errors.InternalError,
+    "INVALID_ETA": errors.InvalidEtaError,
+    "INVALID_QUEUE_NAME": errors.InvalidQueueNameError,
+    "INVALID_TASK_NAME": errors.InvalidTaskNameError,
+    "INVALID_URL": errors.InvalidUrlError,
+    "PERMISSION_DENIED": errors.PermissionDeniedError,
+    "TASK_ALREADY_EXISTS": errors.TaskAlreadyExistsError,
+    "TASK_TOO_LARGE": errors.TaskTooLargeError,
+    "TOMBSTONED_TASK": errors.TombstonedTaskError,
+    "TRANSIENT_ERROR": errors.TransientError,
+    "UNKNOWN_QUEUE": errors.UnknownQueueError,
+}
+
+
+def translate(error: Exception, queue: str, name: str | None) -> errors.TaskQueueError:
+    """Return the error of ours that says what an error of the Cloud Tasks service or its client library means."""
+    from concurrent.futures import TimeoutError as OperationTimeoutError
+
+    from google.api_core import exceptions as google
+
+    text = getattr(error, "message", None) or str(error)
+    where = f"queue {queue!r} of {settings.project()} in {settings.location()}"
+    what = f"task {name!r}, {where}" if name else where
+    backend_error = _BACKEND_ERROR.search(text)
+    if backend_error is not None and backend_error[1] in _BACKEND_ERRORS:
+        return _BACKEND_ERRORS[backend_error[1]](f"{what}: {text}")
+    match error:
+        case google.AlreadyExists():
+            return errors.TaskAlreadyExistsError(f"There is, or was lately, a {what}: {text}")
+        case google.NotFound():
+            return errors.UnknownQueueError(f"There is no {where}: {text}")
+        case google.FailedPrecondition() if "queue does not exist" in text.lower():
+            return errors.UnknownQueueError(f"There is no {where}: {text}")
+        case google.InvalidArgument() if "too large" in text.lower():
+            return errors.TaskTooLargeError(f"{what}: {text}")
+        case google.InvalidArgument() | google.OutOfRange():
+            return errors.InvalidTaskError(f"{what}: {text}")
+        case google.Forbidden() | google.Unauthorized():
+            return errors.PermissionDeniedError(f"{what}: {text}")
+        case (
+            google.RetryError()
+            | OperationTimeoutError()
+            | google.ServiceUnavailable()
+            | google.DeadlineExceeded()
+            | google.TooManyRequests()
+            | google.Aborted()
+        ):
+            return errors.TransientError(f"{what}: {text}")
+        case google.InternalServerError() | google.Unknown():
+            return errors.InternalError(f"{what}: {text}")
+    return errors.TaskQueueError(f"{what}: {text}")

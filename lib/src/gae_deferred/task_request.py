@@ -1,0 +1,116 @@
+"""Writes a task as the request that creates it in Cloud Tasks."""
+
+import urllib.parse
+from typing import TYPE_CHECKING, Any
+
+from gae_deferred import errors, headers, settings, signing
+from gae_deferred.task import Task, TaskRetryOptions, split_target
+
+if TYPE_CHECKING:
+    from google.cloud import tasks_v2
+    from google.protobuf.duration_pb2 import Duration
+
+
+def make(task: Task) -> "tasks_v2.CreateTaskRequest":
+    """Write a task as the request that creates it: for App Engine, or with ``DEFERRED_TARGET_URL`` for that server.
+
+    It is signed here, so that nothing of it can change until it arrives.
+
+    Raises:
+        ConfigurationError: the project or the location is not known, or nothing could prove the task where it runs.
+    """
+    from google.cloud import tasks_v2
+
+    client = tasks_v2.CloudTasksClient  # its path methods are static
+    project, location, base = settings.project(), settings.location(), settings.target_url()
+    request = tasks_v2.CreateTaskRequest()
+    # The fields are set in the protocol buffer: the library's wrapper around it copies what it is given several times.
+    message: Any = tasks_v2.CreateTaskRequest.pb(request)
+    message.parent = client.queue_path(project, location, task.queue_name)
+    if base is None:
+        http = message.task.app_engine_http_request
+        http.relative_uri = task.url
+        http.headers.update(_request_headers(task, task.url))
+        _set_routing(http.app_engine_routing, task)
+    else:
+        http = message.task.http_request
+        http.url = base + task.url
+        http.headers.update(_request_headers(task, urllib.parse.urlsplit(http.url).path))
+        _set_oidc_token(http.oidc_token)
+    http.http_method = tasks_v2.HttpMethod.POST
+    http.body = task.payload
+    if task.name:
+        message.task.name = client.task_path(project, location, task.queue_name, task.name)
+    if task.is_scheduled:
+        message.task.schedule_time.FromDatetime(task.eta)
+    if task.retry_options is not None and task.retry_options != TaskRetryOptions():
+        _set_retry_config(message.task.retry_config, task.retry_options)  # even an empty one would hide the queue's
+    return request
+
+
+def _request_headers(task: Task, path: str) -> dict[str, str]:
+    request_headers = {name: value for name, value in task.headers.items() if not headers.is_reserved(name)}
+    options = task.retry_options
+    if options is not None and options.task_retry_limit is not None and options.task_age_limit is None:
+        request_headers[headers.MAX_ATTEMPTS.name] = str(options.task_retry_limit + 1)
+    signature = signing.sign(task.queue_name, path, task.payload)
+    if signature is not None:
+        request_headers[headers.SIGNATURE.name] = signature
+    elif not (settings.service_account() or _is_proven_by_its_queue()):
+        raise errors.ConfigurationError(
+            "Nothing would prove this task where it runs, so it is not enqueued: set DEFERRED_SIGNING_KEYS (id:secret) "
+            "here and where it runs, or DEFERRED_SERVICE_ACCOUNT and DEFERRED_TARGET_URL for an OIDC token"
+        )
+    return request_headers
+
+
+def _is_proven_by_its_queue() -> bool:
+    """Tell whether a task is believed for its queue's sake: by App Engine's headers, or because a local one is asked.
+
+    No HTTP task is: anybody can send its headers, and a local queue is asked about App Engine tasks alone.
+    """
+    return settings.target_url() is None and (settings.on_app_engine() or settings.cloud_tasks_emulator() is not None)
+
+
+def _set_oidc_token(token: Any) -> None:
+    account = settings.service_account()
+    if account is not None:
+        token.service_account_email = account
+        token.audience = settings.oidc_audience() or ""
+
+
+def _set_routing(routing: Any, task: Task) -> None:
+    """Say where a task runs: what its target says, else the service and version of this process.
+
+    A target for this process's own service without a version means this version too, as with the bundled SDK.
+    """
+    service, version, instance = settings.service(), settings.version(), ""
+    if task.target:
+        target_service, target_version, instance = split_target(task.target)
+        if not target_version and target_service == service:
+            target_version = version or ""
+        service, version = target_service, target_version
+    if task.target or service or version:
+        routing.SetInParent()
+        routing.service, routing.version, routing.instance = service or "", version or "", instance
+
+
+def _set_retry_config(config: Any, options: TaskRetryOptions) -> None:
+    config.SetInParent()
+    if options.task_retry_limit is not None:
+        config.max_attempts = options.task_retry_limit + 1
+    if options.task_age_limit is not None:
+        _set_seconds(config.max_retry_duration, options.task_age_limit)
+        if options.task_retry_limit is None:
+            # Retries stop when attempts and duration are both used up; one attempt leaves the age alone to decide.
+            config.max_attempts = 1
+    if options.min_backoff_seconds is not None:
+        _set_seconds(config.min_backoff, options.min_backoff_seconds)
+    if options.max_backoff_seconds is not None:
+        _set_seconds(config.max_backoff, options.max_backoff_seconds)
+    if options.max_doublings is not None:
+        config.max_doublings = options.max_doublings
+
+
+def _set_seconds(duration: "Duration", seconds: float) -> None:
+    duration.FromNanoseconds(round(seconds * 1e9))  # not truncated: 2.01 s is 2009999999.9999998 ns

@@ -1,0 +1,152 @@
+"""A queue as a test sees it: its tasks wait to be looked at and run."""
+
+import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from google.cloud import tasks_v2
+
+from gae_deferred import headers, payload_store
+from gae_deferred.call import Call
+from gae_deferred.testing.attempts import Attempts
+from gae_deferred.testing.clock import Clock
+
+_FULL = tasks_v2.Task.View.FULL
+
+
+@dataclass(frozen=True)
+class WaitingTask:
+    """A task in a queue.
+
+    Attributes:
+        name: its short name.
+        call: the call that was deferred, or None if the task is a request of another kind, such as one of
+            ``taskqueue.add``. The function of a bound method is the method of the unpickled object.
+        body: the body of its request.
+        url: the path that it goes to.
+        eta: when it is due, in UTC.
+        attempts: how often it has been tried.
+        headers: of its request, as they were given.
+    """
+
+    name: str
+    call: Call | None
+    body: bytes
+    url: str
+    eta: datetime.datetime
+    attempts: int
+    headers: Mapping[str, str]
+
+
+class Queue:
+    """A queue, whose tasks a test looks at and runs.
+
+    Parameters:
+        path: its full name.
+        client: Google's client, connected to the local Cloud Tasks.
+        clock: the time.
+        attempts: attempts the tasks.
+
+    Attributes:
+        calls: the calls that tasks of this queue have made, in order, failed attempts included.
+    """
+
+    def __init__(self, path: str, client: tasks_v2.CloudTasksClient, clock: Clock, attempts: Attempts) -> None:
+        self._path = path
+        self._client = client
+        self._clock = clock
+        self._attempts = attempts
+        self.calls: list[Call] = []
+
+    def tasks(self) -> list[WaitingTask]:
+        """Return the tasks that wait, the next one to be due first."""
+        request = tasks_v2.ListTasksRequest(parent=self._path, response_view=_FULL)
+        found = [_waiting(message) for message in self._client.list_tasks(request)]
+        return sorted(found, key=lambda waiting: (waiting.eta, waiting.name))
+
+    def run_next(self) -> Call | None:
+        """Run the next task that is due, in the app, and wait for its end.
+
+        Returns:
+            The call that it made, or None if the task is a request of another kind.
+
+        Raises:
+            LookupError: no task is due; the message says when the next one is.
+            TaskFailed: the app answered with something else than success, as it does after a ``SingularTaskFailure``.
+            Exception: what the task raised. The task waits for its next attempt then, or is gone if that was the last.
+                A ``PermanentTaskFailure`` is not raised: it ends the task, and for the queue that is a success.
+        """
+        now = self._clock.now()
+        waiting = self.tasks()
+        if not waiting:
+            raise LookupError(f"The queue {self._name!r} is empty")
+        if waiting[0].eta > now:
+            seconds = (waiting[0].eta - now).total_seconds()
+            raise LookupError(f"No task of the queue {self._name!r} is due; the next one is in {seconds:g} s")
+        self._note(waiting[:1])
+        self._attempts.run(self._task_path(waiting[0]))
+        return waiting[0].call
+
+    def run_together(self) -> list[Call]:
+        """Run everything that is due at the same time, as the real queue does, and wait for the end of all.
+
+        Returns:
+            The calls that succeeded. A task that failed waits for its next attempt, and raises nothing here.
+        """
+        due = [task for task in self.tasks() if task.eta <= self._clock.now()]
+        self._note(due)
+        calls = {task.name: task.call for task in due}
+        ended = self._attempts.run_together([self._task_path(task) for task in due])
+        return [call for call in map(calls.get, ended) if call is not None]
+
+    def run_all(self, limit: int = 1000) -> list[Call]:
+        """Run what is due, and what that puts into the queue for now, until nothing is due any more.
+
+        Parameters:
+            limit: how many tasks are a sign of tasks that never cease to make others.
+
+        Returns:
+            The calls, in order.
+
+        Raises:
+            RuntimeError: ``limit`` tasks have run and there are more.
+            TaskFailed, Exception: as with :meth:`run_next`; the other tasks wait.
+        """
+        done: list[Call | None] = []
+        while (waiting := self.tasks()) and waiting[0].eta <= self._clock.now():
+            if len(done) == limit:
+                raise RuntimeError(f"{limit} tasks of the queue {self._name!r} have run, and the next is due already")
+            done.append(self.run_next())
+        return [call for call in done if call is not None]
+
+    @property
+    def _name(self) -> str:
+        return self._path.rpartition("/")[2]
+
+    def _task_path(self, task: WaitingTask) -> str:
+        return f"{self._path}/tasks/{task.name}"
+
+    def _note(self, tasks: Iterable[WaitingTask]) -> None:
+        self.calls += [task.call for task in tasks if task.call is not None]
+
+
+def _waiting(message: tasks_v2.Task) -> WaitingTask:
+    request = message.app_engine_http_request
+    return WaitingTask(
+        name=message.name.rpartition("/")[2],
+        call=_call_of(request),
+        body=request.body,
+        url=request.relative_uri,
+        eta=tasks_v2.Task.pb(message).schedule_time.ToDatetime(datetime.UTC),
+        attempts=message.dispatch_count,
+        headers=dict(request.headers),
+    )
+
+
+def _call_of(request: tasks_v2.AppEngineHttpRequest) -> Call | None:
+    try:
+        return payload_store.read_call(request.body).unwrapped()
+    except Exception:
+        if headers.CALLABLE.name in request.headers:
+            raise
+        return None

@@ -1,0 +1,162 @@
+"""Payloads are read for people, and nothing in them runs."""
+
+import collections
+import json
+import pickle
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deferred_callables import MARKS, Color, Greeter, Point, Trap, apply, cases, greet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gae_deferred import deferred, payload_store, pickle_structure
+from gae_deferred.once import run_once
+from gae_deferred.payload_reader import MAX_UNPACKED_BYTES, read
+
+FIXTURES = Path(__file__).parent
+
+
+def pickles(name: str) -> list[tuple[str, bytes]]:
+    """Return the pickles of a fixture file with their names."""
+    content = json.loads((FIXTURES / name).read_text())
+    flat = {}
+    for kind, value in content.items():
+        flat |= {f"{kind}, {each}": data for each, data in value.items()} if isinstance(value, dict) else {kind: value}
+    return [(kind, data.encode("latin-1")) for kind, data in flat.items()]
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        ((greet, "v1", 10), "deferred_callables.greet('v1', 10)"),
+        ((len, [1, 2.5, None, True]), "builtins.len([1, 2.5, None, True])"),
+        ((apply, greet, b"\x00"), "deferred_callables.apply(deferred_callables.greet, b'\\x00')"),
+        ((apply, (1,), (), {2}, {"a": [1]}), "deferred_callables.apply((1,), (), {2}, {'a': [1]})"),
+        ((Greeter("hi").greet, "Ada"), "deferred_callables.Greeter.greet('Ada')"),
+        ((Greeter.make, "hi"), "deferred_callables.Greeter.make('hi')"),
+        (([1].append, 2), "list.append(2)"),
+        ((apply, Point(1)), "deferred_callables.apply(deferred_callables.Point() with {'x': 1, 'y': 0})"),
+        ((apply, Color.RED), "deferred_callables.apply(deferred_callables.Color(1))"),
+        (
+            (apply, collections.OrderedDict(a=1)),
+            "deferred_callables.apply(collections.OrderedDict() with {'a': 1})",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_call_reads_as_python_writes_it(call: tuple[Any, ...], text: str):
+    reading = read(deferred.serialize(*call))
+    assert reading.text == text
+    assert reading.callable == text.partition("(")[0]
+    assert reading.problem == ""
+
+
+def test_keyword_arguments_are_shown():
+    assert read(deferred.serialize(greet, "Ada", punctuation="?")).text.endswith("('Ada', punctuation='?')")
+
+
+@pytest.mark.parametrize("kind", cases())
+def test_each_kind_of_callable_has_a_name(kind: str):
+    function, args, kwargs = cases()[kind]
+    reading = read(deferred.serialize(function, *args, **kwargs))
+    assert reading.callable
+    assert reading.problem == ""
+
+
+@pytest.mark.parametrize(("kind", "data"), pickles("bundled_sdk_pickles.json") + pickles("python2_pickles.json"))
+def test_pickles_of_the_bundled_sdk_and_of_python_2_are_read(kind: str, data: bytes):
+    reading = read(data)
+    assert reading.callable
+    assert reading.problem == ""
+
+
+def test_functions_by_value_are_named():
+    def inner(number: int) -> int:
+        return number
+
+    reading = read(deferred.serialize(inner, 5))
+    assert reading.by_value == (inner.__qualname__,)
+    assert reading.text == f"{inner.__qualname__}(5)"
+
+
+def test_a_compressed_payload_shows_the_call_in_it():
+    compressed = zlib.compress(deferred.serialize(greet, "Ada"))
+    data = pickle.dumps((payload_store.run_compressed, (compressed,), {}))
+    assert read(data).text == "deferred_callables.greet('Ada')"
+
+
+def test_a_stored_payload_shows_its_id():
+    data = pickle.dumps((payload_store.run_stored, ("abc-1",), {}))
+    assert read(data).stored == "abc-1"
+
+
+def test_once_is_looked_through():
+    reading = read(pickle.dumps((run_once, ("identity", greet, "Ada"), {})))
+    assert reading.text == "deferred_callables.greet('Ada')"
+    assert reading.once
+
+
+def test_nothing_in_a_hostile_payload_runs():
+    MARKS.clear()
+    reading = read(pickle.dumps((greet, (Trap(),), {})))
+    assert reading.text == "deferred_callables.greet(deferred_callables.leave_mark('unpickled'))"
+    assert MARKS == []
+
+
+def test_nothing_that_a_payload_names_is_imported():
+    sys.modules.pop("antigravity", None)
+    assert read(b"(cantigravity\nfly\n(t(dt.").callable == "antigravity.fly"
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "not a pickle"),
+        (b"hello", "not a pickle"),
+        (deferred.serialize(greet, "Ada")[:-5], "not a pickle"),
+        (pickle.dumps([1, 2]), "not of a call"),
+        (b"P0\n.", "persistent id"),
+        (b"0" * 10, "not a pickle"),
+        (b"(" * (pickle_structure.MAX_OPCODES + 1), "more than 100000 opcodes"),
+    ],
+    ids=["empty", "text", "truncated", "a list", "persistent id", "empty stack", "too many opcodes"],
+)
+def test_the_problem_is_said(data: bytes, problem: str):
+    assert problem in read(data).problem
+
+
+def test_a_compressed_bomb_is_not_unpacked():
+    bomb = zlib.compress(bytes(MAX_UNPACKED_BYTES + 1))
+    data = pickle.dumps((payload_store.run_compressed, (bomb,), {}))
+    assert "more than" in read(data).problem
+
+
+def test_what_multiplies_when_it_is_written_stays_short():
+    laughs: list[Any] = ["ha"]
+    for _ in range(50):
+        laughs = [laughs] * 15
+    loop: list[Any] = []
+    loop.append(loop)
+    for value in (laughs, loop, 10**5000, "x" * 10**6, b"x" * 10**6, list(range(10**4))):
+        assert len(read(pickle.dumps((greet, (value,), {}))).text) < 10_000
+
+
+@given(st.binary(max_size=200))
+@settings(deadline=None)
+def test_any_bytes_are_answered(data: bytes):
+    read(data)
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_damaged_pickles_are_answered(data: st.DataObject):
+    _, whole = data.draw(st.sampled_from(pickles("bundled_sdk_pickles.json") + pickles("python2_pickles.json")))
+    damaged = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    read(bytes(damaged))
