@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from google.cloud import ndb
 
-from gae_deferred import cloud_tasks, dead_letters, errors, once, outbox, payload_store, sweeper
-
-from .scenario import simulate
-from .test_simulation import PROCESSES, SERVICES
-from .world import Fault
+from gae_deferred import clock, cloud_tasks, dead_letters, errors, once, outbox, payload_store, sweeper
+from gae_deferred.entities import Receipt
+from tests.simulation.scenario import simulate
+from tests.simulation.test_simulation import PROCESSES, SERVICES
+from tests.simulation.world import Fault
 
 pytestmark = pytest.mark.heavy
 
@@ -82,6 +83,17 @@ def tasks_of_transactions_are_sent_before_the_commit(patch: pytest.MonkeyPatch) 
 def receipts_of_once_are_not_found(patch: pytest.MonkeyPatch) -> None:
     run = once._run
     patch.setattr(once, "_run", lambda identity, call: run(once.new_identity(), call))
+
+
+@planted(PROCESSES)
+def receipts_of_once_are_written_after_the_effect(patch: pytest.MonkeyPatch) -> None:
+    def run(identity: str, call: Callable[[], Any]) -> None:
+        key = ndb.Key(Receipt, identity, namespace="")
+        if key.get() is None:
+            ndb.transaction(call)
+            Receipt(key=key, expires=clock.naive_now()).put()
+
+    patch.setattr(once, "_run", run)
 
 
 @planted(Fault.REFUSED | Fault.QUEUE_AWAY)
