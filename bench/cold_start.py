@@ -19,7 +19,12 @@ from bench.processes import free_port, serving, variables
 
 _FOLDER = Path(__file__).parent
 _ROOT = _FOLDER.parent
-_PRODUCTION = {"GAE_ENV": "standard", "DJANGO_SECRET_KEY": "only-for-benchmarks"}
+_PRODUCTION = {
+    "GAE_ENV": "standard",
+    "GAE_APPLICATION": "s~bench",
+    "GAE_INSTANCE": "instance-1",
+    "DJANGO_SECRET_KEY": "only-for-benchmarks",
+}
 
 _GET, _INCREMENT, _WARM_UP = "/counter/get", "/counter/increment", "/_ah/warmup"
 

@@ -16,6 +16,8 @@ _THEIRS = "google.appengine.ext.deferred.deferred"
 
 _PRODUCTION = {
     "GAE_ENV": "standard",
+    "GAE_APPLICATION": "s~bench",
+    "GAE_INSTANCE": "instance-1",
     "GOOGLE_CLOUD_PROJECT": "bench",
     "DEFERRED_SIGNING_KEYS": "bench:only-for-benchmarks",
     "DATASTORE_EMULATOR_HOST": "127.0.0.1:9",  # never called; without it NDB looks for credentials

@@ -67,10 +67,10 @@ def handle(deferred):
     environ = _REQUEST | {"CONTENT_LENGTH": str(len(body))}
     context = contextlib.nullcontext()
     if deferred.__name__.startswith("gae_deferred"):
-        from gae_deferred import datastore, signing
+        from gae_deferred import datastore
 
-        environ["HTTP_X_DEFERRED_SIGNATURE"] = signing.sign("default", "/_ah/queue/deferred", body)
-        context = datastore.context()  # an app has it around each request
+        environ |= _signature(body)
+        context = datastore.context()  # that of the request
     handler = deferred.Handler()
     with context:
         began = time.perf_counter()
@@ -89,9 +89,7 @@ def serve(deferred):
     body = deferred.serialize(int, 1)
     request = _REQUEST | {"CONTENT_LENGTH": str(len(body)), "HTTP_X_APPENGINE_API_TICKET": "ticket"}
     if deferred.__name__.startswith("gae_deferred"):
-        from gae_deferred import signing
-
-        request["HTTP_X_DEFERRED_SIGNATURE"] = signing.sign("default", "/_ah/queue/deferred", body)
+        request |= _signature(body)
     app = wrap_wsgi_app(_no_page, use_deferred=True)
     statuses = []
     began = time.perf_counter()
@@ -106,6 +104,20 @@ def serve(deferred):
     if set(statuses) != {"200 OK"}:
         raise RuntimeError(f"The app returned {set(statuses)}")
     return [seconds / _CALLS * 1e6]
+
+
+def _signature(body):
+    """Return the headers that our handler verifies, as the WSGI environ has them."""
+    from gae_deferred import settings, signing
+
+    covered = {
+        "Content-Type": _REQUEST["CONTENT_TYPE"],
+        "X-Deferred-Callable": _REQUEST["HTTP_X_DEFERRED_CALLABLE"],
+        "X-Deferred-Id": "0123456789abcdef0123456789abcdef",
+    }
+    audience = settings.own_service_audience()
+    signature = signing.sign(audience, _REQUEST["PATH_INFO"], covered, body)
+    return {"HTTP_X_DEFERRED_ID": covered["X-Deferred-Id"], "HTTP_X_DEFERRED_SIGNATURE": signature}
 
 
 def _no_page(environ, start_response):

@@ -1,16 +1,16 @@
-"""What the tests stand on: the app, and the local cloud that gae-deferred brings to every pytest run."""
+"""A fixture of the tests, ``site``. A second one, ``local_cloud``, comes with gae-deferred: a local cloud in memory."""
 
 import pytest
 
 
 @pytest.fixture
 def site(local_cloud):
-    """Serve the app, and return its address.
+    """Serve the app, and return its URL.
 
-    The app shares a process with the tests: a breakpoint in it stops, and what a test replaces in it is replaced. The
-    local cloud is empty for each test, and its tasks wait until the test runs them.
+    The app runs in the process of the tests, so breakpoints and monkeypatching work in it. Each test starts with an
+    empty local cloud. Tasks wait until the test runs them.
     """
-    # Not at the top of the file: the app looks at its environment when it is imported.
+    # Imported here because the app reads its environment when it is imported, and local_cloud sets the environment.
     from main import app
 
     local_cloud.app = app

@@ -1,8 +1,7 @@
-"""Settings of gunicorn, which reads this file by itself; those in the entrypoint of app.yaml go before these."""
+"""Settings of gunicorn, which finds this file by its name. Options in the entrypoint of app.yaml override them."""
 
 import gc
 
-# App Engine starts an instance when somebody is waiting for it. Python looks for garbage each time some hundreds of
-# objects have been made, and next to none of what a start makes becomes garbage. Looking less often makes a start a
-# little shorter.
+# App Engine starts an instance while a visitor waits. Python often looks for garbage meanwhile, but almost nothing that
+# a start creates is garbage. Looking less often makes the start a little shorter.
 gc.set_threshold(50_000)

@@ -1,4 +1,4 @@
-"""The counter app, in Django. App Engine serves `app`; the site itself is in website/."""
+"""The counter app, in Django. App Engine serves ``app``. The site itself is in website/."""
 
 import os
 
@@ -7,6 +7,6 @@ from gae_deferred import wrap_wsgi_app
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "website.settings")
 
-# From here on every request has an NDB context, so that views and tasks can use Datastore. And gae_deferred takes care
-# of two addresses: /_ah/queue/deferred, to which Cloud Tasks posts the tasks, and /_ah/warmup.
+# Opens an NDB context for each request, in which views and tasks use Datastore. Answers /_ah/queue/deferred, to which
+# Cloud Tasks posts the tasks, and /_ah/warmup.
 app = wrap_wsgi_app(get_wsgi_application(), use_deferred=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Django's own commands, for example `python manage.py check --deploy`."""
+"""Django's own commands, such as ``python manage.py check``. See "Use manage.py" in README.md."""
 
 import os
 import sys

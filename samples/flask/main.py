@@ -1,4 +1,4 @@
-"""The counter app, in Flask. Each increment defers three tasks; the count shows which of them have run."""
+"""The counter app, in Flask. Each increment defers three tasks. Each task adds 10 to the count."""
 
 import logging
 
@@ -10,8 +10,8 @@ import counter
 logging.basicConfig(level=logging.INFO)
 
 app = Flask(__name__)
-# From here on every request has an NDB context, so that views and tasks can use Datastore. And gae_deferred takes care
-# of two addresses: /_ah/queue/deferred, to which Cloud Tasks posts the tasks, and /_ah/warmup.
+# Opens an NDB context for each request, in which views and tasks use Datastore. Answers /_ah/queue/deferred, to which
+# Cloud Tasks posts the tasks, and /_ah/warmup.
 app.wsgi_app = wrap_wsgi_app(app.wsgi_app, use_deferred=True)
 
 
@@ -20,14 +20,14 @@ def index():
     return 'Open <a href="/counter/increment">/counter/increment</a>, then <a href="/counter/get">/counter/get</a>.\n'
 
 
-# A GET, so that a browser is all you need to try it. Where an increment matters to someone, make it a POST.
+# A GET, so that you can try it in a browser. In an app whose counts matter, make it a POST.
 @app.get("/counter/increment")
 def increment():
-    # As soon as possible.
+    # Runs as soon as possible.
     deferred.defer(counter.add, counter.KEY, 10)
-    # In a minute. Arguments that begin with an underscore are about the task; all others are for the function.
+    # Runs in 60 seconds. Arguments with a leading underscore are options of the task; the others go to the function.
     deferred.defer(counter.add, counter.KEY, 10, _countdown=60)
-    # In two minutes, and posted to an address of our own: custom_path, below.
+    # Runs in 120 seconds, in custom_path below.
     deferred.defer(counter.add, counter.KEY, 10, _countdown=120, _url="/custom/path")
     return "Deferred three tasks: now, in 60 s and in 120 s.\n"
 
@@ -37,10 +37,10 @@ def get():
     return str(counter.read(counter.KEY))
 
 
-# An address of your own is the place for what should happen around a task: here, a line in the log.
+# On a URL of its own, the app can do more than run the task. Here it logs the task's status.
 @app.post("/custom/path")
 def custom_path():
-    # Makes sure that the request comes from Cloud Tasks, then runs the function.
+    # The handler proves that Cloud Tasks sent the request, then runs the function.
     body, status, headers = deferred.Handler().post(request.environ)
     logging.info("Task %s: status %d", request.headers.get("X-AppEngine-TaskName"), status)
     return body, status, headers

@@ -1,4 +1,4 @@
-"""The counter app, without a framework. Each increment defers three tasks; the count shows which of them have run."""
+"""The counter app, without a framework. Each increment defers three tasks. Each task adds 10 to the count."""
 
 import logging
 from http import HTTPStatus
@@ -15,13 +15,13 @@ def index(environ, start_response):
     return respond(start_response, HTTPStatus.OK, page)
 
 
-# A GET, so that a browser is all you need to try it. Where an increment matters to someone, make it a POST.
+# A GET, so that you can try it in a browser. In an app whose counts matter, make it a POST.
 def increment(environ, start_response):
-    # As soon as possible.
+    # Runs as soon as possible.
     deferred.defer(counter.add, counter.KEY, 10)
-    # In a minute. Arguments that begin with an underscore are about the task; all others are for the function.
+    # Runs in 60 seconds. Arguments with a leading underscore are options of the task; the others go to the function.
     deferred.defer(counter.add, counter.KEY, 10, _countdown=60)
-    # In two minutes, and posted to an address of our own: CustomPath, below.
+    # Runs in 120 seconds, in CustomPath below.
     deferred.defer(counter.add, counter.KEY, 10, _countdown=120, _url="/custom/path")
     return respond(start_response, HTTPStatus.OK, "Deferred three tasks: now, in 60 s and in 120 s.\n")
 
@@ -30,12 +30,12 @@ def get(environ, start_response):
     return respond(start_response, HTTPStatus.OK, str(counter.read(counter.KEY)))
 
 
-# An address of your own is the place for what should happen around a task: here, a line in the log.
+# On a URL of its own, the app can do more than run the task. Here it logs the task's status.
 class CustomPath(deferred.Handler):
-    """Runs the tasks that are posted to /custom/path. A handler is a WSGI app, which calls ``post``."""
+    """Runs the tasks that are posted to /custom/path. A handler is a WSGI app, and calls ``post`` for a POST."""
 
     def post(self, environ):
-        # Makes sure that the request comes from Cloud Tasks, then runs the function.
+        # The handler proves that Cloud Tasks sent the request, then runs the function.
         body, status, headers = super().post(environ)
         logging.info("Task %s: status %d", environ.get("HTTP_X_APPENGINE_TASKNAME"), status)
         return body, status, headers
@@ -56,7 +56,7 @@ ROUTES = {
 
 
 def route(environ, start_response):
-    """Hand a request to the app that ROUTES names for its path."""
+    """Pass a request to the WSGI app that ROUTES names for its path."""
     path = environ.get("PATH_INFO", "")
     if path not in ROUTES:
         return respond(start_response, HTTPStatus.NOT_FOUND, "Not found.\n")
@@ -66,6 +66,6 @@ def route(environ, start_response):
     return app_of_path(environ, start_response)
 
 
-# From here on every request has an NDB context, so that views and tasks can use Datastore. And gae_deferred takes care
-# of two addresses: /_ah/queue/deferred, to which Cloud Tasks posts the tasks, and /_ah/warmup.
+# Opens an NDB context for each request, in which views and tasks use Datastore. Answers /_ah/queue/deferred, to which
+# Cloud Tasks posts the tasks, and /_ah/warmup.
 app = wrap_wsgi_app(route, use_deferred=True)

@@ -1,4 +1,4 @@
-"""Tests of the counter app: real requests to it, and its tasks in a local cloud."""
+"""Tests of the counter app, with real requests to it and real tasks in a local cloud."""
 
 import logging
 import re
@@ -12,19 +12,19 @@ import counter
 
 
 def get(url):
-    """Return what the app answers to a GET."""
+    """Return the body of the answer to a GET."""
     with urllib.request.urlopen(url, timeout=10) as response:
         return response.read().decode()
 
 
-def test_the_links_of_the_first_page_lead_somewhere(site):
+def test_the_links_of_the_first_page_work(site):
     links = re.findall('href="(.+?)"', get(f"{site}/"))
 
     assert links == ["/counter/increment", "/counter/get"]
     assert [get(f"{site}{link}") for link in links] == ["Deferred three tasks: now, in 60 s and in 120 s.\n", "0"]
 
 
-def test_an_increment_counts_now_then_after_one_minute_then_after_two(site, local_cloud):
+def test_an_increment_counts_at_once_after_one_minute_and_after_two(site, local_cloud):
     get(f"{site}/counter/increment")
     assert get(f"{site}/counter/get") == "0"
 
@@ -36,7 +36,7 @@ def test_an_increment_counts_now_then_after_one_minute_then_after_two(site, loca
         assert get(f"{site}/counter/get") == count
 
 
-def test_each_task_waits_for_its_time_and_is_posted_where_it_should_be(site, local_cloud):
+def test_each_task_has_its_own_time_url_and_call(site, local_cloud):
     get(f"{site}/counter/increment")
 
     tasks = local_cloud.queue.tasks()
@@ -45,7 +45,7 @@ def test_each_task_waits_for_its_time_and_is_posted_where_it_should_be(site, loc
     assert all(task.call.function == counter.add and task.call.args == (counter.KEY, 10) for task in tasks)
 
 
-def test_the_custom_path_logs_how_its_task_went(site, local_cloud, caplog):
+def test_the_custom_path_logs_the_status_of_its_task(site, local_cloud, caplog):
     caplog.set_level(logging.INFO)
     get(f"{site}/counter/increment")
 
@@ -56,11 +56,11 @@ def test_the_custom_path_logs_how_its_task_went(site, local_cloud, caplog):
     assert f"Task {task.name}: status 200" in caplog.text
 
 
-def test_tasks_that_run_at_the_same_time_lose_nothing(site, local_cloud):
+def test_tasks_that_run_at_the_same_time_all_count(site, local_cloud):
     for _ in range(20):
         deferred.defer(counter.add, "together", 10)
 
-    # A task that loses too often to the others fails, and Cloud Tasks runs it again when its time has come.
+    # A task whose transaction conflicts too often fails. Cloud Tasks runs it again after a delay.
     while local_cloud.queue.tasks():
         local_cloud.queue.run_together()
         local_cloud.clock.advance(3600)
@@ -70,9 +70,9 @@ def test_tasks_that_run_at_the_same_time_lose_nothing(site, local_cloud):
 
 
 @pytest.mark.parametrize("path", ["/_ah/queue/deferred", "/custom/path"])
-def test_only_cloud_tasks_can_have_something_run(site, path):
-    pretending = {"X-AppEngine-QueueName": "default", "X-AppEngine-TaskName": "mine", "X-AppEngine-TaskRetryCount": "0"}
-    request = urllib.request.Request(f"{site}{path}", b"not even a pickle", pretending, method="POST")
+def test_a_task_that_cloud_tasks_did_not_send_is_refused(site, path):
+    forged = {"X-AppEngine-QueueName": "default", "X-AppEngine-TaskName": "mine", "X-AppEngine-TaskRetryCount": "0"}
+    request = urllib.request.Request(f"{site}{path}", b"not even a pickle", forged, method="POST")
 
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=10)
@@ -87,7 +87,7 @@ def test_an_unknown_path_is_not_found(site):
     assert refused.value.code == 404
 
 
-def test_a_wrong_method_is_told_the_right_one(site):
+def test_the_answer_to_a_wrong_method_names_the_right_one(site):
     with pytest.raises(urllib.error.HTTPError) as refused:
         get(f"{site}/custom/path")
 

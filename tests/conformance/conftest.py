@@ -1,4 +1,4 @@
-"""The servers that every test here runs against: the embedded one and both of Google's emulators."""
+"""The servers under test: the embedded Datastore and both of Google's emulators."""
 
 import itertools
 import os
@@ -32,9 +32,9 @@ _projects = itertools.count()
 
 @contextmanager
 def _emulator(name: str) -> Iterator[str]:
-    """Start one of Google's emulators; yield its host:port. Skip if it cannot be had, and say why.
+    """Start one of Google's emulators; yield its host:port. Skip with a reason if it cannot start.
 
-    ``FIRESTORE_CONFORMANCE_HOST`` and ``DATASTORE_CONFORMANCE_HOST`` name one that already runs.
+    ``FIRESTORE_CONFORMANCE_HOST`` and ``DATASTORE_CONFORMANCE_HOST`` name a running one.
     """
     running = os.environ.get(f"{name.upper()}_CONFORMANCE_HOST")
     if running:
@@ -49,7 +49,7 @@ def _emulator(name: str) -> Iterator[str]:
         [*_COMMANDS[name], f"--host-port={address}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # gcloud starts a shell that starts Java: they end together
+        start_new_session=True,  # gcloud starts a shell that starts Java: end them together
     )
     try:
         _wait_until_it_answers(name, address, process)
@@ -104,7 +104,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def connect(request: pytest.FixtureRequest) -> Callable[[str], Stub]:
-    """Return a stub of a server by name, for a project that nothing else uses."""
+    """Return a function that makes a stub of a server by name, with a project of its own."""
 
     def connect(name: str) -> Stub:
         address = request.getfixturevalue(name)

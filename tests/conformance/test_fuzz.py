@@ -1,10 +1,10 @@
 """Random entities and queries: the embedded Datastore and Google's Firestore emulator answer alike.
 
-Known differences, which the comparison allows for:
+The comparison allows for two known differences:
 
-- The emulator fails with UNKNOWN (an exception of its own) on some queries: there is nothing to compare then.
+- The emulator fails with UNKNOWN (an exception of its own) on some queries. Such answers are not compared.
 - The emulator returns an entity once for each of its values of a sorted or compared property. The documentation
-  ("Properties with multiple values") says that an entity comes once, at its first place: so does the embedded one.
+  ("Properties with multiple values") says that an entity comes once, at its first place, as in the embedded server.
 """
 
 import datetime
@@ -34,7 +34,7 @@ from tests.integration.datastore.wire import (
 )
 
 RUNS = int(os.environ.get("CONFORMANCE_RUNS", "150"))
-"""How many random examples each test tries."""
+"""Random examples of each test."""
 
 _fuzz = settings(
     max_examples=RUNS,
@@ -47,7 +47,7 @@ _run = secrets.token_hex(3)
 
 _MOMENTS = [datetime.datetime(1970, 1, 1, microsecond=2), datetime.datetime(2020, 2, 3, 4, 5, 6)]
 
-# Few values of each type, so that they often meet; keys as ("key", path), made for each server's project.
+# Few values of each type, so that they often coincide. Keys are ("key", path), since each server has its project.
 scalars = st.one_of(
     st.none(),
     st.integers(-1, 3),
@@ -62,7 +62,7 @@ scalars = st.one_of(
 names = st.sampled_from(["a", "b"])
 excluded = st.tuples(st.just("excluded"), scalars)
 flat = st.dictionaries(names, st.one_of(scalars, scalars, scalars, excluded), max_size=2)
-# Entities are inside the property n, which is not queried itself: there the emulator fails with an exception.
+# The property n holds entities and is not queried itself: the emulator fails with an exception there.
 nested = st.fixed_dictionaries(
     {},
     optional={
@@ -85,7 +85,7 @@ comparisons = st.tuples(filtered_names, st.sampled_from(["=", "=", "<", "<=", ">
 memberships = st.tuples(filtered_names, st.sampled_from(["in", "not in"]), st.lists(scalars, min_size=1, max_size=3))
 on_keys = st.tuples(st.just("__key__"), st.sampled_from(["=", "<", ">="]), paths.map(lambda path: ("key", path)))
 ancestors = st.tuples(st.just("__key__"), st.just("ancestor"), st.sampled_from([("key", ("P", 1)), ("key", ("P", 2))]))
-# Ancestors are not put inside an OR, where the emulator refuses, or fails on, some that the documentation allows.
+# No ancestor is inside an OR: the emulator refuses, or fails on, some that the documentation allows.
 leaves = st.one_of(comparisons, comparisons, memberships, on_keys)
 filters = st.one_of(
     st.none(),
@@ -104,11 +104,12 @@ selections = st.one_of(
     st.just({}),
     st.just({"select": ["__key__"]}),
     st.lists(names, min_size=1, max_size=2, unique=True).map(lambda found: {"select": found}),
+    st.sampled_from([{"select": ["__key__", "a"]}, {"select": ["b", "__key__", "a"]}]),
     st.sampled_from([{"select": ["a"], "distinct": ["a"]}, {"select": ["a", "b"], "distinct": ["b"]}]),
 )
 
 
-# Lists of few values, so that entities differ in the others of theirs.
+# Lists of few values, so that entities share some values and differ in others.
 crowded = st.dictionaries(names, st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True), max_size=2)
 crowded_comparisons = st.tuples(names, st.sampled_from(["=", "<", "<=", ">", ">=", "!="]), st.integers(0, 3))
 crowded_memberships = st.tuples(
@@ -185,10 +186,10 @@ def _once(results: Any) -> Any:
     return list(dict.fromkeys(results)) if isinstance(results, list) else results
 
 
-@pytest.fixture(params=[execution.MOST_SORTED, -1], ids=["sorting", "composite indexes"], autouse=True)
-def most_sorted(request, monkeypatch):
-    """Answer queries in both ways: by sorting what candidates there are, and from composite indexes."""
-    monkeypatch.setattr(execution, "MOST_SORTED", request.param)
+@pytest.fixture(params=[execution.MAX_SORTED, -1], ids=["sorting", "composite indexes"], autouse=True)
+def max_sorted(request, monkeypatch):
+    """Answer queries in both ways: by sorting candidates, and from composite indexes."""
+    monkeypatch.setattr(execution, "MAX_SORTED", request.param)
 
 
 @_fuzz
@@ -219,7 +220,7 @@ def test_queries_on_several_and_nested_values(embedded, firestore, stored, queri
 
 
 def _named(tree: Any, *, fixed: bool) -> set[str]:
-    """Return the properties that equality filters name, or else the other filters."""
+    """Return the properties that equality filters name, or those that other filters name."""
     if tree is None:
         return set()
     if tree[0] in ("and", "or"):
@@ -230,11 +231,10 @@ def _named(tree: Any, *, fixed: bool) -> set[str]:
 @_fuzz
 @given(entities(crowded), st.lists(st.tuples(crowded_filters, orders, selections), min_size=1, max_size=6))
 def test_queries_on_lists_of_few_values(embedded, firestore, stored, queries):
-    """Where one entity is several results of a projection, there is a result for each entry of an index.
+    """A projection on several values has a result for each index entry.
 
-    Left out is sorting, by an order or for a range, by a property that an equality fixes: the documentation
-    ("Restrictions on queries") says that such an order is ignored, even for several values; the emulator sorts by all
-    of them.
+    Orders and ranges on a property with an equality filter are left out. The documentation ("Restrictions on queries")
+    says that such an order is ignored, even for several values; the emulator sorts by all of them.
     """
     ours, theirs = _stubs(embedded, firestore)
     for stub in (ours, theirs):

@@ -1,7 +1,7 @@
-"""Random commits and transactions: the embedded Datastore and Google's emulators do, answer and refuse alike.
+"""Random commits and transactions: the embedded Datastore and Google's emulators answer and refuse alike.
 
-Commits are compared with the Firestore emulator. What transactions of several clients do to each other is compared with
-the Cloud Datastore emulator, which is optimistic as we are: Firestore's locks, and waits.
+Commits are compared with the Firestore emulator. Transactions of several clients are compared with the Cloud Datastore
+emulator, whose concurrency is optimistic; the Firestore emulator locks and waits.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.integration.datastore.wire import Mutation, Stub, plain, properties, unindexed, value
 
 RUNS = int(os.environ.get("CONFORMANCE_RUNS", "100"))
-"""How many random examples each test tries."""
+"""Random examples of each test."""
 
 _fuzz = settings(
     max_examples=RUNS,
@@ -64,7 +64,7 @@ def _mutation(stub: Stub, drawn: dict[str, Any]) -> Any:
 
 
 def _outcome(stub: Stub, drawn: list[dict[str, Any]], *, transactional: bool) -> Any:
-    """Commit, and return what is comparable of the response, or the code of its refusal."""
+    """Commit, and return the comparable part of the response, or the code of its refusal."""
     transaction = stub.begin() if transactional else None
     try:
         response = stub.commit(*(_mutation(stub, mutation) for mutation in drawn), transaction=transaction)
@@ -96,8 +96,8 @@ def test_commits(embedded, firestore, drawn):
         if theirs == "UNKNOWN":  # an exception of its own
             break
         if isinstance(mine, str) and isinstance(theirs, str):
-            # Of several wrongs any may be told. Google's may have applied what came before, if not in a transaction:
-            # such mutations "may not apply as all or none" (CommitRequest.Mode).
+            # A server may report any of several errors. Outside a transaction Google's may have applied earlier
+            # mutations: they "may not apply as all or none" (CommitRequest.Mode).
             assert mine == theirs or len(mutations_) > 1, mutations_
             if not transactional:
                 break
@@ -118,14 +118,14 @@ acts = st.one_of(
 
 
 class _Play:
-    """Transactions of several clients on one server: each reads once, when it begins."""
+    """Transactions of several clients on one server. Each reads once, when it begins."""
 
     def __init__(self, stub: Stub) -> None:
         self._stub = stub
         self._open: dict[int, bytes] = {}
 
     def act(self, step: int, kind: str, client: int, names: Any) -> Any:
-        """Do one thing; return what the client sees of it, or the code of its refusal."""
+        """Perform one act; return the client's result, or the code of its refusal."""
         stub = self._stub
         writes = [Mutation(upsert=stub.entity("K", name, step=step, u=unindexed(client))) for name in names]
         try:

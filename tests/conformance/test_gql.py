@@ -1,4 +1,4 @@
-"""GQL, text by text: what the embedded Datastore and both of Google's emulators find, or refuse."""
+"""GQL texts: the embedded Datastore and both of Google's emulators find and refuse alike."""
 
 import datetime
 from collections.abc import Mapping
@@ -184,11 +184,11 @@ def things(stub):
     return stub
 
 
-def test_what_is_found(things):
+def test_texts_find_the_same(things):
     assert {text: _run(things, text, allow_literals=True) for text in FOUND} == FOUND
 
 
-def test_what_only_firestore_finds(things, backend, request):
+def test_texts_that_only_firestore_parses(things, backend, request):
     if backend == DATASTORE:
         reason = "the Cloud Datastore emulator does not know OR, !=, NOT IN, nor IN with several values"
         request.applymarker(pytest.mark.xfail(reason=reason, raises=grpc.RpcError, strict=True))
@@ -196,7 +196,7 @@ def test_what_only_firestore_finds(things, backend, request):
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_what_is_refused(things, text):
+def test_a_text_is_refused(things, text):
     with refused("INVALID_ARGUMENT"):
         _run(things, text, allow_literals=True)
 
@@ -211,7 +211,7 @@ def test_bindings(things, text):
         assert _run(things, text, named, positional) == expected
 
 
-def test_cursors_are_bound_too(things):
+def test_a_binding_may_be_a_cursor(things):
     second = {"cursor": bytes(things.batch("K", limit=2).end_cursor)}
     assert _run(things, "SELECT * FROM K OFFSET @cursor", second) == ["n", 5]
     assert _run(things, "SELECT * FROM K OFFSET @cursor + 1", second, allow_literals=True) == [5]
@@ -219,7 +219,7 @@ def test_cursors_are_bound_too(things):
     assert _run(things, "SELECT * FROM K LIMIT FIRST(@cursor, 1)", second, allow_literals=True) == [1]
 
 
-def test_a_text_of_the_other_sort_is_refused(things, backend, request):
+def test_an_aggregation_in_run_query_is_refused(things, backend, request):
     if backend in (FIRESTORE, DATASTORE):
         request.applymarker(pytest.mark.xfail(reason="it fails with an exception of its own: UNKNOWN", strict=True))
     with refused("INVALID_ARGUMENT"):

@@ -1,7 +1,7 @@
-"""Vectors and nearest-neighbor search: what is refused, by whom.
+"""Refusals of vectors and of nearest-neighbor searches, compared with the Firestore emulator.
 
-Google's Firestore emulator checks a search and then answers the query without it. Cloud Datastore's emulator knows
-neither. ``tests/integration/datastore/test_nearest.py`` tests the results, by the documentation of FindNearest.
+Google's Firestore emulator checks a search, then answers the query without it. Cloud Datastore's emulator has neither
+vectors nor searches. ``tests/integration/datastore/test_nearest.py`` tests results by the documentation of FindNearest.
 """
 
 import math
@@ -26,7 +26,7 @@ def test_a_vector_comes_back(stub):
     assert found.entity.properties["v"] == vector(1.0, math.inf)
 
 
-def test_cloud_datastores_emulator_knows_no_vectors(connect):
+def test_the_cloud_datastore_emulator_refuses_vectors(connect):
     stub = connect(DATASTORE)
     with refused("INVALID_ARGUMENT"):
         stub.put(stub.entity("K", 1, v=vector(1.0)))

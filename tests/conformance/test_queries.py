@@ -1,8 +1,8 @@
-"""The query language, case by case: what the embedded Datastore and both of Google's emulators answer.
+"""The query language, case by case, on the embedded Datastore and both of Google's emulators.
 
-The emulators are of two generations. Cloud Datastore's knows no OR, IN, ``!=``, NOT_IN, aggregations, masks or
-transforms, and sorts equal values by ascending key whatever the order; we follow Firestore in Datastore mode, which is
-what the service runs on since 2021.
+The emulators are of two generations. Cloud Datastore's has no OR, IN, ``!=``, NOT_IN, aggregations, masks or
+transforms, and always sorts equal values by ascending key. The embedded server follows Firestore in Datastore mode, on
+which the service has run since 2021.
 """
 
 from collections.abc import Mapping
@@ -17,9 +17,11 @@ from .conftest import DATASTORE, FIRESTORE
 
 
 class Case(NamedTuple):
-    """A query on the entities below, the names of its results, and who answers otherwise, with the reason.
+    """A query on the entities below, and the names of its results.
 
-    Filters that need a key are a function of the stub.
+    Parameters:
+        filters: the filter, or a function from the stub to a filter with keys.
+        otherwise: by server that answers differently, the reason.
     """
 
     filters: Any
@@ -71,6 +73,13 @@ CASES = {
     "keys only": Case(where("n", "=", 1), {"select": ["__key__"]}, ["a", "b", "e"]),
     "projection": Case(None, {"select": ["n"]}, ["a", "b", "e", "c", "d"]),
     "projection, two": Case(None, {"select": ["n", "m"]}, ["c", "a", "e", "d", "b"]),
+    "projection, equal key": Case(
+        lambda stub: where("__key__", "=", stub.key("T", "a")), {"select": ["__key__", "l"]}, ["a", "a"]
+    ),
+    "projection, ancestor": Case(
+        lambda stub: where("__key__", "ancestor", stub.key("T", "a")), {"select": ["l", "__key__"]}, ["a", "a"]
+    ),
+    "projection, key twice": Case(None, {"select": ["__key__", "n", "__key__"]}, ["a", "b", "e", "c", "d"]),
     "distinct": Case(None, {"select": ["n"], "distinct": ["n"]}, ["a", "c", "d"]),
     "lists": Case(where("l", "=", 2), {}, ["a", "b"]),
     "lists, both": Case(all_of(where("l", "=", 1), where("l", "=", 2)), {}, ["a"]),

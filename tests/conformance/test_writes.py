@@ -1,4 +1,4 @@
-"""Commits and transactions: what the embedded Datastore and both of Google's emulators do alike."""
+"""Commits and transactions on the embedded Datastore and both of Google's emulators."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ from .conftest import DATASTORE, FIRESTORE
 
 @pytest.fixture
 def unless(backend: str, request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Say which of the servers do otherwise, and why: the test has to fail on them."""
+    """Return a function that names servers that differ, with the reason. The test must fail on them."""
 
     def unless(**reasons: str) -> None:
         if backend in reasons:
@@ -43,8 +43,8 @@ def test_a_value_comes_back(stub, thing):
 
 
 REFUSALS: dict[str, tuple[str, Callable[[Stub], Any]]] = {
-    "insert of what exists": ("ALREADY_EXISTS", lambda stub: Mutation(insert=stub.entity("There", 1))),
-    "update of what does not": ("NOT_FOUND", lambda stub: Mutation(update=stub.entity("K", 404))),
+    "insert of a present entity": ("ALREADY_EXISTS", lambda stub: Mutation(insert=stub.entity("There", 1))),
+    "update of an absent entity": ("NOT_FOUND", lambda stub: Mutation(update=stub.entity("K", 404))),
     "delete of an incomplete key": ("INVALID_ARGUMENT", lambda stub: Mutation(delete=stub.key("K"))),
     "no key": ("INVALID_ARGUMENT", lambda stub: Mutation(upsert={})),
     "empty path": ("INVALID_ARGUMENT", lambda stub: Mutation(delete=stub.key())),
@@ -106,7 +106,7 @@ REFUSALS: dict[str, tuple[str, Callable[[Stub], Any]]] = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_what_breaks_a_rule_is_refused_and_nothing_of_the_commit_stored(stub, name):
+def test_a_bad_mutation_refuses_its_whole_commit(stub, name):
     stub.put(stub.entity("There", 1))
     code, mutation = REFUSALS[name]
     with refused(code):
@@ -117,7 +117,7 @@ def test_what_breaks_a_rule_is_refused_and_nothing_of_the_commit_stored(stub, na
 @pytest.mark.parametrize(
     ("first", "second"), [("insert", "insert"), ("update", "insert"), ("upsert", "insert"), ("delete", "update")]
 )
-def test_sequences_that_cannot_make_sense_are_refused(stub, unless, first, second):
+def test_contradictory_sequences_of_mutations_are_refused(stub, unless, first, second):
     unless(datastore="it applies them one by one; CommitRequest.mutations says they are not permitted")
     if first != "insert":
         stub.put(stub.entity("K", 1, v=1))
@@ -129,7 +129,7 @@ def test_sequences_that_cannot_make_sense_are_refused(stub, unless, first, secon
         stub.commit(*mutations, transaction=stub.begin())
 
 
-def test_a_conflict_keeps_what_is_there_unless_the_mutation_says_otherwise(stub, unless):
+def test_a_conflict_keeps_the_stored_entity_by_default(stub, unless):
     unless(firestore="it writes all the same; 'defaults to SERVER_VALUE: the server entity is kept', say the types")
     stub.put(stub.entity("K", 1, v=1))
     (result,) = stub.commit(Mutation(upsert=stub.entity("K", 1, v=2), base_version=1)).mutation_results
@@ -137,7 +137,7 @@ def test_a_conflict_keeps_what_is_there_unless_the_mutation_says_otherwise(stub,
     assert stub.get("K", 1) == {"v": 1}
 
 
-def test_results_tell_what_the_whole_commit_makes_of_an_entity(stub, unless):
+def test_results_describe_the_entity_after_the_whole_commit(stub, unless):
     unless(datastore="it has no times of entities")
     insert, delete = Mutation(insert=stub.entity("K", 1)), Mutation(delete=stub.key("K", 1))
     results = stub.commit(insert, delete, transaction=stub.begin()).mutation_results
@@ -146,7 +146,7 @@ def test_results_tell_what_the_whole_commit_makes_of_an_entity(stub, unless):
     assert [result.HasField("create_time") for result in results] == [True, True]
 
 
-def test_sequences_are_looked_at_before_what_is_stored(stub, unless):
+def test_sequences_are_checked_before_stored_entities(stub, unless):
     unless(datastore="it applies them one by one")
     stub.put(stub.entity("K", 1))
     insert = Mutation(insert=stub.entity("K", 1))
@@ -164,7 +164,7 @@ def test_too_many_indexed_values_are_refused(stub, unless):
 @pytest.mark.parametrize(
     ("project", "database"), [("a b", ""), ("A", ""), ("a_b", ""), ("p", "(default)"), ("p", "a:b")]
 )
-def test_ids_that_cannot_be_are_refused(stub, project, database):
+def test_malformed_ids_are_refused(stub, project, database):
     other = Stub(stub.address, project, database)
     with refused("INVALID_ARGUMENT"):
         other.put(other.entity("K", 1))
@@ -204,7 +204,7 @@ def test_a_read_only_transaction_reads_the_state_at_its_begin(stub, unless):
 
 
 def test_of_two_transactions_that_read_and_write_an_entity_one_commits(stub, backend):
-    """Optimistically, the first to commit wins; Firestore's emulator locks, and makes the first wait for the second."""
+    """With optimistic concurrency the first to commit wins. The Firestore emulator locks: the first commit waits."""
     if backend == FIRESTORE:
         pytest.skip("the Firestore emulator locks pessimistically: the first commit waits until the second gives up")
     stub.put(stub.entity("K", 1, v=1))
@@ -279,7 +279,7 @@ def test_paths_of_masks(stub, unless, path):
     assert properties(found.entity) == expected[path.strip("`")[0]]
 
 
-def test_a_name_with_a_dot_is_escaped_as_the_documentation_of_property_mask_says(stub, unless):
+def test_a_backslash_escapes_a_dot_in_a_path(stub, unless):
     unless(
         datastore="the Cloud Datastore emulator ignores masks",
         firestore="it knows backquotes only; PropertyMask says that a dot must be escaped, as a backslash must",
@@ -297,7 +297,7 @@ def test_cursors_continue_after_inserts_and_deletes(stub):
     assert stub.names("K", order=["v"], start_cursor=batch.end_cursor) == [6, 7, 8, 11, 9]
 
 
-def test_a_projection_has_values_as_the_index_has_them(stub):
+def test_a_projection_returns_values_of_the_index(stub):
     entity = stub.entity("K", 1)
     entity.properties["v"].timestamp_value.FromMicroseconds(1_500_000)
     stub.put(entity, stub.entity("K", 2, v=b"text"), stub.entity("K", 3, v=(1.0, 2.0)))
@@ -307,7 +307,7 @@ def test_a_projection_has_values_as_the_index_has_them(stub):
     assert {found.meaning for found in values} == {18}
 
 
-def test_malformed_bytes_do_not_take_the_server_down(stub):
+def test_the_server_survives_malformed_bytes(stub):
     call = stub.channel.unary_unary("/google.datastore.v1.Datastore/Commit")
     with pytest.raises(grpc.RpcError):
         call(b"\xff\xff\xff", timeout=10)

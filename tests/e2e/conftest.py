@@ -1,6 +1,6 @@
-"""Options and fixtures of the end-to-end tests: where the app is, and how to reach its queue.
+"""Options and fixtures of the end-to-end tests: the app under test, and its queue.
 
-The same tests run against an app that they serve themselves, and against one that is running somewhere::
+The tests serve an app themselves, or test one that runs elsewhere::
 
     pytest tests/e2e --serve samples/flask
     pytest tests/e2e --base-url https://my-project.appspot.com --project my-project --location us-central1
@@ -26,7 +26,7 @@ from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
 REQUEST_TIMEOUT = 60
-"""Seconds that one request may take. A new instance on App Engine needs some of them to start."""
+"""Seconds that one request may take, including the start of a new instance on App Engine."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,33 +37,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     app("--project", default=os.environ.get("GOOGLE_CLOUD_PROJECT", "local-dev"), help="project of the queue")
     app("--location", default=os.environ.get("DEFERRED_LOCATION", "us-central1"), help="location of the queue")
     app("--queue", default="default", help="name of the queue")
-    app("--app-version", metavar="NAME", help="see only the tasks of this App Engine version; others share the queue")
+    app("--app-version", metavar="NAME", help="App Engine version whose tasks are considered; others share the queue")
     app(
         *["--tasks-host"],
         metavar="HOST:PORT",
         default=os.environ.get("CLOUD_TASKS_EMULATOR_HOST"),
-        help="a local Cloud Tasks; without it the tests of a --base-url use Google's, and wait for its delayed tasks",
+        help="a local Cloud Tasks. Without it, tests of a --base-url use Google's and wait for delayed tasks",
     )
-    app("--threads", type=int, default=8, help="how many threads increment at the same time")
-    app("--increments", type=int, default=50, help="how often each of them increments")
+    app("--threads", type=int, default=8, help="number of threads that increment at the same time")
+    app("--increments", type=int, default=50, help="number of increments of each thread")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     here = Path(__file__).parent
     asked_for = any(Path(argument.partition("::")[0]).resolve().is_relative_to(here) for argument in config.args)
     if asked_for and not has_app(config):
-        raise pytest.UsageError("Which app is to be tested? Add --serve samples/flask, or --base-url and its --project")
+        raise pytest.UsageError("No app to test: add --serve samples/flask, or --base-url and its --project")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave these tests out of a run that is about others, and those that kill the app if it is not ours to kill."""
+    """Ignore these tests if no app is named, and the tests that kill the app if they do not serve it."""
     if not has_app(config) or (collection_path.name == "test_restart.py" and not config.option.serve):
         return True
     return None
 
 
 def has_app(config: pytest.Config) -> bool:
-    """Tell whether the options name an app to test."""
+    """Return whether the options name an app to test."""
     return bool(config.option.base_url or config.option.serve)
 
 
@@ -71,9 +71,9 @@ def eventually(condition: Callable[[], bool], within: float, hope: str) -> None:
     """Wait until a condition holds.
 
     Parameters:
-        condition: looked at until it is true.
+        condition: called until it returns true.
         within: seconds after which the test fails.
-        hope: what was waited for, for the message of the failure.
+        hope: the condition in words, for the failure's message.
     """
     deadline = time.monotonic() + within
     while not condition():
@@ -88,8 +88,8 @@ class Queue:
     Parameters:
         client: of Cloud Tasks, the local one or Google's.
         name: full name of the queue.
-        version: whose tasks to see; None for all.
-        hurry: run delayed tasks at once where a test needs them done. Otherwise their real time is waited for.
+        version: App Engine version whose tasks are considered; None for all.
+        hurry: run delayed tasks at once. Otherwise the tests wait until they are due.
     """
 
     def __init__(self, client: tasks_v2.CloudTasksClient, name: str, version: str | None, hurry: bool) -> None:
@@ -100,7 +100,7 @@ class Queue:
 
     @property
     def soon(self) -> float:
-        """Seconds within which a task that is due has run. On App Engine it may have to wait for a new instance."""
+        """Seconds within which a task that is due has run. On App Engine it may wait for a new instance."""
         return 10 if self._hurry else REQUEST_TIMEOUT
 
     @property
@@ -109,7 +109,7 @@ class Queue:
         return 1 if self._hurry else 10
 
     def waiting(self, besides: Iterable[tasks_v2.Task] = ()) -> list[tasks_v2.Task]:
-        """Return the tasks that are not done, the next one first, besides those that a test knows of already."""
+        """Return the tasks that have not succeeded, without those of ``besides``, the next one to be due first."""
         known = {task.name for task in besides}
         tasks = self._client.list_tasks(request={"parent": self._name, "page_size": 1000})
         ours = (task for task in tasks if task.name not in known and self._is_ours(task))
@@ -119,29 +119,29 @@ class Queue:
         return self._version in (None, task.app_engine_http_request.app_engine_routing.version)
 
     def bring_forward(self, tasks: Iterable[tasks_v2.Task]) -> None:
-        """Have tasks run now, unless this is a queue where they are to be waited for."""
+        """Run tasks now, if this queue is in a hurry."""
         if self._hurry:
             with ThreadPoolExecutor(8) as threads:
                 list(threads.map(self._run, tasks))
 
     def _run(self, task: tasks_v2.Task) -> None:
-        with contextlib.suppress(NotFound):  # its time had come, and it is done
+        with contextlib.suppress(NotFound):  # it was due and has run
             self._client.run_task(name=task.name)
 
     def forget(self, tasks: Iterable[tasks_v2.Task]) -> None:
-        """Delete tasks that a test has no more use for, so that they do not count in the middle of another one."""
+        """Delete tasks that a test has finished with, so that they do not count during another test."""
         for task in tasks:
             with contextlib.suppress(NotFound):
                 self._client.delete_task(name=task.name)
 
     def runs_empty(self, within: float, besides: Iterable[tasks_v2.Task] = ()) -> None:
-        """Wait until every task is done."""
+        """Wait until every task, except those of ``besides``, has run."""
         eventually(lambda: not self.waiting(besides), within, "no task is left")
 
     def patience(self, tasks: Iterable[tasks_v2.Task]) -> float:
-        """Return how many seconds it may take until tasks are done, after :meth:`bring_forward`."""
+        """Return the number of seconds in which tasks must have run, from :meth:`bring_forward` on."""
         tasks = list(tasks)
-        slowness = 60 + 0.2 * len(tasks)  # tasks that add to one counter have to queue up for it
+        slowness = 60 + 0.2 * len(tasks)  # tasks that add to the same counter run one after the other
         if self._hurry or not tasks:
             return slowness
         return slowness + max(task.schedule_time.timestamp() for task in tasks) - time.time()
@@ -149,7 +149,7 @@ class Queue:
 
 @dataclass
 class App:
-    """The counter app, as its users see it, and its queue."""
+    """The counter app over HTTP, and its queue."""
 
     url: str
     queue: Queue
@@ -161,38 +161,38 @@ class App:
         return requests.post(self.url + path, body, headers=headers, timeout=REQUEST_TIMEOUT)
 
     def count(self) -> int:
-        """Return what the counter shows."""
+        """Return the count that the app shows."""
         response = self.get("/counter/get")
         assert response.status_code == 200, response.text
         return int(response.text)
 
     def increment(self) -> None:
-        """Have the app defer its three tasks."""
+        """Make the app defer its three tasks."""
         response = self.get("/counter/increment")
         assert response.status_code == 200, response.text
 
     def increment_together(self, threads: int, times: int) -> None:
-        """Increment from several threads at the same time, each of them so many times."""
+        """Increment ``times`` times in each of several threads."""
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(lambda _: [self.increment() for _ in range(times)], range(threads)))
 
     def reaches(self, count: int, within: float) -> None:
-        """Wait until the counter shows a count, and no more."""
+        """Wait until the app shows exactly a count; ``within`` is in seconds."""
         self.passes(count - 1, within)
         assert self.count() == count
 
     def passes(self, count: int, within: float) -> None:
-        """Wait until the counter shows more than a count."""
+        """Wait until the app shows more than a count; ``within`` is in seconds."""
         eventually(lambda: self.count() > count, within, f"the counter reads more than {count}")
 
 
 class ServedApp(App):
-    """An app that runs with `gae-deferred dev`, in a process group of its own.
+    """An app that ``gae-deferred dev`` serves, in a process group of its own.
 
     Parameters:
-        folder: of the sample.
-        data: folder in which the local cloud keeps what must outlive it.
-        config: has the options above.
+        folder: folder of the sample.
+        data: folder for the local cloud's data, which outlives its processes.
+        config: pytest's configuration, with the options above.
     """
 
     def __init__(self, folder: Path, data: Path, config: pytest.Config) -> None:
@@ -208,7 +208,7 @@ class ServedApp(App):
         super().__init__(f"http://127.0.0.1:{port}", make_queue(config, f"127.0.0.1:{tasks_port}"))
 
     def start(self) -> None:
-        """Start it, and wait until it answers. Also after :meth:`kill`: the command is the same."""
+        """Start the app, and wait until it answers. Call it again after :meth:`kill` for a restart."""
         environment = os.environ | {
             "GOOGLE_CLOUD_PROJECT": self._config.option.project,
             "DEFERRED_LOCATION": self._config.option.location,
@@ -226,37 +226,37 @@ class ServedApp(App):
 
     def _answers(self) -> bool:
         if self._process is None or self._process.poll() is not None:
-            pytest.fail(f"`gae-deferred dev` has ended by itself:\n{self._log.read_text()}")
+            pytest.fail(f"`gae-deferred dev` ended by itself:\n{self._log.read_text()}")
         try:
             return self.get("/counter/get").status_code == 200
         except requests.ConnectionError:
             return False
 
     def kill(self) -> None:
-        """End every process of it at once, with no time to tidy up."""
+        """Kill every process at once with SIGKILL."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
     def stop(self) -> None:
-        """Do what Ctrl-C does, and make sure that no process is left behind."""
+        """Stop the app like Ctrl-C, and make sure that no process is left."""
         if self._process is None:
             return
         os.killpg(self._process.pid, signal.SIGINT)
         try:
             self._process.wait(30)
-            eventually(lambda: not is_running(self._process.pid), 5, "its last process ends")
+            eventually(lambda: not is_running(self._process.pid), 5, "every process has ended")
         except BaseException:
             self.kill()
             raise
 
     def report(self) -> str:
-        """Return what `gae-deferred dev` has printed."""
+        """Return the output of ``gae-deferred dev``."""
         return self._log.read_text()
 
 
 def is_running(group: int) -> bool:
-    """Tell whether a process group has a process left."""
+    """Return whether a process group has a process."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -265,7 +265,7 @@ def is_running(group: int) -> bool:
 
 
 def free_ports(number: int) -> list[int]:
-    """Return ports of this machine that nobody listens on."""
+    """Return free ports of this machine."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
@@ -274,7 +274,7 @@ def free_ports(number: int) -> list[int]:
 
 
 def make_queue(config: pytest.Config, local_host: str | None) -> Queue:
-    """Return the queue that the options name, of a local Cloud Tasks or, without one, of Google's."""
+    """Return the queue that the options name, in the local Cloud Tasks at ``local_host``, or else in Google's."""
     if local_host:
         transport = CloudTasksGrpcTransport(channel=grpc.insecure_channel(local_host))
         client = tasks_v2.CloudTasksClient(transport=transport)
@@ -287,7 +287,7 @@ def make_queue(config: pytest.Config, local_host: str | None) -> Queue:
 
 @pytest.fixture
 def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], ServedApp]]:
-    """Return a function that serves the sample of --serve, with nothing in its cloud. It stops after the test."""
+    """Return a function that serves the sample of --serve with an empty local cloud, until the test ends."""
     served: list[ServedApp] = []
 
     def start() -> ServedApp:
@@ -304,7 +304,7 @@ def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
 
 @pytest.fixture(scope="session")
 def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """Return the app under test: the one of --serve, which runs until the last test is over, or of --base-url."""
+    """Return the app under test: that of --base-url, or that of --serve, which runs until the last test ends."""
     option = request.config.option
     if option.base_url:
         yield App(option.base_url.rstrip("/"), make_queue(request.config, option.tasks_host))

@@ -1,4 +1,4 @@
-"""The counter app from outside: over HTTP, and through the Cloud Tasks API. It may run here or on App Engine."""
+"""The counter app over HTTP and through the Cloud Tasks API, on this machine or on App Engine."""
 
 import os
 import pickle
@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 DELAYS = [(60, "/_ah/queue/deferred"), (120, "/custom/path")]
-"""The delayed tasks of one increment: seconds until they are due, and where they are posted."""
+"""The delayed tasks of one increment: the delay in seconds, and the URL."""
 
 AMOUNT = 10
-"""What one task adds."""
+"""The number that one task adds to the count."""
 
 
-def test_an_increment_counts_at_once_and_again_with_each_of_its_delayed_tasks(app):
+def test_an_increment_counts_at_once_and_with_each_delayed_task(app):
     start = app.count()
     earlier = app.queue.waiting()
     before = time.time()
@@ -34,7 +34,7 @@ def test_an_increment_counts_at_once_and_again_with_each_of_its_delayed_tasks(ap
         app.reaches(start + AMOUNT * number, app.queue.patience([task]))
 
 
-def test_increments_from_many_threads_all_count_exactly_once(app, pytestconfig):
+def test_every_increment_of_many_threads_counts_exactly_once(app, pytestconfig):
     threads, times = pytestconfig.option.threads, pytestconfig.option.increments
     start = app.count()
     earlier = app.queue.waiting()
@@ -48,7 +48,7 @@ def test_increments_from_many_threads_all_count_exactly_once(app, pytestconfig):
 
 
 class MakesFolder:
-    """An object whose pickle makes a folder when it is read: code that an attacker would like to have run."""
+    """An object whose pickle makes a folder when it is read, as an attacker's pickle would run code."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,19 +68,19 @@ FORGED = {
     "User-Agent": "AppEngine-Google; (+http://code.google.com/appengine)",
     "Content-Type": "application/octet-stream",
 }
-"""What Cloud Tasks sends with a task, sent by somebody else."""
+"""The headers of a task, as anybody can send them."""
 
 COUNTS_WHEN_READ = b"ccounter\nadd\n(ccounter\nKEY\nI1000\ntR."
-"""A pickle that adds 1000 to the app's own counter when it is read: it would show also where the app is far away."""
+"""A pickle that adds 1000 to the app's own counter when it is read. It shows on App Engine, too."""
 
 
 @pytest.mark.parametrize("path", ["/_ah/queue/deferred", "/custom/path"])
 @pytest.mark.parametrize("headers", [FORGED, {}], ids=["forged headers", "no headers"])
-def test_a_task_from_somebody_else_is_refused_and_not_even_read(app, path, headers, tmp_path):
+def test_a_forged_task_is_refused_and_not_unpickled(app, path, headers, tmp_path):
     mark = tmp_path / "mark"
     makes_folder = pickle.dumps((MakesFolder(mark), (), {}))
     pickle.loads(makes_folder)
-    mark.rmdir()  # so it does what it says, to whoever reads it
+    mark.rmdir()  # the pickle works: reading it here made the folder
     start = app.count()
 
     for body in (makes_folder, COUNTS_WHEN_READ):
@@ -91,7 +91,7 @@ def test_a_task_from_somebody_else_is_refused_and_not_even_read(app, path, heade
     assert app.count() == start
 
 
-def test_a_task_under_the_name_of_one_that_waits_is_refused(app, tmp_path):
+def test_a_forged_task_with_the_name_of_a_waiting_task_is_refused(app, tmp_path):
     mark = tmp_path / "mark"
     start, earlier = app.count(), app.queue.waiting()
     app.increment()
@@ -112,12 +112,12 @@ def test_a_task_under_the_name_of_one_that_waits_is_refused(app, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["/_ah/queue/deferred", "/custom/path"])
-def test_tasks_are_posted_and_nothing_else(app, path):
+def test_a_url_for_tasks_accepts_post_only(app, path):
     response = app.get(path)
 
     assert response.status_code == HTTPStatus.METHOD_NOT_ALLOWED
     assert "POST" in response.headers["Allow"]
 
 
-def test_warming_up_is_answered(app):
+def test_a_warm_up_request_succeeds(app):
     assert app.get("/_ah/warmup").status_code == HTTPStatus.OK

@@ -1,4 +1,4 @@
-"""What outlives the death of every process: the tasks that were accepted, and the data."""
+"""Accepted tasks and data survive when every process is killed."""
 
 import pytest
 import requests
@@ -7,7 +7,7 @@ INCREMENTS = 250
 AMOUNT = 10
 
 
-def test_tasks_that_wait_when_everything_is_killed_all_run_after_a_restart(serve):
+def test_waiting_tasks_survive_a_kill_and_run_after_a_restart(serve):
     app = serve()
     app.increment_together(threads=5, times=INCREMENTS // 5)
     app.reaches(INCREMENTS * AMOUNT, within=60)
@@ -28,7 +28,7 @@ def test_tasks_that_wait_when_everything_is_killed_all_run_after_a_restart(serve
     assert app.count() == 3 * INCREMENTS * AMOUNT
 
 
-def test_tasks_that_run_when_everything_is_killed_run_again_after_a_restart(serve):
+def test_running_tasks_survive_a_kill_and_run_again_after_a_restart(serve):
     app = serve()
     app.increment_together(threads=5, times=20)
     app.reaches(100 * AMOUNT, within=60)
@@ -39,8 +39,8 @@ def test_tasks_that_run_when_everything_is_killed_run_again_after_a_restart(serv
     app.start()
 
     waiting = app.queue.waiting()
-    assert waiting, "All tasks were done before the end, so this test has shown nothing."
+    assert waiting, "every task had run before the kill, so the test proves nothing"
     app.queue.bring_forward(waiting)
     app.queue.runs_empty(app.queue.patience(waiting))
-    # A task that was counting at that moment may have counted, and nobody knew: it has counted again.
+    # A task may have counted just before the kill, but not have answered. It counts again, so the count may be higher.
     assert app.count() >= 300 * AMOUNT

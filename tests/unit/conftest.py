@@ -11,6 +11,7 @@ sys.path.insert(
     0, str(Path(__file__).parent)
 )  # the helpers beside the tests are modules that other processes import too
 
+from app_engine import ON_APP_ENGINE
 from deferred_callables import MARKS
 from fake_cloud_tasks import FakeCloudTasks
 
@@ -52,7 +53,8 @@ def marks() -> list[str]:
 
 @pytest.fixture
 def app_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GAE_ENV", "standard")
+    for name, value in ON_APP_ENGINE.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")  # contexts are opened without credentials
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app_engine import ON_APP_ENGINE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from gae_deferred.errors import ConfigurationError
 KEYS = "k1:a-secret-of-at-least-16-characters"
 OTHER_KEYS = "k1:another-secret-with-the-same-id"
 URL = "/_ah/queue/deferred"
+ID = "0123456789abcdef" * 2
 
 Environ = dict[str, Any]
 
@@ -52,12 +54,14 @@ def mark(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def on_app_engine(monkeypatch: pytest.MonkeyPatch, datastore: None) -> None:
-    monkeypatch.setenv("GAE_ENV", "standard")
+    for name, value in ON_APP_ENGINE.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
 def with_keys(monkeypatch: pytest.MonkeyPatch, datastore: None) -> None:
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", KEYS)
+    monkeypatch.setenv("DEFERRED_REPLAY_RECEIPTS", "off")  # no Datastore answers here
 
 
 def call(mark: Path) -> bytes:
@@ -81,11 +85,13 @@ def environ_of(body: bytes, prefix: str = "APPENGINE", **changes: Any) -> Enviro
     return {name: value for name, value in environ.items() if value is not None}
 
 
-def signed(body: bytes, queue: str = "default", url: str = URL, keys: str = KEYS, **changes: Any) -> Environ:
+def signed(
+    body: bytes, url: str = URL, keys: str = KEYS, audience: str = "my-project/service/default", **changes: Any
+) -> Environ:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signing_keys, "current", lambda: signing_keys.parse(keys))
-        signature = signing.sign(queue, url, body)
-    return environ_of(body, **({"HTTP_X_DEFERRED_SIGNATURE": signature} | changes))
+        signature = signing.sign(audience, url, {"X-Deferred-Id": ID}, body)
+    return environ_of(body, **({"HTTP_X_DEFERRED_SIGNATURE": signature, "HTTP_X_DEFERRED_ID": ID} | changes))
 
 
 def answer(environ: Environ) -> HTTPStatus:
@@ -118,8 +124,18 @@ OFF_APP_ENGINE: dict[str, tuple[Callable[[bytes], Environ], HTTPStatus]] = {
     "unknown key": (lambda body: signed(body, keys=f"k2{KEYS[2:]}"), HTTPStatus.FORBIDDEN),
     "replay on another URL": (lambda body: signed(body, PATH_INFO="/other"), HTTPStatus.FORBIDDEN),
     "replay under another mount": (lambda body: signed(body, SCRIPT_NAME="/x"), HTTPStatus.FORBIDDEN),
-    "replay as of another queue": (lambda body: signed(body, HTTP_X_APPENGINE_QUEUENAME="other"), HTTPStatus.FORBIDDEN),
-    "replay without a queue": (lambda body: signed(body, HTTP_X_APPENGINE_QUEUENAME=None), HTTPStatus.FORBIDDEN),
+    "replay with a query": (lambda body: signed(body, QUERY_STRING="a=b"), HTTPStatus.FORBIDDEN),
+    "replay as another task": (lambda body: signed(body, HTTP_X_DEFERRED_ID="f" * 32), HTTPStatus.FORBIDDEN),
+    "replay without the task's id": (lambda body: signed(body, HTTP_X_DEFERRED_ID=None), HTTPStatus.FORBIDDEN),
+    "replay in another service": (
+        lambda body: signed(body, audience="my-project/service/other"),
+        HTTPStatus.FORBIDDEN,
+    ),
+    "replay in another project": (lambda body: signed(body, audience="theirs/service/default"), HTTPStatus.FORBIDDEN),
+    "replay with a number of attempts": (
+        lambda body: signed(body, HTTP_X_DEFERRED_MAX_ATTEMPTS="1"),
+        HTTPStatus.FORBIDDEN,
+    ),
     "tampered body": (lambda body: signed(b"x" + body[1:]) | environ_input(body), HTTPStatus.FORBIDDEN),
     "truncated body": (lambda body: signed(body) | {"wsgi.input": io.BytesIO(body[:-1])}, HTTPStatus.BAD_REQUEST),
     "shorter length than the body": (
@@ -218,8 +234,17 @@ def test_a_signed_task_is_run_on_app_engine(mark: Path, with_keys: None, on_app_
     assert ran(signed(call(mark)), mark)
 
 
-def test_a_signed_http_task_is_run(mark: Path, with_keys: None):
-    assert ran(signed(call(mark), prefix="CLOUDTASKS"), mark)
+def test_a_signed_http_task_is_run(mark: Path, with_keys: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example")
+    assert ran(signed(call(mark), audience="my-project/url/https://app.example", prefix="CLOUDTASKS"), mark)
+
+
+def test_a_signed_http_task_is_refused_where_the_process_does_not_know_its_own_name(
+    mark: Path, with_keys: None, caplog: pytest.LogCaptureFixture
+):
+    assert answer(signed(call(mark), prefix="CLOUDTASKS")) == HTTPStatus.FORBIDDEN
+    assert "set DEFERRED_TARGET_URL or DEFERRED_AUDIENCE" in caplog.text
+    assert not mark.exists()
 
 
 def test_a_signed_task_is_run_where_the_server_has_decoded_its_url(mark: Path, with_keys: None):
@@ -359,6 +384,7 @@ def test_in_a_minute_of_invented_requests_none_is_run_or_crashes():
 
 def send_invented(environ: dict[str, str], body: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
         patch.setenv("DEFERRED_SIGNING_KEYS", KEYS)
         patch.setenv("DEFERRED_SERVICE_ACCOUNT", "tasks@p.iam.gserviceaccount.com")
         patch.setenv("DEFERRED_TARGET_URL", "https://app.example")

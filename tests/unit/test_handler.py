@@ -15,7 +15,7 @@ from google.cloud import ndb, tasks_v2
 from google.cloud.ndb.context import get_context
 from wsgi_client import call, environ
 
-from gae_deferred import cloud_tasks, datastore, deferred, signing
+from gae_deferred import cloud_tasks, datastore, deferred, settings, signing
 from gae_deferred.per_process import PerProcess
 
 TRAP = pickle.dumps((greet, (Trap(),), {}))
@@ -98,13 +98,18 @@ def test_a_task_that_the_bundled_sdk_enqueued_in_a_namespace_runs_in_it(has_cont
     assert marks == ["tenant", "None", "None", "None"][: 4 if has_context else 3]
 
 
+def signature(body: bytes) -> dict[str, str | None]:
+    """Return the headers that prove a task, as the WSGI environ has them."""
+    audience = settings.own_service_audience()
+    value = signing.sign(str(audience), URL, {"X-Deferred-Id": "1" * 32}, body)
+    return {"HTTP_X_DEFERRED_ID": "1" * 32, "HTTP_X_DEFERRED_SIGNATURE": value}
+
+
 @pytest.mark.usefixtures("app_engine")
 def test_a_header_does_not_move_a_signed_task_into_a_namespace(marks: list[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "1:0123456789abcdef0123456789abcdef")
     body = deferred.serialize(leave_namespace)
-    signature = signing.sign("default", URL, body)
-    headers = FROM_QUEUE | {"HTTP_X_APPENGINE_QUEUENAME": "default", "HTTP_X_DEFERRED_SIGNATURE": signature}
-    assert post(body, **headers, HTTP_X_APPENGINE_CURRENT_NAMESPACE="tenant")[1] == HTTPStatus.OK
+    assert post(body, **FROM_QUEUE, **signature(body), HTTP_X_APPENGINE_CURRENT_NAMESPACE="tenant")[1] == HTTPStatus.OK
     assert marks == ["None"]
 
 
@@ -116,7 +121,7 @@ def test_outside_app_engine_a_header_names_no_namespace(
     headers: dict[str, Any] = {**TASK, "HTTP_X_APPENGINE_CURRENT_NAMESPACE": "tenant"}
     if signed:
         monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "1:0123456789abcdef0123456789abcdef")
-        headers["HTTP_X_DEFERRED_SIGNATURE"] = signing.sign("default", URL, body)
+        headers |= signature(body)
     assert post(body, **headers)[1] == HTTPStatus.OK
     assert marks == ["None"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app_engine import ON_APP_ENGINE
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -129,7 +130,8 @@ def test_a_signature_that_nobody_can_verify_does_not_save_a_token_that_is_refuse
 @pytest.mark.parametrize("on_app_engine", [True, False])
 def test_a_scheduler_proves_itself_by_its_token(on_app_engine: bool, google: Issuer, monkeypatch: pytest.MonkeyPatch):
     if on_app_engine:
-        monkeypatch.setenv("GAE_ENV", "standard")
+        for name, value in ON_APP_ENGINE.items():
+            monkeypatch.setenv(name, value)
     authentication.check_scheduler({"HTTP_AUTHORIZATION": f"Bearer {google.token()}"})
     for claims in ({"exp": 1_700_000_000, "iat": 1_699_990_000}, {"email": "someone@else.example"}):
         with pytest.raises(errors.RequestRefusedError) as caught:

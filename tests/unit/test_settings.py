@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from app_engine import ON_APP_ENGINE
 from deferred_callables import greet
 
 from gae_deferred import deferred, settings
@@ -121,10 +122,21 @@ def test_without_a_project_the_error_says_what_to_set_and_nothing_is_enqueued(qu
 
 
 @pytest.mark.parametrize(
-    ("value", "answer"), [("standard", True), ("localdev", False), ("", False), ("Standard", False)]
+    ("changes", "answer"),
+    [
+        ({}, True),
+        ({"GAE_ENV": "localdev"}, False),
+        ({"GAE_ENV": "Standard"}, False),
+        ({"GAE_ENV": ""}, False),
+        ({"GAE_APPLICATION": ""}, False),
+        ({"GAE_INSTANCE": ""}, False),
+        ({"K_SERVICE": "web"}, False),
+    ],
+    ids=str,
 )
-def test_app_engine_is_where_it_says_so(value: str, answer: bool, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("GAE_ENV", value)
+def test_app_engine_sets_more_than_one_variable(changes: dict[str, str], answer: bool, monkeypatch: pytest.MonkeyPatch):
+    for name, value in (ON_APP_ENGINE | changes).items():
+        monkeypatch.setenv(name, value)
     assert settings.on_app_engine() is answer
 
 
@@ -135,7 +147,6 @@ def signing_keys_secret() -> str | None:
 @pytest.mark.parametrize(
     ("name", "value", "setting"),
     [
-        ("GAE_ENV", "standard", settings.on_app_engine),
         ("DEFERRED_SIGNING_KEYS", "id:a-secret-of-at-least-16-characters", settings.signing_keys),
         ("DEFERRED_SIGNING_KEYS_SECRET", "projects/p/secrets/keys", signing_keys_secret),
         ("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL", "1", settings.cross_compatible_pickle),

@@ -1,21 +1,26 @@
-"""Signatures: what they cover, which keys count, and what a setting has to be."""
+"""Signatures and seals: what they cover, which keys count, and how long."""
 
-import hashlib
-import hmac
+import datetime
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from app_engine import ON_APP_ENGINE
 from deferred_callables import greet
 from fake_cloud_tasks import FakeCloudTasks
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gae_deferred import deferred, settings, signing
+from gae_deferred import clock, deferred, settings, signing
 from gae_deferred.errors import ConfigurationError
+from gae_deferred.signing import MAX_AGE, Seal
 
 OLD = "old:an-old-secret-of-thirty-two-chars"
 NEW = "new:a-newer-secret-of-32-characters"
+AUDIENCE = "my-project/service/default"
+HEADERS = {"Content-Type": "text/plain", "X-Deferred-Id": "1" * 32, "X-Deferred-Callable": "main.f"}
 
 
 @pytest.fixture(autouse=True)
@@ -29,70 +34,163 @@ def change_keys(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
     settings.forget()
 
 
-def sign(queue: str = "q", url: str = "/u", body: bytes = b"b") -> str:
-    signature = signing.sign(queue, url, body)
+def sign(
+    audience: str = AUDIENCE, url: str = "/u", covered: dict[str, str] = HEADERS, body: bytes = b"b"
+) -> dict[str, Any]:
+    """Return the WSGI environ of the request that delivers a signed task."""
+    signature = signing.sign(audience, url, covered, body)
     assert signature is not None
-    return signature
+    environ = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in covered.items()}
+    if "HTTP_CONTENT_TYPE" in environ:
+        environ["CONTENT_TYPE"] = environ.pop("HTTP_CONTENT_TYPE")
+    path, _, query = url.partition("?")
+    return {**environ, "PATH_INFO": path, "QUERY_STRING": query, "HTTP_X_DEFERRED_SIGNATURE": signature}
 
 
-def test_a_signature_is_an_hmac_of_the_fields_with_their_lengths():
-    message = b"12:gae-deferred3:new1:q2:/u1:b"
-    assert sign() == "new:" + hmac.new(b"a-newer-secret-of-32-characters", message, hashlib.sha256).hexdigest()
+def test_a_signed_task_is_verified():
+    assert signing.verify(sign(), AUDIENCE, b"b") is None
 
 
 def test_without_keys_nothing_is_signed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("DEFERRED_SIGNING_KEYS")
-    assert signing.sign("q", "/u", b"b") is None
+    assert signing.sign(AUDIENCE, "/u", HEADERS, b"b") is None
+    assert signing.seal("letter", b"b") is None
 
 
-def test_what_was_signed_is_verified():
-    assert signing.verify(sign(), "q", "/u", b"b") is None
-
-
-@pytest.mark.parametrize("field", [("other", "/u", b"b"), ("q", "/other", b"b"), ("q", "/u", b"other")])
-def test_another_queue_url_or_body_is_refused(field: tuple[str, bytes, bytes]):
-    problem = signing.verify(sign(), *field)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"PATH_INFO": "/other"},
+        {"SCRIPT_NAME": "/x"},
+        {"QUERY_STRING": "a=b"},
+        {"CONTENT_TYPE": "text/html"},
+        {"HTTP_X_DEFERRED_ID": "2" * 32},
+        {"HTTP_X_DEFERRED_CALLABLE": "main.g"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_path_query_or_header_is_refused(change: dict[str, str]):
+    problem = signing.verify(sign() | change, AUDIENCE, b"b")
     assert problem is not None
-    assert "not of this body, URL and queue" in problem
+    assert "not of this body, URL, headers and receiver" in problem
+
+
+def test_another_body_is_refused():
+    assert signing.verify(sign(), AUDIENCE, b"other") is not None
+
+
+@pytest.mark.parametrize("audience", ["my-project/service/other", "other/service/default", "my-project/url/https://x"])
+def test_a_task_for_another_service_or_project_is_refused(audience: str):
+    problem = signing.verify(sign(), audience, b"b")
+    assert problem is not None
+    assert audience in problem
+
+
+@pytest.mark.parametrize("header", ["HTTP_X_DEFERRED_OUTBOX", "HTTP_X_DEFERRED_PYTHON", "HTTP_X_DEFERRED_MAX_ATTEMPTS"])
+def test_a_header_of_ours_that_the_signature_does_not_cover_is_refused(header: str):
+    problem = signing.verify(sign() | {header: "1"}, AUDIENCE, b"b")
+    assert problem is not None
+    assert "does not cover" in problem
+
+
+def test_a_signature_that_covers_no_id_is_refused():
+    problem = signing.verify(sign(covered={"Content-Type": "text/plain"}), AUDIENCE, b"b")
+    assert problem == "its signature does not cover the header X-Deferred-Id"
+
+
+def test_headers_that_servers_add_do_not_count():
+    assert signing.verify(sign() | {"HTTP_VIA": "1.1 proxy", "HTTP_X_CLOUDTASKS_TASKNAME": "t"}, AUDIENCE, b"b") is None
 
 
 def test_a_byte_cannot_move_from_one_field_to_the_next():
-    assert signing.verify(sign("q", "/u", b"1:b"), "q", "/u1", b":b") is not None
-    assert signing.verify(sign("q1", "/u", b"b"), "q", "1/u", b"b") is not None
+    assert signing.verify(sign(url="/u", body=b"1:b") | {"PATH_INFO": "/u1"}, AUDIENCE, b":b") is not None
+    split = sign(covered=HEADERS | {"X-A": "a", "X-B": "b"}, body=b"body")
+    assert signing.verify(split | {"HTTP_X_A": "a\nb", "HTTP_X_B": "bo"}, AUDIENCE, b"dy") is not None
 
 
 def test_a_percent_encoded_url_is_verified_as_it_arrives():
-    assert signing.verify(sign(url="/%C3%BC%2Fx"), "q", "/\xc3\xbc/x", b"b") is None
+    assert signing.verify(sign(url="/%C3%BC%2Fx") | {"PATH_INFO": "/\xc3\xbc/x"}, AUDIENCE, b"b") is None
+
+
+def test_a_query_is_covered():
+    assert signing.verify(sign(url="/u?a=1"), AUDIENCE, b"b") is None
+    assert signing.verify(sign(url="/u?a=1") | {"QUERY_STRING": "a=2"}, AUDIENCE, b"b") is not None
+
+
+@pytest.fixture
+def after(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Any]:
+    """Return what holds the clock so many seconds after now."""
+    now = clock.now()
+    return lambda seconds: clock.held_by(lambda: now + datetime.timedelta(seconds=seconds))
+
+
+def test_a_task_is_refused_once_it_is_older_than_any_task_lives(after: Callable[[float], Any]):
+    environ = sign()
+    with after(MAX_AGE - 60):
+        assert signing.verify(environ, AUDIENCE, b"b") is None
+    with after(MAX_AGE + 60):
+        assert "longer ago than any task lives" in str(signing.verify(environ, AUDIENCE, b"b"))
+
+
+def test_a_clock_that_was_set_back_refuses_nothing(after: Callable[[float], Any]):
+    environ = sign()
+    with after(-3 * 24 * 3600):
+        assert signing.verify(environ, AUDIENCE, b"b") is None
+
+
+def test_the_time_of_signing_cannot_be_changed():
+    environ = sign()
+    key_id, signed_at, rest = environ["HTTP_X_DEFERRED_SIGNATURE"].split(":", 2)
+    later = environ | {"HTTP_X_DEFERRED_SIGNATURE": f"{key_id}:{int(signed_at) + 1}:{rest}"}
+    assert signing.verify(later, AUDIENCE, b"b") is not None
 
 
 def test_the_first_key_signs_and_every_key_verifies(monkeypatch: pytest.MonkeyPatch):
     change_keys(monkeypatch, OLD)
     by_old = sign()
     change_keys(monkeypatch, f"{NEW},{OLD}")
-    assert sign().startswith("new:")
-    assert signing.verify(by_old, "q", "/u", b"b") is None
+    assert sign()["HTTP_X_DEFERRED_SIGNATURE"].startswith("new:")
+    assert signing.verify(by_old, AUDIENCE, b"b") is None
 
 
 def test_a_key_that_was_taken_away_no_longer_verifies(monkeypatch: pytest.MonkeyPatch):
-    signature = sign()
+    environ = sign()
     change_keys(monkeypatch, OLD)
-    problem = signing.verify(signature, "q", "/u", b"b")
+    problem = signing.verify(environ, AUDIENCE, b"b")
     assert problem is not None
     assert "'new'" in problem
 
 
 def test_a_key_with_the_same_id_and_another_secret_does_not_verify(monkeypatch: pytest.MonkeyPatch):
-    signature = sign()
+    environ = sign()
     change_keys(monkeypatch, "new:another-secret-altogether")
-    assert signing.verify(signature, "q", "/u", b"b") is not None
+    assert signing.verify(environ, AUDIENCE, b"b") is not None
 
 
-@given(st.text(max_size=100), st.text(max_size=20), st.text(max_size=20), st.binary(max_size=20))
-def test_no_invented_signature_is_accepted_or_crashes(signature: str, queue: str, path: str, body: bytes):
+@given(st.text(max_size=200), st.text(max_size=20), st.binary(max_size=20))
+def test_no_invented_signature_is_accepted_or_crashes(signature: str, path: str, body: bytes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEFERRED_SIGNING_KEYS", NEW)
-        assert signing.verify(signature, queue, path, body) is not None
-        assert signing.verify(f"new:{signature}", queue, path, body) is not None
+        for invented in (signature, f"new:{signature}", f"new:1:x-deferred-id:{'0' * 64}", "new:1:;:" + "0" * 64):
+            environ = {"PATH_INFO": path, "HTTP_X_DEFERRED_SIGNATURE": invented}
+            assert signing.verify(environ, AUDIENCE, body) is not None
+
+
+def test_a_signature_of_megabytes_is_not_looked_at():
+    environ = sign() | {"HTTP_X_DEFERRED_SIGNATURE": "new:1:" + "a;" * 10**6 + ":" + "0" * 64}
+    assert signing.verify(environ, AUDIENCE, b"b") == "its signature is not KEY_ID:TIME:HEADERS:HEX_DIGITS"
+
+
+def test_a_seal_says_who_wrote_something(monkeypatch: pytest.MonkeyPatch):
+    seal = signing.seal("outbox", b"key", b"request")
+    assert signing.check_seal(seal, "outbox", b"key", b"request") is Seal.VALID
+    assert signing.check_seal(seal, "outbox", b"key", b"other") is Seal.FORGED
+    assert signing.check_seal(seal, "outbox", b"keyr", b"equest") is Seal.FORGED
+    assert signing.check_seal(seal, "letter", b"key", b"request") is Seal.FORGED
+    assert signing.check_seal(None, "outbox", b"key", b"request") is Seal.FORGED
+    assert signing.check_seal("nonsense", "outbox", b"key", b"request") is Seal.FORGED
+    change_keys(monkeypatch, OLD)
+    assert signing.check_seal(seal, "outbox", b"key", b"request") is Seal.UNKNOWN_KEY
 
 
 @pytest.mark.parametrize(
@@ -102,6 +200,7 @@ def test_no_invented_signature_is_accepted_or_crashes(signature: str, queue: str
         ("bad id:a-secret-that-is-long-enough", "Key 1 .* not id:secret"),
         (":a-secret-that-is-long-enough", "Key 1 .* not id:secret"),
         ("id:tooshort", "Key 1 .* 8 characters, less than 16"),
+        ("id:fifteen-letters", "Key 1 .* 15 characters, less than 16"),
         (f"{NEW},new:another-secret-altogether", "Key 2 .* as one before"),
         (" , ", "no key"),
     ],
@@ -111,22 +210,20 @@ def test_keys_that_cannot_be_read_are_an_error_that_tells_no_secret(
 ):
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", keys)
     with pytest.raises(ConfigurationError, match=message) as caught:
-        signing.sign("q", "/u", b"b")
+        signing.sign(AUDIENCE, "/u", HEADERS, b"b")
     assert "long-enough" not in str(caught.value)
     assert "tooshort" not in str(caught.value)
 
 
+def test_a_secret_of_exactly_16_characters_is_long_enough(monkeypatch: pytest.MonkeyPatch):
+    change_keys(monkeypatch, "id:sixteen-letters-")
+    assert signing.verify(sign(), AUDIENCE, b"b") is None
+
+
 def test_blanks_around_keys_do_not_count(monkeypatch: pytest.MonkeyPatch):
-    signature = sign()
+    environ = sign()
     change_keys(monkeypatch, f" {NEW} ,\n{OLD},")
-    assert sign() == signature
-
-
-def test_a_deferred_task_carries_its_signature(queue: FakeCloudTasks):
-    deferred.defer(greet, "Ada", _url="/%C3%BC", _headers={"x-deferred-signature": "mine"})
-    request = queue.created[0].app_engine_http_request
-    signatures = [value for name, value in request.headers.items() if name.lower() == "x-deferred-signature"]
-    assert signatures == [signing.sign("default", "/%C3%BC", request.body)]
+    assert signing.verify(environ, AUDIENCE, b"b") is None
 
 
 def test_without_any_proof_nothing_is_enqueued_and_the_error_says_what_to_set(
@@ -140,30 +237,20 @@ def test_without_any_proof_nothing_is_enqueued_and_the_error_says_what_to_set(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("GAE_ENV", "standard"), ("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")], ids=["GAE", "local"]
+    "environment", [ON_APP_ENGINE, {"CLOUD_TASKS_EMULATOR_HOST": "127.0.0.1:1"}], ids=["GAE", "local"]
 )
 def test_what_proves_an_app_engine_task_proves_no_http_task(
-    name: str, value: str, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str], queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("DEFERRED_SIGNING_KEYS")
     monkeypatch.delenv("DEFERRED_SERVICE_ACCOUNT")
-    monkeypatch.setenv(name, value)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     deferred.defer(greet, "Ada")
     monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example")
     with pytest.raises(ConfigurationError, match=r"DEFERRED_SIGNING_KEYS.*DEFERRED_SERVICE_ACCOUNT"):
         deferred.defer(greet, "Ada")
     assert len(queue.created) == 1
-
-
-def test_with_a_target_url_a_task_goes_there_with_a_token(queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example/base/")
-    deferred.defer(greet, "Ada")
-    request = queue.created[0].http_request
-    assert request.url == "https://app.example/base/_ah/queue/deferred"
-    assert request.oidc_token.service_account_email == "tasks@my-project.iam.gserviceaccount.com"
-    assert request.oidc_token.audience == "https://app.example/base"
-    signature = request.headers["X-Deferred-Signature"]
-    assert signing.verify(signature, "default", "/base/_ah/queue/deferred", request.body) is None
 
 
 @pytest.mark.parametrize("url", ["app.example", "ftp://app.example", "https://", "https://a/?b=c", "https://[::1"])
@@ -175,9 +262,10 @@ def test_a_target_url_that_is_none_is_an_error(url: str, queue: FakeCloudTasks, 
 
 
 def test_a_known_signature_stays_valid_across_releases():
-    """Tasks wait in queues for weeks: a change of this value would refuse those of the release before."""
+    """Tasks wait in queues for weeks: a change of this value would refuse the tasks of the release before."""
     known = json.loads(Path(__file__).with_name("known_signature.json").read_text())
-    with pytest.MonkeyPatch.context() as patch:
+    time = datetime.datetime.fromisoformat(known["time"])
+    with pytest.MonkeyPatch.context() as patch, clock.held_by(lambda: time):
         patch.setenv("DEFERRED_SIGNING_KEYS", known["keys"])
-        problem = signing.verify(known["signature"], known["queue"], known["path"], known["body"].encode())
+        problem = signing.verify(known["environ"], known["audience"], known["body"].encode())
     assert problem is None

@@ -111,4 +111,5 @@ def test_headers_that_the_service_sets_are_left_out_and_all_others_sent(queue: F
     kept = {"Hostile": "1", "X-AppEngineer": "2", "Content-Type": "text/x"}
     dropped = {"HOST": "a", "x-appengine-taskname": "b", "X-Google-Internal": "c", "Content-Length": "1"}
     sent = dict(sent_by_defer(queue, _headers=kept | dropped).app_engine_http_request.headers)
+    assert len(sent.pop("X-Deferred-Id")) == 32
     assert sent == {"X-Deferred-Callable": "deferred_callables.greet", **kept}

@@ -1,4 +1,4 @@
-"""Sees to it that google.appengine is ours alone: two distributions that own the same modules cannot both be right."""
+"""Detects the bundled SDK beside this distribution: both own the package google.appengine, so only one can work."""
 
 import importlib.metadata
 import sys
@@ -9,14 +9,14 @@ _OTHER = "appengine-python-standard"
 
 
 class ConflictError(ImportError):
-    """Both gae-deferred-dropin and the bundled SDK are installed, or were until pip removed what they share."""
+    """The bundled SDK is installed as well, or pip has removed it together with files of this distribution."""
 
 
 def check() -> None:
     """Make sure that the bundled SDK is not installed.
 
     Raises:
-        ConflictError: it is; the message says what to remove.
+        ConflictError: it is installed; the message says how to remove it.
     """
     try:
         version = importlib.metadata.version(_OTHER)
@@ -30,24 +30,24 @@ def check() -> None:
 
 
 def check_files(path: Sequence[str] | None) -> None:
-    """Make sure that this distribution's package is there.
+    """Make sure that the files of this distribution exist.
 
     Parameters:
-        path: the folders of the package ``google``.
+        path: the folders of the package ``google``, or None for ``sys.path``.
 
     Raises:
-        ConflictError: it is not; the message says how to bring it back.
+        ConflictError: they do not; the message says how to bring them back.
     """
     spec = PathFinder.find_spec("google.appengine", path)
     if spec is None or spec.origin is None:
         raise ConflictError(
-            f"Files of gae-deferred-dropin are not there any more: pip removed them with {_OTHER}, which has files of "
-            "the same names. Bring them back: pip install --force-reinstall --no-deps gae-deferred-dropin"
+            f"Files of gae-deferred-dropin are missing: pip removed them with {_OTHER}, which has files of the same "
+            "names. Bring them back: pip install --force-reinstall --no-deps gae-deferred-dropin"
         )
 
 
 class _Guard:
-    """Notices an import of google.appengine also where the files of this distribution are not what would answer it."""
+    """Checks each import of google.appengine, even if the files of the bundled SDK would answer it."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
@@ -58,6 +58,6 @@ class _Guard:
 
 
 def install_guard() -> None:
-    """Have :func:`check` called when google.appengine is imported. ``gae_deferred_dropin.pth`` calls it at start."""
+    """Run the checks when google.appengine is imported. ``gae_deferred_dropin.pth`` calls this when Python starts."""
     if _Guard not in sys.meta_path:
         sys.meta_path.insert(0, _Guard)

@@ -1,25 +1,23 @@
 """Decides whether a request may run code: a pickle is code, so nothing is unpickled before its sender is proven.
 
-The first proof that the request brings decides. A later one never saves it:
+Where signing keys are set, a task has to be signed, and the signature alone decides. The other proofs count where there
+are no keys, and for unsigned tasks from before the keys, while ``DEFERRED_ACCEPT_UNSIGNED`` lets them pass:
 
 ===================  ====================  ====================  ====================
 Proof                On App Engine         In a local cloud      Elsewhere
 ===================  ====================  ====================  ====================
-Signature [1]        accept or 403 [2]     accept or 403         accept or 403
-OIDC token [3]       not looked at         accept, 403 or 503    accept, 403 or 503
-Headers and address  accept or 403 [2][4]  prove nothing         prove nothing
-Local queue          not asked             accept or 403 [4]     not asked
+Signature            accept or 403 [1]     accept or 403         accept or 403
+OIDC token [2]       not looked at         accept, 403 or 503    accept, 403 or 503
+Headers and address  accept or 403 [1]     prove nothing         prove nothing
+Local queue          not asked             accept or 403         not asked
 ===================  ====================  ====================  ====================
 
-A request without any of these, or without the name of a task, is refused with 403.
+A request without any of these, or without the name of a task, is refused with 403. Where keys are set and cannot be
+read now, the answer is 503: the queue tries again.
 
-1. Only where signing keys are set.
-2. App Engine's front end removes ``X-AppEngine-*`` headers from outside requests. Headers and address have to be the
+1. App Engine's front end removes ``X-AppEngine-*`` headers from outside requests. Headers and address have to be the
    task queue's, whether or not the task is signed.
-3. Only where ``DEFERRED_SERVICE_ACCOUNT`` is set. 503 if the certificates of the issuer cannot be fetched: the queue
-   tries again.
-4. Where signing keys are set, an unsigned task is refused with 403 unless ``DEFERRED_ACCEPT_UNSIGNED`` still lets it
-   pass. Each that passes is logged.
+2. Only where ``DEFERRED_SERVICE_ACCOUNT`` is set. 503 if the certificates of the issuer cannot be fetched.
 """
 
 import logging
@@ -29,7 +27,7 @@ from typing import Any, TypeAlias
 
 from gae_deferred import clock, cloud_tasks, headers, oidc, settings, signing, signing_keys
 from gae_deferred.delivery import Delivery
-from gae_deferred.errors import RequestRefusedError, TaskQueueError
+from gae_deferred.errors import RequestRefusedError, TaskQueueError, TransientError
 
 BodyCheck: TypeAlias = Callable[[Delivery, bytes], None]
 """Refuses a body that the task queue has not sent, by raising a :class:`~gae_deferred.errors.RequestRefusedError`."""
@@ -53,13 +51,12 @@ def check_headers(delivery: Delivery) -> BodyCheck:
     """Refuse a request whose headers prove nothing, before its body is read.
 
     Returns:
-        What the body still has to pass, with the same delivery. It raises a ``RequestRefusedError`` (403), and for a
-        signature a ``ConfigurationError`` or a ``TransientError`` if the secret with the keys cannot be read.
+        The check that the body still has to pass, with the same delivery. It raises a ``RequestRefusedError`` (403, or
+        503 if the signing keys cannot be read now) or a ``ConfigurationError``.
 
     Raises:
-        RequestRefusedError: 403, with the reason; 503 if the certificates for an OIDC token cannot be fetched.
+        RequestRefusedError: 403, with the reason; 503 if signing keys or an issuer's certificates cannot be read now.
         ConfigurationError: a setting, or the secret with the keys, cannot be read.
-        TransientError: the secret with the keys cannot be read now.
     """
     return _check_on_app_engine(delivery) if delivery.on_app_engine else _check_off_app_engine(delivery)
 
@@ -106,6 +103,7 @@ def _check_off_app_engine(delivery: Delivery) -> BodyCheck:
     token = _token(delivery.environ)
     if token is not None:
         _check_token(token)
+        _check_unsigned_accepted(delivery)
         return _accept_any_body
     if settings.cloud_tasks_emulator():
         _check_unsigned_accepted(delivery)
@@ -116,15 +114,25 @@ def _check_off_app_engine(delivery: Delivery) -> BodyCheck:
 def _check_that_proof_is_possible() -> None:
     if not (signing_keys.are_set() or settings.service_account() or settings.cloud_tasks_emulator()):
         raise _forbidden(
-            "Outside App Engine (which sets GAE_ENV=standard) nothing proves that a request comes from the task queue, "
-            "so no task is run. Set DEFERRED_SIGNING_KEYS (id:secret) where tasks are made and where they run, or "
-            "DEFERRED_SERVICE_ACCOUNT and DEFERRED_TARGET_URL for OIDC tokens, or run the app with `gae-deferred dev`"
+            "Outside App Engine (which sets GAE_ENV=standard, GAE_APPLICATION and GAE_INSTANCE) nothing proves that a "
+            "request comes from the task queue, so no task is run. Set DEFERRED_SIGNING_KEYS (id:secret) where tasks "
+            "are made and where they run, or DEFERRED_SERVICE_ACCOUNT and DEFERRED_TARGET_URL for OIDC "
+            "tokens, or run the app with `gae-deferred dev`"
         )
 
 
 def _check_signature(delivery: Delivery, body: bytes) -> None:
-    """Refuse a body unless the request's signature is of this body, queue and path, by one of our keys."""
-    problem = signing.verify(delivery.environ[_SIGNATURE], delivery.queue, delivery.path, body)
+    """Refuse a body unless the request's signature by one of our keys is of this task."""
+    audience = settings.own_service_audience() if delivery.is_app_engine_task else settings.own_url_audience()
+    if audience is None:
+        raise _forbidden(
+            "The signature of an HTTP task names its receiver, and this process does not know its own name: set "
+            "DEFERRED_TARGET_URL or DEFERRED_AUDIENCE as where the task was made"
+        )
+    try:
+        problem = signing.verify(delivery.environ, audience, body)
+    except TransientError as error:
+        raise _unavailable(error) from error
     if problem is not None:
         raise _forbidden(f"The task cannot be trusted: {problem}")
 
@@ -154,8 +162,11 @@ def _check_token(token: str) -> None:
 
 def _check_unsigned_accepted(delivery: Delivery) -> None:
     """Refuse a task without a signature where we have keys, except during a migration."""
-    if not signing_keys.current():
-        return
+    try:
+        if not signing_keys.current():
+            return
+    except TransientError as error:
+        raise _unavailable(error) from error
     last_day = settings.accept_unsigned_until()
     task = f"task {delivery.name!r} of queue {delivery.queue!r}"
     if last_day is None:
@@ -184,6 +195,10 @@ def _check_with_local_queue(delivery: Delivery, body: bytes) -> None:
 
 def _accept_any_body(delivery: Delivery, body: bytes) -> None:
     """Do nothing: the headers have proven the sender."""
+
+
+def _unavailable(error: TransientError) -> RequestRefusedError:
+    return RequestRefusedError(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
 
 
 def _forbidden(reason: str) -> RequestRefusedError:

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import time
 from collections.abc import Callable, Iterator
 
 
@@ -15,6 +16,11 @@ def naive_now() -> datetime.datetime:
     return _read().replace(tzinfo=None)
 
 
+def timestamp() -> float:
+    """Return the seconds since the Unix epoch."""
+    return _read_seconds()
+
+
 @contextlib.contextmanager
 def held_by(read: Callable[[], datetime.datetime]) -> Iterator[None]:
     """Read the time from somewhere else in a block, in every thread. For tests.
@@ -22,12 +28,13 @@ def held_by(read: Callable[[], datetime.datetime]) -> Iterator[None]:
     Parameters:
         read: returns the time, in UTC, with its time zone.
     """
-    global _read
-    before, _read = _read, read
+    global _read, _read_seconds
+    before = _read, _read_seconds
+    _read, _read_seconds = read, lambda: read().timestamp()
     try:
         yield
     finally:
-        _read = before
+        _read, _read_seconds = before
 
 
 def _system_time() -> datetime.datetime:
@@ -35,3 +42,4 @@ def _system_time() -> datetime.datetime:
 
 
 _read: Callable[[], datetime.datetime] = _system_time
+_read_seconds: Callable[[], float] = time.time

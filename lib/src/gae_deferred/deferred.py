@@ -26,11 +26,13 @@ from gae_deferred import (
     outbox,
     payload,
     payload_store,
+    replays,
 )
 from gae_deferred.attempt import Attempt
 from gae_deferred.call import curry, describe, invoke_member
 from gae_deferred.dead_letters import on_permanent_failure
 from gae_deferred.delivery import Delivery
+from gae_deferred.django_connections import refreshed_connections
 from gae_deferred.errors import (
     BatchError,
     Error,
@@ -292,7 +294,10 @@ class Handler:
                 _log_level, "Running task %s of queue %s, retry %s", delivery.name, delivery.queue, delivery.retry_count
             )
         this = Attempt(delivery, body)
-        with datastore.context(delivery.namespace):
+        with datastore.context(delivery.namespace), refreshed_connections():
+            if replays.has_run(delivery):
+                _logger.warning("The task %s has run before; this delivery does nothing", delivery.name)
+                return "Success", _OK, [_PLAIN_TEXT]
             try:
                 this.run()
             except PermanentTaskFailure as error:
@@ -302,6 +307,7 @@ class Handler:
                 if delivery.is_last:
                     dead_letters.keep_failed(this, error, dead_letters.GIVEN_UP)
                 raise
+            replays.note(delivery)
         return "Success", _OK, [_PLAIN_TEXT]
 
     def post(self, environ: "WSGIEnvironment") -> Response:

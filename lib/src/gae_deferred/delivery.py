@@ -18,17 +18,18 @@ class Delivery:
     Attributes:
         environ: the same.
         on_app_engine: whether this process runs where nobody outside can forge ``X-AppEngine-*`` headers.
+        is_app_engine_task: whether the request claims to bring an App Engine task, not an HTTP task.
         queue: short name of the queue, or ``""``.
         name: short name of the task, or ``""``: then the request is no delivery.
     """
 
-    __slots__ = ("_keys", "environ", "name", "on_app_engine", "queue")
+    __slots__ = ("_keys", "environ", "is_app_engine_task", "name", "on_app_engine", "queue")
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self.environ = environ
         self.on_app_engine = settings.on_app_engine()
-        is_app_engine_task = self.on_app_engine or _APP_ENGINE.task_name in environ
-        keys = self._keys = _APP_ENGINE if is_app_engine_task else headers.CLOUD_TASKS
+        self.is_app_engine_task = self.on_app_engine or _APP_ENGINE.task_name in environ
+        keys = self._keys = _APP_ENGINE if self.is_app_engine_task else headers.CLOUD_TASKS
         self.name: str = environ.get(keys.task_name) or ""
         self.queue: str = environ.get(keys.queue_name, "")
 

@@ -35,13 +35,25 @@ def _delivery_keys(prefix: str) -> DeliveryKeys:
 
 
 SIGNATURE = _header("X-Deferred-Signature")
-"""Signature of the task, as ``KEY_ID:HEX_DIGITS``; see :mod:`gae_deferred.signing`."""
+"""Signature of the task, as ``KEY_ID:TIME:COVERED_HEADERS:HEX_DIGITS``; see :mod:`gae_deferred.signing`."""
+
+ID = _header("X-Deferred-Id")
+"""Identity of the task from its making: 32 random hexadecimal digits, whatever name its queue gives it."""
+
+OUTBOX = _header("X-Deferred-Outbox")
+"""Id of the outbox entity that a transactional task was written to."""
+
+PYTHON = _header("X-Deferred-Python")
+"""Version of the Python, such as ``3.13``, that wrote the payload by value; no other can read it."""
 
 CALLABLE = _header("X-Deferred-Callable")
 """Name of the task's callable, for people who look at a queue. For display only; never trusted."""
 
 MAX_ATTEMPTS = _header("X-Deferred-Max-Attempts")
 """Number of attempts that the task's own retry options allow; only a task with such a limit has it."""
+
+OWN = (SIGNATURE, ID, OUTBOX, PYTHON, CALLABLE, MAX_ATTEMPTS)
+"""The headers that this library sets on its tasks."""
 
 APP_ENGINE = _delivery_keys("X-AppEngine-")
 """Of an App Engine task (App Engine documentation, "Create App Engine task handlers")."""
@@ -56,14 +68,15 @@ AUTHORIZATION = _header("Authorization")
 FORWARDED_PROTO = _header("X-Forwarded-Proto")
 
 _RESERVED = re.compile(
-    r"x-appengine-.*|x-cloudtasks-.*|x-google-.*|host|content-length|x-deferred-signature|x-deferred-max-attempts",
+    r"x-appengine-.*|x-cloudtasks-.*|x-google-.*|host|content-length|"
+    r"x-deferred-(signature|id|outbox|python|max-attempts)",
     re.IGNORECASE,
 )
 
 _SET_IN_TRANSIT = re.compile(
     r"host|user-agent|content-length|connection|keep-alive|transfer-encoding|te|via|forwarded|traceparent|tracestate|"
     r"accept(-.*)?|function-.*|x-appengine-.*|x-cloudtasks-.*|x-cloud-.*|x-google-.*|x-forwarded-.*|x-real-ip|"
-    r"x-serverless-.*|x-deferred-max-attempts",
+    r"x-serverless-.*",
     re.IGNORECASE,
 )
 

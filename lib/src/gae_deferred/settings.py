@@ -34,8 +34,16 @@ _APP_ENGINE_REGIONS = {"us-central": "us-central1", "europe-west": "europe-west1
 
 @functools.cache
 def on_app_engine() -> bool:
-    """Tell whether this process runs on App Engine standard, where nobody outside can forge ``X-AppEngine-*``."""
-    return os.environ.get("GAE_ENV") == "standard"
+    """Return whether this process runs on App Engine standard, where nobody outside can forge ``X-AppEngine-*``.
+
+    App Engine sets ``GAE_ENV``, ``GAE_APPLICATION`` and ``GAE_INSTANCE`` (App Engine documentation, "Python 3 runtime
+    environment"). One variable alone may be a mistake of somebody's deployment, and would open the door to everybody.
+    Cloud Run sets ``K_SERVICE``.
+    """
+    if os.environ.get("K_SERVICE"):
+        return False
+    is_set = os.environ.get("GAE_APPLICATION") and os.environ.get("GAE_INSTANCE")
+    return os.environ.get("GAE_ENV") == "standard" and bool(is_set)
 
 
 def service() -> str | None:
@@ -134,6 +142,55 @@ def oidc_audience() -> str | None:
     return os.environ.get("DEFERRED_AUDIENCE") or target_url()
 
 
+@functools.cache
+def own_service_audience() -> str:
+    """Return the name under which this process receives signed App Engine tasks.
+
+    Raises:
+        ConfigurationError: the project is not known.
+    """
+    return service_audience(service() or "default")
+
+
+@functools.cache
+def own_url_audience() -> str | None:
+    """Return the name under which this process receives signed HTTP tasks, or None without ``DEFERRED_TARGET_URL``.
+
+    Raises:
+        ConfigurationError: the project is not known.
+    """
+    url = oidc_audience()
+    return f"{project()}/url/{url}" if url else None
+
+
+@functools.lru_cache(maxsize=64)
+def service_audience(name: str) -> str:
+    """Return the name under which an App Engine service of this project receives signed tasks.
+
+    A local cloud does not tell services apart: an app there need not know the name of its own.
+
+    Raises:
+        ConfigurationError: the project is not known.
+    """
+    return f"{project()}/local" if cloud_tasks_emulator() else f"{project()}/service/{name}"
+
+
+@functools.cache
+def keeps_receipts() -> bool:
+    """Return whether a receipt is kept of each signed task, so that it cannot be sent again once it has run.
+
+    App Engine lets nobody but the task queue send a task, and a local cloud is for development. Anywhere else a receipt
+    costs a read and a write of Datastore for each task; ``DEFERRED_REPLAY_RECEIPTS=off`` saves them.
+
+    Raises:
+        ConfigurationError: the variable is neither ``on`` nor ``off``.
+    """
+    value = os.environ.get("DEFERRED_REPLAY_RECEIPTS") or "on"
+    if value not in ("on", "off"):
+        raise ConfigurationError(f"DEFERRED_REPLAY_RECEIPTS is {value!r}; it takes on or off")
+    return value == "on" and not on_app_engine() and not cloud_tasks_emulator()
+
+
 def oidc_issuer() -> str | None:
     """Return the URL of the local cloud's own issuer of OIDC tokens (``DEFERRED_OIDC_ISSUER``), or None for Google's.
 
@@ -198,7 +255,10 @@ def forget() -> None:
     """Look up everything again at its next use. For tests: the environment of a running service does not change."""
     global _signing_keys_or_secret
     _signing_keys_or_secret = None
-    for remembered in (on_app_engine, cross_compatible_pickle, _metadata_region):
+    for remembered in (
+        *(on_app_engine, cross_compatible_pickle, _metadata_region),
+        *(own_service_audience, own_url_audience, service_audience, keeps_receipts),
+    ):
         remembered.cache_clear()
 
 

@@ -18,6 +18,9 @@ RENEWAL_INTERVAL = 60.0
 LIFETIME = 600.0
 """Seconds after which a secret is read again: a key that has leaked, and is no longer in it, is trusted no longer."""
 
+MAX_STALENESS = 1800.0
+"""Seconds for which keys are trusted while their secret cannot be read again. Tasks wait in their queue after that."""
+
 Keys = Mapping[str, bytes]
 """Secrets by key id. The first signs, all verify."""
 
@@ -45,24 +48,33 @@ class SecretKeys:
         self._clock = clock
         self._keys: dict[str, Keys] = {}
         self._read_at: dict[str, float] = {}
+        self._tried_at: dict[str, float] = {}
 
     def get(self, name: str) -> Keys:
-        """Return the keys in a secret. If it cannot be read again, those of the last time go on.
+        """Return the keys in a secret. If it cannot be read again, keys stay valid for :data:`MAX_STALENESS`.
 
         Raises:
-            ConfigurationError: the secret may not be read, does not exist, or holds no keys.
-            TransientError: Secret Manager cannot be reached now.
+            ConfigurationError: the secret has never been read: it may not be read, does not exist, or holds no keys.
+            TransientError: Secret Manager cannot be reached, and there are no keys that are new enough.
         """
         keys = self._keys.get(name)
         if keys is None:
             return self._renew(name)
-        if self._clock() - self._read_at[name] < LIFETIME:
+        now = self._clock()
+        if now - self._read_at[name] < LIFETIME:
             return keys
-        try:
-            return self._renew(name)
-        except (ConfigurationError, TransientError):
-            _logger.exception("The signing keys could not be read again; those that are known go on")
-            return keys
+        if now - self._tried_at[name] >= RENEWAL_INTERVAL:
+            try:
+                return self._renew(name)
+            except (ConfigurationError, TransientError):
+                seconds = max(0.0, MAX_STALENESS - (now - self._read_at[name]))
+                _logger.exception("The signing keys cannot be read again; they stay valid for %.0f s", seconds)
+        if now - self._read_at[name] >= MAX_STALENESS:
+            raise TransientError(
+                f"The signing keys in {name} are not trusted any more: they cannot be read since "
+                f"{now - self._read_at[name]:.0f} s, and one may have been taken away. Tasks wait in their queue"
+            )
+        return keys
 
     def find(self, name: str, key_id: str) -> bytes | None:
         """Return one key's secret, if need be after a look at the secret's latest version; None if it is not there.
@@ -71,13 +83,17 @@ class SecretKeys:
             ConfigurationError, TransientError: as for :meth:`get`.
         """
         secret = self.get(name).get(key_id)
-        if secret is None and self._clock() - self._read_at[name] >= RENEWAL_INTERVAL:
-            secret = self._renew(name).get(key_id)
+        if secret is None and self._clock() - self._tried_at[name] >= RENEWAL_INTERVAL:
+            try:
+                secret = self._renew(name).get(key_id)
+            except (ConfigurationError, TransientError):  # anybody can make up a key id
+                _logger.exception("The signing keys cannot be read again, to look for the key %r", key_id)
         return secret
 
     def _renew(self, name: str) -> Keys:
-        self._read_at[name] = self._clock()
+        self._tried_at[name] = self._clock()
         self._keys[name] = parse(self._read(name), f"the secret {name}")
+        self._read_at[name] = self._clock()
         return self._keys[name]
 
 

@@ -3,6 +3,7 @@
 import datetime
 import math
 import re
+import secrets
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -119,7 +120,10 @@ class Task:
         InvalidQueueNameError: the queue cannot have that name.
 
     Attributes:
+        identity: 32 random hexadecimal digits, which tell the task from every other, whatever its queue names it.
         was_enqueued: whether a queue has taken it.
+        outbox: id of the outbox entity that a transactional task is written to, or None.
+        python: version of Python, such as ``3.13``, that alone can read the payload, or None if each can.
         stored_payload: the id of the bytes in Datastore that its payload refers to, or None if it holds the call.
     """
 
@@ -148,6 +152,7 @@ class Task:
             split_target(target)
         if retry_options is not None and not isinstance(retry_options, TaskRetryOptions):
             raise InvalidTaskError(f"The retry options are {_shorten(retry_options)}; they take a TaskRetryOptions")
+        self.identity = secrets.token_hex(16)
         self.payload = payload
         self.queue_name = queue
         self.name = name or None
@@ -159,6 +164,8 @@ class Task:
         self.eta = _determine_eta(countdown, eta)
         self.transactional = transactional
         self.was_enqueued = False
+        self.outbox: str | None = None
+        self.python: str | None = None
         self.stored_payload: str | None = None
         if self.size > MAX_TASK_BYTES:
             raise TaskTooLargeError(

@@ -30,12 +30,12 @@ def make(task: Task) -> "tasks_v2.CreateTaskRequest":
     if base is None:
         http = message.task.app_engine_http_request
         http.relative_uri = task.url
-        http.headers.update(_request_headers(task, task.url))
+        http.headers.update(_request_headers(task, _service_of(task), task.url))
         _set_routing(http.app_engine_routing, task)
     else:
         http = message.task.http_request
         http.url = base + task.url
-        http.headers.update(_request_headers(task, urllib.parse.urlsplit(http.url).path))
+        http.headers.update(_request_headers(task, None, urllib.parse.urlsplit(http.url).path))
         _set_oidc_token(http.oidc_token)
     http.http_method = tasks_v2.HttpMethod.POST
     http.body = task.payload
@@ -48,12 +48,20 @@ def make(task: Task) -> "tasks_v2.CreateTaskRequest":
     return request
 
 
-def _request_headers(task: Task, path: str) -> dict[str, str]:
+def _request_headers(task: Task, service: str | None, path: str) -> dict[str, str]:
+    """Return the headers of a task that goes to an App Engine service, or with None to ``DEFERRED_TARGET_URL``."""
     request_headers = {name: value for name, value in task.headers.items() if not headers.is_reserved(name)}
     options = task.retry_options
     if options is not None and options.task_retry_limit is not None and options.task_age_limit is None:
         request_headers[headers.MAX_ATTEMPTS.name] = str(options.task_retry_limit + 1)
-    signature = signing.sign(task.queue_name, path, task.payload)
+    request_headers[headers.ID.name] = task.identity
+    if task.outbox is not None:
+        request_headers[headers.OUTBOX.name] = task.outbox
+    if task.python is not None:
+        request_headers[headers.PYTHON.name] = task.python
+    audience = settings.own_url_audience() if service is None else settings.service_audience(service)
+    covered = {name: value for name, value in request_headers.items() if _arrives_unchanged(name, value)}
+    signature = signing.sign(audience or "", path, covered, task.payload)
     if signature is not None:
         request_headers[headers.SIGNATURE.name] = signature
     elif not (settings.service_account() or _is_proven_by_its_queue()):
@@ -62,6 +70,15 @@ def _request_headers(task: Task, path: str) -> dict[str, str]:
             "here and where it runs, or DEFERRED_SERVICE_ACCOUNT and DEFERRED_TARGET_URL for an OIDC token"
         )
     return request_headers
+
+
+def _arrives_unchanged(name: str, value: str) -> bool:
+    """Return whether a header is the same in the WSGI environ of the request, so that a signature can cover it.
+
+    gunicorn leaves out names with an underscore, and nothing says how Cloud Tasks encodes other characters than ASCII.
+    """
+    in_transit = headers.is_set_in_transit(name) or headers.is_secret(name)
+    return not in_transit and "_" not in name and value.isascii() and value == value.strip()
 
 
 def _is_proven_by_its_queue() -> bool:
@@ -77,6 +94,11 @@ def _set_oidc_token(token: Any) -> None:
     if account is not None:
         token.service_account_email = account
         token.audience = settings.oidc_audience() or ""
+
+
+def _service_of(task: Task) -> str:
+    """Return the App Engine service that a task goes to."""
+    return (split_target(task.target)[0] if task.target else settings.service()) or "default"
 
 
 def _set_routing(routing: Any, task: Task) -> None:

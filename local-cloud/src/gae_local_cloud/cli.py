@@ -34,6 +34,12 @@ def _service(context: click.Context, parameter: click.Parameter, values: tuple[s
     return services
 
 
+def _concurrency(context: click.Context, parameter: click.Parameter, value: str) -> Any:
+    from gae_local_cloud.datastore import Concurrency
+
+    return Concurrency(value)
+
+
 def _cloud_options(command: F) -> F:
     """Add the options that both commands have."""
     port = click.IntRange(0, 65535)
@@ -43,6 +49,11 @@ def _cloud_options(command: F) -> F:
             click.option("--tasks-port", type=port, default=8123, help="Port of Cloud Tasks over gRPC; 0: a free one."),
             click.option("--tasks-rest-port", type=port, default=8124, help="Port of Cloud Tasks over HTTP."),
             click.option("--datastore-port", type=port, default=8081, help="Port of Datastore over gRPC."),
+            click.option(
+                "--datastore-rest-port",
+                type=port,
+                help="Port of Datastore over HTTP.  [default: the one after --datastore-port, if free]",
+            ),
             click.option("--datastore-emulator", metavar="HOST:PORT", help="Use this Datastore, not the embedded one."),
             click.option(
                 "--service",
@@ -64,6 +75,13 @@ def _cloud_options(command: F) -> F:
                 "--index-yaml",
                 type=click.Path(dir_okay=False, path_type=Path),
                 help="The index.yaml to add the composite indexes to that queries need.",
+            ),
+            click.option(
+                "--concurrency",
+                type=click.Choice(["pessimistic", "optimistic"]),
+                default="pessimistic",
+                callback=_concurrency,
+                help="Concurrency mode of Datastore's transactions.",
             ),
             click.option("--require-indexes", is_flag=True, help="Refuse queries without their index, as production."),
             click.option(

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -14,13 +15,14 @@ from aiohttp import web
 from gae_local_cloud import cloud_tasks, datastore
 from gae_local_cloud.clock import Clock, SystemClock
 from gae_local_cloud.environment import Contribution
-from gae_local_cloud.storage import IN_MEMORY, Database
+from gae_local_cloud.storage import IN_MEMORY, Database, naming_file
 
 if TYPE_CHECKING:
     RpcHandler: TypeAlias = grpc.GenericRpcHandler[Any, Any]
 
     from gae_local_cloud.cloud_tasks import AttemptReport
 
+_TASKS_FILE = "cloud-tasks.sqlite3"
 DATASTORE_FILE = "datastore.sqlite3"
 """Name of the file in the data folder that holds the entities."""
 
@@ -53,6 +55,8 @@ class Options:
         host: address to listen on.
         tasks_port, tasks_rest_port, datastore_port: ports of Cloud Tasks over gRPC and over HTTP, and of Datastore over
             gRPC; 0 takes a free one.
+        datastore_rest_port: port of Datastore over HTTP; None takes the one after ``datastore_port`` if it is free,
+            else any free one.
         datastore_emulator: ``host:port`` of another Datastore to use instead of the embedded one.
         app_url: where tasks for App Engine are sent.
         services: for each App Engine service with an address of its own, its URL.
@@ -60,6 +64,7 @@ class Options:
         queues: short names of further queues that exist at start, besides ``default``.
         queue_yaml: a ``queue.yaml`` file with queues that exist at start.
         rate_limits: whether queues keep to their rate.
+        concurrency: the concurrency mode of Datastore's transactions.
         index_yaml: the app's ``index.yaml``, to which the composite indexes that its queries need are added.
         require_indexes: whether a query without its composite index is refused, as in production.
         data_dir: the folder for the data, made if missing; None keeps it in memory.
@@ -69,6 +74,7 @@ class Options:
     tasks_port: int = 8123
     tasks_rest_port: int = 8124
     datastore_port: int = 8081
+    datastore_rest_port: int | None = None
     datastore_emulator: str | None = None
     app_url: str = "http://127.0.0.1:8080"
     services: Mapping[str, str] = field(default_factory=dict)
@@ -77,6 +83,7 @@ class Options:
     queues: Sequence[str] = ()
     queue_yaml: Path | None = None
     rate_limits: bool = True
+    concurrency: datastore.Concurrency = datastore.Concurrency.PESSIMISTIC
     index_yaml: Path | None = None
     require_indexes: bool = False
     data_dir: Path | None = None
@@ -93,6 +100,7 @@ class LocalCloud:
         clock: the time that the servers go by.
         on_attempt: called after each attempt to run a task.
         contributions: add environment variables for the app.
+        on_shutdown: stops the process, for ``POST /shutdown`` of Datastore; None refuses it.
     """
 
     def __init__(
@@ -102,18 +110,21 @@ class LocalCloud:
         clock: Clock | None = None,
         on_attempt: "Callable[[AttemptReport], None] | None" = None,
         contributions: Sequence[Contribution] = (),
+        on_shutdown: Callable[[], None] | None = None,
     ) -> None:
         self.options = options
         self.tasks_address = ""
         self.tasks_rest_address = ""
-        self.datastore_address = options.datastore_emulator or ""
+        self.datastore_address = self.datastore_rest_address = options.datastore_emulator or ""
         self.tasks: cloud_tasks.CloudTasksServer
         self._clock = clock or SystemClock()
         self._on_attempt = on_attempt
         self._tasks_handlers = _Handlers()
         self._datastore_handlers = _Handlers()
+        self._datastore: datastore.DatastoreServer
         self._state = AsyncExitStack()
         self._contributions = contributions
+        self._on_shutdown = on_shutdown
         self._contributed: dict[str, str] = {}
         self._stack = AsyncExitStack()
 
@@ -123,6 +134,10 @@ class LocalCloud:
         return {
             "CLOUD_TASKS_EMULATOR_HOST": self.tasks_address,
             "DATASTORE_EMULATOR_HOST": self.datastore_address,
+            "DATASTORE_EMULATOR_HOST_PATH": f"{self.datastore_rest_address}/datastore",
+            "DATASTORE_HOST": f"http://{self.datastore_rest_address}",
+            "DATASTORE_DATASET": self.options.project,
+            "DATASTORE_PROJECT_ID": self.options.project,
             "GOOGLE_CLOUD_PROJECT": self.options.project,
             **self._contributed,
         }
@@ -174,11 +189,14 @@ class LocalCloud:
         self.tasks_address = await self._serve_grpc(
             stack, self._tasks_handlers, options.tasks_port, "Cloud Tasks", "--tasks-port"
         )
-        self.tasks_rest_address = await self._serve_http(stack, self.tasks.rest_app())
+        self.tasks_rest_address = await self._serve_http(
+            stack, self.tasks.rest_app(), options.tasks_rest_port, "Cloud Tasks over HTTP", "--tasks-rest-port"
+        )
         if not options.datastore_emulator:
             self.datastore_address = await self._serve_grpc(
                 stack, self._datastore_handlers, options.datastore_port, "Datastore", "--datastore-port"
             )
+            self.datastore_rest_address = await self._serve_datastore_http(stack)
         self.tasks.issuer = self._issuer
         self._contribute()
         stack.push_async_callback(self.stop_tasks)  # before the ports close: an app may be asking about its task
@@ -193,9 +211,16 @@ class LocalCloud:
 
     async def _open(self, state: AsyncExitStack) -> None:
         """Open the databases, and make the servers that answer from them."""
+        with naming_file(self._path(_TASKS_FILE)):
+            self._open_tasks(state)
+        if not self.options.datastore_emulator:
+            with naming_file(self._path(DATASTORE_FILE)):
+                await self._open_datastore(state)
+
+    def _open_tasks(self, state: AsyncExitStack) -> None:
         options = self.options
         self.tasks = cloud_tasks.CloudTasksServer(
-            self._open_database(state, "cloud-tasks.sqlite3", cloud_tasks.MIGRATIONS),
+            self._open_database(state, _TASKS_FILE, cloud_tasks.MIGRATIONS),
             self._clock,
             app_url=options.app_url,
             services=options.services,
@@ -208,22 +233,26 @@ class LocalCloud:
         if options.queue_yaml is not None:
             self.tasks.load_queue_yaml(options.queue_yaml, parent)
         self._tasks_handlers.replace(self.tasks.grpc_handlers())
-        if not options.datastore_emulator:
-            server = datastore.DatastoreServer(
-                self._open_database(state, DATASTORE_FILE, datastore.MIGRATIONS),
-                self._clock,
-                index_yaml=options.index_yaml,
-                require_indexes=options.require_indexes,
-            )
-            self._datastore_handlers.replace(server.grpc_handlers())
-            await server.start()
-            state.push_async_callback(server.stop)
+
+    async def _open_datastore(self, state: AsyncExitStack) -> None:
+        self._datastore = datastore.DatastoreServer(
+            self._open_database(state, DATASTORE_FILE, datastore.MIGRATIONS),
+            self._clock,
+            concurrency=self.options.concurrency,
+            index_yaml=self.options.index_yaml,
+            require_indexes=self.options.require_indexes,
+        )
+        self._datastore_handlers.replace(self._datastore.grpc_handlers())
+        await self._datastore.start()
+        state.push_async_callback(self._datastore.stop)
 
     def _open_database(self, stack: AsyncExitStack, name: str, migrations: Sequence[str]) -> Database:
-        data_dir = self.options.data_dir
-        database = Database(IN_MEMORY if data_dir is None else data_dir / name, migrations)
+        database = Database(self._path(name), migrations)
         stack.callback(database.close)
         return database
+
+    def _path(self, name: str) -> Path | str:
+        return IN_MEMORY if self.options.data_dir is None else self.options.data_dir / name
 
     async def _serve_grpc(self, stack: AsyncExitStack, handlers: "_Handlers", port: int, name: str, option: str) -> str:
         server = grpc.aio.server(options=_GRPC_OPTIONS)
@@ -236,15 +265,23 @@ class LocalCloud:
         stack.push_async_callback(server.stop, _STOP_GRACE)
         return f"{self._reachable_host}:{bound}"
 
-    async def _serve_http(self, stack: AsyncExitStack, app: web.Application) -> str:
-        port = self.options.tasks_rest_port
+    async def _serve_datastore_http(self, stack: AsyncExitStack) -> str:
+        app = datastore.HttpFace(lambda: self._datastore.service, self._on_shutdown).app()
+        name, option, port = "Datastore over HTTP", "--datastore-rest-port", self.options.datastore_rest_port
+        if port is not None:
+            return await self._serve_http(stack, app, port, name, option)
+        grpc_port = int(self.datastore_address.rpartition(":")[2])
+        next_port = grpc_port + 1 if self.options.datastore_port and _is_free(self.options.host, grpc_port + 1) else 0
+        return await self._serve_http(stack, app, next_port, name, option)
+
+    async def _serve_http(self, stack: AsyncExitStack, app: web.Application, port: int, name: str, option: str) -> str:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_GRACE)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         try:
             await web.TCPSite(runner, self.options.host, port).start()
         except OSError as error:
-            raise _port_error(self.options.host, port, "Cloud Tasks over HTTP", "--tasks-rest-port", error) from error
+            raise _port_error(self.options.host, port, name, option, error) from error
         return f"{self._reachable_host}:{runner.addresses[0][1]}"
 
     @property
@@ -265,6 +302,15 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # subscripts
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         answers = (handler.service(handler_call_details) for handler in self._handlers)
         return next((answer for answer in answers if answer is not None), None)
+
+
+def _is_free(host: str, port: int) -> bool:
+    """Return whether a server can listen on a port."""
+    try:
+        socket.create_server((host, port)).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def _port_error(host: str, port: int, name: str, option: str, error: OSError | None = None) -> LocalCloudError:

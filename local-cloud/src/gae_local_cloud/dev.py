@@ -58,7 +58,12 @@ async def serve(app: App, options: Options) -> None:
         host, port = listener.getsockname()[:2]
         options = replace(options, app_url=f"http://{host}:{port}")
         async with (
-            LocalCloud(options, on_attempt=print_attempt, contributions=installed_contributions()) as cloud,
+            LocalCloud(
+                options,
+                on_attempt=print_attempt,
+                contributions=installed_contributions(),
+                on_shutdown=stopped.set,
+            ) as cloud,
             _AppProcess.start(app, listener, _app_environment(cloud, port)) as process,
         ):
             ready = await _first_of(process.next_event(), stopped)

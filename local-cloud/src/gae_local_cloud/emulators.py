@@ -17,7 +17,7 @@ async def serve(options: Options) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with LocalCloud(options, contributions=installed_contributions()) as cloud:
+    async with LocalCloud(options, contributions=installed_contributions(), on_shutdown=stopped.set) as cloud:
         await cloud.run_tasks()
         print_emulators_overview(cloud)
         await stopped.wait()

@@ -9,7 +9,7 @@ import click
 from gae_local_cloud import datastore
 from gae_local_cloud.clock import SystemClock
 from gae_local_cloud.cloud import DATASTORE_FILE, LocalCloudError, lock
-from gae_local_cloud.storage import Database
+from gae_local_cloud.storage import Database, naming_file
 
 
 async def export_entities(data_dir: Path, file: Path) -> None:
@@ -42,7 +42,7 @@ async def import_entities(data_dir: Path, file: Path) -> None:
 
 @asynccontextmanager
 async def _datastore(data_dir: Path) -> AsyncIterator[datastore.DatastoreServer]:
-    with lock(data_dir):
+    with lock(data_dir), naming_file(data_dir / DATASTORE_FILE):
         database = Database(data_dir / DATASTORE_FILE, datastore.MIGRATIONS)
         try:
             yield datastore.DatastoreServer(database, SystemClock())

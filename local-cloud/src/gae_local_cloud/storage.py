@@ -10,8 +10,34 @@ from typing import Any
 IN_MEMORY = ":memory:"
 
 
-class StorageError(Exception):
-    """A database file cannot be used: it is damaged, locked, or made by a newer version."""
+class StorageError(sqlite3.DatabaseError):
+    """A database file cannot be used: it is damaged, locked, or made by a newer version. The message has its path."""
+
+
+class StorageFull(StorageError):
+    """The disk is full. The message has the path of the database file."""
+
+
+@contextmanager
+def naming_file(path: Path | str) -> Iterator[None]:
+    """Turn errors of a database file that a user can mend into a :class:`StorageError` with its path."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise _explained(error, path) from error
+
+
+def _explained(error: sqlite3.DatabaseError, path: Path | str) -> sqlite3.DatabaseError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code, without its extension
+    if isinstance(error, StorageError):
+        return error
+    if code == sqlite3.SQLITE_FULL:
+        return StorageFull(f"The disk is full: {path} cannot grow. Free some space on it")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StorageError(f"{path} is damaged ({error}): replace it by a copy, or delete it to begin without data")
+    if code == sqlite3.SQLITE_IOERR:
+        return StorageError(f"{path} cannot be read or written: {error}")
+    return error
 
 
 class Database:
@@ -43,7 +69,8 @@ class Database:
             )
             self._migrate(migrations)
         except sqlite3.DatabaseError as error:
-            raise StorageError(f"{self.path}: {error}") from error
+            explained = _explained(error, self.path)
+            raise explained if isinstance(explained, StorageError) else StorageError(f"{path}: {error}") from error
 
     def _migrate(self, migrations: Sequence[str]) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
@@ -57,11 +84,15 @@ class Database:
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run one statement. A statement that writes belongs in an :meth:`atomic` block."""
-        return self._connection.execute(sql, parameters)
+        try:
+            return self._connection.execute(sql, parameters)
+        except sqlite3.DatabaseError as error:
+            raise _explained(error, self.path) from error
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> sqlite3.Cursor:
         """Run one statement for each row, in an :meth:`atomic` block."""
-        return self._connection.executemany(sql, rows)
+        with naming_file(self.path):
+            return self._connection.executemany(sql, rows)
 
     @contextmanager
     def atomic(self) -> Iterator[asyncio.Future[None]]:
@@ -73,15 +104,16 @@ class Database:
         """
         loop = asyncio.get_running_loop()
         if not self._connection.in_transaction:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self.execute("BEGIN IMMEDIATE")
             self._commit_handle = loop.call_soon(self._commit)
         self._connection.execute("SAVEPOINT block")
         stored: asyncio.Future[None] = loop.create_future()
         try:
             yield stored
         except BaseException:
-            self._connection.execute("ROLLBACK TO block")
-            self._connection.execute("RELEASE block")
+            if self._connection.in_transaction:  # else a full disk has rolled the whole group back, and _commit fails
+                self._connection.execute("ROLLBACK TO block")
+                self._connection.execute("RELEASE block")
             raise
         self._connection.execute("RELEASE block")
         self._waiting.append(stored)
@@ -90,7 +122,7 @@ class Database:
         waiting, self._waiting = self._waiting, []
         failure: sqlite3.Error | None = None
         try:
-            self._connection.execute("COMMIT")
+            self.execute("COMMIT")
         except sqlite3.Error as error:
             failure = error
             if self._connection.in_transaction:

@@ -23,6 +23,8 @@ def print_emulators_overview(cloud: "LocalCloud") -> None:
     _print_servers(cloud, prefix="# ")
     for name, value in cloud.environment.items():
         click.echo(f"export {name}={shlex.quote(value)}")
+    click.echo("# Datastore clients over HTTP (for Java and PHP, or with GOOGLE_CLOUD_DISABLE_GRPC) need instead:")
+    click.echo(f"# export DATASTORE_EMULATOR_HOST={shlex.quote(cloud.datastore_rest_address)}")
     click.echo("ready")
 
 
@@ -61,7 +63,7 @@ def _print_servers(cloud: "LocalCloud", prefix: str = "") -> None:
     data = cloud.options.data_dir
     kept = "in memory, forgotten at the end" if data is None else f"in {data}"
     where = "not the embedded one" if cloud.options.datastore_emulator else f"data {kept}"
-    _print_row("Datastore", cloud.datastore_address, where, prefix)
+    _print_row("Datastore", cloud.datastore_address, f"http://{cloud.datastore_rest_address}, {where}", prefix)
 
 
 def _print_row(name: str, address: str, remark: str, prefix: str = "") -> None:

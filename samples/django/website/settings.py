@@ -1,20 +1,27 @@
-"""Django's settings: safe as they stand on App Engine, convenient on a laptop."""
+"""Django's settings: safe in production as they are, convenient on a laptop."""
 
 import os
 
-# A laptop is where a local Datastore answers and App Engine does not run us. Anywhere else counts as production, so
-# that a forgotten variable closes doors and never opens one.
+from django.core.exceptions import ImproperlyConfigured
+
+# On a laptop the app uses a local Datastore. Everything else counts as production: a forgotten variable then makes the
+# app refuse to start, not trust strangers.
 LOCAL = "DATASTORE_EMULATOR_HOST" in os.environ and os.environ.get("GAE_ENV") != "standard"
 
-# The page with a traceback and every setting is for its developer alone.
+# With DEBUG, Django shows visitors the traceback of an error.
 DEBUG = LOCAL
 
-# Production stops here with a KeyError until the variable is set: the README says how to make a key. Whoever knows the
-# key can forge what Django signs, so the one for laptops, which all the world can read, is only taken there.
-SECRET_KEY = "django-insecure-for-laptops-only" if LOCAL else os.environ["DJANGO_SECRET_KEY"]
+# Everybody who knows the key can forge what Django signs. The key for laptops is public, so production needs its own:
+# "Deploy it" in README.md makes one.
+SECRET_KEY = "django-insecure-for-laptops-only" if LOCAL else os.environ.get("DJANGO_SECRET_KEY")
+if not SECRET_KEY:
+    raise ImproperlyConfigured(
+        "Set DJANGO_SECRET_KEY in production, or DATASTORE_EMULATOR_HOST=127.0.0.1:8081 beside a running "
+        "`gae-deferred dev`: see README.md."
+    )
 
-# The names that this site answers to. App Engine has its names under appspot.com; put a domain of your own into the
-# variable, several with commas between.
+# The host names of the site. App Engine's are under appspot.com. Name domains of your own in the variable, separated by
+# commas.
 ALLOWED_HOSTS = [name.strip() for name in os.environ.get("DJANGO_ALLOWED_HOSTS", "").split(",") if name.strip()]
 ALLOWED_HOSTS += ["localhost", "127.0.0.1", "[::1]"] if LOCAL else [".appspot.com"]
 
@@ -25,14 +32,14 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
-# App Engine speaks https with visitors; a laptop does not.
+# App Engine serves https; a laptop does not.
 CSRF_COOKIE_SECURE = not LOCAL
 
 ROOT_URLCONF = "website.urls"
 WSGI_APPLICATION = "main.app"
 
-# What is stored is in Datastore, through ndb: nothing here needs a SQL database or the apps that do. Templates, static
-# files, sessions and the admin are added as in any Django project.
+# The app stores its data in Datastore, through Cloud NDB, and has no SQL database. The admin, Django's users and its
+# models need one: set DATABASES before you add their apps here.
 INSTALLED_APPS = []
 DATABASES = {}
 
@@ -40,7 +47,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 LANGUAGE_CODE = "en"
 
-# App Engine collects what is written to stderr. Django's own handlers would write its messages a second time.
+# App Engine collects stderr as the log. Django's own handlers would write its messages a second time.
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -1,4 +1,4 @@
-"""Which view answers which address."""
+"""The view of each URL."""
 
 from django.urls import path
 

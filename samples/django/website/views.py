@@ -1,4 +1,4 @@
-"""The views. Each increment defers three tasks; the count shows which of them have run."""
+"""The views. Each increment defers three tasks. Each task adds 10 to the count."""
 
 import logging
 
@@ -16,14 +16,14 @@ def index(request):
     return HttpResponse(page)
 
 
-# A GET, so that a browser is all you need to try it. Where an increment matters to someone, make it a POST.
+# A GET, so that you can try it in a browser. In an app whose counts matter, make it a POST.
 @require_safe
 def increment(request):
-    # As soon as possible.
+    # Runs as soon as possible.
     deferred.defer(counter.add, counter.KEY, 10)
-    # In a minute. Arguments that begin with an underscore are about the task; all others are for the function.
+    # Runs in 60 seconds. Arguments with a leading underscore are options of the task; the others go to the function.
     deferred.defer(counter.add, counter.KEY, 10, _countdown=60)
-    # In two minutes, and posted to an address of our own: custom_path, below.
+    # Runs in 120 seconds, in custom_path below.
     deferred.defer(counter.add, counter.KEY, 10, _countdown=120, _url="/custom/path")
     return HttpResponse("Deferred three tasks: now, in 60 s and in 120 s.\n")
 
@@ -33,13 +33,12 @@ def get(request):
     return HttpResponse(str(counter.read(counter.KEY)))
 
 
-# An address of your own is the place for what should happen around a task: here, a line in the log.
-# Cloud Tasks has no CSRF token to show. The handler below has its own proof of who is calling, so this view, and no
-# other, goes without.
+# On a URL of its own, the app can do more than run the task. Here it logs the task's status.
+# Cloud Tasks sends no CSRF token. The handler proves who sent the request by other means, so this view alone is exempt.
 @csrf_exempt
 @require_POST
 def custom_path(request):
-    # Makes sure that the request comes from Cloud Tasks, then runs the function.
+    # The handler proves that Cloud Tasks sent the request, then runs the function.
     body, status, headers = deferred.Handler().post(request.environ)
     logging.info("Task %s: status %d", request.headers.get("X-AppEngine-TaskName"), status)
     return HttpResponse(body, status=status, headers=dict(headers))

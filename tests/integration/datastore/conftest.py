@@ -6,16 +6,28 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import datastore, ndb
 
-from .wire import Stub, serving
+from .wire import Serving, Stub, serving
 
 _projects = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def address() -> Iterator[str]:
-    """Where an embedded Datastore listens, one for the whole run: tests keep apart by their projects."""
-    with serving() as server:
-        yield server.address
+def server() -> Iterator[Serving]:
+    """An embedded Datastore. All tests share it; each has its own project."""
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def address(server: Serving) -> str:
+    """The host:port of the shared Datastore over gRPC."""
+    return server.address
+
+
+@pytest.fixture(scope="session")
+def http_address(server: Serving) -> str:
+    """The host:port of the shared Datastore over HTTP."""
+    return server.http_address
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def test_composite_filters(client):
     assert [entity.key.name for entity in query.fetch()] == ["c", "a"]
 
 
-def test_a_transaction_that_lost_is_aborted(client):
+def test_a_transaction_that_lost_a_conflict_is_aborted(client):
     entity = _put(client, "a", priority=1)
     transaction = client.transaction()
     transaction.begin()

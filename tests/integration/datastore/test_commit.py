@@ -13,7 +13,7 @@ def test_an_entity_comes_back_as_it_was_put(stub):
     assert found.version == found.update_time.ToMicroseconds() == found.create_time.ToMicroseconds()
 
 
-def test_what_does_not_exist_is_missing(stub):
+def test_an_absent_entity_is_missing(stub):
     response = stub.lookup(stub.key("K", 1), stub.key("K", 2))
     assert [plain_key.entity.key.path[0].id for plain_key in response.missing] == [1, 2]
     assert not response.found
@@ -36,7 +36,7 @@ def test_an_incomplete_key_is_completed_and_reported(stub):
     assert stub.get("K", one.path[0].id) == {"v": 1}
 
 
-def test_insert_refuses_what_exists_and_update_what_does_not(stub):
+def test_insert_refuses_a_present_entity_and_update_an_absent_one(stub):
     stub.put(stub.entity("K", 1, v=1))
     with refused("ALREADY_EXISTS", "K:1"):
         stub.commit(Mutation(insert=stub.entity("K", 1, v=2)))
@@ -61,7 +61,7 @@ def test_one_bad_mutation_leaves_nothing_of_its_commit(stub):
     with refused("NOT_FOUND"):
         stub.commit(*good, Mutation(update=stub.entity("Fresh", 9, v=1)))
     assert stub.names("Fresh") == []
-    stub.commit(*good)  # nothing that memory kept of the failed commits is in the way
+    stub.commit(*good)  # the failed commits left no state in memory
     assert stub.names("Fresh") == [1, 2, 3, 4]
 
 
@@ -92,7 +92,7 @@ def test_mutations_of_one_entity_apply_in_order_in_a_transaction(stub):
 @pytest.mark.parametrize(
     ("first", "second"), [("insert", "insert"), ("update", "insert"), ("upsert", "insert"), ("delete", "update")]
 )
-def test_sequences_that_cannot_make_sense_are_refused(stub, first, second):
+def test_contradictory_sequences_of_mutations_are_refused(stub, first, second):
     if first != "insert":
         stub.put(stub.entity("K", 1, v=1))
     mutations = [
@@ -143,7 +143,7 @@ _BAD = {
 
 
 @pytest.mark.parametrize("message", _BAD)
-def test_what_breaks_a_rule_is_refused_with_the_reason(stub, message):
+def test_a_mutation_that_breaks_a_rule_is_refused_with_the_reason(stub, message):
     with refused("INVALID_ARGUMENT", message):
         stub.commit(_BAD[message](stub))
 
@@ -164,7 +164,7 @@ def test_timestamps_are_stored_to_the_microsecond(stub):
     assert found.entity.properties["t"].timestamp_value.nanos == 123_456_000
 
 
-def test_projects_databases_and_namespaces_are_kept_apart(stub):
+def test_projects_databases_and_namespaces_are_separate(stub):
     stubs = [stub, Stub(stub.address, stub.project + "-b"), Stub(stub.address, stub.project, "second")]
     for number, one in enumerate(stubs):
         one.put(one.entity("K", 1, v=number), one.entity("K", 1, namespace="ns", v=number + 10))
@@ -174,7 +174,7 @@ def test_projects_databases_and_namespaces_are_kept_apart(stub):
         assert plain(result.entity.properties["v"]) == number + 10
 
 
-def test_allocated_ids_are_new_and_reserved_ids_are_not_given(stub):
+def test_allocated_ids_are_new_and_reserved_ids_are_not_allocated(stub):
     keys = stub.call("AllocateIds", keys=[stub.key("K")] * 20).keys
     ids = [key.path[0].id for key in keys]
     assert len(set(ids)) == 20
@@ -185,20 +185,20 @@ def test_allocated_ids_are_new_and_reserved_ids_are_not_given(stub):
         stub.call("ReserveIds", keys=[stub.key("K")])
 
 
-def test_ids_in_use_and_reserved_ids_are_passed_over():
+def test_ids_in_use_and_reserved_ids_are_skipped():
     def allocate(stub):
         return [key.path[0].id for key in stub.call("AllocateIds", keys=[stub.key("K")] * 4).keys]
 
     with serving() as server:
         first, second, *rest = allocate(Stub(server.address, "p"))
-    with serving() as server:  # a new store hands out the same numbers, but for those that are taken
+    with serving() as server:  # a new store allocates the same numbers, except those taken
         stub = Stub(server.address, "p")
         stub.call("ReserveIds", keys=[stub.key("K", first)])
         stub.put(stub.entity("K", second))
         assert allocate(stub)[:2] == rest
 
 
-def test_ids_of_a_commit_that_failed_are_not_handed_out_twice(tmp_path):
+def test_ids_of_a_failed_commit_are_allocated_once(tmp_path):
     with serving(tmp_path / "store.db") as server:
         stub = Stub(server.address, "p")
         with refused("NOT_FOUND"):
@@ -210,7 +210,7 @@ def test_ids_of_a_commit_that_failed_are_not_handed_out_twice(tmp_path):
         assert allocated.path[0].id not in {key.path[0].id for key in keys}
 
 
-def test_a_commit_must_say_how_transactional_it_is(stub):
+def test_a_transactional_commit_needs_a_transaction(stub):
     mutation = Mutation(upsert=stub.entity("K", 1))
     with refused("INVALID_ARGUMENT", "transaction"):
         stub.call("Commit", mode=CommitRequest.TRANSACTIONAL, mutations=[mutation])
@@ -220,7 +220,7 @@ def test_a_commit_must_say_how_transactional_it_is(stub):
     assert stub.get("K", 1) == {}
 
 
-def test_malformed_bytes_are_an_error_and_the_server_goes_on(stub):
+def test_malformed_bytes_are_refused_and_the_server_goes_on(stub):
     call = stub.channel.unary_unary("/google.datastore.v1.Datastore/Commit")
     with refused("INVALID_ARGUMENT", "not a CommitRequest"):
         call(b"\xff\xff\xff", timeout=10)
@@ -229,7 +229,7 @@ def test_malformed_bytes_are_an_error_and_the_server_goes_on(stub):
     stub.put(stub.entity("K", 1))
 
 
-def test_writing_what_is_there_already_keeps_the_version(stub):
+def test_writing_an_equal_entity_keeps_the_version(stub):
     first = stub.put(stub.entity("K", 1, v=1, w="x")).mutation_results[0]
     again = stub.put(stub.entity("K", 1, w="x", v=1)).mutation_results[0]
     assert (again.version, again.update_time) == (first.version, first.update_time)

@@ -1,4 +1,4 @@
-"""Several processes on one counter: no update is lost."""
+"""Several processes increment one counter, and every update counts."""
 
 import subprocess
 import sys

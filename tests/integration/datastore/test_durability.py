@@ -1,16 +1,18 @@
-"""What a client was told is stored survives ``kill -9``."""
+"""Acknowledged commits survive ``kill -9``; a full disk and a damaged file are told with their path."""
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import grpc
 import pytest
 
-from .wire import Stub
+from .wire import Stub, refused, serving, unindexed
 
 _SERVE = """
 import asyncio, sys
@@ -35,7 +37,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def start(tmp_path: Path):
-    """Start a server process on the same file; return it with a stub."""
+    """Start a server process on the same file; return the process and a stub."""
     processes: list[subprocess.Popen[str]] = []
 
     def start() -> tuple[subprocess.Popen[str], Stub]:
@@ -98,3 +100,35 @@ def test_versions_ids_and_cursors_go_on_after_a_restart(start):
     ids = {result.key.path[0].id for response in (first, second) for result in response.mutation_results}
     assert len(ids) == 5
     assert len(stub.names("K", order=["v"], start_cursor=cursor)) == 3
+
+
+def test_a_full_disk_is_resource_exhausted_with_the_path_and_leaves_nothing_of_the_commit(tmp_path):
+    path = tmp_path / "store.db"
+    with serving(path) as server:
+        stub, database = Stub(server.address, "p"), server.server.service.entities.database
+        stub.put(stub.entity("K", 1, v=1))
+
+        def limit(more: int) -> None:
+            (pages,) = database.execute("PRAGMA page_count").fetchone()
+            database.execute(f"PRAGMA max_page_count = {pages + more}")
+
+        server.on_loop(lambda: limit(2))
+        with refused("RESOURCE_EXHAUSTED", str(path)):
+            stub.put(stub.entity("K", 2, v=2), stub.entity("New", 3, v=unindexed("x" * 500_000)))
+        assert stub.names("K") == [1]
+        server.on_loop(lambda: limit(10_000))
+        stub.put(stub.entity("K", 2, v=2), stub.entity("New", 3, v=unindexed("x" * 500_000)))
+        assert (stub.names("K", order=["v"]), stub.names("New")) == ([1, 2], [3])
+        stub.close()
+
+
+def test_damage_found_by_a_request_is_an_error_with_the_path(tmp_path, monkeypatch):
+    path = tmp_path / "store.db"
+    with serving(path) as server:
+        stub = Stub(server.address, "p")
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        monkeypatch.setattr(server.server.service.entities, "get", Mock(side_effect=error))
+        with refused("INTERNAL", f"{path} is damaged"):
+            stub.get("K", 1)
+        stub.close()

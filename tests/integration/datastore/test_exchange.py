@@ -50,7 +50,7 @@ def test_an_export_brings_everything_back_and_is_the_same_each_time(filled, tmp_
         ('{"key": {"partitionId": {"projectId": "p"}, "path": [{"kind": "K"}]}}', "line 2: .*incomplete"),
     ],
 )
-def test_a_line_that_is_no_entity_is_named(filled, tmp_path, line, message):
+def test_a_line_that_is_not_an_entity_is_named(filled, tmp_path, line, message):
     path = tmp_path / "bad.jsonl"
     path.write_text(f"\n{line}\n")
     with pytest.raises(ImportFailed, match=message):

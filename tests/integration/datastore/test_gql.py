@@ -116,7 +116,7 @@ def test_aggregations(things, text, expected):
         ("SELECT * FROM Q WHERE n = 9223372036854775808", "64-bit"),
     ],
 )
-def test_what_is_not_gql_is_refused(things, text, message):
+def test_text_that_is_not_gql_is_refused(things, text, message):
     with refused("INVALID_ARGUMENT", message):
         _run(things, text)
 

@@ -1,12 +1,13 @@
-"""The composite indexes that production will ask for, and query explanations."""
+"""The composite indexes that production needs, and explanations of queries."""
 
 import pytest
 import yaml
+from google.protobuf import json_format
 
 from gae_local_cloud.datastore import IndexFileError
 from gae_local_cloud.datastore.index_yaml import IndexFile
 
-from .wire import Stub, all_of, any_of, count, refused, serving, where
+from .wire import Stub, all_of, any_of, count, refused, rows, serving, sum_of, where
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def _declared(path):
     return yaml.safe_load(path.read_text())["indexes"] if path.exists() else []
 
 
-def test_queries_that_built_in_indexes_serve_need_none(path):
+def test_queries_served_by_built_in_indexes_add_no_index(path):
     with serving(index_yaml=path) as server:
         stub = Stub(server.address, "p")
         under = where("__key__", "ancestor", stub.key("P", 1))
@@ -62,7 +63,7 @@ def test_the_indexes_that_other_queries_need_are_written_down(path):
     assert path.read_text() == before
 
 
-def test_with_required_indexes_a_query_fails_as_in_production_and_says_what_to_add(path, caplog):
+def test_with_required_indexes_a_query_fails_as_in_production_and_names_the_index(path, caplog):
     with serving(index_yaml=path, require_indexes=True) as server:
         stub = Stub(server.address, "p")
         with refused(
@@ -89,6 +90,46 @@ def test_declared_indexes_serve_a_query_together(path):
             stub.names("K", all_of(where("a", "=", 1), where("c", "=", 1)), order=["z"])
 
 
+CHARACTERS = [("Arya", ["Tully"]), ("Bran", ["Stark"]), ("Catelyn", ["Tully", "Stark"])]
+ARYA, BRAN, CATELYN_S, CATELYN_T = ("Arya", "Tully"), ("Bran", "Stark"), ("Catelyn", "Stark"), ("Catelyn", "Tully")
+
+
+@pytest.mark.parametrize("required", [False, True])
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ("[{name: name}, {name: family}]", [ARYA, BRAN, CATELYN_S, CATELYN_T]),
+        ("[{name: family}, {name: name}]", [BRAN, CATELYN_S, ARYA, CATELYN_T]),
+        ("[{name: name, direction: desc}, {name: family}]", [CATELYN_S, CATELYN_T, BRAN, ARYA]),
+        ("[{name: family, direction: desc}, {name: name}]", [ARYA, CATELYN_T, BRAN, CATELYN_S]),
+    ],
+)
+def test_an_unordered_projection_comes_in_the_order_of_its_index(path, declared, expected, required):
+    """nodejs-datastore's system test "should select projections" relies on it."""
+    text = f"indexes:\n- kind: Character\n  ancestor: yes\n  properties: {declared}\n"
+    path.write_text(text)
+    with serving(index_yaml=path, require_indexes=required) as server:
+        stub = Stub(server.address, "p")
+        stub.put(*(stub.entity("B", 1, "Character", name, name=name, family=family) for name, family in CHARACTERS))
+        under = where("__key__", "ancestor", stub.key("B", 1))
+        found = stub.results("Character", under, select=["name", "family"])
+        assert [(row["name"], row["family"]) for row in rows(found)] == expected
+        for place, result in enumerate(found):
+            rest = stub.results("Character", under, select=["family", "name"], start_cursor=result.cursor)
+            assert [(row["name"], row["family"]) for row in rows(rest)] == expected[place + 1 :]
+        assert stub.aggregate("Character", sum_of("name", "n"), sum_of("family", "f"), where=under) == {"n": 0, "f": 0}
+    assert path.read_text() == text, "the declared index serves both queries"
+
+
+def test_an_unordered_projection_comes_in_the_order_of_the_index_that_is_written(path):
+    with serving(index_yaml=path) as server:
+        stub = Stub(server.address, "p")
+        stub.put(stub.entity("K", 1, z=1, a=2), stub.entity("K", 2, z=2, a=1))
+        for _ in range(2):
+            assert rows(stub.results("K", select=["z", "a"])) == [{"z": 2, "a": 1}, {"z": 1, "a": 2}]
+    assert _declared(path) == [{"kind": "K", "properties": [{"name": "a"}, {"name": "z"}]}]
+
+
 def test_a_file_that_is_not_an_index_yaml_is_refused(path):
     for text in ("indexes: [{kind: K}]", "[1, 2]", "indexes: ["):
         path.write_text(text)
@@ -111,6 +152,59 @@ def test_explanations(stub):
     assert statistics.results_returned == 3
     assert statistics.execution_duration.ToMicroseconds() > 0
     assert statistics.debug_stats["index_entries_scanned"] == "3"
+
+
+def _billing(stub, method, **request):
+    """Return read operations and debug statistics of an analyzed query."""
+    response = stub.call(method, **request, explain_options={"analyze": True})
+    statistics = response.explain_metrics.execution_stats
+    debug = json_format.MessageToDict(statistics.debug_stats)
+    return (
+        statistics.read_operations,
+        debug["documents_scanned"],
+        debug["index_entries_scanned"],
+        debug["billing_details"],
+    )
+
+
+def _bill(documents=0, entries=0, small=0, minimum=0):
+    return {
+        "documents_billable": str(documents),
+        "index_entries_billable": str(entries),
+        "small_ops": str(small),
+        "min_query_cost": str(minimum),
+    }
+
+
+def test_an_explanation_has_billing_details(stub):
+    """The numbers of entities and of aggregations are those that nodejs-datastore's system tests expect of the service.
+
+    Those of keys and projections follow the documentation, "Pricing".
+    """
+    stub.put(*(stub.entity("P", 1, "K", number, a=number) for number in range(1, 9)))
+    query = {"kind": [{"name": "K"}]}
+    assert _billing(stub, "RunQuery", query=query) == (8, "8", "8", _bill(documents=8))
+    total = {"nested_query": query, "aggregations": [sum_of("a")]}
+    assert _billing(stub, "RunAggregationQuery", aggregation_query=total) == (1, "0", "8", _bill(entries=8))
+    for name in ("__key__", "a"):
+        projection = {**query, "projection": [{"property": {"name": name}}]}
+        assert _billing(stub, "RunQuery", query=projection) == (1, "0", "8", _bill(small=8))
+    assert _billing(stub, "RunQuery", query={"kind": [{"name": "None"}]}) == (1, "0", "0", _bill(minimum=1))
+
+
+@pytest.mark.parametrize("under", [True, False])
+def test_an_explanation_names_the_scope_of_the_index(stub, under):
+    """nodejs-datastore's and python-datastore's system tests expect these scopes of the service."""
+    query = {"kind": [{"name": "K"}]}
+    if under:
+        query["filter"] = where("__key__", "ancestor", stub.key("P", 1))
+    (used,) = stub.call("RunQuery", query=query, explain_options={}).explain_metrics.plan_summary.indexes_used
+    assert dict(used) == {"query_scope": "Collection group", "properties": "(__name__ ASC)"}
+    total = {"nested_query": query, "aggregations": [sum_of("a")]}
+    response = stub.call("RunAggregationQuery", aggregation_query=total, explain_options={})
+    (used,) = response.explain_metrics.plan_summary.indexes_used
+    scope = "Includes ancestors" if under else "Collection group"
+    assert dict(used) == {"query_scope": scope, "properties": "(a ASC, __name__ ASC)"}
 
 
 def test_explanations_through_the_client(client):

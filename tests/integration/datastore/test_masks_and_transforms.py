@@ -38,7 +38,7 @@ def test_numbers(stub, before, kind, operand, after):
     assert type(result) is type(after)
 
 
-def test_nan_is_the_maximum_and_the_minimum_of_everything(stub):
+def test_nan_is_both_the_maximum_and_the_minimum(stub):
     for kind in ("maximum", "minimum"):
         result, _ = _transform(stub, {"a": 1}, "a", **{kind: value(math.nan)})
         assert math.isnan(result)
@@ -59,7 +59,7 @@ def test_arrays(stub, before, kind, elements, after):
     assert stored["a"] == after
 
 
-def test_paths_lead_into_entities_and_make_them(stub):
+def test_paths_lead_into_entities_and_create_them(stub):
     assert _transform(stub, {"a": {"b": 1}}, "a.b", increment=value(1)) == (2, {"a": {"b": 2}})
     assert _transform(stub, {}, "x.y", increment=value(1)) == (1, {"x": {"y": 1}})
     assert _transform(stub, {"a.b": 1}, "a\\.b", increment=value(1)) == (2, {"a.b": 2})
@@ -97,7 +97,7 @@ def test_transforms_that_break_a_rule_are_refused(stub, transform, message):
         (["__key__"], {"a": 9}, {"a": 1, "b": 2, "c": {"x": 1, "y": 2}}),
     ],
 )
-def test_a_masked_write_touches_what_the_mask_names(stub, mask, given, after):
+def test_a_masked_write_changes_only_the_masked_properties(stub, mask, given, after):
     stub.put(stub.entity("M", 1, a=1, b=2, c={"x": 1, "y": 2}))
     stub.commit(Mutation(update=stub.entity("M", 1, **given), property_mask={"paths": mask}))
     assert stub.get("M", 1) == after
@@ -112,7 +112,7 @@ def test_a_masked_write_touches_what_the_mask_names(stub, mask, given, after):
         ([], {}),
     ],
 )
-def test_a_masked_read_returns_what_the_mask_names(stub, mask, expected):
+def test_a_masked_read_returns_only_the_masked_properties(stub, mask, expected):
     stub.put(stub.entity("M", 1, a=1, b=2, c={"x": 1, "y": 2}))
     (found,) = stub.call("Lookup", keys=[stub.key("M", 1)], property_mask={"paths": mask}).found
     assert properties(found.entity) == expected
@@ -139,7 +139,7 @@ def test_a_mutation_for_another_version_conflicts(stub):
     assert stub.get("V", 1) == {"v": 2}
     with refused("FAILED_PRECONDITION", "V:1"):
         stub.commit(Mutation(upsert=stub.entity("V", 1), base_version=version, conflict_resolution_strategy=3))
-    stub.commit(Mutation(insert=stub.entity("V", 2, v=0), base_version=0))  # 0: there must be none
+    stub.commit(Mutation(insert=stub.entity("V", 2, v=0), base_version=0))  # 0: the entity must be absent
     assert stub.get("V", 2) == {"v": 0}
 
 
@@ -154,7 +154,7 @@ def test_a_mutation_for_another_version_conflicts(stub):
         (vector(1.0), "append_missing_elements", value([2.0]).array_value, value([2.0])),
     ],
 )
-def test_what_a_transform_makes_is_indexed_like_its_operand(stub, before, kind, operand, after):
+def test_a_transformed_value_is_indexed_like_its_operand(stub, before, kind, operand, after):
     _transform(stub, {"a": before}, "a", **{kind: operand})
     (found,) = stub.lookup(stub.key("T", 1)).found
     assert found.entity.properties["a"] == after

@@ -1,4 +1,4 @@
-"""What is stored, as ndb.metadata and ndb.stats ask for it."""
+"""Metadata and statistics kinds, as ndb.metadata and ndb.stats query them."""
 
 import datetime
 
@@ -68,7 +68,7 @@ def test_ndb_statistics(things, ndb_context):
 
 
 def test_sizes_are_those_of_the_documentation(things, ndb_context):
-    """For Aa: a key of 27 bytes, and properties of 10, 12, 10, 12, 10 and 3 bytes; with the key 6 values in indexes."""
+    """Aa has a key of 27 bytes, properties of 10, 12, 10, 12, 10 and 3 bytes, and 6 indexed values."""
     (stat,) = stats.KindStat.query(stats.KindStat.kind_name == "Aa")
     assert stat.entity_bytes == 27 + 57 + 32
     assert stat.builtin_index_bytes == 62 + 2 * (72 + 72 + 66 + 74 + 72 + 65)
@@ -112,7 +112,7 @@ def test_statistics_of_properties(things, ndb_context):
 
 
 def test_statistics_of_roots_and_composite_indexes(stub, ndb_context, monkeypatch):
-    monkeypatch.setattr(execution, "MOST_SORTED", 0)
+    monkeypatch.setattr(execution, "MAX_SORTED", 0)
     stub.put(stub.entity("P", 1), stub.entity("P", 1, "K", 1, a=1, b="x"), stub.entity("K", 2, a=1, b=["y", "z"]))
     assert stub.names("K", where("a", "=", 1), order=["b"]) == [1, 2]
     assert {stat.kind_name: stat.count for stat in stats.KindRootEntityStat.query()} == {"K": 1, "P": 1}
@@ -124,7 +124,7 @@ def test_statistics_of_roots_and_composite_indexes(stub, ndb_context, monkeypatc
     assert (total.composite_index_count, total.composite_index_bytes) == (index.count, index.bytes)
 
 
-def test_statistics_of_namespaces_are_in_them(things, ndb_context):
+def test_statistics_of_a_namespace_are_in_that_namespace(things, ndb_context):
     assert {stat.property_name for stat in stats.NamespaceKindPropertyNameStat.query(namespace="n1")} == {"q"}
     assert stats.NamespaceGlobalStat.query(namespace="n1").get().count == 1
     assert stats.NamespaceGlobalStat.query().get().count == 2
@@ -138,7 +138,7 @@ def test_without_namespaces_there_are_no_statistics_of_namespaces(stub, ndb_cont
     assert stats.NamespaceGlobalStat.query().get() is None
 
 
-def test_statistics_follow_what_is_written(stub, ndb_context):
+def test_statistics_follow_writes(stub, ndb_context):
     for number in range(1, 4):
         stub.put(stub.entity("K", number))
         assert stats.GlobalStat.get_by_id("total_entity_usage").count == number

@@ -3,6 +3,7 @@
 import datetime
 
 import pytest
+from google.api_core import exceptions
 from google.cloud import ndb
 
 
@@ -79,7 +80,7 @@ def test_every_property_type_comes_back(ndb_context):
     given.put()
     found = ndb.Key(Everything, "e").get(use_cache=False)
     assert found is not given
-    # compared as dicts: NDB itself finds structured properties that were read unequal to those that were made
+    # Compare dicts: NDB finds structured properties that it read unequal to new ones.
     assert found.to_dict() == given.to_dict()
     assert Everything.query(Everything.inner.number == 1).get().key == given.key
     assert Everything.query(Everything.flats.name == "z").get().key == given.key
@@ -113,7 +114,7 @@ def test_a_transaction_retries_on_a_conflict_and_commits_once(ndb_context):
     def increment() -> None:
         item = key.get()
         tries.append(item.number)
-        if len(tries) == 1:  # someone else is faster
+        if len(tries) == 1:  # another transaction commits first
             other = ndb.transaction(lambda: _add(key, 10), propagation=ndb.TransactionOptions.INDEPENDENT)
             assert other == 10
         item.number += 1
@@ -175,6 +176,14 @@ def test_ancestor_queries(ndb_context):
     Item(parent=parent, number=1).put()
     Item(number=2).put()
     assert [item.number for item in Item.query(ancestor=parent)] == [1]
+
+
+def test_a_query_with_an_absurdly_short_timeout_fails(ndb_context):
+    """python-ndb's system test ``test_fetch_w_absurdly_short_timeout`` expects code 504."""
+    Item(number=1).put()
+    for _ in range(20):
+        with pytest.raises(exceptions.GatewayTimeout):
+            Item.query().fetch(timeout=1e-9)
 
 
 def test_namespaces(ndb_context):

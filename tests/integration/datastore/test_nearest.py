@@ -1,4 +1,4 @@
-"""Nearest-neighbor search: what the docstrings of google.cloud.datastore_v1.types.FindNearest say."""
+"""Nearest-neighbor search, by the docstrings of google.cloud.datastore_v1.types.FindNearest."""
 
 import math
 
@@ -58,7 +58,7 @@ def test_a_limit_keeps_the_nearest(places):
     assert _found(places, 1.0, 0.0, measure="DOT_PRODUCT", limit=1) == [("far", 3.0)]
 
 
-def test_a_threshold_leaves_out_what_is_less_alike(places):
+def test_a_threshold_leaves_out_distant_results(places):
     assert _found(places, 1.0, 0.0, distance_threshold={"value": 1.0}) == [("east", 0.0), ("zero", 1.0)]
     alike = _found(places, 1.0, 0.0, measure="DOT_PRODUCT", distance_threshold={"value": 1.0})
     assert alike == [("far", 3.0), ("east", 1.0)]
@@ -79,7 +79,7 @@ def test_an_embedded_vector_is_found(places):
     assert [name_of(result) for result in batch.entity_results] == ["inside"]
 
 
-def test_what_a_result_holds(places):
+def test_a_result_has_the_entity_or_what_the_query_projects(places):
     (result,) = places.batch("V", find_nearest=search("v", 1.0, 0.0, limit=1)).entity_results
     assert properties(result.entity) == {"a": 1, "v": [1.0, 0.0]}
     assert result.version > 0
@@ -89,7 +89,7 @@ def test_what_a_result_holds(places):
     assert [properties(result.entity) for result in batch.entity_results] == [{"a": 1, "d": 0.0}, {"a": 2, "d": 0.0}]
 
 
-def test_more_candidates_than_a_batch_holds(stub):
+def test_a_search_goes_over_more_than_a_batch(stub):
     stub.put(*(stub.entity("V", number, v=vector(float(number))) for number in range(1, 451)))
     batch = stub.batch("V", find_nearest=search("v", 440.4, limit=3))
     assert [name_of(result) for result in batch.entity_results] == [440, 441, 439]
@@ -103,7 +103,7 @@ def test_a_search_in_a_transaction_depends_on_its_candidates(places):
         places.commit(Mutation(upsert=places.entity("V", "new")), transaction=transaction)
 
 
-def test_a_vector_is_one_value_that_no_index_holds(places):
+def test_a_vector_is_not_indexed(places):
     assert places.names("V", where("v", "=", 1.0)) == ["list"]
     assert places.names("V", order=["v"]) == ["list"]
     (found,) = places.lookup(places.key("V", "east")).found
@@ -115,23 +115,23 @@ def test_a_vector_is_one_value_that_no_index_holds(places):
     [{"limit": 1}, {"offset": 1}, {"distinct": ["a"], "select": ["a"]}],
     ids=["limit", "offset", "distinct"],
 )
-def test_what_does_not_go_with_a_search(places, fields):
+def test_a_limit_offset_or_distinct_is_refused_with_a_search(places, fields):
     with refused("INVALID_ARGUMENT", "FindNearest"):
         places.batch("V", find_nearest=search("v", 1.0), **fields)
 
 
-def test_aggregating_neighbors_is_refused_and_says_so(places):
+def test_aggregating_neighbors_is_unimplemented(places):
     with refused("UNIMPLEMENTED", "nearest neighbors"):
         places.aggregate("V", count("n"), find_nearest=search("v", 1.0))
 
 
 @pytest.mark.parametrize("thing", [value(1, meaning=18), value("x", meaning=15), value([1], meaning=9)], ids=repr)
-def test_meanings_that_cannot_be_are_refused(stub, thing):
+def test_impossible_meanings_are_refused(stub, thing):
     with refused("INVALID_ARGUMENT"):
         stub.put(stub.entity("K", 1, a=thing))
 
 
-def test_the_result_of_a_projection_is_not_written_back(stub):
+def test_writing_the_result_of_a_projection_is_refused(stub):
     stub.put(stub.entity("K", 1, a=1, b=2))
     (result,) = stub.results("K", select=["a"])
     with refused("INVALID_ARGUMENT", "projection"):

@@ -1,4 +1,4 @@
-"""Encodings sort as what they encode, and can be put one after the other."""
+"""Encodings sort like the values that they encode, and can be concatenated."""
 
 import math
 
@@ -92,7 +92,7 @@ def test_a_value_comes_back_from_its_encoding_whatever_follows_it(thing, tail):
     assert values.decode(encoded) == value(thing, meaning=meanings.INDEX_VALUE)
 
 
-def test_after_is_the_first_that_does_not_begin_with_a_prefix():
+def test_after_is_the_first_string_beyond_a_prefix():
     assert ordered.after(b"ab") == b"ac"
     assert ordered.after(b"a\xff\xff") == b"b"
     assert ordered.after(b"\xff") is None

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gae_local_cloud.datastore.filters import Conjunction
 from gae_local_cloud.datastore.store import EntityStore
 
 from .wire import Filter, QueryResultBatch, Stub, all_of, any_of, name_of, properties, refused, rows, unindexed, where
@@ -62,7 +63,7 @@ def test_filters_combine(people):
     assert people.names("Person", any_of(where("age", "=", 40), where("city", "=", "rome"))) == [
         *["bob", "cid", "dan", "eve"]
     ]
-    # bob and eve meet both sides, and come once
+    # bob and eve meet both sides, and are one result each
     assert people.names("Person", any_of(where("age", "=", 20), where("city", "=", "rome"))) == ["bob", "cid", "eve"]
     assert people.names("Person", where("age", "in", [20, 40])) == ["bob", "dan", "eve"]
     assert people.names("Person", where("age", "not in", [20, 40])) == ["ann", "cid"]
@@ -110,11 +111,11 @@ def test_ancestors(stub):
     assert stub.names("K", all_of(under, where("v", ">", 1))) == [1]
 
 
-def test_several_values_of_a_property(stub):
+def test_filters_and_orders_on_several_values_of_a_property(stub):
     stub.put(stub.entity("K", 1, v=[1, 5]), stub.entity("K", 2, v=[2, 3]), stub.entity("K", 3, v=4))
     assert stub.names("K", where("v", "=", 5)) == [1]
     assert stub.names("K", all_of(where("v", "=", 1), where("v", "=", 5))) == [1]
-    # one value has to lie in the range, not one value for each of its ends
+    # a single value must lie between both ends of the range
     assert stub.names("K", all_of(where("v", ">", 1), where("v", "<", 5))) == [2, 3]
     assert stub.names("K", order=["v"]) == [1, 2, 3]
     assert stub.names("K", order=["-v"]) == [1, 3, 2]
@@ -143,6 +144,23 @@ def test_projections_come_from_the_index(stub):
     ]
     with refused("INVALID_ARGUMENT", "projection"):
         stub.names("K", where("a", "=", 1), select=["a"])
+
+
+@pytest.mark.parametrize("operator", ["=", "in", ">=", "ancestor"])
+def test_a_projection_of_the_key_and_a_property_takes_a_filter_on_keys(stub, operator):
+    """Both of Google's emulators answer it: a rule about projected properties does not apply to ``__key__``."""
+    key = stub.key("K", 2)
+    stub.put(stub.entity("K", 1, a=0), stub.entity("K", 2, a=[1, 2], b="x"), stub.entity("K", 2, "Other", 3, a=9))
+    found = stub.results("K", where("__key__", operator, [key] if operator == "in" else key), select=["__key__", "a"])
+    assert [(name_of(result), properties(result.entity)) for result in found] == [(2, {"a": 1}), (2, {"a": 2})]
+
+
+def test_the_key_may_be_projected_twice_and_masked(stub):
+    stub.put(stub.entity("K", 1, a=1))
+    assert rows(stub.results("K", select=["__key__", "a", "__key__"])) == [{"a": 1}]
+    query = {"kind": [{"name": "K"}], "projection": [{"property": {"name": "__key__"}}]}
+    response = stub.call("RunQuery", query=query, property_mask={"paths": ["__key__"]})
+    assert [name_of(result) for result in response.batch.entity_results] == [1]
 
 
 def test_a_projected_key_is_the_whole_key(stub):
@@ -218,6 +236,17 @@ def test_a_cursor_of_another_query_is_refused(people):
         people.names("Person", start_cursor=b"nonsense")
 
 
+@pytest.mark.parametrize(("place", "byte"), [(0, 0), (0, 2), (0, 255), (5, 2), (5, 127), (5, 255)])
+def test_a_cursor_of_another_version_or_direction_is_refused(people, place, byte):
+    """Byte 0 of a cursor is its version, byte 5 the side of the position; each has few valid values."""
+    cursor = people.batch("Person", order=["age"], limit=1).end_cursor
+    assert (cursor[0], cursor[5]) == (1, 1)
+    people.names("Person", order=["age"], start_cursor=cursor)
+    with refused("INVALID_ARGUMENT", "does not come from this server"):
+        changed = cursor[:place] + bytes((byte,)) + cursor[place + 1 :]
+        people.names("Person", order=["age"], start_cursor=changed)
+
+
 def test_paging_through_10000_results_visits_each_once_while_others_write(stub):
     for start in range(1, 10_001, 500):
         stub.put(*(stub.entity("Big", number, v=number % 7) for number in range(start, start + 500)))
@@ -228,14 +257,14 @@ def test_paging_through_10000_results_visits_each_once_while_others_write(stub):
         if batch.more_results != QueryResultBatch.NOT_FINISHED:
             break
         cursor = batch.end_cursor
-        stub.put(stub.entity("Big", 20_000 + len(found), v=-1))  # before everything that is still to come
+        stub.put(stub.entity("Big", 20_000 + len(found), v=-1))  # before all results to come
         stub.delete(stub.key("Big", found[-1]))
     assert len(found) == len(set(found)) == 10_000
 
 
 @pytest.mark.parametrize("count", [50, 1500])
 def test_composite_queries_agree_however_many_candidates_there_are(stub, count):
-    """More candidates than are sorted in memory get a composite index, which writes keep up to date."""
+    """A query with too many candidates to sort gets a composite index, which writes update."""
     entities = [stub.entity("C", number, a=number % 3, b=[number % 7, 100 + number % 5]) for number in range(1, count)]
     for start in range(0, len(entities), 500):
         stub.put(*entities[start : start + 500])
@@ -251,7 +280,7 @@ def test_composite_queries_agree_however_many_candidates_there_are(stub, count):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """The row ids of the entities that queries read, in order."""
+    """Row ids of the entities that queries read, in order."""
     found = []
     get_row = EntityStore.get_row
 
@@ -270,13 +299,13 @@ def test_a_query_that_sorts_again_and_again_gets_an_index(stub, reads):
         assert stub.names("C", where("a", "=", 7), order=["b"], limit=2) == [397, 387]
         asked += 1
         assert asked < 40
-    assert asked > 1, "one query of 40 candidates does not pay for an index of 400"
+    assert asked > 1, "one query of 40 candidates must not build an index of 400"
     reads.clear()
     assert stub.names("C", where("a", "=", 7), order=["b"], limit=2) == [397, 387]
     assert len(reads) <= 3
 
 
-def test_a_projection_in_a_range_of_keys_reads_what_it_returns(stub, reads):
+def test_a_projection_in_a_range_of_keys_reads_about_what_it_returns(stub, reads):
     stub.put(*(stub.entity("C", number, a=number % 3, b=[2, 1], c=number) for number in range(1, 401)))
     after = where("__key__", ">", stub.key("C", 100))
     found = stub.results("C", after, select=["c", "b"], limit=5)
@@ -327,6 +356,7 @@ def test_pages_of_a_projection_in_a_range_of_keys_are_the_whole(stub):
         (None, {"order": ["__key__", "a", "a"]}, "duplicate"),
         (None, {"select": ["a"], "distinct": ["a", "a"]}, "multiple times"),
         (None, {"select": ["a"], "distinct": ["__key__"]}, "not supported"),
+        (None, {"select": ["a"], "distinct": ["__x__"]}, "not supported"),
         (where("b", "=", 1), {"select": ["a"], "distinct": ["b"]}, "equality filter"),
     ],
 )
@@ -335,8 +365,28 @@ def test_queries_that_break_a_rule_are_refused(stub, filters, fields, message):
         stub.names("K", filters, **fields)
 
 
-def test_properties_with_reserved_names_are_queried_and_not_there(stub):
-    """``__scatter__`` is one: the service gives it to some entities, to be sorted by; here none has it."""
+def test_many_ors_are_refused_before_they_are_multiplied_out(stub, monkeypatch):
+    """Forty two-way ORs are 2**40 conjunctions; the limit of 30 refuses them after few."""
+    joined = []
+    join = Conjunction.join
+
+    def counting(left, right):
+        joined.append(left)
+        return join(left, right)
+
+    monkeypatch.setattr(Conjunction, "join", counting)
+    ors = [any_of(where(f"a{number}", "=", 1), where(f"b{number}", "=", 1)) for number in range(40)]
+    with refused("INVALID_ARGUMENT", "the maximum is 30"):
+        stub.names("K", all_of(*ors))
+    assert len(joined) <= 2 + 4 + 8 + 16
+    joined.clear()
+    with refused("INVALID_ARGUMENT", "the maximum is 30"):
+        stub.names("K", all_of(*(where(f"a{number}", "in", list(range(30))) for number in range(40))))
+    assert len(joined) <= 30
+
+
+def test_queries_on_reserved_property_names_find_nothing(stub):
+    """``__scatter__`` is one. The service adds it to some entities for sorting; the embedded server does not."""
     stub.put(stub.entity("K", 1))
     assert stub.names("K", order=["__scatter__"]) == []
     assert stub.names("K", where("__x__", "=", 1)) == []
@@ -353,10 +403,12 @@ def test_without_a_kind_only_keys_are_filtered_and_sorted(stub):
         stub.names(None, where("v", "=", 1))
     with refused("INVALID_ARGUMENT", "kind is required"):
         stub.names(None, order=["v"])
+    with refused("INVALID_ARGUMENT", "kind is required"):
+        stub.names(None, order=["__key__", "v"])
 
 
 def test_an_entity_that_explodes_in_an_index_is_still_found(stub):
-    """200 x 200 combinations are more entries than an index takes; queries then sort what they find."""
+    """200 x 200 combinations are more entries than an index takes; queries sort instead."""
     stub.put(*(stub.entity("E", number, a=1, b=number, c=number) for number in range(1, 400)))
     filters, order = where("a", "=", 1), ["-b", "c"]
     whole = list(range(399, 0, -1))
@@ -367,11 +419,11 @@ def test_an_entity_that_explodes_in_an_index_is_still_found(stub):
     stub.put(stub.entity("E", 1001, a=1, b=0, c=0))
     assert stub.names("E", filters, order=order) == [*whole, 1001, 1000]
     batch = stub.batch("E", filters, order=order)
-    assert len(batch.entity_results) == 300, "a batch of what was sorted is no longer than others"
+    assert len(batch.entity_results) == 300, "a batch of sorted candidates has the usual length"
     assert batch.more_results == QueryResultBatch.NOT_FINISHED
 
 
-def test_an_offset_beyond_what_a_batch_looks_at(stub):
+def test_an_offset_beyond_a_batch(stub):
     for start in range(1, 6_001, 500):
         stub.put(*(stub.entity("Off", number) for number in range(start, start + 500)))
     batch = stub.batch("Off", offset=5_990)

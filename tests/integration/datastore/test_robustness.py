@@ -1,13 +1,13 @@
-"""Malformed requests never take the server down: whatever comes, the answer is a response or a clear refusal."""
+"""The server answers every malformed request with a response or a clear refusal."""
 
 import grpc
 import pytest
 from google.cloud.datastore_v1 import types
-from google.protobuf import descriptor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .wire import Stub, refused
+from .random_messages import message
+from .wire import Mutation, Stub, refused
 
 METHODS = [
     *["Lookup", "RunQuery", "RunAggregationQuery", "BeginTransaction"],
@@ -16,45 +16,6 @@ METHODS = [
 _settings = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-_names = st.sampled_from(["", "K", "a", "a.b", "__key__", "__kind__", "__x__", ".", "a\\", "\x00", "é" * 400])
-_SCALARS = {
-    descriptor.FieldDescriptor.TYPE_STRING: st.one_of(
-        _names, st.sampled_from(["SELECT * FROM K", "SELECT COUNT(*) FROM K WHERE a = @1", "select"])
-    ),
-    descriptor.FieldDescriptor.TYPE_BYTES: st.one_of(st.binary(max_size=12), st.just(b"\x01\x8d\xa6h\xf0\x01K\x00")),
-    descriptor.FieldDescriptor.TYPE_BOOL: st.booleans(),
-    descriptor.FieldDescriptor.TYPE_DOUBLE: st.floats(),
-    descriptor.FieldDescriptor.TYPE_INT32: st.sampled_from([0, 1, -1, 2**31 - 1, -(2**31)]),
-    descriptor.FieldDescriptor.TYPE_INT64: st.sampled_from([0, 1, 5, -1, 2**63 - 1, -(2**63)]),
-    descriptor.FieldDescriptor.TYPE_ENUM: st.integers(0, 14),
-}
-
-
-@st.composite
-def _message(draw, shape, depth=0):
-    """Draw a message of a type with arbitrary fields set to arbitrary things."""
-    found = shape._concrete_class()
-    fields = [field for field in shape.fields if depth < 6 or field.type != field.TYPE_MESSAGE]
-    for field in draw(st.lists(st.sampled_from(fields), max_size=4, unique_by=lambda one: one.name)) if fields else []:
-        is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
-        for _ in range(draw(st.integers(0, 2)) if field.is_repeated else 1):
-            if is_map:
-                entry = field.message_type.fields_by_name["value"]
-                made = draw(_message(entry.message_type, depth + 1)) if entry.message_type else draw(_names)
-                if entry.message_type:
-                    getattr(found, field.name)[draw(_names)].CopyFrom(made)
-            elif field.type == field.TYPE_MESSAGE:
-                made = draw(_message(field.message_type, depth + 1))
-                target = getattr(found, field.name)
-                if field.is_repeated:
-                    target.append(made)
-                else:
-                    target.CopyFrom(made)
-            elif field.is_repeated:
-                getattr(found, field.name).append(draw(_SCALARS[field.type]))
-            else:
-                setattr(found, field.name, draw(_SCALARS[field.type]))
-    return found
 
 
 def _code(stub: Stub, method: str, data: bytes) -> grpc.StatusCode:
@@ -77,15 +38,15 @@ _EXPECTED = {
 @pytest.mark.parametrize("method", METHODS)
 @_settings
 @given(data=st.binary(max_size=40))
-def test_bytes_that_are_no_request(stub, method, data):
+def test_random_bytes_are_answered(stub, method, data):
     assert _code(stub, method, data) in _EXPECTED
 
 
 @pytest.mark.parametrize("method", METHODS)
 @_settings
 @given(data=st.data())
-def test_requests_with_anything_in_them(stub, method, data):
-    request = data.draw(_message(getattr(types, f"{method}Request").pb().DESCRIPTOR))
+def test_random_requests_are_answered(stub, method, data):
+    request = data.draw(message(getattr(types, f"{method}Request").pb().DESCRIPTOR))
     request.project_id = stub.project
     request.database_id = ""
     assert _code(stub, method, request.SerializeToString()) in _EXPECTED
@@ -94,16 +55,39 @@ def test_requests_with_anything_in_them(stub, method, data):
 @pytest.mark.parametrize("method", ["RunQuery"])
 @_settings
 @given(data=st.data())
-def test_queries_with_anything_in_them(stub, method, data):
-    """More often valid than whole requests are."""
-    query = data.draw(_message(types.Query.pb().DESCRIPTOR))
+def test_random_queries_are_answered(stub, method, data):
+    """Random queries are valid more often than whole random requests."""
+    query = data.draw(message(types.Query.pb().DESCRIPTOR))
     del query.kind[:]
     query.kind.add(name="K")
     request = types.RunQueryRequest.pb()(project_id=stub.project, query=query)
     assert _code(stub, method, request.SerializeToString()) in _EXPECTED
 
 
-def test_a_cursor_that_has_been_changed_is_refused(stub):
+def test_a_call_with_an_expired_deadline_is_not_answered_and_not_committed(stub):
+    for number in range(1, 201):
+        with refused("DEADLINE_EXCEEDED"):
+            stub.call("Lookup", timeout=1e-9, keys=[stub.key("K", 1)])
+        with refused("DEADLINE_EXCEEDED"):
+            stub.call("Commit", timeout=1e-9, mode=2, mutations=[Mutation(upsert=stub.entity("Late", number))])
+    assert stub.names("Late") == []
+
+
+@pytest.mark.parametrize(
+    ("method", "instead"),
+    [
+        ("ExportEntities", "gae-local-cloud data export"),
+        ("ImportEntities", "gae-local-cloud data import"),
+        *((method, "index.yaml") for method in ("CreateIndex", "DeleteIndex", "GetIndex", "ListIndexes")),
+    ],
+)
+def test_an_admin_method_is_unimplemented_and_names_its_local_equivalent(stub, method, instead):
+    call = stub.channel.unary_unary(f"/google.datastore.admin.v1.DatastoreAdmin/{method}")
+    with refused("UNIMPLEMENTED", instead):
+        call(b"", timeout=10)
+
+
+def test_a_changed_cursor_is_refused(stub):
     stub.put(stub.entity("K", 1, v="x"), stub.entity("K", 2, v="y"))
     cursor = stub.batch("K", order=["v"], limit=1).end_cursor
     for place in range(6, len(cursor)):

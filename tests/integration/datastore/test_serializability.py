@@ -1,4 +1,4 @@
-"""Transactions of several clients, interleaved at random, come out as if they had run one after the other."""
+"""Randomly interleaved transactions of several clients are serializable."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,10 +28,13 @@ _steps = st.tuples(
 
 @dataclass
 class _Client:
-    """A client's open transaction: what it read and will write, and what others have committed since it first read.
+    """A client's open transaction.
 
     Parameters:
-        snapshot: the state of the store when it first read.
+        reads: its reads with their results.
+        writes: the values that it will write; None deletes.
+        committed_since: keys that others have committed since its first read.
+        snapshot: state of the store at its first read.
     """
 
     transaction: bytes
@@ -42,7 +45,7 @@ class _Client:
 
 
 def _read(state: dict[int, int], read: tuple[str, int]) -> object:
-    """Return what a read finds in a state of the store."""
+    """Return the result of a read in a state of the store."""
     kind, argument = read
     if kind == "get":
         return state.get(argument)
@@ -118,11 +121,11 @@ def test_committed_transactions_are_serializable_and_only_conflicts_abort(stub, 
                     key in client.committed_since and (read == "query" or key == argument)
                     for (read, argument), _ in client.reads
                     for key in KEYS
-                ), "it was aborted though nothing it read was written"
+                ), "it was aborted although its reads are unchanged"
             else:
-                before = state if client.writes else client.snapshot  # where it stands among the others
+                before = state if client.writes else client.snapshot  # the state that its reads must match
                 for read, found in client.reads:
-                    assert found == _read(before, read), "it committed though what it read had changed"
+                    assert found == _read(before, read), "it committed although its reads have changed"
                 committed(client.writes, number)
     assert {key: stub.get(kind, key) for key in KEYS} == {
         key: {"v": state[key]} if key in state else None for key in KEYS

@@ -1,5 +1,8 @@
 """Transactions: snapshots, conflicts, expiry."""
 
+import sqlite3
+from unittest.mock import Mock
+
 import pytest
 
 from gae_local_cloud.clock import HeldClock
@@ -54,7 +57,7 @@ def test_a_lookup_conflicts_with_any_change_of_its_entity(stub, change):
         stub.commit(Mutation(upsert=stub.entity("Other", 1)), transaction=transaction)
 
 
-def test_what_a_transaction_did_not_read_does_not_conflict(stub):
+def test_an_entity_that_a_transaction_did_not_read_does_not_conflict(stub):
     stub.put(stub.entity("K", 1, v=1), stub.entity("K", 2, v=1))
     transaction = stub.begin()
     stub.get("K", 1, transaction=transaction)
@@ -73,7 +76,7 @@ def test_what_a_transaction_did_not_read_does_not_conflict(stub):
         ("a new entity that does not match", {"v": 9}, False),
     ],
 )
-def test_a_query_conflicts_with_what_would_change_its_answer(stub, name, changed, conflicts):
+def test_a_query_conflicts_with_a_new_entity_that_matches(stub, name, changed, conflicts):
     stub.put(stub.entity("K", 1, v=1), stub.entity("K", 2, v=2))
     transaction = stub.begin()
     assert stub.names("K", where("v", "=", 1), read={"transaction": transaction}) == [1]
@@ -101,6 +104,13 @@ def test_a_query_with_a_limit_depends_only_on_the_results_up_to_it(stub):
     assert stub.names("K", order=["v"], limit=2, read={"transaction": transaction}) == [1, 2]
     stub.put(stub.entity("K", 3, v=3))
     stub.commit(Mutation(upsert=stub.entity("Out", 1)), transaction=transaction)
+
+
+def test_only_a_transactional_commit_has_a_commit_time(stub):
+    """CommitResponse.commit_time: "Not set for non-transactional commits"."""
+    assert not stub.put(stub.entity("K", 1)).HasField("commit_time")
+    response = stub.commit(Mutation(upsert=stub.entity("K", 1, v=1)), transaction=stub.begin())
+    assert response.commit_time == response.mutation_results[0].update_time
 
 
 def test_a_rolled_back_transaction_is_over(stub):
@@ -176,7 +186,45 @@ def test_an_earlier_state_can_be_read_for_an_hour():
         stub.close()
 
 
-def test_what_no_read_can_ask_for_is_forgotten(tmp_path):
+def test_dropping_past_states_goes_on_after_a_storage_error(monkeypatch):
+    clock = HeldClock()
+    with serving(clock=clock) as server:
+        stub, entities = Stub(server.address, "p"), server.server.service.entities
+        for number in (1, 2):
+            stub.put(stub.entity("K", 1, v=number))
+        failing = Mock(side_effect=sqlite3.OperationalError("disk I/O error"))
+        with monkeypatch.context() as patched:
+            patched.setattr(entities, "forget", failing)
+            server.on_loop(lambda: clock.advance(61))
+        assert failing.call_count == 1
+        server.on_loop(lambda: clock.advance(3700))
+        assert server.on_loop(lambda: _undo_rows(server.server)) == 1
+        stub.close()
+
+
+def test_an_old_read_time_of_an_open_transaction_is_kept():
+    """A read-only transaction at an old read time protects it, although states of that age are dropped."""
+    clock = HeldClock()
+    with serving(clock=clock) as server:
+        stub = Stub(server.address, "p")
+        stub.put(stub.entity("K", 1, v=1))
+        then = stub.lookup(stub.key("K", 1)).read_time
+        server.on_loop(lambda: clock.advance(1))
+        stub.put(stub.entity("K", 1, v=2))
+        stub.put(stub.entity("K", 1, v=3))
+        server.on_loop(lambda: clock.advance(3580))
+        transaction = stub.begin(read_only={"read_time": then})
+        for _ in range(3):
+            assert stub.get("K", 1, transaction=transaction) == {"v": 1}
+            server.on_loop(lambda: clock.advance(45))
+        assert stub.get("K", 1, transaction=transaction) == {"v": 1}
+        stub.call("Rollback", transaction=transaction)
+        server.on_loop(lambda: clock.advance(61))
+        assert server.on_loop(lambda: _undo_rows(server.server)) == 1
+        stub.close()
+
+
+def test_states_too_old_to_read_are_dropped(tmp_path):
     clock = HeldClock()
     with serving(tmp_path / "store.db", clock) as server:
         stub = Stub(server.address, "p")

@@ -1,4 +1,4 @@
-"""Requests in few words, over a raw gRPC stub, and the embedded server on a thread of its own."""
+"""Short requests over a raw gRPC stub, and the embedded server on its own thread."""
 
 import asyncio
 import datetime
@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import grpc
 import grpc.aio
 import pytest
+from aiohttp import web
 from google.cloud.datastore_v1 import types
 
 from gae_local_cloud.clock import Clock, SystemClock
-from gae_local_cloud.datastore import MIGRATIONS, DatastoreServer
+from gae_local_cloud.datastore import MIGRATIONS, DatastoreServer, HttpFace
 from gae_local_cloud.storage import IN_MEMORY, Database
 
 Key, Value, Entity, Mutation, Filter = (
@@ -44,9 +45,15 @@ OPERATORS = {
 
 
 class Serving(NamedTuple):
-    """An embedded Datastore that listens on a host:port, from an event loop on another thread."""
+    """An embedded Datastore on an event loop of another thread.
+
+    Parameters:
+        address: host:port over gRPC.
+        http_address: host:port over HTTP.
+    """
 
     address: str
+    http_address: str
     loop: asyncio.AbstractEventLoop
     server: DatastoreServer
 
@@ -64,7 +71,12 @@ class Serving(NamedTuple):
 
 
 @contextmanager
-def serving(path: Path | str = IN_MEMORY, clock: Clock | None = None, **options: Any) -> Iterator[Serving]:
+def serving(
+    path: Path | str = IN_MEMORY,
+    clock: Clock | None = None,
+    on_shutdown: Callable[[], None] | None = None,
+    **options: Any,
+) -> Iterator[Serving]:
     """Serve an embedded Datastore on a thread with its own event loop."""
     loop = asyncio.new_event_loop()
     running: list[Serving] = []
@@ -74,15 +86,19 @@ def serving(path: Path | str = IN_MEMORY, clock: Clock | None = None, **options:
     async def main() -> None:
         database = Database(path, MIGRATIONS)
         server = DatastoreServer(database, clock or SystemClock(), **options)
-        grpc_server = grpc.aio.server(options=[("grpc.max_receive_message_length", 16 << 20)])
+        grpc_server = grpc.aio.server(options=[("grpc.max_receive_message_length", 16 * 2**20)])
         grpc_server.add_generic_rpc_handlers(tuple(server.grpc_handlers()))
         port = grpc_server.add_insecure_port("127.0.0.1:0")
         await server.start()
         await grpc_server.start()
-        running.append(Serving(f"127.0.0.1:{port}", loop, server))
+        runner = web.AppRunner(HttpFace(lambda: server.service, on_shutdown).app(), access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        running.append(Serving(f"127.0.0.1:{port}", f"127.0.0.1:{runner.addresses[0][1]}", loop, server))
         started.set()
         await stopping.wait()
         await grpc_server.stop(0.1)
+        await runner.cleanup()
         await server.stop()
         database.close()
 
@@ -120,10 +136,8 @@ class Stub:
         )
         return call(request, timeout=timeout, wait_for_ready=wait_for_ready)
 
-    # Keys and entities
-
     def key(self, *path: str | int | None, namespace: str = "") -> Any:
-        """Return the key of ``kind, id or name, kind, ...``; an id of None, or none at the end, is incomplete."""
+        """Return the key of ``kind, id or name, kind, ...``; without its last id, or with None, it is incomplete."""
         key = Key()
         key.partition_id.project_id = self.project
         key.partition_id.database_id = self.database
@@ -141,8 +155,6 @@ class Stub:
         for name, thing in properties.items():
             entity.properties[name].CopyFrom(value(thing))
         return entity
-
-    # Reads and writes
 
     def put(self, *entities: Any) -> Any:
         return self.commit(*(Mutation(upsert=entity) for entity in entities))
@@ -166,8 +178,6 @@ class Stub:
         """Return the properties of an entity, or None."""
         found = self.lookup(self.key(*path), **options).found
         return properties(found[0].entity) if found else None
-
-    # Queries
 
     def aggregate(self, kind: str, *aggregations: Any, where: Any = None, **query: Any) -> dict[str, Any]:
         """Return the results of an aggregation query by their aliases."""
@@ -304,7 +314,7 @@ def unindexed(thing: Any) -> Any:
 
 
 def vector(*numbers: float, **settings: Any) -> Any:
-    """Return the value that a nearest-neighbor search looks at."""
+    """Return a vector for a nearest-neighbor search."""
     return value(list(numbers), **{"meaning": 31, "exclude_from_indexes": True, **settings})
 
 

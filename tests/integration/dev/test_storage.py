@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gae_local_cloud.storage import Database, StorageError
+from gae_local_cloud.storage import Database, StorageError, StorageFull, naming_file
 
 MIGRATIONS = ["CREATE TABLE note (text TEXT UNIQUE)"]
 
@@ -134,6 +134,46 @@ def test_a_database_that_another_process_has_open_is_refused(path):
             Database(path, MIGRATIONS)
     finally:
         holder.communicate("")
+
+
+def damage(path: Path) -> None:
+    """Overwrite every page of a database file but the first."""
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + b"\xa5" * (len(data) - 4096))
+
+
+def test_damage_inside_a_file_is_one_message_with_its_path(path):
+    Database(path, MIGRATIONS).close()
+    damage(path)
+    database = Database(path, MIGRATIONS)
+    with pytest.raises(StorageError, match=r"notes\.sqlite3 is damaged .*: replace it by a copy, or delete it"):
+        database.execute("SELECT text FROM note")
+    database.close()
+
+
+def test_an_error_while_rows_are_fetched_gets_its_path_too(path):
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    with pytest.raises(StorageError, match=r"notes\.sqlite3 is damaged"), naming_file(path):
+        raise error
+
+
+async def test_a_full_disk_is_told_to_every_writer_of_the_turn_with_the_path_and_writes_go_on_when_there_is_space(path):
+    database = Database(path, MIGRATIONS)
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with database.atomic() as innocent:
+        database.execute("INSERT INTO note VALUES ('small')")
+    with pytest.raises(StorageFull, match=r"notes\.sqlite3"):
+        write_both(database, "x" * 100_000)
+    await asyncio.gather(innocent, return_exceptions=True)
+    database.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    with database.atomic() as stored:
+        database.execute("INSERT INTO note VALUES (?)", ("y" * 100_000,))
+    await stored
+    expected = ["y" * 100_000] if innocent.exception() else ["small", "y" * 100_000]
+    assert notes(database) == expected, "a future tells whether its writes have happened"
+    database.close()
 
 
 def test_what_was_acknowledged_survives_kill_9(path):

@@ -1,5 +1,7 @@
-"""Moving over without changing an import: the names of the bundled SDK, on gae-deferred."""
+"""Apps that move without changing an import: the bundled SDK's names on gae-deferred."""
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ UNIT = Path(__file__).parents[2] / "unit"
 
 
 def run(code: str, *paths: Path) -> subprocess.CompletedProcess[str]:
-    """Run Python code where the distribution, and whatever else is in some folders, is installed."""
+    """Run Python code in a new process that finds the drop-in and the modules in further folders."""
     folders = ":".join(map(str, (*paths, DROPIN)))
     return subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": folders}, capture_output=True, text=True, timeout=60
@@ -42,7 +44,7 @@ def test_an_app_written_for_the_bundled_sdk_counts_to_30_unchanged(app: str):
         assert "a task came by the custom path" in command.output
 
 
-def test_the_names_are_those_of_gae_deferred_and_cloud_ndb():
+def test_the_names_lead_to_gae_deferred_and_cloud_ndb():
     result = run(
         "import gae_deferred, google.cloud.ndb\n"
         "from google.appengine.api import taskqueue, wrap_wsgi_app\n"
@@ -63,7 +65,79 @@ def test_the_names_are_those_of_gae_deferred_and_cloud_ndb():
     assert result.returncode == 0, result.stderr
 
 
-def test_methods_travel_as_with_the_bundled_sdk_so_that_they_run_after_a_roll_back():
+def replacements() -> dict[str, str]:
+    """Return the replacement of each module that the drop-in does not have, by the modules' names in the README."""
+    result = run(
+        "import json\n"
+        "from google.appengine._missing import REPLACEMENTS\n"
+        "print(json.dumps({', '.join(modules): replacement for modules, replacement in REPLACEMENTS.items()}))\n"
+    )
+    assert result.returncode == 0, result.stderr
+    table: dict[str, str] = json.loads(result.stdout)
+    return table
+
+
+def test_every_import_of_a_missing_module_names_its_replacement():
+    result = run(
+        "import importlib\n"
+        "from google.appengine._missing import REPLACEMENTS\n"
+        "for modules, replacement in REPLACEMENTS.items():\n"
+        "    for module in modules:\n"
+        "        package, _, name = f'google.appengine.{module}'.rpartition('.')\n"
+        "        for statement in (f'import {package}.{name}', f'from {package} import {name}',\n"
+        "                          f'from {package}.{name} import get', f'import {package}.{name}.inner'):\n"
+        "            try:\n"
+        "                exec(statement)\n"
+        "            except ImportError as error:\n"
+        "                assert f'{package}.{name}. Replacement: {replacement}.' in str(error), (statement, error)\n"
+        "            else:\n"
+        "                raise AssertionError(statement)\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_readme_lists_every_missing_module_with_its_replacement():
+    rows = re.findall(r"^\| (`\S.*?) \| (.+) \|$", (DROPIN.parent / "README.md").read_text(), re.MULTILINE)
+    assert {modules.replace("`", ""): replacement for modules, replacement in rows} == replacements()
+
+
+def test_every_replacement_from_google_exists():
+    named = {name for text in replacements().values() for name in re.findall(r"`(google\.[\w.]+)", text)}
+    assert len(named) > 5
+    result = run(f"import pydoc\nassert [each for each in {sorted(named)} if pydoc.locate(each) is None] == []\n")
+    assert result.returncode == 0, result.stderr
+
+
+def test_an_app_may_bring_a_missing_module_itself(tmp_path: Path):
+    (tmp_path / "memcache.py").write_text("get = {}.get\n")
+    result = run(
+        "import google.appengine.api\n"
+        f"google.appengine.api.__path__.append({str(tmp_path)!r})\n"
+        "from google.appengine.api import memcache\n"
+        "assert memcache.get('key') is None\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_libraries_that_look_for_the_bundled_sdk_do_without_it():
+    result = run("import google.auth.app_engine\nassert google.auth.app_engine.app_identity is None\n")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("name", ["google.appengine.api.labs.taskqueue", "google.appengine.api.taskqueue.taskqueue"])
+def test_taskqueue_has_the_other_names_of_the_bundled_sdk(name: str):
+    package, _, module = name.rpartition(".")
+    result = run(
+        f"import {name}\n"
+        f"from {package} import {module}\n"
+        f"from {name} import add\n"
+        "from google.appengine.api import taskqueue as ours\n"
+        f"assert {module} is {name} is ours and add is ours.add\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_methods_are_pickled_as_by_the_bundled_sdk_so_that_they_run_after_a_roll_back():
     result = run(
         "import os, sys\n"
         f"sys.path.insert(0, {str(UNIT)!r})\n"
@@ -94,7 +168,7 @@ def test_importing_the_deferred_api_loads_neither_grpc_nor_ndb():
 
 @pytest.fixture
 def bundled_sdk(tmp_path: Path) -> Path:
-    """A folder with what shows that the bundled SDK is installed, and files of its own where ours would be."""
+    """Return a folder with the bundled SDK's metadata, and with a file of its own in the place of ours."""
     metadata = tmp_path / "appengine_python_standard-3.1.0.dist-info" / "METADATA"
     metadata.parent.mkdir()
     metadata.write_text("Metadata-Version: 2.1\nName: appengine-python-standard\nVersion: 3.1.0\n")
@@ -104,24 +178,24 @@ def bundled_sdk(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_bundled_sdk_beside_it_is_detected_and_the_message_says_what_to_remove(bundled_sdk: Path):
-    (bundled_sdk / "google" / "appengine" / "__init__.py").unlink()  # ours was installed last
+def test_the_bundled_sdk_is_detected_if_the_dropin_was_installed_last(bundled_sdk: Path):
+    (bundled_sdk / "google" / "appengine" / "__init__.py").unlink()  # the dropin was installed last
     result = run("from google.appengine.ext import deferred", bundled_sdk)
     assert result.returncode != 0
     assert "pip uninstall appengine-python-standard" in result.stderr
 
 
-def test_it_is_detected_also_where_the_bundled_sdk_was_installed_last(bundled_sdk: Path):
-    pth = (DROPIN / "gae_deferred_dropin.pth").read_text()  # what site runs when Python starts
+def test_the_bundled_sdk_is_detected_if_it_was_installed_last(bundled_sdk: Path):
+    pth = (DROPIN / "gae_deferred_dropin.pth").read_text()  # site runs it when Python starts
     result = run(f"{pth}\nfrom google.appengine.ext import deferred", bundled_sdk)
     assert result.returncode != 0
     assert "pip uninstall appengine-python-standard" in result.stderr
 
 
-def test_that_removing_the_bundled_sdk_took_files_along_is_detected(tmp_path: Path):
+def test_files_that_pip_removed_with_the_bundled_sdk_are_detected(tmp_path: Path):
     for name in ("gae_deferred_dropin.py", "gae_deferred_dropin.pth"):
         (tmp_path / name).write_text((DROPIN / name).read_text())
-    left = tmp_path / "google" / "appengine" / "api" / "taskqueue.py"  # the bundled SDK has a package of that name
+    left = tmp_path / "google" / "appengine" / "api" / "taskqueue.py"  # there, the bundled SDK has a package
     left.parent.mkdir(parents=True)
     left.touch()
     pth = (DROPIN / "gae_deferred_dropin.pth").read_text()
@@ -167,7 +241,7 @@ def test_taskqueue_makes_tasks_as_the_bundled_sdk_does():
     assert result.returncode == 0, result.stderr
 
 
-def test_of_several_tasks_the_error_is_one_that_except_clauses_know():
+def test_adding_several_tasks_raises_an_error_of_taskqueue():
     result = run(
         "from google.appengine.api import taskqueue\n"
         "from gae_deferred import cloud_tasks, errors\n"
@@ -190,7 +264,7 @@ def test_of_several_tasks_the_error_is_one_that_except_clauses_know():
     assert result.returncode == 0, result.stderr
 
 
-def test_every_error_of_the_bundled_sdk_can_be_caught_by_its_name():
+def test_except_clauses_find_every_error_of_the_bundled_sdk():
     names = (
         "BadTaskStateError BadTransactionState BadTransactionStateError DatastoreError DuplicateTaskNameError "
         "InternalError InvalidDeadlineError InvalidDispatchDeadlineError InvalidEtaError InvalidLeaseTimeError "

@@ -1,6 +1,7 @@
 """Delivers tasks of a queue by hand, as often as a test likes."""
 
 import io
+import urllib.parse
 from typing import Any
 
 from google.cloud import tasks_v2
@@ -10,17 +11,19 @@ from gae_deferred import deferred
 
 def environ_of(task: tasks_v2.Task, **changes: str) -> dict[str, Any]:
     """Return the request that delivers a task."""
-    request = task.app_engine_http_request
+    is_http = "http_request" in task
+    request = task.http_request if is_http else task.app_engine_http_request
+    prefix = "HTTP_X_CLOUDTASKS" if is_http else "HTTP_X_APPENGINE"
     headers = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in request.headers.items()}
     queue, _, name = task.name.partition("/queues/")[2].partition("/tasks/")
     return {
         "REQUEST_METHOD": "POST",
-        "PATH_INFO": request.relative_uri,
+        "PATH_INFO": urllib.parse.urlsplit(request.url).path if is_http else request.relative_uri,
         "CONTENT_TYPE": request.headers["Content-Type"],
         "CONTENT_LENGTH": str(len(request.body)),
-        "HTTP_X_APPENGINE_QUEUENAME": queue,
-        "HTTP_X_APPENGINE_TASKNAME": name,
-        "HTTP_X_APPENGINE_TASKRETRYCOUNT": "0",
+        f"{prefix}_QUEUENAME": queue,
+        f"{prefix}_TASKNAME": name,
+        f"{prefix}_TASKRETRYCOUNT": "0",
         "wsgi.input": io.BytesIO(request.body),
         **headers,
         **changes,

@@ -220,6 +220,8 @@ def test_a_task_from_before_the_decorator_is_told_by_its_name(call: Any, cloud: 
     task.app_engine_http_request.body = deferred.serialize(*call)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GAE_ENV", "standard")
+        patch.setenv("GAE_APPLICATION", "s~my-project")
+        patch.setenv("GAE_INSTANCE", "instance-1")
         patch.delenv("DEFERRED_SIGNING_KEYS")
         settings.forget()
         for _ in range(2):

@@ -326,6 +326,8 @@ def test_the_app_sweeps_when_cron_asks(cloud: Cloud, die_before_sending: Any, mo
     monkeypatch.setattr(sweeper.sweep, "__kwdefaults__", {"grace": 0, "budget": 10})
     die_before_sending(later)
     monkeypatch.setenv("GAE_ENV", "standard")
+    monkeypatch.setenv("GAE_APPLICATION", "s~my-project")
+    monkeypatch.setenv("GAE_INSTANCE", "instance-1")
     settings.forget()
     status, text = ask(monkeypatch, HTTP_X_APPENGINE_CRON="true")
     assert (status, text) == ("200 OK", "1 tasks sent, 0 dead letters, 0 kept for the next sweep")
@@ -335,6 +337,8 @@ def test_the_app_sweeps_when_cron_asks(cloud: Cloud, die_before_sending: Any, mo
 def test_nobody_else_makes_an_app_sweep(headers: dict[str, str], cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(datastore, "run_outside_transaction", lambda function: pytest.fail("it swept"))
     monkeypatch.setenv("GAE_ENV", "standard")
+    monkeypatch.setenv("GAE_APPLICATION", "s~my-project")
+    monkeypatch.setenv("GAE_INSTANCE", "instance-1")
     assert ask(monkeypatch, **headers)[0] == "403 Forbidden"
     monkeypatch.delenv("GAE_ENV")
     settings.forget()

@@ -251,6 +251,8 @@ def test_the_environment_is_as_before_after_the_block(monkeypatch):
 
 def test_a_process_that_has_found_itself_on_app_engine_is_not_there_in_the_block(monkeypatch):
     monkeypatch.setenv("GAE_ENV", "standard")
+    monkeypatch.setenv("GAE_APPLICATION", "s~my-project")
+    monkeypatch.setenv("GAE_INSTANCE", "instance-1")
     assert settings.on_app_engine()
     with CloudForTests() as cloud, cloud.in_use():
         assert not settings.on_app_engine()
@@ -266,6 +268,8 @@ def test_each_test_has_the_settings_that_it_makes(pytester):
 
         @pytest.mark.parametrize("value", ["localdev", "standard", "localdev"])
         def test_app_engine(value, monkeypatch):
+            monkeypatch.setenv("GAE_APPLICATION", "s~my-project")
+            monkeypatch.setenv("GAE_INSTANCE", "instance-1")
             monkeypatch.setenv("GAE_ENV", value)
             assert settings.on_app_engine() is (value == "standard")
         """

@@ -12,8 +12,10 @@ from google.protobuf.message import Message
 
 from gae_local_cloud.cloud_tasks import messages
 from gae_local_cloud.cloud_tasks.admin_service import AdminService
+from gae_local_cloud.cloud_tasks.errors import Code, ServiceError
 from gae_local_cloud.cloud_tasks.queue_service import QueueService
 from gae_local_cloud.cloud_tasks.task_service import TaskService
+from gae_local_cloud.storage import StorageError, StorageFull
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,20 @@ class Method:
 
 
 def _method(request_type: type[Message], call: Callable[[Any], Awaitable[Message | None]]) -> Method:
-    return Method(request_type.FromString, call, request_type)
+    return Method(request_type.FromString, _naming_storage_errors(call), request_type)
+
+
+def _naming_storage_errors(
+    call: Callable[[Any], Awaitable[Message | None]],
+) -> Callable[[Any], Awaitable[Message | None]]:
+    async def answer(request: Any) -> Message | None:
+        try:
+            return await call(request)
+        except StorageError as error:
+            code = Code.RESOURCE_EXHAUSTED if isinstance(error, StorageFull) else Code.INTERNAL
+            raise ServiceError(code, str(error)) from error
+
+    return answer
 
 
 @dataclass(frozen=True, slots=True)

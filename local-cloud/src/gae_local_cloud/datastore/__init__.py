@@ -1,8 +1,10 @@
-"""An embedded Datastore: Firestore in Datastore mode, as its clients see it, on one SQLite file."""
+"""An embedded server of Firestore in Datastore mode, on one SQLite file."""
 
 from gae_local_cloud.datastore.exchange import ImportFailed
+from gae_local_cloud.datastore.http_face import HttpFace
 from gae_local_cloud.datastore.index_yaml import IndexFileError
 from gae_local_cloud.datastore.schema import MIGRATIONS
 from gae_local_cloud.datastore.server import DatastoreServer
+from gae_local_cloud.datastore.transactions import Concurrency
 
-__all__ = ["MIGRATIONS", "DatastoreServer", "ImportFailed", "IndexFileError"]
+__all__ = ["MIGRATIONS", "Concurrency", "DatastoreServer", "HttpFace", "ImportFailed", "IndexFileError"]

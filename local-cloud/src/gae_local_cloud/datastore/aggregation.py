@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from gae_local_cloud.datastore import query, validation, values
@@ -12,20 +12,20 @@ from gae_local_cloud.datastore.keys import Partition
 from gae_local_cloud.datastore.messages import Message, Value, ValueMessage
 from gae_local_cloud.datastore.query import Query
 
-MOST_AGGREGATIONS = 5
+MAX_AGGREGATIONS = 5
 
-_LARGEST, _SMALLEST = 2**63 - 1, -(2**63)
+_MAX_INT64, _MIN_INT64 = 2**63 - 1, -(2**63)
 
 
 @dataclass
 class Aggregator:
-    """One aggregation, fed row by row.
+    """One aggregation, computed row by row.
 
     Parameters:
-        alias: the name of its result.
+        alias: name of the result.
         operator: ``count``, ``sum`` or ``avg``.
-        name: the property that it sums or averages.
-        up_to: where a count stops; None for nowhere.
+        name: property to sum or average; empty for ``count``.
+        up_to: number at which a count stops; None counts everything.
     """
 
     alias: str
@@ -38,7 +38,7 @@ class Aggregator:
     doubles: list[float] = dataclasses.field(default_factory=list)
 
     def feed(self, row: dict[str, bytes]) -> None:
-        """Take one row: the encoded values of the aggregated properties."""
+        """Add one row, given as the encoded value of each aggregated property."""
         self.rows += 1
         encoded = row.get(self.name, b"")
         if encoded[:1] == values.INTEGER:
@@ -49,12 +49,12 @@ class Aggregator:
             self.numbers += 1
 
     def result(self) -> ValueMessage:
-        """Return the value of what has been fed."""
+        """Return the aggregation of the rows so far."""
         if self.operator == "count":
             return Value(integer_value=self.rows if self.up_to is None else min(self.rows, self.up_to))
         if self.operator == "avg":
             return Value(double_value=self._sum() / self.numbers) if self.numbers else Value(null_value=0)
-        if not self.doubles and _SMALLEST <= self.integers <= _LARGEST:
+        if not self.doubles and _MIN_INT64 <= self.integers <= _MAX_INT64:
             return Value(integer_value=self.integers)
         return Value(double_value=self._sum())
 
@@ -70,17 +70,17 @@ class Aggregation:
     """An aggregation query that has been checked.
 
     Parameters:
-        query: what to run. If properties are aggregated it is a projection on them: as in the service, a row is an
-            index entry, so that an entity without one of the properties does not count, and one with several values
+        query: the query to run. If properties are aggregated, it is a projection on them. As in the service, a row is
+            an index entry: an entity that lacks one of the properties does not count, and an entity with several values
             counts several times.
-        aggregators: what to feed its rows to.
+        aggregators: the aggregations of its rows.
     """
 
     query: Query
     aggregators: Sequence[Aggregator]
 
     def feed(self, positions: Iterable[bytes]) -> None:
-        """Take some rows of the query, by their positions."""
+        """Add rows of the query, given as their positions."""
         names = {aggregator.name for aggregator in self.aggregators} - {""}
         for position in positions:
             row: dict[str, bytes] = {}
@@ -91,22 +91,27 @@ class Aggregation:
                 aggregator.feed(row)
 
 
-def parse(message: Message, partition: Partition) -> Aggregation:
-    """Check an AggregationQuery message and return its meaning.
+def parse(message: Message, partition: Partition, arrange: Callable[[Query], Query]) -> Aggregation:
+    """Check an AggregationQuery message and parse it.
+
+    Parameters:
+        arrange: chooses the sequence of the unordered properties.
 
     Raises:
-        InvalidArgument: it breaks a rule of the query language.
-        Unimplemented: it aggregates nearest neighbors.
+        InvalidArgument: the query breaks a rule of the query language.
+        Unimplemented: the query searches for nearest neighbors.
     """
     if message.nested_query.HasField("find_nearest"):
-        raise Unimplemented("The local Datastore does not aggregate nearest neighbors: run the query and add them up.")
+        raise Unimplemented(
+            "The local Datastore does not aggregate nearest neighbors: run the query and aggregate its results."
+        )
     if message.WhichOneof("query_type") != "nested_query":
         raise InvalidArgument("An aggregation query needs a nested query.")
     aggregators = _parse_aggregations(message.aggregations)
     names = sorted({aggregator.name for aggregator in aggregators} - {""})
-    nested = query.parse(message.nested_query, partition)
+    nested = query.parse(message.nested_query, partition, arrange)
     if names:
-        parsed = query.reading(nested, names)
+        parsed = arrange(query.reading(nested, names))
     elif nested.projection:
         parsed = nested
     else:
@@ -115,7 +120,7 @@ def parse(message: Message, partition: Partition) -> Aggregation:
 
 
 def _limit(limit: int | None, aggregators: Sequence[Aggregator]) -> int | None:
-    """Return how many rows are needed at most."""
+    """Return the maximum number of rows that the aggregations need, or None for all."""
     stops = [aggregator.up_to for aggregator in aggregators]
     if None in stops:
         return limit
@@ -126,9 +131,10 @@ def _limit(limit: int | None, aggregators: Sequence[Aggregator]) -> int | None:
 def _parse_aggregations(messages: Sequence[Message]) -> list[Aggregator]:
     if not messages:
         raise InvalidArgument("Aggregations can not be empty.")
-    if len(messages) > MOST_AGGREGATIONS:
+    if len(messages) > MAX_AGGREGATIONS:
         raise InvalidArgument(
-            f"The maximum number of aggregations allowed in an aggregation query is {MOST_AGGREGATIONS}."
+            f"The maximum number of aggregations allowed in an aggregation query is {MAX_AGGREGATIONS}. "
+            f"Received: {len(messages)}"
         )
     found: list[Aggregator] = []
     unnamed = 0

@@ -1,4 +1,4 @@
-"""Making composite indexes while the server runs."""
+"""Builds composite indexes while the server runs."""
 
 import asyncio
 
@@ -8,17 +8,17 @@ from gae_local_cloud.datastore.plan import Needed
 from gae_local_cloud.datastore.store import EntityStore
 
 _CHUNK = 200
-"""Entities indexed before other requests get their turn."""
+"""Entities to index before other requests get their turn."""
 
 
 class CompositeBuilder:
-    """Fills the composite indexes that queries turn out to need.
+    """Builds the composite indexes that queries need.
 
-    Commits keep an index up to date from the moment it is in the catalog; the builder adds the entities that were there
-    before, a few at a time.
+    Commits update an index as soon as it is in the catalog. The builder adds the entities that were stored before, in
+    chunks.
 
     Parameters:
-        entities: the store whose indexes they are.
+        entities: the store to index.
     """
 
     def __init__(self, entities: EntityStore) -> None:
@@ -26,18 +26,18 @@ class CompositeBuilder:
         self._running: dict[tuple[int, str, Needed], asyncio.Task[None]] = {}
 
     async def build(self, partition: int, kind: str, needed: Needed) -> None:
-        """Make an index and wait until queries can use it."""
+        """Build an index and wait until queries can use it."""
         name = (partition, kind, needed)
         task = self._running.get(name)
         if task is None:
             task = self._running[name] = asyncio.create_task(self._build(partition, kind, needed))
             task.add_done_callback(lambda _: self._running.pop(name, None))
-        await asyncio.shield(task)  # a client that gives up does not stop it
+        await asyncio.shield(task)  # a client that gives up does not stop the build
 
     async def _build(self, partition: int, kind: str, needed: Needed) -> None:
         database, catalog = self._entities.database, self._entities.indexes
         indexes = catalog.of_kind(partition, kind)
-        assert indexes is not None  # noqa: S101 - a query found too many entities of it
+        assert indexes is not None  # noqa: S101 - a query found entities of the kind
         index = indexes.composite.get((needed.ancestor, needed.components))
         if index is None:
             with database.atomic() as stored:
@@ -45,7 +45,7 @@ class CompositeBuilder:
             await stored
         names = {name for name, _ in index.components}
         reached = b""
-        while catalog.has(partition, kind, index):  # a commit may find that it explodes
+        while catalog.has(partition, kind, index):  # a commit abandons an index that explodes
             rows = database.execute(
                 "SELECT entries.key, entries.entity, entities.entity "
                 "FROM entries JOIN entities ON entities.id = entries.entity "
@@ -69,7 +69,7 @@ class CompositeBuilder:
             reached = rows[-1][0]
 
     async def stop(self) -> None:
-        """Stop what is being made. It is begun again when a query needs it."""
+        """Stop all builds. A build starts again when a query needs its index."""
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()

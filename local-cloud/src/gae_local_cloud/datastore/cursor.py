@@ -15,8 +15,8 @@ _SIGNATURE = 4
 def encode(bound: Bound, order: Sequence[Component]) -> bytes:
     """Return the cursor for a point between two positions of a query that sorts by ``order``.
 
-    A cursor names a place in an index, not a result, so what is inserted or deleted meanwhile does not disturb it; and
-    not a direction, so that the query with every order reversed walks back from it.
+    A cursor names a place in an index, so it stays valid when entities are inserted or deleted. It has no direction:
+    the query with every order reversed walks back from it.
     """
     if order[-1].descending:
         bound = bound.flipped()
@@ -27,7 +27,7 @@ def decode(encoded: bytes, order: Sequence[Component]) -> Bound:
     """Return the point that a cursor names.
 
     Raises:
-        InvalidArgument: it is not a cursor, or one of a query with other sort orders.
+        InvalidArgument: the bytes are not a cursor, or the cursor is of a query with other sort orders.
     """
     header = len(_VERSION) + _SIGNATURE
     if encoded[:1] != _VERSION or encoded[header : header + 1] not in (_BEFORE, _AFTER):
@@ -39,7 +39,7 @@ def decode(encoded: bytes, order: Sequence[Component]) -> Bound:
 
 
 def _signature(order: Sequence[Component]) -> bytes:
-    """Return a digest of what a query sorts by, the same for the query with every order reversed."""
+    """Return a digest of sort orders; it is the same with every order reversed."""
     backwards = order[-1].descending
     text = repr([(name, descending != backwards) for name, descending in order])
     return hashlib.blake2b(text.encode(), digest_size=_SIGNATURE).digest()

@@ -1,25 +1,31 @@
-"""What the Datastore server answers when it cannot do what was asked."""
+"""Errors of the Datastore server, each with its gRPC status code."""
 
 import grpc
 
 
 class DatastoreError(Exception):
-    """Base of the errors that a client sees, each with its gRPC status code.
+    """Base of the errors that a client sees.
 
-    The message is what the client shows its user: it names the key, property or value that is wrong.
+    The client shows the message to its user: it names the key, property or value that is wrong.
     """
 
     code = grpc.StatusCode.INTERNAL
 
 
 class InvalidArgument(DatastoreError):
-    """The request breaks a rule that does not depend on what is stored."""
+    """The request breaks a rule that does not depend on stored entities."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
 
 
+class PermissionDenied(DatastoreError):
+    """The request may come from a web page of another origin."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+
+
 class NotFound(DatastoreError):
-    """An update names an entity that does not exist."""
+    """An update names an entity that does not exist, or a URL names no method."""
 
     code = grpc.StatusCode.NOT_FOUND
 
@@ -37,12 +43,18 @@ class Aborted(DatastoreError):
 
 
 class FailedPrecondition(DatastoreError):
-    """The request would be right in another state of the store: an index is missing, a read time is too old."""
+    """The state of the store does not allow the request: an index is missing, a read time is too old."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class ResourceExhausted(DatastoreError):
+    """The disk with the database is full."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 class Unimplemented(DatastoreError):
-    """The request asks for something that the service can do and this server cannot."""
+    """The service supports the request, this server does not."""
 
     code = grpc.StatusCode.UNIMPLEMENTED

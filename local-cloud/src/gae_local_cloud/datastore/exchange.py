@@ -1,7 +1,7 @@
-"""Export and import: the whole store as a text file, for fixtures.
+"""Export and import of the whole store as a text file, for fixtures.
 
-A line is an entity: a ``google.datastore.v1.Entity`` in protobuf's JSON, keys sorted. Lines are sorted by project,
-database, namespace and key, so that two exports differ where the entities do.
+Each line is one ``google.datastore.v1.Entity`` in protobuf's JSON, with sorted names. Lines are sorted by project,
+database, namespace and key, so that a diff of two exports shows which entities differ.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ from gae_local_cloud.datastore.messages import Entity, EntityMessage
 from gae_local_cloud.datastore.store import Change, EntityStore, StoredEntity, entity_key
 
 _CHUNK = 200
-"""Entities read or written before other requests get their turn."""
+"""Entities to read or write before other requests get their turn."""
 
 
 class ImportFailed(Exception):
-    """A file is not an export. What its lines before the wrong one hold has been imported."""
+    """A file is not an export. Some entities from lines before the wrong one may have been imported."""
 
 
 async def export_entities(entities: EntityStore, path: Path) -> int:
-    """Write all entities of a store to a file, as they are now, and return how many.
+    """Write all entities of a store to a file and return their number.
 
-    Commits made meanwhile may or may not be in it.
+    A commit made during the export may or may not be in the file.
 
     Raises:
-        OSError: the file cannot be written. One that was there before is as it was.
+        OSError: the file cannot be written. A file that existed before is unchanged.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     count = 0
@@ -58,10 +58,10 @@ def _line(partition: Partition, path: bytes, stored: StoredEntity) -> str:
 
 
 async def import_entities(entities: EntityStore, path: Path) -> int:
-    """Put all entities of an export into a store, in place of those with the same keys, and return how many.
+    """Store all entities of an export, replacing those with the same keys, and return their number.
 
     Raises:
-        ImportFailed: a line is not an entity; the message says which.
+        ImportFailed: a line is not an entity; the message has its number.
         OSError: the file cannot be read.
     """
     count = 0

@@ -1,4 +1,4 @@
-"""Running a query: walking its index ranges, in bounded batches."""
+"""Runs a query: walks its index ranges in bounded batches."""
 
 import heapq
 import operator
@@ -14,23 +14,23 @@ from gae_local_cloud.datastore.plan import IndexRange, Needed, Planner, Scan
 from gae_local_cloud.datastore.query import Query
 from gae_local_cloud.datastore.store import EntityStore, Snapshot, StoredEntity
 
-MOST_SORTED = 200
-"""Entities that one query sorts in memory rather than that a composite index is made for it.
+MAX_SORTED = 200
+"""Entities that one query sorts in memory. A query with more candidates gets a composite index.
 
-Queries that sort fewer, but again and again, get their index when together they have read as many as are in it.
+Repeated queries with fewer candidates get an index when together they have read as many entities as the kind has.
 """
 
 _SEEKS_PER_STEP = 64
-"""Seeks of a merge between two signs of life."""
+"""Seeks of a merge after which it yields an empty hit, so that a batch can end."""
 
 
 class Hit(NamedTuple):
-    """A place where a result may be.
+    """A possible result.
 
     Parameters:
-        position: where it is in the query's order.
-        row: the row id of the entity; None for an entity that is not stored any more, or where there is none.
-        sure: whether it certainly is a result and has no earlier position.
+        position: its place in the query's order.
+        row: the row id of the entity; None for an entity of an earlier version, and for an empty hit.
+        sure: whether the hit is certainly a result, at the entity's first position.
         stored: the entity, if it has been read already.
     """
 
@@ -40,7 +40,7 @@ class Hit(NamedTuple):
     stored: StoredEntity | None = None
 
 
-# The rows of an index range, by: whether it is the entities by path, has no end, is walked backwards.
+# SQL for the rows of an index range. Keys: it is the entities by path; it has no end; it is walked backwards.
 _ROWS = {
     (False, False, False): 'SELECT key, entity, many FROM entries WHERE "index" = ? AND key >= ? AND key < ? '
     "ORDER BY key LIMIT ?",
@@ -64,9 +64,9 @@ class Result(NamedTuple):
     """A result of a query.
 
     Parameters:
-        position: where it is in the query's order.
+        position: its place in the query's order.
         path: the encoded path of its key.
-        stored: the entity; without data if the query asks only for what the position tells.
+        stored: the entity; without data for a projection or a keys-only query.
     """
 
     position: bytes
@@ -79,14 +79,14 @@ class Batch:
     """Some of a query's results.
 
     Parameters:
-        results: the results, with the entities unless the query asks only for what is in the index.
-        skipped: how many results the query's offset left out.
-        skipped_to: the position of the last one left out.
-        reached: up to where the query has been answered; None if it was at once clear that there is nothing.
-        finished: whether the query's bounds or its limit have been reached.
-        cut: whether it was the limit.
-        limited: whether it was the limit, and there may be more results after it.
-        examined: how many places have been looked at.
+        results: the results.
+        skipped: number of results that the query's offset skipped.
+        skipped_to: position of the last skipped result.
+        reached: bound up to which the query has been answered; None if the walk was empty.
+        finished: whether the walk reached the query's bounds or its limit.
+        cut: whether the limit ended the walk.
+        limited: whether the limit ended the walk and more results may follow.
+        examined: number of hits examined.
     """
 
     results: list[Result] = field(default_factory=list)
@@ -100,7 +100,7 @@ class Batch:
 
 
 class IndexNeeded(Exception):
-    """A query has too many candidates to sort them: a composite index has to be made first."""
+    """A query has too many candidates to sort: it needs a composite index first."""
 
     def __init__(self, needed: Needed) -> None:
         super().__init__(needed)
@@ -109,26 +109,26 @@ class IndexNeeded(Exception):
 
 @dataclass(frozen=True)
 class Budget:
-    """When a batch is full.
+    """Limits of a batch.
 
     Parameters:
-        results: how many results it may have.
-        size: how many bytes of entities, after which it takes no more.
-        examined: how many places may be looked at for it, which bounds how long the event loop waits.
+        results: maximum number of results.
+        size: bytes of entities after which the batch ends.
+        examined: maximum number of hits to examine, which bounds the time that the event loop waits.
     """
 
     results: int = 300
-    size: int = 1 << 20
+    size: int = 2**20
     examined: int = 5000
 
 
 class Execution:
-    """A query being run on a state of the store.
+    """One run of a query on a version of the store.
 
     Parameters:
         entities: the store.
         query: the query.
-        snapshot: what to undo to see the state that is asked for.
+        snapshot: differences between the store now and at the version to read.
     """
 
     def __init__(self, entities: EntityStore, query: Query, snapshot: Snapshot) -> None:
@@ -142,7 +142,7 @@ class Execution:
         """Return the next results.
 
         Raises:
-            IndexNeeded: a composite index has to be made first.
+            IndexNeeded: the query needs a composite index first.
         """
         query, batch = self._query, Batch()
         if query.limit == 0 and not query.offset:
@@ -182,7 +182,7 @@ class Execution:
         return batch
 
     def _stored(self, hit: Hit) -> StoredEntity | None:
-        """Return the entity of a hit, or None if it is no result."""
+        """Return the entity of a hit, or None if the hit is not a result."""
         if hit.stored is not None:
             return hit.stored
         if hit.row is None or hit.row in self._snapshot.hidden:
@@ -196,14 +196,14 @@ class Execution:
         return stored if hit.position in self._query.positions(self._query.path(hit.position), indexed) else None
 
     def _hits(self, most: int) -> Iterator[Hit]:
-        """Return places where results may be, in order: all, or at least so many."""
+        """Return hits in order: all of them, or at least ``most``."""
         streams = self._streams(most)
         if self._snapshot.restored:
             streams.append(self._restored())
         return iter(streams[0]) if len(streams) == 1 else heapq.merge(*streams, key=_by_position)
 
     def _restored(self) -> list[Hit]:
-        """Return the results among the entities as they were before later commits."""
+        """Return the results among the entities that later commits changed or deleted."""
         restored = (self._snapshot.restored or {}).items()
         hits = [
             Hit(position, None, True, stored)
@@ -214,7 +214,7 @@ class Execution:
         return sorted(hits, key=_by_position)
 
     def _positions(self, path: bytes, stored: StoredEntity) -> list[bytes]:
-        """Return where an entity stands between the query's bounds."""
+        """Return the positions of an entity between the query's bounds."""
         positions = self._query.positions(path, values.indexed(Entity.FromString(stored.data)))
         return [position for position in positions if self._query.bounds.contains(position)]
 
@@ -238,7 +238,7 @@ class Execution:
         return [self._results_of(walk) for walk in walks]
 
     def _results_of(self, walk: Iterator[Hit]) -> Iterator[Hit]:
-        """Yield the results of each entity of a walk in the order of the entities' positions."""
+        """Yield the results of each entity in a walk over entities."""
         for hit in walk:
             if hit.row is None or hit.row in self._snapshot.hidden:
                 continue
@@ -267,8 +267,8 @@ class Execution:
         return self._entities.database.execute(sql, (number, *bounds, limit))
 
     def _merge(self, scan: Scan) -> Iterator[Hit]:
-        """Yield what is in all ranges: seek each to the furthest that another has reached, until they agree."""
-        # In a backward walk everything below is mirrored: "at least" means "at most" in the index.
+        """Yield hits that are in every range: seek each to the furthest key of the others (a zigzag merge)."""
+        # A backward walk mirrors everything below: "at least" means "at most" in the index.
         reached: bytes | None = None
         agreeing = seeks = 0
         many = False
@@ -292,7 +292,7 @@ class Execution:
     def _seek(
         self, part: IndexRange, suffix: bytes | None, *, backwards: bool, beyond: bool
     ) -> tuple[bytes, int, bool] | None:
-        """Return the first key of a range that is not before ``prefix + suffix``, or that is ``beyond`` it."""
+        """Return the first key of a range at or after ``prefix + suffix``; with ``beyond``, after it."""
         left = part.keys
         if suffix is not None:
             reached = part.prefix + suffix
@@ -306,7 +306,7 @@ class Execution:
         return None
 
     def _position(self, scan: Scan, suffix: bytes) -> bytes:
-        """Return the position that the end of an index key, after its prefix, stands for."""
+        """Return the position for an index key without its prefix."""
         if scan.backwards:
             suffix = ordered.invert(suffix)
         if not scan.constants:
@@ -325,19 +325,19 @@ class Execution:
         return b"".join((*parts, suffix[start:]))
 
     def _sorted(self, planner: Planner, needed: Needed, most: int) -> list[Hit]:
-        """Return the first results of the query by looking at all candidates.
+        """Return the first hits of the query by sorting all candidates.
 
-        There are few, unless an entity explodes in the index that would help: then the time of every batch grows with
-        the candidates, the memory does not.
+        There are few candidates, unless an entity explodes in the needed index. Then the time of every batch grows with
+        the number of candidates, the memory does not.
 
         Raises:
-            IndexNeeded: it is time to make the index.
+            IndexNeeded: building the index now costs less than sorting.
         """
         parts: list[IndexRange] = []
         for conjunction in self._query.conjunctions:
-            counted = [(self._count(part, MOST_SORTED + 1), part) for part in planner.candidates(conjunction)]
+            counted = [(self._count(part, MAX_SORTED + 1), part) for part in planner.candidates(conjunction)]
             count, part = min(counted, key=lambda pair: pair[0])
-            if not planner.explodes(needed) and (count > MOST_SORTED or self._pays(planner, needed, count)):
+            if not planner.explodes(needed) and (count > MAX_SORTED or self._pays(planner, needed, count)):
                 raise IndexNeeded(needed)
             parts.append(part)
         return heapq.nsmallest(most, self._candidates(parts), key=_by_position)
@@ -350,18 +350,18 @@ class Execution:
                     yield from (Hit(position, row, True) for position in positions)
 
     def _pays(self, planner: Planner, needed: Needed, count: int) -> bool:
-        """Return whether queries, with this one, have read as many entities for want of an index as there are.
+        """Return whether queries without the index have read as many entities in total as the kind has.
 
-        To find out is to count the kind, so it is done only when their number has doubled.
+        Counting the kind takes time, so it is counted only when the total has doubled.
         """
         read = planner.read_without(needed, count)
         doubled = read.bit_length() > (read - count).bit_length()
-        return read > MOST_SORTED and doubled and self._count(planner.whole_kind(), read) < read
+        return read > MAX_SORTED and doubled and self._count(planner.whole_kind(), read) < read
 
     def _count(self, part: IndexRange, most: int) -> int:
-        """Return how many keys a range has, but count at most so many."""
+        """Return the number of keys in a range, counting at most ``most``."""
         return 0 if part.keys.empty else sum(1 for _ in self._rows(part, limit=most))
 
 
 _NOT_READ = StoredEntity(0, 0, b"")
-"""Stands for the entity of a result that its index entry tells enough about."""
+"""Placeholder for the entity of a result that needs only its index entry."""

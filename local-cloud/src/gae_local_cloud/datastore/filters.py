@@ -1,4 +1,4 @@
-"""Filters of a query, brought into the form that indexes can answer: a list of conjunctions."""
+"""Filters of a query, normalized to a list of conjunctions that indexes can answer."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,18 +11,18 @@ from gae_local_cloud.datastore.keys import Partition
 from gae_local_cloud.datastore.messages import CompositeFilter, Message, PropertyFilter, ValueMessage
 
 KEY = "__key__"
-"""The name under which a key is filtered and sorted."""
+"""Name of an entity's key in filters, orders and projections."""
 
-MOST_DISJUNCTS = 30
-"""Conjunctions that a query may come to after its ORs and INs are multiplied out (from the documentation)."""
+MAX_DISJUNCTS = 30
+"""Maximum number of conjunctions of a query after its ORs and INs are multiplied out (documentation, "OR queries")."""
 
-MOST_RANGES = 10
-"""Properties with inequalities in a query."""
+MAX_RANGES = 10
+"""Maximum number of properties with inequalities in a query."""
 
-MOST_EXCLUDED = 10
-"""Values in a NOT_IN."""
+MAX_EXCLUDED = 10
+"""Maximum number of values in a NOT_IN."""
 
-_TOO_MANY = f"Too many disjunctions after normalization, the maximum is {MOST_DISJUNCTS}"
+_TOO_MANY = f"Too many disjunctions after normalization, the maximum is {MAX_DISJUNCTS}"
 _ANCESTORS = "All disjunctions must have a common and unique ancestor constraint."
 
 _LESS = (PropertyFilter.LESS_THAN, PropertyFilter.LESS_THAN_OR_EQUAL)
@@ -31,12 +31,12 @@ _INEQUALITIES = (*_LESS, PropertyFilter.GREATER_THAN, PropertyFilter.GREATER_THA
 
 @dataclass(frozen=True)
 class Conjunction:
-    """Conditions that an entity must meet all at once.
+    """Conditions that an entity must all meet.
 
     Parameters:
-        equal: for a property, values that must all be among the entity's values of it.
-        ranges: for a property, the interval that one of its values must lie in.
-        ancestor: the encoded path of an entity that must be it or an ancestor of it.
+        equal: by property, values that must all be among the entity's values.
+        ranges: by property, the interval that contains at least one of its values.
+        ancestor: encoded path of the entity itself or of one of its ancestors.
     """
 
     equal: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Conjunction:
         """Return the conditions of both.
 
         Raises:
-            InvalidArgument: each has an ancestor, and not the same one.
+            InvalidArgument: the two have different ancestors.
         """
         equal = dict(self.equal)
         for name, encodings in other.equal.items():
@@ -60,13 +60,13 @@ class Conjunction:
         return Conjunction(equal, ranges, self.ancestor if self.ancestor is not None else other.ancestor)
 
     def candidates(self, path: bytes, indexed: Mapping[str, Sequence[bytes]]) -> dict[str, Sequence[bytes]] | None:
-        """Return the values with which an entity meets the conditions, or None if it does not.
+        """Return the values by which an entity meets the conditions, or None if it does not meet them.
 
-        Where a property has several values, only those in its range count for the results' order.
+        If a property has several values, results sort by those in its range only.
 
         Parameters:
             path: the entity's encoded path.
-            indexed: its indexed values.
+            indexed: its indexed values by property.
         """
         if self.ancestor is not None and not path.startswith(keys.ancestor_prefix(self.ancestor)):
             return None
@@ -91,7 +91,7 @@ class FilterParser:
     """Reads the filter of one query.
 
     Parameters:
-        partition: the partition that is queried: keys in filters must be of it.
+        partition: the partition of the query; keys in filters must be in it.
     """
 
     def __init__(self, partition: Partition) -> None:
@@ -100,20 +100,20 @@ class FilterParser:
         self._operators: list[int] = []
 
     def parse(self, message: Message) -> tuple[Conjunction, ...]:
-        """Return the conjunctions that a filter comes to: what meets any of them meets the filter.
+        """Return the conjunctions of a filter. An entity that meets any of them meets the filter.
 
         Raises:
             InvalidArgument: the filter breaks a rule.
         """
         conjunctions = self._filter(message)
-        if len(conjunctions) > MOST_DISJUNCTS:
+        if len(conjunctions) > MAX_DISJUNCTS:
             raise InvalidArgument(_TOO_MANY)
         if len({conjunction.ancestor for conjunction in conjunctions}) > 1:
             raise InvalidArgument(_ANCESTORS)
         self._check_operators()
-        if len(self.inequalities) > MOST_RANGES:
+        if len(self.inequalities) > MAX_RANGES:
             raise InvalidArgument(
-                f"The query has inequalities on {len(self.inequalities)} properties, the maximum is {MOST_RANGES}."
+                f"The query has inequalities on {len(self.inequalities)} properties, the maximum is {MAX_RANGES}."
             )
         return tuple(conjunctions)
 
@@ -134,7 +134,7 @@ class FilterParser:
         if not composite.filters:
             raise InvalidArgument("A composite filter must have at least one sub-filter.")
         if composite.op == CompositeFilter.OR:
-            self._operators.append(PropertyFilter.IN)  # bound by the same rules
+            self._operators.append(PropertyFilter.IN)  # the same rules apply to both
             return [found for part in composite.filters for found in self._filter(part)]
         if composite.op != CompositeFilter.AND:
             raise InvalidArgument("A composite filter must have an operator.")
@@ -143,7 +143,7 @@ class FilterParser:
     def _conjoin(self, parts: Iterable[list[Conjunction]]) -> list[Conjunction]:
         joined = [EVERYTHING]
         for part in parts:
-            if len(joined) * len(part) > MOST_DISJUNCTS:
+            if len(joined) * len(part) > MAX_DISJUNCTS:
                 raise InvalidArgument(_TOO_MANY)
             joined = [left.join(right) for left, right in itertools.product(joined, part)]
         return joined
@@ -180,17 +180,17 @@ class FilterParser:
             raise InvalidArgument(f"{operator} requires an ArrayValue.")
         if not elements:
             raise InvalidArgument(f"{operator} requires a non-empty ArrayValue.")
-        if op == PropertyFilter.IN and len(elements) > MOST_DISJUNCTS:
-            raise InvalidArgument(f"IN supports up to {MOST_DISJUNCTS} values. There are {len(elements)}.")
+        if op == PropertyFilter.IN and len(elements) > MAX_DISJUNCTS:
+            raise InvalidArgument(f"IN supports up to {MAX_DISJUNCTS} values. There are {len(elements)}.")
         encodings = sorted({self._encode(name, element) for element in elements})
         if op == PropertyFilter.IN:
             return [Conjunction(equal={name: (encoded,)}) for encoded in encodings]
-        if len(elements) > MOST_EXCLUDED:
-            raise InvalidArgument(f"NOT_IN supports up to {MOST_EXCLUDED} values.")
+        if len(elements) > MAX_EXCLUDED:
+            raise InvalidArgument(f"NOT_IN supports up to {MAX_EXCLUDED} values.")
         return self._except(name, encodings)
 
     def _except(self, name: str, encodings: Sequence[bytes]) -> list[Conjunction]:
-        """Return the gaps between values: what is unequal to each of them lies in one."""
+        """Return the intervals between values: an unequal value lies in one of them."""
         self.inequalities[name] = None
         lows = [None, *(Bound(encoded, True) for encoded in encodings)]
         highs = [*(Bound(encoded, False) for encoded in encodings), None]

@@ -1,4 +1,4 @@
-"""GQL: queries as text, made into Query and AggregationQuery messages."""
+"""GQL: parses the text of a query into a Query or AggregationQuery message."""
 
 import base64
 import re
@@ -39,7 +39,7 @@ _RESERVED = frozenset(
         "WHERE",
     }
 )
-"""Words that are names only in backquotes."""
+"""Keywords: a name that equals one needs backquotes."""
 
 _BASE64 = re.compile(r"[A-Za-z0-9_-]*")
 _TOO_FINE = re.compile(r"\.\d{7}")
@@ -49,15 +49,15 @@ _Item = TypeVar("_Item")
 
 
 def parse(message: Message, partition: Partition) -> Message:
-    """Return the Query or AggregationQuery that a GqlQuery message stands for.
+    """Parse a GqlQuery message into a Query or AggregationQuery.
 
-    The grammar is the one that the service documents for Firestore in Datastore mode.
+    The grammar is that of "GQL Reference" in the documentation of Firestore in Datastore mode.
 
     Parameters:
-        partition: what is queried: keys in the text are of it unless they say otherwise.
+        partition: the partition of the query, and the default one for keys in the text.
 
     Raises:
-        InvalidArgument: the text is not GQL, a binding is missing or not used, or a literal is there that must not be.
+        InvalidArgument: the text is not GQL, a binding is missing or unused, or a literal is not allowed.
     """
     parser = _Parser(message, partition)
     parsed = parser.query()
@@ -66,7 +66,7 @@ def parse(message: Message, partition: Partition) -> Message:
 
 
 class _Bindings:
-    """The parameters of a query."""
+    """The values bound to a query's parameters."""
 
     def __init__(self, named: Mapping[str, Message], positional: Sequence[Message]) -> None:
         for name in named:
@@ -98,8 +98,6 @@ class _Parser:
         self._bindings = _Bindings(message.named_bindings, message.positional_bindings)
         self._literals = message.allow_literals
         self._partition = partition
-
-    # Words
 
     @property
     def _next(self) -> Token:
@@ -155,8 +153,6 @@ class _Parser:
     def _no_literal(self, token: Token) -> None:
         if not self._literals:
             raise InvalidArgument(f"Disallowed literal: {token.text}.")
-
-    # Queries
 
     def query(self) -> Message:
         if self._accept("AGGREGATE"):
@@ -258,7 +254,7 @@ class _Parser:
             query.offset = self._integer()
 
     def _position(self, query: Message, cursor: str) -> None:
-        """Read a number of results or a cursor, and put it where it belongs in a query."""
+        """Parse a number or a cursor and set the limit, offset or cursor of a query."""
         if self._next.kind == "binding":
             binding = self._bindings.find(self._next.text)
             if binding.WhichOneof("parameter_type") == "cursor":
@@ -277,8 +273,6 @@ class _Parser:
         if value.WhichOneof("value_type") != "integer_value" or not -(2**31) <= value.integer_value < 2**31:
             raise InvalidArgument(f"GQL query error: expected a 32-bit integer at position {place}.")
         return int(value.integer_value)
-
-    # Conditions
 
     def _disjunction(self) -> Message:
         return self._joined(CompositeFilter.OR, "OR", self._conjunction)
@@ -315,7 +309,7 @@ class _Parser:
         return _filter(name, _COMPARISONS[self._comparison()], self._value())
 
     def _backward(self, value: ValueMessage) -> Message:
-        """Read the rest of a condition that began with a value: what it says of the property at its end."""
+        """Parse the rest of a condition that began with a value and ends with a property."""
         if self._accept("IN"):
             return _equal_or_in(self._property(), value)
         if self._accept("HAS", "DESCENDANT"):
@@ -327,8 +321,6 @@ class _Parser:
         if self._next.kind != "symbol" or self._next.text not in _COMPARISONS:
             raise self._unexpected("a comparison")
         return self._take().text
-
-    # Values
 
     def _value_follows(self) -> bool:
         token = self._next
@@ -412,17 +404,17 @@ def _integer(token: Token) -> ValueMessage:
 
 
 def _blob(text: str) -> ValueMessage:
-    """Return the bytes that web-safe base64 without padding stands for."""
+    """Decode web-safe base64 without padding."""
     if not _BASE64.fullmatch(text) or len(text) % 4 == 1:
         raise InvalidArgument(f"GQL query error: {text!r} is not base64 with the letters - and _ and without padding.")
     return Value(blob_value=base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
 
 
 def _in_micros(text: str) -> str:
-    """Return an RFC 3339 time as protobuf reads it.
+    """Return an RFC 3339 time in the form that protobuf parses.
 
     Raises:
-        ValueError: it has more digits than microseconds.
+        ValueError: the time has more than 6 fractional digits.
     """
     if _TOO_FINE.search(text):
         raise ValueError(text)
@@ -436,7 +428,7 @@ def _array(elements: Sequence[ValueMessage]) -> ValueMessage:
 
 
 def _equal_or_in(name: str, value: ValueMessage) -> Message:
-    """Return the filter that a property has a value, or one of the elements of an array."""
+    """Return an EQUAL filter for a value, or an IN filter for an array."""
     is_array = value.WhichOneof("value_type") == "array_value"
     return _filter(name, PropertyFilter.IN if is_array else PropertyFilter.EQUAL, value)
 

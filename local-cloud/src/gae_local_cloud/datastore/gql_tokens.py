@@ -1,4 +1,4 @@
-"""The words of GQL."""
+"""The tokens of GQL."""
 
 import re
 from typing import NamedTuple
@@ -23,13 +23,13 @@ _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "0": "\0", "Z": "\x1a", 
 
 
 class Token(NamedTuple):
-    """A word of a query.
+    """A token of a query.
 
     Parameters:
-        kind: ``binding``, ``double``, ``integer``, ``string``, ``name``, ``quoted`` (a name in backquotes, which is
-            never a keyword), ``symbol`` or ``end``.
-        text: what it stands for: a string or name without its quotes, a binding without its ``@``.
-        place: where it begins in the query.
+        kind: ``binding``, ``double``, ``integer``, ``string``, ``name``, ``quoted`` (a name in backquotes, never a
+            keyword), ``symbol`` or ``end``.
+        text: the token; a string or name without its quotes, a binding without its ``@``.
+        place: offset in the query.
     """
 
     kind: str
@@ -38,15 +38,15 @@ class Token(NamedTuple):
 
     @property
     def keyword(self) -> str:
-        """The word in capitals, if it may be a keyword."""
+        """The token in capitals if it may be a keyword, else the empty string."""
         return self.text.upper() if self.kind == "name" else ""
 
 
 def tokenize(query: str) -> list[Token]:
-    """Return the words of a query, an ``end`` last.
+    """Return the tokens of a query; the last is an ``end``.
 
     Raises:
-        InvalidArgument: something in it is not a word of GQL.
+        InvalidArgument: some text is not a token of GQL.
     """
     tokens: list[Token] = []
     place = 0

@@ -1,24 +1,24 @@
-"""Automatic ids: 16-digit numbers that are never handed out twice."""
+"""Automatic ids: 16-digit numbers, each allocated once."""
 
 from gae_local_cloud.datastore import store
 from gae_local_cloud.datastore.messages import KeyMessage
 from gae_local_cloud.datastore.store import EntityStore
 
 _BLOCK = 1000
-"""Ids that one write to the database covers. A crash loses the rest of a block, which nothing needs."""
+"""Ids that one write to the database allocates. A crash skips the rest of a block, which does no harm."""
 
-_BITS = 52
+_FIRST_ID = 2**52
 _SPREAD = 0x9E3779B97F4A7  # odd, so that multiplying by it permutes the numbers below 2**52
 
 
 class IdAllocator:
-    """Gives incomplete keys their ids.
+    """Allocates ids for incomplete keys.
 
-    Ids are scattered over 2^52 to 2^53 as the service scatters them (ids in order would hide an app's reliance on
-    order that production does not keep), and fit a double, so that JavaScript can hold them.
+    Ids are scattered over 2^52 to 2^53, as in the service: an app that relies on their order fails here too. They fit a
+    double, so that JavaScript can hold them.
 
     Parameters:
-        entities: the keys in it, and those it has reserved, are passed over.
+        entities: the store; its keys and reserved keys are skipped.
     """
 
     def __init__(self, entities: EntityStore) -> None:
@@ -26,7 +26,7 @@ class IdAllocator:
         self._next = self._end = 0
 
     def reload(self) -> None:
-        """Begin a new block, after a commit failed that may have held the last one."""
+        """Begin a new block, after a failed commit that may have allocated the last one."""
         self._next = self._end = 0
 
     def complete(self, key: KeyMessage) -> None:
@@ -45,4 +45,4 @@ class IdAllocator:
             self._next = self._end - _BLOCK
         number = self._next
         self._next += 1
-        return (1 << _BITS) | (number * _SPREAD + _SPREAD) % (1 << _BITS)
+        return _FIRST_ID + (number * _SPREAD + _SPREAD) % _FIRST_ID

@@ -1,15 +1,18 @@
-"""Which indexes a query needs in production, where composite indexes have to be declared in ``index.yaml``.
+"""Rules for the indexes that a query needs in production, where ``index.yaml`` declares composite indexes.
 
-The embedded Datastore itself does without declarations: :mod:`gae_local_cloud.datastore.composites` makes indexes
-when they pay. These rules are about what a deployed app will find.
+The embedded Datastore needs no declarations: :mod:`gae_local_cloud.datastore.composites` builds indexes when they pay.
+These rules tell what a deployed app needs.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from gae_local_cloud.datastore.filters import KEY, Conjunction
 from gae_local_cloud.datastore.indexes import Component
 from gae_local_cloud.datastore.query import Query
+
+_COLLECTION_GROUP = "Collection group"
+_INCLUDES_ANCESTORS = "Includes ancestors"
 
 
 class CompositeIndex(NamedTuple):
@@ -21,13 +24,13 @@ class CompositeIndex(NamedTuple):
 
 
 class Requirement(NamedTuple):
-    """What serves one conjunction of a query.
+    """The need of one conjunction of a query for an index.
 
     Parameters:
         kind: the kind of the query.
-        ancestor: whether it has an ancestor filter.
-        equal: the properties that equality filters fix.
-        suffix: what it sorts by or has ranges on after those.
+        ancestor: whether the query has an ancestor filter.
+        equal: properties with equality filters.
+        suffix: components that sort or have ranges, which follow in an index.
     """
 
     kind: str
@@ -37,7 +40,7 @@ class Requirement(NamedTuple):
 
     @property
     def built_in(self) -> bool:
-        """Whether the indexes that every property has are enough."""
+        """Whether built-in indexes, which every property has, serve it."""
         if not self.suffix:
             return True
         return len(self.suffix) == 1 and not self.equal and not self.ancestor and self.suffix[0] != (KEY, True)
@@ -51,8 +54,8 @@ class Requirement(NamedTuple):
     def served_by(self, declared: Iterable[CompositeIndex]) -> bool:
         """Return whether built-in or declared indexes serve it.
 
-        Several may do so together: each sorts by the whole suffix and begins with some of the properties that are
-        fixed, and where they agree are the results.
+        Several indexes may serve it together: each begins with some of the ``equal`` properties and ends with the whole
+        suffix, and a merge finds the entries that are in all of them.
         """
         if self.built_in:
             return True
@@ -72,7 +75,7 @@ class Requirement(NamedTuple):
 
 
 def requirements(query: Query) -> Iterator[Requirement]:
-    """Yield what serves each conjunction of a query; nothing for one without a kind, which needs no index."""
+    """Yield the needs of each conjunction of a query. A query without a kind needs no index."""
     if query.kind is None or query.kind.startswith("__"):
         return
     seen: set[Requirement] = set()
@@ -81,6 +84,27 @@ def requirements(query: Query) -> Iterator[Requirement]:
         if requirement not in seen:
             seen.add(requirement)
             yield requirement
+
+
+def arranged(query: Query, declared: Collection[CompositeIndex]) -> Query:
+    """Return a query with its unordered properties in the sequence of the index that serves it.
+
+    An unordered projection comes in the order of that index. If several declared indexes serve the query, the first one
+    counts; if none does, the properties stay sorted by name, as in Google's Firestore emulator.
+    """
+    if not query.unordered or _serve(query, declared):
+        return query
+    for index in declared:
+        tail = index.components[-len(query.unordered) :]
+        if index.kind == query.kind and sorted(name for name, _ in tail) == sorted(query.unordered):
+            found = query.arranged(tail)
+            if _serve(found, declared):
+                return found
+    return query
+
+
+def _serve(query: Query, declared: Collection[CompositeIndex]) -> bool:
+    return all(requirement.served_by(declared) for requirement in requirements(query))
 
 
 def _requirement(query: Query, kind: str, conjunction: Conjunction) -> Requirement:
@@ -96,21 +120,23 @@ def _requirement(query: Query, kind: str, conjunction: Conjunction) -> Requireme
 
 
 def indexes_used(query: Query) -> list[dict[str, str]]:
-    """Return the indexes that serve a query, as ``PlanSummary.indexes_used`` describes them."""
-    found: list[tuple[Component, ...]] = []
+    """Return the indexes that serve a query, in the form of ``PlanSummary.indexes_used``."""
+    found: list[dict[str, str]] = []
     for requirement in requirements(query):
         if not requirement.built_in:
-            found.append(requirement.composite.components)
+            scope = _INCLUDES_ANCESTORS if requirement.ancestor else _COLLECTION_GROUP
+            found.append(_describe(requirement.composite.components, scope))
         elif requirement.suffix:
-            found.append(requirement.suffix)
+            found.append(_describe(requirement.suffix))
         elif requirement.equal:
-            found.extend((Component(name),) for name in sorted(requirement.equal))
+            found.extend(_describe((Component(name),)) for name in sorted(requirement.equal))
         else:
-            found.append(())
-    return [{"query_scope": "Collection group", "properties": _describe(components)} for components in found or [()]]
+            found.append(_describe(()))
+    return found or [_describe(())]
 
 
-def _describe(components: tuple[Component, ...]) -> str:
+def _describe(components: tuple[Component, ...], scope: str = _COLLECTION_GROUP) -> dict[str, str]:
     last = components[-1].descending if components else False
     named = [(name, down) for name, down in components if name != KEY] + [("__name__", last)]
-    return "(" + ", ".join(f"{name} {'DESC' if down else 'ASC'}" for name, down in named) + ")"
+    properties = ", ".join(f"{name} {'DESC' if down else 'ASC'}" for name, down in named)
+    return {"query_scope": scope, "properties": f"({properties})"}

@@ -1,4 +1,4 @@
-"""Indexes: which there are for a kind, and the entries that an entity has in them."""
+"""Indexes of each kind, and the entries of an entity in them."""
 
 import itertools
 import json
@@ -9,19 +9,19 @@ from typing import NamedTuple
 from gae_local_cloud.datastore import keys, ordered
 from gae_local_cloud.storage import Database
 
-MOST_ENTRIES = 20_000
-"""Entries that one entity may have in one index (Datastore's limit, from its documentation)."""
+MAX_ENTRIES = 20_000
+"""Maximum number of entries of one entity in one index (Datastore documentation, "Limits")."""
 
 
 class Component(NamedTuple):
-    """A property of an index and the direction in which the index sorts it."""
+    """A property of an index, and its sort direction."""
 
     property: str
     descending: bool = False
 
 
 class Entry(NamedTuple):
-    """A row of the entries table, but for the entity: where an entity stands in an index."""
+    """A row of the entries table without its entity: a place in an index."""
 
     index_id: int
     key: bytes
@@ -29,11 +29,12 @@ class Entry(NamedTuple):
 
 
 class Index(NamedTuple):
-    """An index of a kind, whose last component, the ascending key, goes without saying.
+    """An index of a kind. Its last component, the ascending key, is implied.
 
     Parameters:
         id: its number in the database.
-        ancestor: whether entries begin with an ancestor, so that the descendants of one are a range.
+        components: the properties in order.
+        ancestor: whether entries begin with an ancestor's path, so that the descendants of an entity are a range.
     """
 
     id: int
@@ -41,10 +42,10 @@ class Index(NamedTuple):
     ancestor: bool = False
 
     def entries(self, path: bytes, values: Mapping[str, Sequence[bytes]]) -> list[Entry] | None:
-        """Return the entries of an entity: one for each combination of its values, none if it lacks a property.
+        """Return the entries of an entity: one for each combination of its values.
 
         Returns:
-            The entries, or None if they are more than an entity may have in an index.
+            The entries; empty if the entity lacks a property; None if there are more than :data:`MAX_ENTRIES`.
 
         Parameters:
             path: the entity's encoded path.
@@ -58,7 +59,7 @@ class Index(NamedTuple):
                 return []
             count *= len(column)
             columns.append(map(ordered.invert, column) if descending else column)
-        if count > MOST_ENTRIES:
+        if count > MAX_ENTRIES:
             return None
         columns.append((path,))
         return [Entry(self.id, b"".join(row), count > 1) for row in itertools.product(*columns)]
@@ -68,10 +69,14 @@ class Index(NamedTuple):
 class KindIndexes:
     """The indexes of one kind in one partition.
 
-    ``by_key`` holds every entity of the kind; ``by_property`` the built-in single-property indexes, which are all
-    ascending: descending order reads them backwards. ``composite`` are those that queries turned out to need, ``ready``
-    once every entity is in them, and ``exploding`` those that some entity has too many entries in. ``read_without``
-    counts the entities that queries have read for want of a composite index, since the server started.
+    Parameters:
+        by_key: the index that holds every entity of the kind.
+        by_property: the built-in single-property indexes. All are ascending; a descending order reads them backwards.
+        composite: the composite indexes, which queries have needed.
+        ready: ids of the composite indexes that hold every entity.
+        exploding: composite indexes that cannot be built, because an entity has too many entries in them.
+        read_without: by composite index, the number of entities that queries read because it did not exist, since the
+            server started.
     """
 
     by_key: Index
@@ -92,11 +97,11 @@ class IndexCatalog:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._kinds: dict[tuple[int, str], KindIndexes] = {}
-        self.edition = 0  # goes up with every change
+        self.edition = 0  # increases with every change
         self.reload()
 
     def reload(self) -> None:
-        """Read the catalog from the database again, after a commit failed that may have held a part of it."""
+        """Read the catalog from the database again, after a failed commit that may have changed it."""
         exploding = {name: indexes.exploding for name, indexes in self._kinds.items()}
         self._kinds.clear()
         self.edition += 1
@@ -123,7 +128,7 @@ class IndexCatalog:
                 indexes.ready.add(index.id)
 
     def of_kind(self, partition: int, kind: str) -> KindIndexes | None:
-        """Return the indexes of a kind, or None if no entity of the kind was ever stored."""
+        """Return the indexes of a kind, or None if the kind never had an entity."""
         return self._kinds.get((partition, kind))
 
     def has(self, partition: int, kind: str, index: Index) -> bool:
@@ -132,15 +137,15 @@ class IndexCatalog:
         return indexes is not None and indexes.composite.get((index.ancestor, index.components)) == index
 
     def kinds(self, partition: int) -> Iterator[tuple[str, KindIndexes]]:
-        """Yield each kind that was ever stored in a partition, with its indexes, in the order of their names."""
+        """Yield each kind that a partition has ever had, with its indexes, sorted by name."""
         for number, kind in sorted(self._kinds):
             if number == partition:
                 yield kind, self._kinds[number, kind]
 
     def create(self, partition: int, kind: str, components: tuple[Component, ...], *, ancestor: bool = False) -> Index:
-        """Add an index that is not there yet. Call it in an atomic block of the database.
+        """Add a new index. Call it in an atomic block of the database.
 
-        A composite index begins empty: :meth:`mark_ready` says when it has been filled.
+        A composite index begins empty. Call :meth:`mark_ready` when it holds every entity.
         """
         ready = len(components) < 2 and not ancestor and not any(component.descending for component in components)
         cursor = self._database.execute(
@@ -157,7 +162,7 @@ class IndexCatalog:
         self._kinds[partition, kind].ready.add(index.id)
 
     def abandon(self, partition: int, kind: str, index: Index) -> None:
-        """Drop a composite index that an entity explodes in: queries do without. Call it in an atomic block."""
+        """Drop a composite index in which an entity explodes; queries sort instead. Call it in an atomic block."""
         indexes = self._kinds[partition, kind]
         self.edition += 1
         del indexes.composite[index.ancestor, index.components]
@@ -169,7 +174,7 @@ class IndexCatalog:
     def entries(
         self, partition: int, kind: str, path: bytes, values: Mapping[str, Sequence[bytes]]
     ) -> dict[tuple[int, bytes], bool]:
-        """Return every entry of an entity, ``(index, key)`` to ``many``, adding built-in indexes that it is first in.
+        """Return every entry of an entity, ``(index, key)`` to ``many``. Create missing built-in indexes.
 
         Call it in an atomic block of the database.
         """

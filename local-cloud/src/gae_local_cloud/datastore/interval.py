@@ -1,4 +1,4 @@
-"""Ranges of encoded values, as inequality filters and cursors make them."""
+"""Ranges of encoded values, from inequality filters and cursors."""
 
 from typing import NamedTuple
 
@@ -12,12 +12,12 @@ class Bound(NamedTuple):
     after: bool
 
     def flipped(self) -> "Bound":
-        """Return the same point where every encoding is inverted, and so the order reversed."""
+        """Return the same point among inverted encodings, whose order is reversed."""
         return Bound(ordered.invert(self.encoded), not self.after)
 
 
 class Interval(NamedTuple):
-    """What lies between two bounds; None is no bound."""
+    """The encodings between two bounds; a bound of None is open."""
 
     low: Bound | None = None
     high: Bound | None = None
@@ -29,13 +29,13 @@ class Interval(NamedTuple):
         return self.high is None or encoded < self.high.encoded or (self.high.after and encoded == self.high.encoded)
 
     def intersect(self, other: "Interval") -> "Interval":
-        """Return what lies in both."""
+        """Return the intersection of two intervals."""
         lows = [bound for bound in (self.low, other.low) if bound is not None]
         highs = [bound for bound in (self.high, other.high) if bound is not None]
         return Interval(max(lows, default=None), min(highs, default=None))
 
     def flipped(self) -> "Interval":
-        """Return the same interval where every encoding is inverted."""
+        """Return the same interval among inverted encodings."""
         return Interval(
             self.high.flipped() if self.high is not None else None,
             self.low.flipped() if self.low is not None else None,
@@ -46,18 +46,18 @@ EVERYTHING = Interval()
 
 
 class ByteRange(NamedTuple):
-    """A range of B-tree keys: ``start <= key < end``; an ``end`` of None is no end."""
+    """A range of B-tree keys, ``start <= key < end``; an ``end`` of None is open."""
 
     start: bytes
     end: bytes | None
 
     @property
     def empty(self) -> bool:
-        """Whether no key can be in the range."""
+        """Whether the range is empty."""
         return self.end is not None and self.start >= self.end
 
     def intersect(self, other: "ByteRange") -> "ByteRange":
-        """Return the keys that are in both."""
+        """Return the intersection of two ranges."""
         ends = [end for end in (self.end, other.end) if end is not None]
         return ByteRange(max(self.start, other.start), min(ends, default=None))
 
@@ -85,6 +85,6 @@ def key_range(prefix: bytes, interval: Interval) -> ByteRange:
 
 
 def _edge(prefix: bytes, bound: Bound) -> bytes | None:
-    """Return the least key that is not before a bound, or None if all keys are before it."""
+    """Return the least key after a bound, or None if every key is before it."""
     encoded = prefix + bound.encoded
     return ordered.after(encoded) if bound.after else encoded

@@ -1,4 +1,4 @@
-"""Keys: which partition they are in, and their paths as ordered bytes."""
+"""Keys: their partitions, and their paths as ordered bytes."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ _NAME = b"\x02"
 
 
 class Partition(NamedTuple):
-    """A set of entities that queries never look beyond: one namespace of one database of one project."""
+    """One namespace of one database of one project. A query is confined to one partition."""
 
     project: str
     database: str
@@ -83,7 +83,7 @@ def kind_of(path: bytes) -> str:
 
 
 def ancestor_prefix(path: bytes) -> bytes:
-    """Return what the encoded paths of an entity and of all its descendants begin with."""
+    """Return the common prefix of the encoded paths of an entity and all its descendants."""
     return path[: -len(ordered.TERMINATOR)]
 
 
@@ -104,13 +104,13 @@ def lineage(path: bytes) -> list[bytes]:
 
 
 def partition_of(key: KeyMessage) -> Partition:
-    """Return the partition that a key names."""
+    """Return the partition of a key."""
     partition = key.partition_id
     return Partition(partition.project_id, partition.database_id, partition.namespace_id)
 
 
 def make_key(partition: Partition, path: bytes) -> KeyMessage:
-    """Return the message of a key, from its partition and encoded path."""
+    """Return a key as a message, from its partition and encoded path."""
     key = Key()
     set_partition(key, partition)
     decode_path(path, key)
@@ -118,12 +118,12 @@ def make_key(partition: Partition, path: bytes) -> KeyMessage:
 
 
 def set_partition(key: KeyMessage, partition: Partition) -> None:
-    """Write a partition into a key. Empty dimensions are left out, as the service does."""
+    """Set the partition of a key. Empty dimensions are left out, as in the service."""
     key.partition_id.project_id = partition.project
     key.partition_id.database_id = partition.database
     key.partition_id.namespace_id = partition.namespace
 
 
 def describe(key: KeyMessage) -> str:
-    """Return a key's path for a message to people: ``Parent:name/Child:5``."""
+    """Return a key's path for an error message: ``Parent:name/Child:5``."""
     return "/".join(f"{element.kind}:{element.name or element.id or '(incomplete)'}" for element in key.path)

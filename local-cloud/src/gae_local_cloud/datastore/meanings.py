@@ -1,13 +1,13 @@
-"""Meanings: the legacy annotations of values, and which of them a stored value may have."""
+"""Meanings: legacy annotations of values, and the ones that a stored value may have."""
 
 from gae_local_cloud.datastore.errors import InvalidArgument
 from gae_local_cloud.datastore.messages import ValueMessage
 
 INDEX_VALUE = 18
-"""A value as an index has it, as in projections."""
+"""A value from an index, as in the results of projections."""
 
 VECTOR = 31
-"""An array of doubles that is one thing to search by, not several values to index."""
+"""An array of doubles for nearest-neighbor search; its elements are not indexed."""
 
 _LONG_TEXT, _COMPRESSED = 15, 22
 _UNINDEXED = (_LONG_TEXT, _COMPRESSED)
@@ -20,7 +20,7 @@ _OF_TYPE = {
     "entity_value": {20},
     "array_value": {VECTOR},
 }
-"""The meanings that each type of value may have: those that Google's emulators accept."""
+"""The meanings that each type of value may have; Google's emulators accept the same."""
 
 
 def check(name: str, value: ValueMessage, *, projected: bool) -> None:
@@ -31,7 +31,7 @@ def check(name: str, value: ValueMessage, *, projected: bool) -> None:
         projected: whether the value may come from a projection.
 
     Raises:
-        InvalidArgument: a value of this type cannot have it, or not while it is indexed.
+        InvalidArgument: a value of this type, or an indexed one, cannot have the meaning.
     """
     meaning, kind = value.meaning, value.WhichOneof("value_type")
     if not meaning or (projected and meaning == INDEX_VALUE):

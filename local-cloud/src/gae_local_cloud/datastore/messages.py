@@ -1,8 +1,8 @@
-"""The protobuf messages of google.datastore.v1, as the classes that protobuf itself generates.
+"""The protobuf messages of google.datastore.v1, as the classes that protobuf generates.
 
-The ``google.cloud.datastore_v1.types`` classes wrap these; the wrappers cost ten times the time per field, which a
-server that touches every property of every entity cannot afford. Generated classes have no static types, so the
-names used in annotations are aliases of ``Any`` that tell a reader which message is meant.
+The classes of ``google.cloud.datastore_v1.types`` wrap these. A wrapper takes ten times as long per field, and this
+server touches every property of every entity. Generated classes have no static types: the names in annotations are
+aliases of ``Any`` that tell a reader which message is meant.
 """
 
 from typing import Any, TypeAlias

@@ -1,7 +1,7 @@
-"""Kinds that no one stores: what there is in the store, as entities to query.
+"""Metadata kinds: ``__namespace__``, ``__kind__`` and ``__property__`` list the contents of the store as entities.
 
-``__namespace__``, ``__kind__`` and ``__property__`` list what is stored, and cost as much as there is to list.
-:mod:`gae_local_cloud.datastore.statistics` counts it.
+Their cost grows with the number of namespaces, kinds and properties. Statistics kinds are in
+:mod:`gae_local_cloud.datastore.statistics`.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,10 +16,10 @@ from gae_local_cloud.datastore.store import EntityStore, StoredEntity
 
 
 def entities(store: EntityStore, kind: str, partition: Partition) -> dict[bytes, StoredEntity] | None:
-    """Return the entities of a kind that this module makes, by encoded path; None for any other kind.
+    """Return the entities of a metadata kind by encoded path, or None for any other kind.
 
     Parameters:
-        partition: the partition that is queried.
+        partition: the partition of the query.
     """
     make = _KINDS.get(kind)
     if make is None:
@@ -72,7 +72,7 @@ def _number(store: EntityStore, partition: Partition) -> int:
 
 
 def _occupied(store: EntityStore, partition: Partition) -> list[Partition]:
-    """Return the partitions of the same project and database that have entities."""
+    """Return the partitions of a project and database that have entities."""
     return sorted(
         found
         for found, number in store.partitions().items()

@@ -1,6 +1,6 @@
-"""Commits: what a list of mutations does to the entities it names."""
+"""Commits: applies a list of mutations to entities."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from gae_local_cloud.datastore import property_paths, transforms, validation
@@ -18,9 +18,10 @@ from gae_local_cloud.datastore.messages import (
     timestamp_micros,
 )
 from gae_local_cloud.datastore.store import Change, EntityStore, StoredEntity, entity_key
+from gae_local_cloud.datastore.transactions import Written
 
-MOST_MUTATIONS = 500
-"""Mutations that a commit may have."""
+MAX_MUTATIONS = 500
+"""Maximum number of mutations of a commit."""
 
 _FORBIDDEN = {("insert", "insert"), ("update", "insert"), ("upsert", "insert"), ("delete", "update")}
 """Operations that may not follow each other on one entity in one commit (CommitRequest.mutations)."""
@@ -31,9 +32,12 @@ class _Working:
     """An entity while the mutations of a commit are applied to it.
 
     Parameters:
-        operations: what the mutations of the commit do to it, in order.
-        written: whether there is something to store.
-        deleted: whether a mutation has deleted it: what comes after it is a new entity.
+        key: its complete key.
+        stored: the stored entity before the commit; None if it does not exist.
+        entity: the entity after the mutations so far; None if it does not exist.
+        operations: the operations of the commit on it, in order.
+        written: whether it must be stored.
+        deleted: whether a mutation has deleted it. A later mutation makes a new entity.
     """
 
     key: KeyMessage
@@ -46,14 +50,14 @@ class _Working:
 
 @dataclass
 class Commit:
-    """The mutations of one commit, applied in order, nothing stored yet.
+    """The mutations of one commit, applied in order in memory.
 
     Parameters:
-        entities: the store they apply to.
+        entities: the store to read.
         ids: completes the keys of new entities.
         scope: the request's project and database.
-        transactional: whether a commit may mutate an entity more than once.
-        version: the version that what they write will have.
+        transactional: whether the commit is transactional and so may mutate an entity more than once.
+        version: the version of the entities that it writes.
     """
 
     entities: EntityStore
@@ -67,13 +71,13 @@ class Commit:
         """Apply mutations and return their results. Call it in an atomic block of the database.
 
         Raises:
-            InvalidArgument: a mutation, or the whole of them, breaks a rule.
+            InvalidArgument: a mutation or their sequence breaks a rule.
             AlreadyExists: an insert names an entity that exists.
-            NotFound: an update names one that does not.
-            FailedPrecondition: a mutation asked to fail on a conflict, and there is one.
+            NotFound: an update names an entity that does not exist.
+            FailedPrecondition: a mutation conflicts and asks to fail then.
         """
-        if len(mutations) > MOST_MUTATIONS:
-            raise InvalidArgument(f"cannot write more than {MOST_MUTATIONS} entities in a single call")
+        if len(mutations) > MAX_MUTATIONS:
+            raise InvalidArgument(f"cannot write more than {MAX_MUTATIONS} entities in a single call")
         checked = [self._check(mutation) for mutation in mutations]
         results = [self._apply(mutation, working) for mutation, working, _ in checked]
         for result, (_, working, completed) in zip(results, checked, strict=True):
@@ -83,18 +87,24 @@ class Commit:
         return results
 
     def changes(self) -> dict[EntityKey, Change]:
-        """Return what there is to store."""
+        """Return the changes to store."""
         return {
             key: Change(working.key.path[-1].kind, working.entity, working.deleted)
             for key, working in self._working.items()
             if working.written
         }
 
+    def written(self) -> Iterator[Written]:
+        """Yield the entities that the mutations name, with their states before and after."""
+        for key, working in self._working.items():
+            before = working.stored.message(working.key) if working.stored is not None else None
+            yield Written(key, before, working.entity)
+
     def _check(self, mutation: Message) -> tuple[Message, _Working, bool]:
-        """Check what does not depend on what is stored.
+        """Check the rules for a mutation that do not depend on stored entities.
 
         Returns:
-            The mutation, what it is applied to, and whether its key had to be completed.
+            The mutation, the entity that it applies to, and whether its key was completed.
         """
         operation = mutation.WhichOneof("operation")
         if operation is None:
@@ -134,7 +144,7 @@ class Commit:
         return result
 
     def _check_key(self, key: KeyMessage, operation: str) -> bool:
-        """Check a mutation's key, and complete it if it has to be; return whether it had."""
+        """Check a mutation's key, and complete it if necessary; return whether it was completed."""
         validation.check_partition(key, self.scope)
         if validation.is_complete(key) or operation not in ("insert", "upsert"):
             validation.check_key(key)
@@ -170,10 +180,10 @@ class Commit:
             raise NotFound(f"no entity to update: {describe(working.key)}")
 
     def _conflicts(self, mutation: Message, working: _Working) -> bool:
-        """Return whether the entity is not the one that a mutation was made for.
+        """Return whether the entity's version differs from the one that a mutation expects.
 
         Raises:
-            FailedPrecondition: it is not, and the mutation asks to fail then.
+            FailedPrecondition: the versions differ and the mutation asks to fail then.
         """
         strategy = mutation.WhichOneof("conflict_detection_strategy")
         if strategy is None:
@@ -190,7 +200,7 @@ class Commit:
         return True
 
     def _changed(self, working: _Working) -> bool:
-        """Return whether there is something to store: writing what is there already keeps the entity's version."""
+        """Return whether the entity must be stored. Writing an equal entity keeps its version."""
         if working.stored is None or working.entity is None:
             return (working.stored is None) != (working.entity is None)
         return working.deleted or bool(working.entity != working.stored.message(working.key))
@@ -212,7 +222,7 @@ class Commit:
         return masked
 
     def _report(self, result: Message, working: _Working) -> None:
-        """Write what the whole commit makes of an entity into the result of each of its mutations."""
+        """Set the entity's version and times after the whole commit in the result of a mutation."""
         result.version = self._version(working) or self.version
         if working.entity is not None:
             kept = working.stored if not working.deleted else None
@@ -221,7 +231,7 @@ class Commit:
 
 
 def _check_strategy(mutation: Message, key: KeyMessage) -> None:
-    """Check how a mutation wants conflicts to be found and dealt with."""
+    """Check a mutation's conflict detection and resolution strategies."""
     detection = mutation.WhichOneof("conflict_detection_strategy")
     if detection is None:
         if mutation.conflict_resolution_strategy:
@@ -238,5 +248,5 @@ def _check_strategy(mutation: Message, key: KeyMessage) -> None:
 
 
 def mutation_entity(mutation: Message) -> EntityMessage:
-    """Return the entity of a mutation that is not a delete."""
+    """Return the entity of an insert, update or upsert."""
     return getattr(mutation, mutation.WhichOneof("operation"))

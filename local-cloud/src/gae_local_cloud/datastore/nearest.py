@@ -1,9 +1,8 @@
-"""Nearest-neighbor search: the results of a query whose vectors are most like a given one.
+"""Nearest-neighbor search: the results of a query whose vectors are nearest to a given one.
 
-A vector is an array of doubles with a meaning that marks it (:data:`gae_local_cloud.datastore.meanings.VECTOR`).
-There is no index of vectors here: a search looks at every result of the query without it, so that time grows with
-those, and memory with the neighbors asked for. Production needs a vector index, which ``--require-indexes`` does not
-ask for.
+A vector is an array of doubles with the meaning :data:`gae_local_cloud.datastore.meanings.VECTOR`. This server has no
+vector index: a search examines every result of the query without it, so its time grows with those results, and its
+memory with the number of neighbors. Production needs a vector index, which ``--require-indexes`` does not check.
 """
 
 import heapq
@@ -19,12 +18,12 @@ from gae_local_cloud.datastore.execution import Result
 from gae_local_cloud.datastore.messages import Entity, EntityMessage, FindNearest, Message, ValueMessage
 from gae_local_cloud.datastore.property_paths import PropertyPath
 
-MOST_NEIGHBORS = 100
-"""Neighbors that a search may ask for."""
+MAX_NEIGHBORS = 100
+"""Maximum number of neighbors of a search."""
 
 
 def _cosine_distance(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return 1 less the cosine of the angle between two vectors; not a number if one of them has no direction."""
+    """Return 1 minus the cosine of the angle between two vectors; NaN if one of them has length 0."""
     lengths = math.hypot(*one) * math.hypot(*other)
     return 1.0 - _dot_product(one, other) / lengths if lengths else math.nan
 
@@ -41,7 +40,7 @@ _MEASURES: dict[int, Callable[[Sequence[float], Sequence[float]], float]] = {
 
 
 class Neighbor(NamedTuple):
-    """A result of a search, and how far its vector is from the given one."""
+    """A result of a search, and the distance of its vector from the given one."""
 
     result: Result
     distance: float
@@ -52,12 +51,13 @@ class Search:
     """A nearest-neighbor search that has been checked.
 
     Parameters:
-        path: the property that holds the vectors; ``name`` is the same as it was written.
-        vector: what they are compared with.
-        measure: how: a value of FindNearest.DistanceMeasure.
-        limit: the most results.
-        threshold: the greatest distance of a result, or the least dot product; None for any.
-        shown_as: the property of the results that tells the distance; empty for none.
+        path: the property that holds the vectors.
+        name: the same property as the request spells it.
+        vector: the vector to search for.
+        measure: a value of FindNearest.DistanceMeasure.
+        limit: maximum number of results.
+        threshold: maximum distance of a result, or minimum dot product; None for no threshold.
+        shown_as: property in which results return the distance; empty to leave it out.
     """
 
     path: PropertyPath
@@ -69,7 +69,7 @@ class Search:
     shown_as: str
 
     def distance(self, entity: EntityMessage) -> float | None:
-        """Return how far an entity's vector is, or None if it has none of the same length, or it is too far."""
+        """Return the distance of an entity's vector, or None if it is too far, of another length, or absent."""
         found = entity.properties.get(self.name) or property_paths.find(entity, self.path)
         if found is None or found.meaning != meanings.VECTOR or len(found.array_value.values) != len(self.vector):
             return None
@@ -80,20 +80,20 @@ class Search:
         return None if beyond else distance
 
     def rank(self, distance: float) -> float:
-        """Return what results are sorted by: dot products are greatest for what is most alike."""
+        """Return the sort key of a distance. Dot products are negated: the greatest is the nearest."""
         return -distance if self.measure == FindNearest.DOT_PRODUCT else distance
 
 
 @dataclass
 class Neighborhood:
-    """The nearest of the candidates seen so far."""
+    """The nearest of the candidates considered so far."""
 
     search: Search
     _heap: list[tuple[float, int, Neighbor]] = field(default_factory=list)
     _seen: int = 0
 
     def consider(self, candidates: Iterable[Result]) -> None:
-        """Look at further results of the query without the search. Of those at the same distance, the first count."""
+        """Consider more results of the query without the search. At equal distance the first are kept."""
         for result in candidates:
             distance = self.search.distance(Entity.FromString(result.stored.data))
             if distance is None:
@@ -106,15 +106,15 @@ class Neighborhood:
                 heapq.heappushpop(self._heap, item)
 
     def neighbors(self) -> list[Neighbor]:
-        """Return the nearest, the nearest first."""
+        """Return the neighbors, the nearest first."""
         return [neighbor for _, _, neighbor in sorted(self._heap, reverse=True)]
 
 
 def parse(query: Message) -> Search:
-    """Check the search in a query message and return its meaning.
+    """Check the search in a query message and parse it.
 
     Raises:
-        InvalidArgument: it breaks a rule.
+        InvalidArgument: the search breaks a rule.
     """
     message = query.find_nearest
     if query.start_cursor or query.end_cursor:
@@ -127,8 +127,8 @@ def parse(query: Message) -> Search:
         raise InvalidArgument("Distinct results cannot be asked for with FindNearest")
     if message.distance_measure not in _MEASURES:
         raise InvalidArgument("Unknown Distance Measure.")
-    if not 1 <= message.limit.value <= MOST_NEIGHBORS:
-        raise InvalidArgument(f"FindNearest.limit must be a positive integer of no more than {MOST_NEIGHBORS}")
+    if not 1 <= message.limit.value <= MAX_NEIGHBORS:
+        raise InvalidArgument(f"FindNearest.limit must be a positive integer of no more than {MAX_NEIGHBORS}")
     if message.distance_result_property:
         validation.check_name(message.distance_result_property, "distanceResultField.property.name")
     threshold = message.distance_threshold.value if message.HasField("distance_threshold") else None

@@ -1,11 +1,11 @@
-"""Byte strings whose order is the order of what they encode.
+"""Order-preserving encodings: byte strings that sort like the values that they encode.
 
-Everything that Datastore sorts (values, keys, positions in a query's results) is stored as bytes that compare, left
-to right and unsigned, like the things themselves, so that SQLite's B-trees can serve ranges of them. Two rules
-make encodings safe to put one after the other:
+Everything that Datastore sorts (values, keys, positions in a query's results) is stored as bytes that compare like the
+originals, left to right and unsigned, so that SQLite's B-trees can serve ranges of them. Two rules make encodings safe
+to concatenate:
 
-- *prefix-free*: no encoding is the beginning of another, so a concatenation compares component by component;
-- *invertible*: flipping every bit of an encoding reverses its order, which is how descending components are made.
+- *prefix-free*: no encoding is a prefix of another, so a concatenation compares component by component;
+- *invertible*: flipping every bit of an encoding reverses the order, which makes descending components.
 """
 
 import math
@@ -14,14 +14,14 @@ import struct
 TERMINATOR = b"\x00\x00"
 _ESCAPED_ZERO = b"\x00\xff"
 _FLIP = bytes(255 - byte for byte in range(256))
-_SIGN = 1 << 63
+_SIGN = 2**63
 _U64 = struct.Struct(">Q")
 _DOUBLE = struct.Struct(">d")
 _CANONICAL_NAN = _DOUBLE.pack(float("nan"))
 
 
 def text(data: bytes) -> bytes:
-    """Encode a byte string of any length: a zero byte is escaped, two zero bytes end it."""
+    """Encode a byte string of any length. A zero byte is escaped, two zero bytes terminate."""
     return data.replace(b"\x00", _ESCAPED_ZERO) + TERMINATOR
 
 
@@ -64,7 +64,7 @@ def invert(encoded: bytes) -> bytes:
 
 
 def after(prefix: bytes) -> bytes | None:
-    """Return the least byte string greater than everything that begins with ``prefix``, or None if there is none."""
+    """Return the least byte string greater than all that begin with ``prefix``; None if no string is greater."""
     stripped = prefix.rstrip(b"\xff")
     if not stripped:
         return None

@@ -1,4 +1,4 @@
-"""Plans: which index ranges answer a query."""
+"""Plans: the index ranges that answer a query."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from gae_local_cloud.datastore.query import Query
 
 
 class IndexRange(NamedTuple):
-    """A range of an index, all of whose keys begin with the same bytes.
+    """A range of an index whose keys all begin with the same prefix.
 
     Parameters:
-        index_id: the index; None for the entities of a partition by path.
-        prefix: what the keys in the range begin with.
+        index_id: the index; None for all entities of a partition by path.
+        prefix: common prefix of the keys in the range.
         keys: the range.
     """
 
@@ -39,10 +39,10 @@ class Scan:
     """A walk over the results of one conjunction, in the order of the query.
 
     Parameters:
-        ranges: index ranges in which the keys of a result agree after their prefixes. Usually one; several are merged.
-        backwards: whether they are walked from their ends.
-        constants: components of the position that the keys do not contain, by their place in the query's order.
-        exact: whether every entity in all ranges meets the conjunction. Otherwise each has to be looked at.
+        ranges: index ranges. Usually one; of several, a result has the same key after the prefix in all.
+        backwards: whether to walk from the end.
+        constants: components of the position that index keys do not contain, by their place in the query's order.
+        exact: whether every entity in the ranges meets the conjunction. Otherwise each entity must be checked.
     """
 
     ranges: tuple[IndexRange, ...]
@@ -53,7 +53,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Needed:
-    """A composite index that would serve a conjunction."""
+    """A composite index that would serve a conjunction and does not exist."""
 
     components: tuple[Component, ...]
     ancestor: bool
@@ -63,7 +63,7 @@ class Planner:
     """Chooses index ranges for the conjunctions of one query.
 
     Parameters:
-        query: the query, which sorts by key last.
+        query: the query; its last sort order is the key.
         indexes: the indexes of its kind; None if it has no kind.
     """
 
@@ -72,10 +72,10 @@ class Planner:
         self._indexes = indexes
 
     def scan(self, conjunction: Conjunction) -> Scan | Needed:
-        """Return how to walk over the results of a conjunction in order.
+        """Return a walk over the results of a conjunction in the query's order.
 
         Returns:
-            The walk; or the composite index that it needs and that is not there.
+            The walk, or the missing composite index that it needs.
         """
         query = self._query
         constants = {
@@ -108,7 +108,7 @@ class Planner:
         return {place: ordered.invert(part) if order[place].descending else part for place, part in constants.items()}
 
     def _by_path(self, conjunction: Conjunction, equal: list[tuple[str, bytes]]) -> list[IndexRange]:
-        """Return ranges that hold what meets the equality filters, in the order of paths."""
+        """Return ranges whose intersection meets the equality filters, in the order of paths."""
         if self._indexes is None:
             return [IndexRange(None, b"", path_range(conjunction, b""))]
         if not equal:
@@ -116,7 +116,7 @@ class Planner:
         ranges = []
         for name, encoded in equal:
             index = self._indexes.by_property.get(name)
-            if index is None:  # no entity has the property
+            if index is None:  # no entity has a value of the property
                 return [IndexRange(self._indexes.by_key.id, b"", NOTHING)]
             ranges.append(IndexRange(index.id, encoded, path_range(conjunction, encoded)))
         return ranges
@@ -124,9 +124,9 @@ class Planner:
     def _by_value(
         self, conjunction: Conjunction, equal: list[tuple[str, bytes]], suffix: tuple[Component, ...]
     ) -> tuple[list[IndexRange], bool] | Needed:
-        """Return the range that holds what meets the conjunction, in the order of the components of ``suffix``."""
+        """Return the range for a conjunction in the order of the components of ``suffix``, and whether it is exact."""
         assert self._indexes is not None  # noqa: S101 - a query without a kind sorts by key only
-        fixed = sorted(dict(reversed(equal)).items())  # of a property with several wanted values, the first
+        fixed = sorted(dict(reversed(equal)).items())  # the first of several values of a property
         components = (*(Component(name) for name, _ in fixed), *suffix)
         index = self._find(components, ancestor=conjunction.ancestor is not None)
         if index is None:
@@ -144,14 +144,14 @@ class Planner:
         return [IndexRange(index.id, prefix, key_range(prefix, interval))], exact
 
     def _find(self, components: tuple[Component, ...], *, ancestor: bool) -> Index | None:
-        assert self._indexes is not None  # noqa: S101
+        assert self._indexes is not None  # noqa: S101 - _by_value() has checked it
         if len(components) == 1 and not components[0].descending and not ancestor:
             return self._indexes.by_property.get(components[0].property, _MISSING)
         index = self._indexes.composite.get((ancestor, components))
         return index if index is not None and index.id in self._indexes.ready else None
 
     def _cursor_limits(self, constants: dict[int, bytes]) -> Interval:
-        """Return the query's cursors as limits on what the indexes' keys have after their prefixes."""
+        """Return the query's cursors as limits on index keys without their prefixes."""
         low, high = self._query.bounds
         if not constants:
             return Interval(low, high)
@@ -161,10 +161,9 @@ class Planner:
         )
 
     def _without_constants(self, bound: Bound, constants: dict[int, bytes]) -> Bound:
-        """Leave the constant components out of a position.
+        """Remove the constant components from a position.
 
-        Where the position differs from a constant, that decides on which side all of the keys lie which agree with the
-        position so far.
+        If the position differs from a constant, all keys with the same components up to there lie on one side of it.
         """
         if not bound.encoded:
             return bound
@@ -179,11 +178,11 @@ class Planner:
         return Bound(kept, bound.after)
 
     def explodes(self, needed: Needed) -> bool:
-        """Return whether an index is known to be of no use, because of an entity with too many entries in it."""
+        """Return whether an index cannot be built, because an entity has too many entries in it."""
         return self._indexes is not None and (needed.ancestor, needed.components) in self._indexes.exploding
 
     def read_without(self, needed: Needed, count: int) -> int:
-        """Remember that a query reads so many entities for want of an index; return how many all such queries have."""
+        """Add the entities that a query reads because an index is missing; return the total of all such queries."""
         assert self._indexes is not None  # noqa: S101 - only a query of a kind can need an index
         name = (needed.ancestor, needed.components)
         self._indexes.read_without[name] = self._indexes.read_without.get(name, 0) + count
@@ -191,11 +190,11 @@ class Planner:
 
     def whole_kind(self) -> IndexRange:
         """Return the range that holds every entity of the kind."""
-        assert self._indexes is not None  # noqa: S101 - likewise
+        assert self._indexes is not None  # noqa: S101 - only a query of a kind can need an index
         return IndexRange(self._indexes.by_key.id, b"", EVERYWHERE)
 
     def candidates(self, conjunction: Conjunction) -> Iterator[IndexRange]:
-        """Yield ranges each of which holds, in whatever order, every entity that meets a conjunction."""
+        """Yield ranges that each hold every entity that meets a conjunction, in any order."""
         indexes = self._indexes
         if indexes is None:
             yield IndexRange(None, b"", path_range(conjunction, b""))
@@ -212,11 +211,11 @@ class Planner:
 
 
 _MISSING = Index(0, ())
-"""Stands for the index of a property that no entity has: it has no entries."""
+"""Placeholder for the index of a property without values: it has no entries."""
 
 
 def path_range(conjunction: Conjunction, prefix: bytes) -> ByteRange:
-    """Return the range of the keys ``prefix + path`` that a conjunction's ancestor and key filters leave."""
+    """Return the range of the keys ``prefix + path`` that meet a conjunction's ancestor and key filters."""
     found = prefixed(prefix)
     if conjunction.ancestor is not None:
         found = found.intersect(prefixed(prefix + keys.ancestor_prefix(conjunction.ancestor)))

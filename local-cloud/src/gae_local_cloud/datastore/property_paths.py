@@ -1,4 +1,4 @@
-"""Property masks: the parts of an entity that a read returns or a write touches."""
+"""Property paths and masks: the parts of an entity that a read returns or a write changes."""
 
 import re
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from gae_local_cloud.datastore.errors import InvalidArgument
 from gae_local_cloud.datastore.messages import Entity, EntityMessage, Message, ValueMessage
 
 PropertyPath: TypeAlias = tuple[str, ...]
-"""Names of properties, each inside the entity value of the one before."""
+"""Names of properties. Each is a property of the entity value that the previous one names."""
 
 _QUOTED = re.compile(r"`((?:[^`\\]|\\.)+)`(?=\.|$)", re.DOTALL)
 _PLAIN = re.compile(r"((?:[^.\\]|\\.?)*)", re.DOTALL)
@@ -19,10 +19,10 @@ KEY_PATH: PropertyPath = ("__key__",)
 
 
 def parse(text: str) -> PropertyPath:
-    """Return the path that a dotted string names.
+    """Parse a dotted string.
 
-    In a name a backslash takes away the meaning of a dot or backslash after it, as the documentation of PropertyMask
-    says; a name in backquotes, which Google's emulator wants instead, may have dots as they are.
+    A backslash escapes a dot or a backslash in a name (documentation of PropertyMask). A name in backquotes, the form
+    that Google's Firestore emulator takes, may contain plain dots.
 
     Raises:
         InvalidArgument: the string or a name in it is empty, or a name is not allowed.
@@ -46,13 +46,13 @@ def parse_mask(mask: Message) -> list[PropertyPath]:
     """Return the paths of a PropertyMask.
 
     Raises:
-        InvalidArgument: one is not a path.
+        InvalidArgument: a path is malformed.
     """
     return [parse(text) for text in mask.paths]
 
 
 def select(entity: EntityMessage, paths: Iterable[PropertyPath]) -> EntityMessage:
-    """Return an entity with the key of the given one and only the properties at some paths."""
+    """Return a copy of an entity with its key and only the properties at some paths."""
     selected = Entity()
     if entity.HasField("key"):
         selected.key.CopyFrom(entity.key)
@@ -61,7 +61,7 @@ def select(entity: EntityMessage, paths: Iterable[PropertyPath]) -> EntityMessag
 
 
 def copy(source: EntityMessage, target: EntityMessage, paths: Iterable[PropertyPath]) -> None:
-    """Make the properties of an entity at some paths what they are in another: a value, or absent."""
+    """Copy the properties at some paths from one entity to another. Remove those that the source lacks."""
     for path in paths:
         if path == KEY_PATH:
             continue
@@ -79,13 +79,13 @@ def _remove(entity: EntityMessage, path: PropertyPath) -> None:
 
 
 def find(entity: EntityMessage, path: PropertyPath) -> ValueMessage | None:
-    """Return the value at a path into an entity, or None if there is none."""
+    """Return the value at a path into an entity, or None if it is absent."""
     inner = _inside(entity, path[:-1])
     return inner.properties.get(path[-1]) if inner is not None else None
 
 
 def make(entity: EntityMessage, path: PropertyPath) -> ValueMessage:
-    """Return the value at a path into an entity, made if it is not there; what is in the way becomes an entity."""
+    """Return the value at a path into an entity, created if absent. Other values on the way become entities."""
     for name in path[:-1]:
         value = entity.properties[name]
         if value.WhichOneof("value_type") != "entity_value":
@@ -96,7 +96,7 @@ def make(entity: EntityMessage, path: PropertyPath) -> ValueMessage:
 
 
 def _inside(entity: EntityMessage, path: Iterable[str]) -> EntityMessage | None:
-    """Return the embedded entity at a path, or None if there is none."""
+    """Return the embedded entity at a path, or None if it is absent."""
     for name in path:
         value = entity.properties.get(name)
         if value is None or value.WhichOneof("value_type") != "entity_value":

@@ -1,8 +1,8 @@
-"""Queries: what an entity must be like, and the order in which results come."""
+"""Queries: their conditions, and the order of their results."""
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gae_local_cloud.datastore import cursor, filters, keys, ordered, validation, values
@@ -22,18 +22,19 @@ class Query:
     components inverted: positions sort as results do, and a cursor is a position.
 
     Parameters:
-        partition: what is queried.
-        kind: the kind, or None for all.
-        conjunctions: what meets any of them is a result.
-        order: the components of a position. The key is among them, so that no two results share a position: last,
+        partition: the partition to search.
+        kind: the kind, or None for all kinds.
+        conjunctions: an entity that meets any of them is a result.
+        order: the components of a position. The key is one of them, so that positions are unique. It is the last,
             unless a projection sorts by it.
-        projection: properties of which results have values, from the index; empty for whole entities.
-        keys_only: whether results have only keys.
-        distinct: how many components at the front of ``order`` no two results may have the same values of.
-        bounds: the positions between which results lie, from the cursors.
-        required: other properties that results must have an indexed value of.
-        offset: results to skip.
-        limit: the most results to return, or None.
+        projection: properties to return besides the key, from an index; empty for whole entities.
+        unordered: projected properties whose sequence in ``order`` the query leaves open. They stand before a last key.
+        keys_only: whether to return keys only.
+        distinct: number of components at the front of ``order`` that group results; each group has one result.
+        bounds: positions between which results lie, from the cursors.
+        required: further properties of which results must have an indexed value.
+        offset: number of results to skip.
+        limit: maximum number of results, or None.
     """
 
     partition: Partition
@@ -41,6 +42,7 @@ class Query:
     conjunctions: tuple[Conjunction, ...] = (filters.EVERYTHING,)
     order: tuple[Component, ...] = (Component(KEY),)
     projection: tuple[str, ...] = ()
+    unordered: tuple[str, ...] = ()
     keys_only: bool = False
     distinct: int = 0
     bounds: Interval = EVERYTHING
@@ -54,14 +56,14 @@ class Query:
         return self.order[-1].descending
 
     def positions(self, path: bytes, indexed: Mapping[str, Sequence[bytes]]) -> list[bytes]:
-        """Return where an entity stands among the results, regardless of cursors: nowhere if it does not match.
+        """Return the positions of an entity among the results, regardless of cursors; empty if it does not match.
 
-        An entity of which a sorted property has several values stands at the first of them; a projection has a
-        result for each combination of the values it names.
+        An entity with several values of a sorted property stands at the first of them. A projection has a result for
+        each combination of the values of its properties.
 
         Parameters:
             path: the entity's encoded path.
-            indexed: its indexed values.
+            indexed: its indexed values by property.
         """
         found = {position for conjunction in self.conjunctions for position in self._of(conjunction, path, indexed)}
         if self.projection or len(found) < 2:
@@ -74,7 +76,7 @@ class Query:
             return
         columns: list[list[bytes]] = []
         for name, descending in self.order:
-            if name in conjunction.equal:  # of several wanted values, one is enough to sort by
+            if name in conjunction.equal:  # several equal values: sort by one of them
                 one = (max if descending else min)(conjunction.equal[name])
                 columns.append([ordered.invert(one) if descending else one])
                 continue
@@ -87,10 +89,17 @@ class Query:
         for row in itertools.product(*columns):
             yield b"".join(row)
 
-    def of_entities(self) -> "Query":
-        """Return the query whose positions are this one's up to the key: one or more results begin with each.
+    def arranged(self, components: Sequence[Component]) -> "Query":
+        """Return the query with its unordered properties in a given sequence, and the key in the last direction."""
+        start = len(self.order) - 1 - len(self.unordered)
+        order = (*self.order[:start], *components, Component(KEY, components[-1].descending))
+        return dataclasses.replace(self, order=order)
 
-        It is this query itself, unless a projection sorts by properties after the key.
+    def of_entities(self) -> "Query":
+        """Return the query for the entities of a projection: its positions end with the key.
+
+        Each of its positions is a prefix of one or more positions of this query. It is this query itself, unless a
+        projection sorts by properties after the key.
         """
         place = [name for name, _ in self.order].index(KEY) + 1
         if place == len(self.order):
@@ -108,14 +117,14 @@ class Query:
         )
 
     def _before_properties(self, bound: Bound | None, place: int) -> Bound | None:
-        """Return a bound without the components from ``place`` on; None if it is none, or at an end of everything."""
+        """Return a bound without the components from ``place`` on; None if it is None or has no position."""
         if bound is None or not bound.encoded:
             return None
         length = sum(map(len, self.split(bound.encoded)[:place]))
         return bound._replace(encoded=bound.encoded[:length])
 
     def split(self, position: bytes) -> list[bytes]:
-        """Return the components of a position, as encoded values: the inverted ones set right."""
+        """Return the components of a position as encoded values; inverted ones are inverted back."""
         parts = []
         rest = position
         flipped = ordered.invert(position)
@@ -132,18 +141,21 @@ class Query:
         return self.split(position)[[name for name, _ in self.order].index(KEY)]
 
     def group(self, position: bytes) -> bytes:
-        """Return the part of a position that a distinct query has only one result of."""
+        """Return the part of a position that identifies its group in a distinct query."""
         return b"".join(
             ordered.invert(part) if component.descending else part
             for part, component in zip(self.split(position)[: self.distinct], self.order, strict=False)
         )
 
 
-def parse(message: Message, partition: Partition) -> Query:
-    """Check a query message and return its meaning.
+def parse(message: Message, partition: Partition, arrange: Callable[[Query], Query]) -> Query:
+    """Check a query message and parse it.
+
+    Parameters:
+        arrange: chooses the sequence of the unordered properties.
 
     Raises:
-        InvalidArgument: it breaks a rule of the query language.
+        InvalidArgument: the query breaks a rule of the query language.
     """
     if len(message.kind) > 1:
         raise InvalidArgument("Only one kind is allowed per query.")
@@ -158,46 +170,49 @@ def parse(message: Message, partition: Partition) -> Query:
         raise InvalidArgument("Limit must be non-negative.")
 
     conjunctions, inequalities = filters.parse(message.filter if message.HasField("filter") else None, partition)
-    projection = tuple(item.property.name for item in message.projection)
-    keys_only = set(projection) == {KEY}
-    if keys_only:
-        projection = ()
+    projected = [item.property.name for item in message.projection]
+    projection = tuple(name for name in projected if name != KEY)  # every result has its key
+    keys_only = bool(projected) and not projection
     explicit, ineffective = _explicit_order(message, after_key=bool(projection))
     distinct = tuple(item.name for item in message.distinct_on)
     _check_projection(projection, conjunctions)
     _check_distinct(distinct, conjunctions)
     if kind is None:
-        _check_kindless(conjunctions, explicit, projection)
+        _check_kindless(conjunctions, [*explicit, *map(Component, ineffective)], projection)
     order = _complete_order(explicit, inequalities, projection, distinct)
     sorted_by = {name for name, _ in order}
     required = tuple(sorted({*ineffective, *inequalities} - sorted_by))
-    bounds = Interval(
-        cursor.decode(message.start_cursor, order) if message.start_cursor else None,
-        cursor.decode(message.end_cursor, order) if message.end_cursor else None,
+    placed = {*(name for name, _ in explicit), *inequalities, *distinct}
+    unordered = tuple(name for name in projection if name not in placed) if order[-1].property == KEY else ()
+    parsed = arrange(
+        Query(
+            partition,
+            kind,
+            conjunctions,
+            order,
+            projection,
+            unordered,
+            keys_only,
+            len(distinct),
+            required=required,
+            offset=message.offset,
+            limit=limit,
+        )
     )
-    parsed = Query(
-        partition,
-        kind,
-        conjunctions,
-        order,
-        projection,
-        keys_only,
-        len(distinct),
-        bounds,
-        required,
-        message.offset,
-        limit,
+    bounds = Interval(
+        cursor.decode(message.start_cursor, parsed.order) if message.start_cursor else None,
+        cursor.decode(message.end_cursor, parsed.order) if message.end_cursor else None,
     )
     for bound in bounds:
         _check_bound(parsed, bound)
-    return parsed
+    return dataclasses.replace(parsed, bounds=bounds)
 
 
 def _check_bound(query: Query, bound: Bound | None) -> None:
     """Check that a cursor is a position of a query.
 
     Raises:
-        InvalidArgument: it is not.
+        InvalidArgument: the cursor has been changed.
     """
     if bound is None or not bound.encoded:
         return
@@ -210,24 +225,28 @@ def _check_bound(query: Query, bound: Bound | None) -> None:
 
 
 def reading(query: Query, names: Sequence[str]) -> Query:
-    """Return a query for the index entries of some properties among another's results.
+    """Return a projection of a query on some properties, for an aggregation.
 
-    Unlike a projection that a client asks for, it may name a property that an equality filter fixes.
+    Unlike a projection in a request, it may name a property with an equality filter.
     """
     present = {component.property for component in query.order}
     direction = query.backwards
     added = [Component(name, direction) for name in names if name not in present]
     order = (*query.order[:-1], *added, query.order[-1])
     return dataclasses.replace(
-        query, order=order, projection=tuple(dict.fromkeys((*query.projection, *names))), keys_only=False
+        query,
+        order=order,
+        projection=tuple(dict.fromkeys((*query.projection, *names))),
+        unordered=(*query.unordered, *(name for name, _ in added)),
+        keys_only=False,
     )
 
 
 def _explicit_order(message: Message, *, after_key: bool) -> tuple[list[Component], tuple[str, ...]]:
-    """Return the order that a query asks for, and properties that it sorts by to no effect, after the key.
+    """Return the sort orders of a query, and separately the properties of orders after the key, which have no effect.
 
     Parameters:
-        after_key: whether an entity may be several results, which what comes after the key does sort.
+        after_key: whether orders after the key have an effect: they sort the several results of one entity.
     """
     components: list[Component] = []
     ineffective: list[str] = []
@@ -249,7 +268,7 @@ def _check_projection(projection: Sequence[str], conjunctions: Sequence[Conjunct
     if len(set(projection)) < len(projection):
         raise InvalidArgument("Cannot project a property multiple times.")
     for name in projection:
-        validation.check_name(name, "property.name", reserved=name == KEY)
+        validation.check_name(name, "property.name")
         if any(name in conjunction.equal for conjunction in conjunctions):
             raise InvalidArgument(f"Cannot use projection on a property with an equality filter: {name}")
 
@@ -258,8 +277,8 @@ def _check_distinct(distinct: Sequence[str], conjunctions: Sequence[Conjunction]
     if len(set(distinct)) < len(distinct):
         raise InvalidArgument("Cannot group by a property multiple times.")
     for name in distinct:
-        if name == KEY:
-            raise InvalidArgument(f"Group by is not supported for the property: {KEY}")
+        if validation.is_reserved(name):
+            raise InvalidArgument(f"Group by is not supported for the property: {name}")
         if any(name in conjunction.equal for conjunction in conjunctions):
             raise InvalidArgument(f"Cannot use group by on a property with an equality filter: {name}")
 
@@ -281,11 +300,11 @@ def _check_kindless(
 def _complete_order(
     explicit: list[Component], inequalities: Sequence[str], projection: Sequence[str], distinct: Sequence[str]
 ) -> tuple[Component, ...]:
-    """Return the components of a position: what the query asks for, then what makes results unique.
+    """Return the components of a position: the query's own orders, then implied ones that make positions unique.
 
-    Properties with inequality filters follow in the order of their names, the key last, then likewise projected
-    properties, then the key, all in the direction of the last order asked for: so Firestore in Datastore mode
-    completes an order. What follows the key sorts the results that a projection makes of one entity.
+    As in Firestore in Datastore mode, the implied orders are: properties with inequality filters by name, the key last;
+    projected properties by name; the key. All have the direction of the query's last order. Components after the key
+    sort the several results that a projection has of one entity.
     """
     order = list(explicit)
     if distinct:
@@ -295,7 +314,7 @@ def _complete_order(
         order[len(leading) : len(leading)] = [Component(name) for name in distinct if name not in leading]
     direction = order[-1].descending if order else False
     placed = {component.property for component in order}
-    projected = sorted({*projection} - {KEY})
+    projected = sorted(projection)
     names: list[str] = []
     if KEY not in placed:
         names += [name for name in inequalities if name != KEY]

@@ -1,11 +1,11 @@
-"""What queries and lookups find, as the messages that answer them."""
+"""Writes the results of queries and lookups into response messages."""
 
+import math
 import time
 from collections.abc import Sequence
 
 from gae_local_cloud.datastore import cursor, index_rules, property_paths, values
 from gae_local_cloud.datastore.execution import Batch, Result
-from gae_local_cloud.datastore.filters import KEY
 from gae_local_cloud.datastore.interval import Bound
 from gae_local_cloud.datastore.keys import make_key
 from gae_local_cloud.datastore.messages import (
@@ -21,6 +21,9 @@ from gae_local_cloud.datastore.nearest import Neighbor
 from gae_local_cloud.datastore.property_paths import PropertyPath
 from gae_local_cloud.datastore.query import Query
 from gae_local_cloud.datastore.store import StoredEntity
+
+_ENTRIES_PER_READ = 1000
+"""Index entries of an aggregation that are billed as one read."""
 
 
 def fill_entity(
@@ -46,7 +49,7 @@ def fill_batch(
     """Write a batch of results into a QueryResultBatch.
 
     Parameters:
-        read_time: what the results are as of, in microseconds since the epoch.
+        read_time: time of the version that was read, in microseconds since the epoch.
         mask: the properties to keep; None for all.
     """
     message.entity_result_type = _result_type(query)
@@ -69,11 +72,11 @@ def fill_neighbors(
     read_time: int,
     mask: Sequence[PropertyPath] | None = None,
 ) -> None:
-    """Write the results of a nearest-neighbor search into a QueryResultBatch. There are no cursors between them.
+    """Write the results of a nearest-neighbor search into a QueryResultBatch, without cursors.
 
     Parameters:
-        shown_as: the property that tells the distance of a result; empty for none.
-        read_time: what the results are as of, in microseconds since the epoch.
+        shown_as: property in which results return the distance; empty to leave it out.
+        read_time: time of the version that was read, in microseconds since the epoch.
         mask: the properties to keep; None for all.
     """
     message.entity_result_type = _result_type(query)
@@ -89,7 +92,7 @@ def fill_neighbors(
 
 
 def _projected(query: Query, result: Result) -> list[bytes]:
-    """Return the positions of an entity in a query: several if it projects a property with several values."""
+    """Return the positions of an entity in a query; several for a projection on several values."""
     if not query.projection:
         return [result.position]
     return query.positions(result.path, values.indexed(Entity.FromString(result.stored.data)))
@@ -119,7 +122,7 @@ def _fill_result(message: Message, query: Query, result: Result, mask: Sequence[
     elif query.projection:
         message.entity.key.CopyFrom(key)
         for (name, _), encoded in zip(query.order, query.split(result.position), strict=True):
-            if name in query.projection and name != KEY:
+            if name in query.projection:
                 message.entity.properties[name].CopyFrom(values.decode(encoded))
     else:
         fill_entity(message, result.stored, key, mask)
@@ -132,16 +135,55 @@ def fill_plan(message: Message, query: Query) -> None:
         message.plan_summary.indexes_used.add().update(index)
 
 
-def fill_statistics(message: Message, returned: int, examined: int, began: float) -> None:
-    """Write what it took to run a query into ExplainMetrics.
+def fill_query_statistics(message: Message, query: Query, returned: int, examined: int, began: float) -> None:
+    """Write the cost of a query into ExplainMetrics.
+
+    Entities are billed one read each. Keys and projections are small operations, which are free, after one read for the
+    query, unless results are distinct (Datastore documentation, "Pricing").
 
     Parameters:
-        returned: how many results there were.
-        examined: how many index entries were looked at.
-        began: when it began, as :func:`time.perf_counter` counts, in seconds.
+        returned: number of results.
+        examined: number of index entries examined.
+        began: start of the run by :func:`time.perf_counter`, in seconds.
     """
+    small = (query.keys_only or bool(query.projection)) and not query.distinct
+    documents = 0 if query.keys_only or query.projection else returned
     statistics = message.execution_stats
     statistics.results_returned = returned
+    statistics.read_operations = 1 if small else max(returned, 1)
+    _fill_debug_statistics(statistics, documents, examined, began, small_ops=returned if small else 0)
+
+
+def fill_aggregation_statistics(message: Message, examined: int, began: float) -> None:
+    """Write the cost of an aggregation query into ExplainMetrics.
+
+    It is billed one read for each 1000 index entries or part of them (Datastore documentation, "Pricing").
+
+    Parameters:
+        examined: number of index entries examined.
+        began: start of the run by :func:`time.perf_counter`, in seconds.
+    """
+    statistics = message.execution_stats
+    statistics.results_returned = 1
+    statistics.read_operations = max(math.ceil(examined / _ENTRIES_PER_READ), 1)
+    _fill_debug_statistics(statistics, 0, examined, began, entries_billable=examined)
+
+
+def _fill_debug_statistics(
+    statistics: Message, documents: int, examined: int, began: float, *, small_ops: int = 0, entries_billable: int = 0
+) -> None:
+    """Write the duration and the debug statistics, in the form that Google's client suites expect of the service."""
     statistics.execution_duration.FromMicroseconds(round((time.perf_counter() - began) * 1_000_000))
-    statistics.read_operations = returned
-    statistics.debug_stats.update({"index_entries_scanned": str(examined), "documents_scanned": str(returned)})
+    billed = documents or entries_billable or small_ops
+    statistics.debug_stats.update(
+        {
+            "documents_scanned": str(documents),
+            "index_entries_scanned": str(examined),
+            "billing_details": {
+                "documents_billable": str(documents),
+                "index_entries_billable": str(entries_billable),
+                "small_ops": str(small_ops),
+                "min_query_cost": "0" if billed else "1",
+            },
+        }
+    )

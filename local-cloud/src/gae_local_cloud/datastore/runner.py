@@ -1,4 +1,4 @@
-"""Running queries on the event loop, in turns with everything else."""
+"""Runs queries on the event loop, in turns with other requests."""
 
 import asyncio
 import dataclasses
@@ -16,10 +16,10 @@ from gae_local_cloud.datastore.store import EntityStore, Snapshot, StoredEntity
 
 
 class QueryRunner:
-    """Runs queries, making the composite indexes that they need.
+    """Runs queries, and builds the composite indexes that they need.
 
     Parameters:
-        entities: what is queried.
+        entities: the store.
     """
 
     def __init__(self, entities: EntityStore) -> None:
@@ -48,10 +48,10 @@ class QueryRunner:
                 await self._composites.build(partition, query.kind, signal.needed)
 
     async def made(self, kind: str, partition: Partition) -> Mapping[bytes, StoredEntity] | None:
-        """Return the entities of a kind that the server makes itself, by encoded path; None for any other kind.
+        """Return the entities of a metadata or statistics kind by encoded path; None for any other kind.
 
         Parameters:
-            partition: the partition that is asked.
+            partition: the partition of the query.
         """
         if not kind.startswith("__"):
             return None
@@ -59,10 +59,10 @@ class QueryRunner:
         return found if found is not None else await self._statistics.of_kind(kind, partition)
 
     async def batches(self, query: Query, version: int) -> AsyncIterator[Batch]:
-        """Yield all results of a query in batches, letting others run between them.
+        """Yield all results of a query in batches. Other requests run between them.
 
         Parameters:
-            version: the version to read at, so that all batches see the same.
+            version: the version to read at, the same for all batches.
         """
         while True:
             batch = await self.batch(query, version)
@@ -78,10 +78,10 @@ class QueryRunner:
             await asyncio.sleep(0)
 
     async def nearest(self, query: Query, search: Search, version: int) -> tuple[list[Neighbor], int]:
-        """Return the results of a query that a search finds nearest, and how many places have been looked at.
+        """Return the nearest results of a query, and the number of hits examined.
 
         Parameters:
-            version: the version to read at, so that all of it sees the same.
+            version: the version to read at.
         """
         found, examined = Neighborhood(search), 0
         whole = dataclasses.replace(query, projection=(), keys_only=False)
@@ -91,6 +91,6 @@ class QueryRunner:
         return found.neighbors(), examined
 
     async def stop(self) -> None:
-        """Stop making indexes and statistics."""
+        """Stop building indexes and counting statistics."""
         await self._composites.stop()
         await self._statistics.stop()

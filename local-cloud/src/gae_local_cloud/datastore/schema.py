@@ -2,7 +2,7 @@
 
 MIGRATIONS: tuple[str, ...] = (
     """
-    -- Partitions are numbered, so that rows need not repeat their names.
+    -- Partitions are numbered, so that rows do not repeat their names.
     CREATE TABLE partitions (
         id INTEGER PRIMARY KEY,
         project TEXT NOT NULL,
@@ -12,7 +12,7 @@ MIGRATIONS: tuple[str, ...] = (
     );
 
     -- The entities as they are now. path: keys.encode_path; version, created: microseconds since the epoch;
-    -- entity: a serialized google.datastore.v1.Entity without its key, which the row already tells.
+    -- entity: a serialized google.datastore.v1.Entity without its key, which the row has.
     CREATE TABLE entities (
         id INTEGER PRIMARY KEY,
         partition INTEGER NOT NULL REFERENCES partitions (id),
@@ -23,8 +23,8 @@ MIGRATIONS: tuple[str, ...] = (
         UNIQUE (partition, path)
     );
 
-    -- What commits replaced: the state of an entity before the commit of that version (entity is NULL where it did
-    -- not exist). Reads at an earlier time undo the later commits with it.
+    -- The state of an entity before the commit of a version (entity is NULL if it did not exist). Reads at an earlier
+    -- time undo the later commits with it.
     CREATE TABLE undo (
         id INTEGER PRIMARY KEY,
         version INTEGER NOT NULL,
@@ -37,8 +37,8 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX undo_by_version ON undo (version);
     CREATE INDEX undo_by_path ON undo (partition, path, version);
 
-    -- The indexes of each kind: on no property (the kind's keys), on one, or composite.
-    -- properties: JSON, a list of [name, whether it is sorted descending].
+    -- The indexes of each kind: by key (no property), by one property, or composite.
+    -- properties: JSON, a list of [name, is descending].
     CREATE TABLE indexes (
         id INTEGER PRIMARY KEY,
         partition INTEGER NOT NULL REFERENCES partitions (id),
@@ -49,8 +49,9 @@ MIGRATIONS: tuple[str, ...] = (
         UNIQUE (partition, kind, ancestor, properties)
     );
 
-    -- The indexes' contents. key: for an ancestor index the path of the entity or of one of its ancestors, then the
-    -- encoded value of each property, then the entity's path. many: whether the entity has other entries in this index.
+    -- The contents of the indexes. key: for an ancestor index the path of the entity or of one of its ancestors, then
+    -- the encoded value of each property, then the entity's path. many: whether the entity has other entries in the
+    -- same index.
     CREATE TABLE entries (
         "index" INTEGER NOT NULL,
         key BLOB NOT NULL,
@@ -59,16 +60,16 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY ("index", key)
     ) WITHOUT ROWID;
 
-    -- Ids that no key may be given automatically.
+    -- Keys that automatic ids skip.
     CREATE TABLE reserved (
         partition INTEGER NOT NULL REFERENCES partitions (id),
         path BLOB NOT NULL,
         PRIMARY KEY (partition, path)
     ) WITHOUT ROWID;
 
-    -- How many automatic ids have been handed out, in blocks.
+    -- The number of automatic ids allocated, in blocks.
     CREATE TABLE allocation (allocated INTEGER NOT NULL);
     INSERT INTO allocation VALUES (0);
     """,
 )
-"""The scripts that make and upgrade the database, for :class:`gae_local_cloud.storage.Database`."""
+"""The scripts that create and upgrade the database, for :class:`gae_local_cloud.storage.Database`."""

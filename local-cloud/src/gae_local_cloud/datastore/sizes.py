@@ -1,6 +1,7 @@
-"""How many bytes Datastore counts for what it stores: "Storage Size Calculations" in its documentation.
+"""Sizes in bytes that Datastore counts for entities and index entries.
 
-These are the sizes of the service's statistics, not those of the database file.
+The rules are those of "Storage Size Calculations" in its documentation. Statistics use them; the database file has
+other sizes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ _FIXED_ENCODED = {values.NULL: 1, values.BOOLEAN: 1, values.INTEGER: 8, values.D
 
 
 def of_string(string: str) -> int:
-    """Return the size of a string, of a property's name or of a kind's."""
+    """Return the size of a string, a property name or a kind."""
     return len(string.encode()) + 1
 
 
@@ -36,7 +37,7 @@ def of_key(key: KeyMessage) -> int:
 
 
 def of_value(value: ValueMessage) -> int:
-    """Return the size of a property's value: of an array, the sum of its elements; of an entity, of its properties."""
+    """Return the size of a property's value. An array or entity has the sum of its elements or properties."""
     kind = value.WhichOneof("value_type")
     if kind in _FIXED:
         return _FIXED[kind]
@@ -53,17 +54,17 @@ def of_value(value: ValueMessage) -> int:
 
 
 def of_properties(properties: Mapping[str, ValueMessage]) -> int:
-    """Return the size of properties, with their names."""
+    """Return the size of properties with their names."""
     return sum(of_string(name) + of_value(value) for name, value in properties.items())
 
 
 def of_entity(key: int, properties: int) -> int:
-    """Return the size of an entity, from those of its key and of its properties."""
+    """Return the size of an entity, given the sizes of its key and its properties."""
     return key + properties + _ENTITY
 
 
 def of_indexed(encoded: bytes) -> int:
-    """Return the size of a value in an index. Bytes count as a string: an index does not tell them apart."""
+    """Return the size of a value in an index. Bytes count as a string: an index has one type for both."""
     tag = encoded[:1]
     if tag in _FIXED_ENCODED:
         return _FIXED_ENCODED[tag]
@@ -74,12 +75,12 @@ def of_indexed(encoded: bytes) -> int:
 
 
 def of_kind_entry(key: int, kind: int) -> int:
-    """Return the size of an entity's entry in the index of its kind, from those of its key and of the kind's name."""
+    """Return the size of an entity's entry in the index of its kind, given the sizes of its key and kind."""
     return key + kind + _INDEX_ENTRY
 
 
 def of_property_entry(key: int, kind: int, name: int, value: int) -> int:
-    """Return the size of an entry in the index of one property."""
+    """Return the size of an entry in the index of one property, given the sizes of its parts."""
     return key + kind + name + value + _INDEX_ENTRY
 
 
@@ -87,7 +88,7 @@ def of_composite_entries(key: int, columns: Sequence[Sequence[int]], count: int)
     """Return the size of an entity's entries in a composite index.
 
     Parameters:
-        columns: for each property, the sizes of the entity's values of it.
-        count: how many entries there are.
+        columns: for each property, the sizes of the entity's values.
+        count: number of entries.
     """
     return count * (key + _INDEX_ENTRY) + sum(sum(column) * (count // len(column)) for column in columns)

@@ -1,12 +1,12 @@
-"""Statistics: the ``__Stat_*__`` kinds, which count what is stored.
+"""Statistics: the ``__Stat_*__`` kinds, which count entities, properties and index entries.
 
-Names, properties and what each counts are those of ``google.cloud.ndb.stats``. The service counts about once a day;
-here it is done when a query asks and something was written since: by reading every entity of the database, in turns
-with other requests. The time grows with the entities stored (5 s for 100,000 of five properties, on one core of 2026),
-the memory with their kinds and properties only.
+The kinds and their properties are those of ``google.cloud.ndb.stats``. The service counts about once a day. This server
+counts when a query asks and something was written since the last time: it reads every entity of the database, in turns
+with other requests. The time grows with the number of entities (5 s for 100,000 entities of five properties, on one
+core of 2026), the memory with the number of kinds and properties.
 
-An index of one property has two entries for each value: ascending and descending, as in production, although one serves
-both here. Index entries are counted under the names of their own types (``INT64``, ``STRING``), as the service does.
+A value counts as two entries in a single-property index, ascending and descending, as in production; here one entry
+serves both. Index entries count under their own type names (``INT64``, ``STRING``), as in the service.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from gae_local_cloud.datastore.messages import Entity, Key, Value, ValueMessage
 from gae_local_cloud.datastore.store import EntityStore, StoredEntity
 
 EMPTY_NAMESPACE = 1
-"""The id that stands for the namespace without a name."""
+"""The id of the default namespace, whose name is empty."""
 
 INDEXED_TYPES = {
     values.NULL: "NULL",
@@ -33,7 +33,7 @@ INDEXED_TYPES = {
     values.GEO_POINT: "POINT",
     values.KEY: "REFERENCE",
 }
-"""How the service calls the types that values have in an index."""
+"""The service's names for the types of values in an index."""
 
 _TYPES = {
     "null_value": "NULL",
@@ -47,7 +47,7 @@ _TYPES = {
 }
 
 _CHUNK = 100
-"""Entities that are counted before other requests get their turn."""
+"""Entities to count before other requests get their turn."""
 
 _ENTRIES_PER_VALUE = 2
 _PREFIX, _NAMESPACE_PREFIX, _SUFFIX = "__Stat_", "__Stat_Ns_", "__"
@@ -55,7 +55,7 @@ _PREFIX, _NAMESPACE_PREFIX, _SUFFIX = "__Stat_", "__Stat_Ns_", "__"
 
 @dataclass(slots=True)
 class Tally:
-    """What has been counted of something: how many, and bytes and entries in indexes as the service counts them."""
+    """Counts of a subject: number, and bytes and index entries by the service's rules."""
 
     count: int = 0
     entity_bytes: int = 0
@@ -65,13 +65,13 @@ class Tally:
     composite_index_count: int = 0
 
     def add(self, other: "Tally") -> None:
-        """Add another to this one."""
+        """Add the counts of another tally."""
         for name in self.__slots__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class Subject(NamedTuple):
-    """What a tally is of: entities of a kind, their values of a property, or their entries in a composite index."""
+    """The subject of a tally: entities of a kind, values of a property, or entries in a composite index."""
 
     namespace: str
     kind: str
@@ -83,11 +83,11 @@ class Subject(NamedTuple):
 
 @dataclass
 class Counted:
-    """The tallies of one database, each of the narrowest subjects: statistics are sums of them.
+    """The tallies of one database, by the narrowest subjects. Statistics are sums of them.
 
     Parameters:
         version: the last commit when the counting began.
-        edition: the indexes that there were, likewise.
+        edition: the edition of the index catalog when the counting began.
     """
 
     version: int
@@ -111,7 +111,7 @@ class _Counter:
         self._composites = composites
 
     def count(self, path: bytes, data: bytes) -> None:
-        """Add an entity, from its encoded path and serialized properties."""
+        """Add an entity, given its encoded path and serialized properties."""
         entity, key = Entity.FromString(data), keys.make_key(self._partition, path)
         namespace, kind = self._partition.namespace, key.path[-1].kind
         key_size, kind_size = sizes.of_key(key), sizes.of_string(kind)
@@ -141,7 +141,7 @@ class _Counter:
         self._counted.entities.setdefault(Subject(namespace, kind, root=len(key.path) == 1), Tally()).add(tally)
 
     def _count_values(self, subject: Subject, value: ValueMessage) -> None:
-        """Add a property: each element of an array by its own type, the name with the first of them."""
+        """Add a property. Each element of an array counts under its own type; the name counts with the first."""
         found = [value] if value.WhichOneof("value_type") != "array_value" else value.array_value.values
         name = sizes.of_string(subject.name)
         for element in found:
@@ -155,7 +155,7 @@ class _Counter:
 
 
 def _type(value: ValueMessage) -> str:
-    """Return what the service calls the type of a value: strings and bytes out of indexes have types of their own."""
+    """Return the service's name for the type of a value. Unindexed strings and bytes have types of their own."""
     kind = value.WhichOneof("value_type")
     if kind == "string_value":
         return "Text" if value.exclude_from_indexes else "String"
@@ -168,10 +168,10 @@ class _Statistic(NamedTuple):
     """A kind of statistic.
 
     Parameters:
-        tallies: which tallies it sums.
-        name: the fields of a subject that tell one such statistic from another; joined they are its key's name.
+        tallies: the tallies that it sums.
+        name: the fields of a subject that identify a statistic; joined, they are the name in its key.
         shown: the fields of a tally that it has, besides ``count``, ``bytes`` and ``timestamp``.
-        wanted: whether it sums a subject.
+        wanted: whether to include a subject.
     """
 
     tallies: Callable[[Counted], Mapping[Subject, Tally]]
@@ -212,10 +212,10 @@ _PROPERTIES = {
 
 
 class Statistics:
-    """The statistics of every database, counted when they are asked for.
+    """The statistics of every database, counted on demand.
 
     Parameters:
-        entities: what is counted.
+        entities: the store to count.
     """
 
     def __init__(self, entities: EntityStore) -> None:
@@ -224,10 +224,10 @@ class Statistics:
         self._running: dict[tuple[str, str], asyncio.Task[Counted]] = {}
 
     async def of_kind(self, kind: str, partition: Partition) -> dict[bytes, StoredEntity] | None:
-        """Return the statistics of a kind, by encoded path; None if it is not a kind of statistics.
+        """Return the statistics of a kind by encoded path; None if the kind is not a statistics kind.
 
-        Those of all namespaces are in the one without a name; those of one namespace (``__Stat_Ns_*__``) are in it, if
-        the database has others than that without a name.
+        Statistics of all namespaces are in the default namespace. Statistics of one namespace (``__Stat_Ns_*__``) are
+        in that namespace, and exist only if the database has a named namespace.
         """
         name = kind.removeprefix(_NAMESPACE_PREFIX).removeprefix(_PREFIX).removesuffix(_SUFFIX)
         of_namespace = kind.startswith(_NAMESPACE_PREFIX)
@@ -245,7 +245,7 @@ class Statistics:
         return dict(_made(kind, statistic, counted, lambda _: True)) if not partition.namespace else {}
 
     async def _current(self, scope: tuple[str, str]) -> Counted:
-        """Return what there is now, or was when the counting under way began."""
+        """Return current counts, or those of the counting in progress."""
         counted = self._counted.get(scope)
         now = self._entities.last_version(), self._entities.indexes.edition
         if counted is not None and (counted.version, counted.edition) == now:
@@ -254,7 +254,7 @@ class Statistics:
         if task is None:
             task = self._running[scope] = asyncio.create_task(self._count(scope))
             task.add_done_callback(lambda _: self._running.pop(scope, None))
-        return await asyncio.shield(task)  # when a client gives up, the next finds what it was waiting for
+        return await asyncio.shield(task)  # a client that gives up does not stop the counting
 
     async def _count(self, scope: tuple[str, str]) -> Counted:
         counted = Counted(self._entities.last_version(), self._entities.indexes.edition)
@@ -284,10 +284,10 @@ class Statistics:
 def _made(
     kind: str, statistic: _Statistic, counted: Counted, among: Callable[[Subject], bool]
 ) -> Iterator[tuple[bytes, StoredEntity]]:
-    """Yield the statistics of a kind, with their encoded paths.
+    """Yield the statistics of a kind with their encoded paths.
 
     Parameters:
-        among: whether a subject is in the namespace that they are of.
+        among: whether to include a subject, by its namespace.
     """
     sums: dict[tuple[str | int, ...], Tally] = {}
     for subject, tally in statistic.tallies(counted).items():

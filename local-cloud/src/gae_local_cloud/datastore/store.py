@@ -1,4 +1,4 @@
-"""Entities in SQLite: as they are now, as they were, and the index entries that lead to them."""
+"""Entities in SQLite: their present and past states, and their index entries."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from gae_local_cloud.datastore.messages import Entity, EntityMessage, KeyMessage
 from gae_local_cloud.storage import Database
 
 REMEMBERED = 3600 * SECOND
-"""How far back reads can go, in microseconds: the hour that Firestore keeps without point-in-time recovery."""
+"""Maximum age of a read time, in microseconds: one hour, as in Firestore without point-in-time recovery."""
 
 
 class StoredEntity(NamedTuple):
-    """An entity as of a version.
+    """An entity at a version.
 
     Parameters:
-        version: when it was last changed, in microseconds since the epoch. Commits never share one.
-        created: when it was inserted, likewise.
+        version: time of its last change, in microseconds since the epoch. Each commit has its own.
+        created: time of its insertion, in microseconds since the epoch.
         data: the serialized entity, without its key.
     """
 
@@ -29,19 +29,19 @@ class StoredEntity(NamedTuple):
     data: bytes
 
     def message(self, key: KeyMessage) -> EntityMessage:
-        """Return the entity as a message of its own, with its key."""
+        """Return the entity as a new message with its key."""
         entity = Entity.FromString(self.data)
         entity.key.CopyFrom(key)
         return entity
 
 
 class Change(NamedTuple):
-    """What a commit does to one entity.
+    """The change of one entity in a commit.
 
     Parameters:
         kind: the kind of the entity.
         entity: its new state, with or without a key; None deletes it.
-        anew: whether it was deleted first, so that this is another entity of the same key.
+        anew: whether the commit deleted it first, so that this is a new entity with the same key.
     """
 
     kind: str
@@ -51,11 +51,11 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How the store differed, in one partition, at an earlier version.
+    """Differences between a partition now and at an earlier version.
 
     Parameters:
-        hidden: row ids of entities that have changed since, to be left out of what indexes say now.
-        restored: what those entities were, by encoded path. Entities that did not exist then are not in it.
+        hidden: row ids of entities that have changed since. Their present index entries do not apply.
+        restored: the earlier states of those entities by encoded path, without entities that did not exist then.
     """
 
     hidden: frozenset[int] = frozenset()
@@ -72,7 +72,7 @@ class EntityStore:
 
     Parameters:
         database: a database with this package's ``MIGRATIONS``.
-        clock: commits take their versions from it.
+        clock: gives commits their versions.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -84,21 +84,19 @@ class EntityStore:
         self.reload()
 
     def reload(self) -> None:
-        """Read again what is mirrored in memory, after a commit failed that may have held a part of it."""
+        """Read the state in memory from the database again, after a failed commit that may have changed it."""
         self.indexes.reload()
         rows = self.database.execute('SELECT id, project, "database", namespace FROM partitions').fetchall()
         self._partitions = {Partition(*names): number for number, *names in rows}
         (last,) = self.database.execute("SELECT max(version) FROM undo").fetchone()
         self._last_version = max(self._last_version, last or 0)
 
-    # Partitions and versions
-
     def find_partition(self, partition: Partition) -> int | None:
-        """Return the number of a partition, or None if nothing was ever stored in it."""
+        """Return the number of a partition, or None if it never had an entity."""
         return self._partitions.get(partition)
 
     def partitions(self) -> Mapping[Partition, int]:
-        """Return every partition that something was stored in."""
+        """Return every partition that has ever had an entity, with its number."""
         return self._partitions
 
     def _partition(self, partition: Partition) -> int:
@@ -111,22 +109,20 @@ class EntityStore:
         return number
 
     def last_version(self) -> int:
-        """Return the version of the last commit: what a snapshot taken now sees."""
+        """Return the version of the last commit."""
         return self._last_version
 
     def read_time(self) -> int:
-        """Return the time that a read of the present is as of, in microseconds: never before the last commit."""
+        """Return the time of a read of the present, in microseconds: now, or the last commit if that is later."""
         return max(self._clock.now(), self._last_version)
 
     def next_version(self) -> int:
-        """Return the version for a commit: the time now, or just after the last commit if the clock has not moved."""
+        """Return the version for a commit: the time now, or the last version plus 1 if that is later."""
         self._last_version = max(self._clock.now(), self._last_version + 1)
         return self._last_version
 
-    # Reading
-
     def get(self, key: EntityKey, version: int | None = None) -> StoredEntity | None:
-        """Return an entity as it is now or was at a version, or None."""
+        """Return an entity at a version, by default the present; None if it does not exist."""
         number = self._partitions.get(key.partition)
         if number is None:
             return None
@@ -143,17 +139,17 @@ class EntityStore:
         return StoredEntity(*old) if old is not None and old[2] is not None else None
 
     def get_row(self, row_id: int) -> StoredEntity:
-        """Return the entity that an index entry leads to."""
+        """Return the entity in a row."""
         row = self.database.execute("SELECT version, created, entity FROM entities WHERE id = ?", (row_id,)).fetchone()
         return StoredEntity(*row)
 
     def path_of(self, row_id: int) -> bytes:
-        """Return the encoded path of the entity that an index entry leads to."""
+        """Return the encoded path of the entity in a row."""
         (path,) = self.database.execute("SELECT path FROM entities WHERE id = ?", (row_id,)).fetchone()
         return bytes(path)
 
     def page(self, partition: Partition, path: bytes, count: int) -> list[tuple[bytes, StoredEntity]]:
-        """Return the next entities of a partition after an encoded path, in the order of their paths."""
+        """Return the next entities of a partition after an encoded path, sorted by path."""
         rows = self.database.execute(
             "SELECT path, version, created, entity FROM entities "
             "WHERE partition = ? AND path > ? ORDER BY path LIMIT ?",
@@ -172,9 +168,9 @@ class EntityStore:
         return row is not None
 
     def snapshot(self, partition: int, version: int) -> Snapshot:
-        """Return what to undo in a partition to see it as it was at a version.
+        """Return the differences between a partition now and at a version.
 
-        Takes time in proportion to what was written since.
+        The time is proportional to the number of writes since.
         """
         if version >= self._last_version:
             return PRESENT
@@ -194,9 +190,9 @@ class EntityStore:
         return Snapshot(frozenset(self._row_ids(partition, changed)), restored)
 
     def changes(self, partition: int, version: int) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
-        """Yield the path of each entity of a partition that was written after a version, and its data before and after.
+        """Yield each entity that was written after a version: its path, its data at the version, and its data now.
 
-        What an entity was between two such commits is left out: no read at the version or now can see it.
+        States between the version and now are left out: a read at either time cannot see them.
         """
         rows = self.database.execute(
             "SELECT path, entity FROM undo WHERE version > ? AND partition = ? ORDER BY id", (version, partition)
@@ -218,13 +214,11 @@ class EntityStore:
             if row is not None:
                 yield row[0]
 
-    # Writing
-
     def write(self, version: int, changes: Mapping[EntityKey, Change]) -> int:
-        """Store the effect of one commit.
+        """Store the changes of one commit.
 
         Returns:
-            How many index entries it added or removed.
+            The number of index entries added or removed.
         """
         updates = 0
         for key, change in changes.items():
@@ -280,14 +274,19 @@ class EntityStore:
             self.database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", added)
         return len(gone) + len(added)
 
+    def clear(self) -> None:
+        """Delete all entities, their past states and their indexes. Call :meth:`reload` after it."""
+        for table in ("entries", "indexes", "undo", "entities", "reserved", "partitions"):
+            self.database.execute(f"DELETE FROM {table}")  # noqa: S608 - the names are literals
+
     def forget(self, version: int, most: int) -> int:
-        """Drop what reads at a version or later do not need. The last commit stays: it tells the last version.
+        """Drop past states that reads at a version or later do not need. The last commit stays, for its version.
 
         Parameters:
-            most: how many past states to drop at once.
+            most: maximum number of past states to drop.
 
         Returns:
-            How many were dropped: ``most`` if there may be more.
+            The number dropped; ``most`` if there may be more.
         """
         return self.database.execute(
             "DELETE FROM undo WHERE id IN ("
@@ -296,10 +295,8 @@ class EntityStore:
             (version, most),
         ).rowcount
 
-    # Ids
-
     def reserve(self, key: EntityKey) -> None:
-        """Never give a key automatically."""
+        """Exclude a key from automatic allocation."""
         self.database.execute(
             "INSERT OR IGNORE INTO reserved VALUES (?, ?)", (self._partition(key.partition), key.path)
         )
@@ -317,5 +314,5 @@ class EntityStore:
 
 
 def entity_key(key: KeyMessage) -> EntityKey:
-    """Return a complete key as the store knows it."""
+    """Return a complete key in the store's form."""
     return EntityKey(keys.partition_of(key), keys.encode_path(key))

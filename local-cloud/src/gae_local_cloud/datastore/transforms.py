@@ -1,4 +1,4 @@
-"""Property transforms: changes that the server makes to what is stored."""
+"""Property transforms: changes that the server makes to stored values."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -9,7 +9,7 @@ from gae_local_cloud.datastore.errors import InvalidArgument
 from gae_local_cloud.datastore.keys import Partition
 from gae_local_cloud.datastore.messages import EntityMessage, Message, PropertyTransform, Value, ValueMessage
 
-_LARGEST, _SMALLEST = 2**63 - 1, -(2**63)
+_MAX_INT64, _MIN_INT64 = 2**63 - 1, -(2**63)
 _NUMBERS = ("integer_value", "double_value")
 _MILLISECOND = 1000
 
@@ -21,7 +21,7 @@ def check(transforms: Iterable[Message], scope: Partition) -> None:
         scope: the project and database of the entity.
 
     Raises:
-        InvalidArgument: one breaks a rule.
+        InvalidArgument: a transform breaks a rule.
     """
     paths = {_check(transform, scope) for transform in transforms}
     for path in paths:
@@ -52,10 +52,10 @@ def _check(transform: Message, scope: Partition) -> property_paths.PropertyPath:
 
 
 def apply(entity: EntityMessage, transforms: Iterable[Message], now: int) -> list[ValueMessage]:
-    """Apply transforms that have been checked to an entity, in order, and return the result of each.
+    """Apply checked transforms to an entity in order, and return their results.
 
     Parameters:
-        now: the time that ``REQUEST_TIME`` becomes, in microseconds since the epoch, to the millisecond.
+        now: the time for ``REQUEST_TIME``, in microseconds since the epoch; it is rounded down to the millisecond.
     """
     return [_apply(entity, transform, now) for transform in transforms]
 
@@ -70,7 +70,7 @@ def _apply(entity: EntityMessage, transform: Message, now: int) -> ValueMessage:
         operand = getattr(transform, kind)
         stored = _number(value)
         number = _ARITHMETIC[kind](stored, _number(operand))
-        if number is not stored:  # what is new is indexed like what was given
+        if number is not stored:  # a new value is indexed like its operand
             value.CopyFrom(operand)
             _set_number(value, number)
     else:
@@ -95,7 +95,7 @@ def _add(stored: int | float | None, given: int | float) -> int | float:
     if stored is None:
         return given
     if isinstance(stored, int) and isinstance(given, int):
-        return min(max(stored + given, _SMALLEST), _LARGEST)
+        return min(max(stored + given, _MIN_INT64), _MAX_INT64)
     return float(stored) + float(given)
 
 
@@ -136,7 +136,7 @@ def _change_array(value: ValueMessage, elements: Iterable[ValueMessage], *, appe
 
 
 def _equivalent(one: ValueMessage, other: ValueMessage) -> bool:
-    """Return whether two elements of arrays count as the same: numbers by size, NaN as itself."""
+    """Return whether two elements of arrays are equal: 1 equals 1.0, and NaN equals NaN."""
     left, right = _number(one), _number(other)
     if left is not None and right is not None:
         return left == right or (math.isnan(left) and math.isnan(right))

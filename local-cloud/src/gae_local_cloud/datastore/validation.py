@@ -1,4 +1,4 @@
-"""What keys and entities may look like. Limits and messages are the service's."""
+"""Rules for keys and entities. Limits and messages are the service's."""
 
 import functools
 import math
@@ -11,61 +11,66 @@ from gae_local_cloud.datastore.errors import InvalidArgument
 from gae_local_cloud.datastore.keys import Partition, set_partition
 from gae_local_cloud.datastore.messages import EntityMessage, KeyMessage, ValueMessage
 
-LONGEST_INDEXED = 1500
-"""Bytes of an indexed string or blob, and of a kind, key name or property name."""
+MAX_INDEXED_BYTES = 1500
+"""Maximum bytes of an indexed string or blob, and of a kind, key name or property name."""
 
-LARGEST_ENTITY = (1 << 20) - 4
-"""Bytes of an entity: 1 MiB less 4."""
+MAX_ENTITY_BYTES = 2**20 - 4
+"""Maximum bytes of an entity: 1 MiB minus 4."""
 
-MOST_INDEXED_VALUES = 20_000
-"""Indexed values of an entity (from the documentation; Google's emulator stops at 5,000)."""
+MAX_INDEXED_VALUES = 20_000
+"""Maximum number of indexed values of an entity (documentation, "Limits"; Google's emulator takes 5,000)."""
 
-_BYTES_OF_A_VALUE = 4  # at least, in a serialized entity
+_MIN_VALUE_BYTES = 4  # of an indexed value in a serialized entity
 
-DEEPEST_PATH = 100
-"""Elements of a key's path."""
+MAX_PATH_ELEMENTS = 100
+"""Maximum number of elements of a key's path."""
 
-DEEPEST_VALUE = 20
-"""Levels of entities inside entities."""
+MAX_DEPTH = 20
+"""Maximum nesting of entities inside entities."""
 
-LONGEST_VECTOR = 2048
-"""Dimensions of a vector."""
+MAX_DIMENSIONS = 2048
+"""Maximum number of dimensions of a vector."""
 
 _RESERVED = re.compile(r"__.*__", re.DOTALL)
 _DIMENSION = re.compile(r"[A-Za-z\d.\-_]{1,100}")
 _PROJECT = re.compile(r"(?:[a-z\d.\-]+:)?[a-z\d][a-z\d\-]{0,99}")
-_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799  # years 1 to 9999
+_MIN_SECONDS, _MAX_SECONDS = -62_135_596_800, 253_402_300_799  # years 1 to 9999
 
 
 def check_name(name: str, what: str, *, reserved: bool = False) -> None:
     """Check a kind, a key name or a property name.
 
     Parameters:
-        what: how a message calls it.
+        what: the term for it in error messages.
         reserved: whether names of the form ``__x__`` are allowed.
 
     Raises:
-        InvalidArgument: it is empty, too long or reserved.
+        InvalidArgument: the name is empty, too long or reserved.
     """
     if not name:
         raise InvalidArgument(f"The {what} is the empty string.")
-    if len(name) > LONGEST_INDEXED // 4 and len(name.encode()) > LONGEST_INDEXED:
-        raise InvalidArgument(f"The {what} is longer than {LONGEST_INDEXED} bytes.")
-    if not reserved and name.startswith("__") and _RESERVED.fullmatch(name):
+    if len(name) > MAX_INDEXED_BYTES // 4 and len(name.encode()) > MAX_INDEXED_BYTES:
+        raise InvalidArgument(f"The {what} is longer than {MAX_INDEXED_BYTES} bytes.")
+    if not reserved and is_reserved(name):
         raise InvalidArgument(f'The {what} "{name}" is reserved.')
 
 
+def is_reserved(name: str) -> bool:
+    """Return whether a name has the form ``__x__``, which is reserved for the service."""
+    return name.startswith("__") and _RESERVED.fullmatch(name) is not None
+
+
 def check_dimension(name: str, what: str, *, reserved: bool = False) -> None:
-    """Check a database or namespace id; empty is the default one.
+    """Check a database or namespace id. The empty id is the default one.
 
     Raises:
-        InvalidArgument: it has a character that is not allowed, or is too long or reserved.
+        InvalidArgument: the id is too long, reserved, or has a character that is not allowed.
     """
     if not name:
         return
     if not _DIMENSION.fullmatch(name):
         raise InvalidArgument(f'Illegal string "{name}" in {what}.')
-    if not reserved and _RESERVED.fullmatch(name):
+    if not reserved and is_reserved(name):
         raise InvalidArgument(f'The {what} "{name}" is reserved.')
 
 
@@ -74,7 +79,7 @@ def check_scope(project: str, database: str) -> None:
     """Check the project and database of a request.
 
     Raises:
-        InvalidArgument: there is no project, or an id has a character that is not allowed, or is too long or reserved.
+        InvalidArgument: the project is missing; or an id is too long, reserved, or has a character that is not allowed.
     """
     if not project:
         raise InvalidArgument("The project_id is required.")
@@ -84,10 +89,10 @@ def check_scope(project: str, database: str) -> None:
 
 
 def check_partition(key: KeyMessage, scope: Partition) -> None:
-    """Check that a key belongs to the project and database of its request, and fill in what it leaves out.
+    """Check that a key is in the project and database of its request, and fill in missing dimensions.
 
     Raises:
-        InvalidArgument: it names another project or database.
+        InvalidArgument: the key names another project or database.
     """
     partition = key.partition_id
     project, database = partition.project_id or scope.project, partition.database_id or scope.database
@@ -102,7 +107,7 @@ def check_key(key: KeyMessage, *, incomplete: bool = False, reserved: bool = Fal
     """Check a key's path and namespace.
 
     Parameters:
-        incomplete: whether the last path element must be incomplete; otherwise it must not be.
+        incomplete: whether the last path element must be incomplete; otherwise it must be complete.
         reserved: whether kinds, names and namespaces of the form ``__x__`` are allowed.
 
     Raises:
@@ -111,8 +116,8 @@ def check_key(key: KeyMessage, *, incomplete: bool = False, reserved: bool = Fal
     path = key.path
     if not path:
         raise InvalidArgument("Key path is empty.")
-    if len(path) > DEEPEST_PATH:
-        raise InvalidArgument(f"Key path is too long. Cannot exceed {DEEPEST_PATH} elements.")
+    if len(path) > MAX_PATH_ELEMENTS:
+        raise InvalidArgument(f"Key path is too long. Cannot exceed {MAX_PATH_ELEMENTS} elements.")
     check_dimension(key.partition_id.namespace_id, "namespace id", reserved=reserved)
     last = len(path) - 1
     for position, element in enumerate(path):
@@ -138,7 +143,7 @@ def is_complete(key: KeyMessage) -> bool:
 
 
 def check_properties(entity: EntityMessage, scope: Partition) -> None:
-    """Check an entity's properties, and fill in the project of the keys among them.
+    """Check an entity's properties, and fill in the project of keys among its values.
 
     Raises:
         InvalidArgument: a name or value breaks a rule.
@@ -157,11 +162,11 @@ def check_value(
     depth: int = 0,
     projected: bool = False,
 ) -> None:
-    """Check the value of a property and make it what is stored: microseconds, keys with a project.
+    """Check a property's value, and normalize it: times to microseconds, keys with their project.
 
     Parameters:
-        name: the property, for messages.
-        projected: whether it may come from a projection, which is not what the entity has.
+        name: the property, for error messages.
+        projected: whether the value may come from a projection.
 
     Raises:
         InvalidArgument: the value breaks a rule.
@@ -190,8 +195,8 @@ def check_value(
 
 
 def _check_length(name: str, data: bytes, excluded: bool) -> None:
-    if not excluded and len(data) > LONGEST_INDEXED:
-        raise InvalidArgument(f'The value of property "{name}" is longer than {LONGEST_INDEXED} bytes.')
+    if not excluded and len(data) > MAX_INDEXED_BYTES:
+        raise InvalidArgument(f'The value of property "{name}" is longer than {MAX_INDEXED_BYTES} bytes.')
 
 
 def _check_array(name: str, value: ValueMessage, scope: Partition, *, in_array: bool, depth: int) -> None:
@@ -212,13 +217,13 @@ def check_vector(value: ValueMessage) -> None:
     """Check the elements of a vector.
 
     Raises:
-        InvalidArgument: there are none, too many, or others than numbers of type double.
+        InvalidArgument: the vector is empty or too long, or an element is not a double or is NaN.
     """
     elements = value.array_value.values
     if not elements:
         raise InvalidArgument("Cannot have a zero length vector.")
-    if len(elements) > LONGEST_VECTOR:
-        raise InvalidArgument(f"Vectors must be at most {LONGEST_VECTOR} dimensions.")
+    if len(elements) > MAX_DIMENSIONS:
+        raise InvalidArgument(f"Vectors must be at most {MAX_DIMENSIONS} dimensions.")
     for element in elements:
         if element.WhichOneof("value_type") != "double_value":
             raise InvalidArgument("Vector must only contain values of type 'double'.")
@@ -227,8 +232,8 @@ def check_vector(value: ValueMessage) -> None:
 
 
 def _check_embedded(entity: EntityMessage, scope: Partition, *, depth: int) -> None:
-    if depth > DEEPEST_VALUE:
-        raise InvalidArgument(f"Entity values may be nested at most {DEEPEST_VALUE} levels deep.")
+    if depth > MAX_DEPTH:
+        raise InvalidArgument(f"Entity values may be nested at most {MAX_DEPTH} levels deep.")
     if entity.HasField("key") and not entity.key.path:
         raise InvalidArgument("Key path is empty.")
     for name, value in entity.properties.items():
@@ -244,7 +249,7 @@ def _check_key_value(key: KeyMessage, scope: Partition) -> None:
 
 
 def _check_timestamp(timestamp: Any) -> None:
-    if not _FIRST_SECOND <= timestamp.seconds <= _LAST_SECOND:
+    if not _MIN_SECONDS <= timestamp.seconds <= _MAX_SECONDS:
         raise InvalidArgument("Timestamp seconds exceeds limit for field")
     if not 0 <= timestamp.nanos < 1_000_000_000:
         raise InvalidArgument("Timestamp nanos exceeds limit for field")
@@ -262,10 +267,10 @@ def check_size(entity: EntityMessage) -> None:
     """Check an entity's size.
 
     Raises:
-        InvalidArgument: it, or the number of its indexed values, is over the limit.
+        InvalidArgument: the entity has too many bytes or too many indexed values.
     """
     size = entity.ByteSize()
-    if size > LARGEST_ENTITY:
+    if size > MAX_ENTITY_BYTES:
         raise InvalidArgument("maximum entity size is 1048576 bytes")
-    if size > _BYTES_OF_A_VALUE * MOST_INDEXED_VALUES and values.count_indexed(entity) > MOST_INDEXED_VALUES:
-        raise InvalidArgument(f"Too many indexed properties: an entity may have {MOST_INDEXED_VALUES} indexed values.")
+    if size > _MIN_VALUE_BYTES * MAX_INDEXED_VALUES and values.count_indexed(entity) > MAX_INDEXED_VALUES:
+        raise InvalidArgument(f"Too many indexed properties: an entity may have {MAX_INDEXED_VALUES} indexed values.")

@@ -1,8 +1,8 @@
-"""Property values as ordered bytes, and which values of an entity are indexed.
+"""Property values as ordered bytes, and the indexed values of an entity.
 
-The order between types is the one Datastore documents: null < integer and timestamp < boolean < bytes and
-string < double < geo point < key. Types that share a place are equal where their bytes are: a timestamp is its
-microseconds since the epoch, a string its UTF-8.
+Types sort as Datastore documents: null < integer and timestamp < boolean < bytes and string < double < geo point < key.
+Two types that share a place compare by the same encoding: a timestamp by its microseconds since the epoch, a string by
+its UTF-8.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -50,16 +50,16 @@ def encode(value: ValueMessage) -> bytes:
     """Encode a value for an index.
 
     Raises:
-        KeyError: the value is an array, an entity or unset, none of which is indexed itself.
+        KeyError: the value is an array, an entity or unset; such values are not indexed as a whole.
     """
     kind = value.WhichOneof("value_type")
     return _ENCODERS[kind](getattr(value, kind))
 
 
 def decode(encoded: bytes) -> ValueMessage:
-    """Return the value that an index holds: the first of the types that share an encoding, marked as an index's.
+    """Return the value of an index entry, with the meaning of an index value.
 
-    A timestamp comes back as an integer and bytes that are UTF-8 as a string, as from the service's indexes.
+    A timestamp becomes an integer, and bytes that are valid UTF-8 become a string, as in the service.
     """
     value = Value(meaning=meanings.INDEX_VALUE)
     tag = encoded[:1]
@@ -112,13 +112,13 @@ def end_of(encoded: bytes, start: int) -> int:
 
 
 def indexed(entity: EntityMessage, only: Collection[str] | None = None) -> dict[str, list[bytes]]:
-    """Return the indexed values of each property of an entity, encoded, sorted, each once.
+    """Return the indexed values of each property of an entity, encoded, sorted and without duplicates.
 
-    The properties of an embedded entity appear under dotted names (``address.city``). A property that is excluded
-    from indexes, or whose array is empty, does not appear: no filter or order finds it.
+    The properties of an embedded entity have dotted names (``address.city``). A property that is excluded from indexes,
+    or whose array is empty, is left out: no filter or order finds it.
 
     Parameters:
-        only: properties of which values are wanted, to save the time for others; None for all.
+        only: properties to return; None for all.
     """
     properties = entity.properties
     if only is not None:
@@ -131,7 +131,7 @@ def indexed(entity: EntityMessage, only: Collection[str] | None = None) -> dict[
 
 
 def count_indexed(entity: EntityMessage) -> int:
-    """Return how many indexed values an entity has, the same one each time that it occurs."""
+    """Return the number of indexed values of an entity, duplicates included."""
     return sum(1 for _ in _walk("", entity.properties))
 
 

@@ -1,4 +1,4 @@
-"""Apps as people have them on the bundled SDK, in each of the three styles that its documentation shows.
+"""Apps written for the bundled SDK, in the three styles of its documentation: Flask, Django and plain WSGI.
 
-They import the SDK's names only. With gae-deferred-dropin they have to run as they are.
+They import only the SDK's names. With gae-deferred-dropin they run unchanged.
 """

@@ -1,4 +1,4 @@
-"""An app on the bundled SDK: plain WSGI, with a handler that does more than the SDK's."""
+"""An app on the bundled SDK: plain WSGI, with a handler that extends the SDK's."""
 
 from google.appengine.api import wrap_wsgi_app
 from google.appengine.ext import deferred, ndb

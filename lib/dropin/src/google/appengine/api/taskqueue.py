@@ -1,9 +1,10 @@
 """Push tasks as in the bundled SDK's ``taskqueue``, on gae-deferred: ``Task``, ``Queue``, ``add``, and the errors.
 
-Every task is a POST. Pull queues, leases and statistics are not here: Cloud Tasks has none of them.
+Every task is a POST. Pull queues, leases and statistics do not exist in Cloud Tasks.
 """
 
 import datetime
+import sys
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -82,6 +83,9 @@ __all__ = [
     "add",
 ]
 
+# The bundled SDK has its code in a module of the same name inside, which some apps and pickles name.
+taskqueue = sys.modules[f"{__name__}.taskqueue"] = sys.modules[__name__]
+
 MAX_PUSH_TASK_SIZE_BYTES = MAX_TASK_SIZE_BYTES
 MAX_TASKS_PER_ADD = 100
 
@@ -89,60 +93,61 @@ BadTransactionState = BadTransactionStateError
 
 
 class TooManyTasksError(Error):
-    """Never raised, because any number of tasks can be added; there for ``except`` clauses."""
+    """Never raised: any number of tasks can be added. It exists for ``except`` clauses."""
 
 
 class DatastoreError(Error):
-    """Never raised, because Cloud NDB has errors of its own; there for ``except`` clauses."""
+    """Never raised: Cloud NDB has errors of its own. It exists for ``except`` clauses."""
 
 
 class TransactionalRequestTooLargeError(TaskTooLargeError):
-    """Never raised, because Datastore's own limit holds; there for ``except`` clauses."""
+    """Never raised: Datastore enforces its own limit. It exists for ``except`` clauses."""
 
 
 class InvalidDispatchDeadlineError(Error):
-    """Never raised, because no task here has a deadline of its own; there for ``except`` clauses."""
+    """Never raised: a task cannot set a deadline here. It exists for ``except`` clauses."""
 
 
 class InvalidDeadlineError(Error):
-    """Of pull queues, and never raised; there for ``except`` clauses, like the others below."""
+    """Never raised: there are no pull queues. It exists for ``except`` clauses."""
 
 
 class InvalidLeaseTimeError(Error):
-    """Of pull queues."""
+    """Never raised: there are no pull queues. It exists for ``except`` clauses."""
 
 
 class InvalidMaxTasksError(Error):
-    """Of pull queues."""
+    """Never raised: there are no pull queues. It exists for ``except`` clauses."""
 
 
 class InvalidQueueModeError(Error):
-    """Of pull queues."""
+    """Never raised: there are no pull queues. It exists for ``except`` clauses."""
 
 
 class InvalidTagError(Error):
-    """Of pull queues."""
+    """Never raised: there are no pull queues. It exists for ``except`` clauses."""
 
 
 class QueuePausedError(Error):
-    """Of pull queues."""
+    """Never raised: there are no pull queues. It exists for ``except`` clauses."""
 
 
 class TaskLeaseExpiredError(Error):
-    """Of pull queues."""
+    """Never raised: there are no pull queues. It exists for ``except`` clauses."""
 
 
 class Task(gae_deferred.Task):
-    """A request to make later.
+    """A POST request to the app at a later time.
 
     Parameters:
         payload: the body; text is sent in UTF-8.
-        params: instead of a payload, what a form would send.
-        name, url, headers, countdown, eta, target, retry_options: as those of :class:`gae_deferred.Task`. Without a URL
-            it is the one of the queue that the task is added to.
+        params: names and values that are sent like a form, instead of a payload.
+        method: ``"POST"``.
+        name, url, headers, countdown, eta, target, retry_options: see :class:`gae_deferred.Task`. The default URL is
+            ``/_ah/queue/`` with the name of the queue.
 
     Raises:
-        InvalidTaskError: an option is not valid, or one of pull queues or of a method other than POST.
+        InvalidTaskError: an option is not valid, the method is not POST, or there are a payload and params.
     """
 
     def __init__(
@@ -184,7 +189,7 @@ class Task(gae_deferred.Task):
         )
 
     def add(self, queue_name: str = "default", transactional: bool = False) -> "Task":
-        """Enqueue this task; the errors are those of :func:`gae_deferred.deferred.defer`."""
+        """Enqueue this task. Raises the errors of :func:`gae_deferred.deferred.defer`."""
         Queue(queue_name).add(self, transactional)
         return self
 
@@ -199,7 +204,7 @@ class Queue:
     """A queue to add tasks to.
 
     Raises:
-        InvalidQueueNameError: there can be no queue of that name.
+        InvalidQueueNameError: the name is not valid for a queue.
     """
 
     def __init__(self, name: str = "default") -> None:
@@ -210,8 +215,8 @@ class Queue:
         """Enqueue one task or several.
 
         Raises:
-            Error: as :func:`gae_deferred.deferred.defer`. Of several tasks the others are enqueued all the same; if
-                it is a :class:`TaskAlreadyExistsError` or :class:`TombstonedTaskError`, all are, now or before.
+            Error: a task was not enqueued, see :func:`gae_deferred.deferred.defer`. The other tasks were. After a
+                :class:`TaskAlreadyExistsError` or :class:`TombstonedTaskError`, every task is enqueued, now or before.
         """
         tasks = [task] if isinstance(task, Task) else list(task)
         for each in tasks:
@@ -224,7 +229,7 @@ class Queue:
 
 
 def _most_telling(error: BatchError) -> Error:
-    """Return the error of the first task that is not there; if all are, the first one that says so."""
+    """Return the error of the first task that is not enqueued, or the first error if all names existed before."""
     failures = error.failures.values()
     lost = (each for each in failures if not isinstance(each, TaskAlreadyExistsError | TombstonedTaskError))
     return next(lost, next(iter(failures)))

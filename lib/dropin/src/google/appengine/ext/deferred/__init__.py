@@ -1,14 +1,14 @@
-"""The Deferred API: :mod:`gae_deferred.deferred`, under the names that the bundled SDK has for it."""
+"""The Deferred API: :mod:`gae_deferred.deferred` under the bundled SDK's names."""
 
 import sys
 
 import gae_deferred.deferred
 from gae_deferred.deferred import *  # noqa: F403
 
-# The bundled SDK has its code in a module of the same name inside, which pickles and some apps know.
+# The bundled SDK has its code in a module of the same name inside, which some apps and pickles name.
 _NAME = f"{__name__}.deferred"
 deferred = sys.modules[_NAME] = gae_deferred.deferred
 
-# Pickles name a function by its module. By this one, the bundled SDK finds it too if the app is rolled back to it;
-# gae_deferred does also where this distribution is not installed.
+# A pickle names a function by its module. The bundled SDK finds this name too, so tasks run after a roll-back to it.
+# gae_deferred maps the name, so tasks also run where this distribution is not installed.
 deferred.invoke_member.__module__ = _NAME

@@ -1,4 +1,4 @@
-"""Cloud NDB, under the name that the bundled SDK has for NDB."""
+"""Cloud NDB under the bundled SDK's name for NDB."""
 
 import functools
 import importlib
@@ -10,14 +10,14 @@ from google.cloud import ndb as _ndb
 from google.cloud.ndb import *  # noqa: F403
 from google.cloud.ndb import __all__ as __all__
 
-# The same modules under two names, not two copies: a key of one would be no key of the other.
+# The same modules under two names. With two copies, a key of one would not be a key of the other.
 _MODULES = ("context", "exceptions", "key", "metadata", "model", "polymodel", "query", "stats", "tasklets", "utils")
 for _name in _MODULES:
     globals()[_name] = sys.modules[f"{__name__}.{_name}"] = importlib.import_module(f"google.cloud.ndb.{_name}")
 
 
 def _usable_bare(make: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a decorator that Cloud NDB takes with parentheses only be written without them, as the bundled SDK allows."""
+    """Allow a decorator without parentheses, as the bundled SDK does. Cloud NDB requires them."""
 
     @functools.wraps(make)
     def decorator(*args: Any, **options: Any) -> Any:

@@ -1,0 +1,63 @@
+"""Refuses a second success of a signed task: a captured request must not run a task again.
+
+On App Engine only the task queue can send tasks. Anywhere else, whoever has seen a task's request can send it again.
+So a receipt in Datastore says that the task has run.
+"""
+
+import datetime
+import logging
+from typing import TYPE_CHECKING
+
+from gae_deferred import clock, datastore, headers, settings, signing_keys
+from gae_deferred.delivery import Delivery
+from gae_deferred.signing import MAX_AGE
+
+if TYPE_CHECKING:
+    from google.cloud import ndb
+
+_ID = headers.ID.environ_key
+_SIGNATURE = headers.SIGNATURE.environ_key
+
+_logger = logging.getLogger(__name__)
+
+
+def has_run(delivery: Delivery) -> bool:
+    """Return whether a task whose signature has been verified has had success before. False where no receipts are kept.
+
+    Raises:
+        google.api_core.exceptions.GoogleAPICallError: Datastore cannot be asked; the queue tries again.
+    """
+    if not _is_noted(delivery):
+        return False
+    return bool(datastore.run_outside_transaction(lambda: _key(delivery).get()) is not None)
+
+
+def note(delivery: Delivery) -> None:
+    """Keep a receipt of a task that has had success, until its signature is too old. Never raises: the task has run."""
+    if not _is_noted(delivery):
+        return
+
+    def write() -> None:
+        from google.cloud import ndb
+
+        from gae_deferred.entities import Receipt
+
+        expires = clock.naive_now() + datetime.timedelta(seconds=MAX_AGE)
+        ndb.put_multi([Receipt(key=_key(delivery), expires=expires)])
+
+    try:
+        datastore.run_outside_transaction(write)
+    except Exception:
+        _logger.exception("No receipt of the task %s could be kept; its request can be sent again", delivery.name)
+
+
+def _is_noted(delivery: Delivery) -> bool:
+    return settings.keeps_receipts() and bool(delivery.environ.get(_SIGNATURE)) and signing_keys.are_set()
+
+
+def _key(delivery: Delivery) -> "ndb.Key":
+    from google.cloud import ndb
+
+    from gae_deferred.entities import Receipt
+
+    return ndb.Key(Receipt, f"ran-{delivery.environ[_ID]}", namespace="")

@@ -1,0 +1,75 @@
+"""Away from App Engine, a captured request runs its task once, whoever sends it again."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import once_tasks
+import pytest
+from deliveries import deliver
+from harness import Cloud
+from once_tasks import CALLS, increase
+
+from gae_deferred import deferred, settings
+from gae_deferred.entities import Receipt
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run where tasks are signed and go to a URL, and no local queue can be asked about them."""
+    CALLS.clear()
+    cloud.pause()
+    monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example")
+    deferred.defer(increase, "c", _queue="paused")
+    monkeypatch.delenv("CLOUD_TASKS_EMULATOR_HOST")
+    settings.forget()
+    yield
+    settings.forget()
+
+
+def captured(cloud: Cloud) -> Any:
+    (task,) = cloud.tasks()
+    return task
+
+
+def test_a_second_delivery_does_nothing_and_is_a_success(cloud: Cloud):
+    task = captured(cloud)
+    assert [deliver(task), deliver(task), deliver(task, HTTP_X_CLOUDTASKS_TASKNAME="another")] == [200, 200, 200]
+    assert CALLS == [1]
+    assert len(cloud.entities(Receipt)) == 1
+
+
+def test_a_task_that_failed_runs_again(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    task = captured(cloud)
+    with monkeypatch.context() as patch:
+        patch.setattr(once_tasks, "CALLS", _Failing())
+        with pytest.raises(ZeroDivisionError):
+            deliver(task)
+    assert deliver(task) == 200
+    assert CALLS == [1]
+
+
+class _Failing(list[Any]):
+    def append(self, value: Any) -> None:
+        raise ZeroDivisionError
+
+
+def test_receipts_can_be_turned_off(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_REPLAY_RECEIPTS", "off")
+    settings.forget()
+    task = captured(cloud)
+    assert [deliver(task), deliver(task)] == [200, 200]
+    assert CALLS == [1, 1]
+    assert cloud.entities(Receipt) == []
+
+
+def test_a_datastore_that_cannot_be_asked_runs_nothing(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    from gae_deferred import datastore
+
+    def refuse(function: Any) -> Any:
+        raise ConnectionError("Datastore is away")
+
+    task = captured(cloud)
+    monkeypatch.setattr(datastore, "run_outside_transaction", refuse)
+    with pytest.raises(ConnectionError):
+        deliver(task)
+    assert CALLS == []

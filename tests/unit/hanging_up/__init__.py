@@ -1,0 +1,1 @@
+"""A database engine for Django whose server can hang up."""
