@@ -12,6 +12,7 @@ from gae_local_cloud.datastore.errors import DatastoreError
 from gae_local_cloud.datastore.index_yaml import IndexFile
 from gae_local_cloud.datastore.schema import MIGRATIONS
 from gae_local_cloud.datastore.service import DatastoreService
+from gae_local_cloud.datastore.transactions import Concurrency
 from gae_local_cloud.storage import IN_MEMORY, Database
 
 from .world import World
@@ -29,12 +30,15 @@ _loop = asyncio.new_event_loop()
 
 
 class Datastore:
-    """Keeps the entities of one simulation."""
+    """Keeps the entities of one simulation.
+
+    Its transactions are optimistic, so that no call has to wait for another.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._database = Database(IN_MEMORY, MIGRATIONS)
-        self._service = DatastoreService(self._database, _ServiceClock(world), IndexFile())
+        self._service = DatastoreService(self._database, _ServiceClock(world), IndexFile(), Concurrency.OPTIMISTIC)
         for name, response in METHODS.items():
             setattr(self, name, _Method(self, name, response))
 
