@@ -15,7 +15,7 @@ from gae_deferred import TaskRetryOptions, deferred, wrap_wsgi_app
 
 from .datastore import Datastore
 from .tasks import QueuedTask
-from .world import BEGIN, Died, Fault, Process, World, current_process
+from .world import BEGIN, Actor, Died, Fault, Process, World, current_process
 
 MODULE = "simulated_app"
 """Name of the module that pickles of tasks name."""
@@ -45,6 +45,8 @@ class Call:
         starts: how many attempts have begun.
         ran: how many attempts have succeeded.
         resent: how often a person has sent it again.
+        cut_off: whether the process of its last attempt died before the runtime could leave a note. No runtime can
+            prevent that: it was killed before it began the call, or while Datastore was away.
     """
 
     number: int
@@ -59,6 +61,7 @@ class Call:
     starts: int = 0
     ran: int = 0
     resent: int = 0
+    cut_off: bool = False
 
     @property
     def may_fail(self) -> bool:
@@ -153,9 +156,17 @@ class App:
             environ[key if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
         process = self.pick_process()
         self.world.note(f"{name} goes to {process.name}, attempt {task.attempts}")
-        self._serve(process, environ, answered)
+        call = self.calls[int(task.headers[CALL_HEADER])] if CALL_HEADER in task.headers else Call(-1)
+        attempt, starts = task.attempts, call.starts
 
-    def _serve(self, process: AppProcess, environ: dict[str, Any], answered: Answered) -> None:
+        def ended(status: int | None) -> None:
+            if status is None and attempt == call.limit and (call.starts == starts or actor.failures):
+                call.cut_off = True
+            answered(status)
+
+        actor = self._serve(process, environ, ended)
+
+    def _serve(self, process: AppProcess, environ: dict[str, Any], answered: Answered) -> Actor:
         def run() -> None:
             status = _status_of(environ)
             if status is None:
@@ -163,7 +174,7 @@ class App:
             self.world.note("answers " + (str(status) if process.alive else "nothing: it is dead"))
             answered(status if process.alive else None)
 
-        self.world.start(process, run)
+        return self.world.start(process, run)
 
 
 def _status_of(environ: dict[str, Any]) -> int | None:

@@ -7,6 +7,7 @@ from typing import Any
 from google.cloud import tasks_v2
 from google.protobuf.message import DecodeError
 
+from gae_deferred import letter_log
 from gae_deferred.entities import DeadLetter, Outbox
 
 from .app import CALL_HEADER, App, Call, Committed
@@ -15,7 +16,7 @@ from .tasks import CloudTasks
 
 def problems(app: App, queue: CloudTasks) -> list[str]:
     """Return how the invariant is violated after a simulation, a line each; it needs an NDB context."""
-    dead_letters = _all(DeadLetter)
+    dead_letters = [*_all(DeadLetter), *letter_log.read("\n".join(app.world.log)).letters]
     letters = Counter(_number(letter.headers or {}) for letter in dead_letters)
     in_outbox = Counter(number for entity in _all(Outbox) for number in _numbers(entity))
     in_queue = Counter(_number(task.headers) for task in queue.created if task.waits)
@@ -45,7 +46,7 @@ def problems(app: App, queue: CloudTasks) -> list[str]:
             return None
         if in_queue[number] or in_outbox[number]:
             return None if call.is_hopeless else "waits for ever"
-        return "is lost"
+        return None if call.cut_off else "is lost"
 
     found = ((call, check(call)) for call in app.calls)
     kept = [bytes(letter.payload or b"") for letter in dead_letters]

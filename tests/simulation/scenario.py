@@ -126,7 +126,7 @@ class Scenario:
                         stack.enter_context(patch.object(module, limit, PADDING * 2 // 3))
             logger = logging.getLogger("gae_deferred")
             stack.enter_context(patch.object(logger, "propagate", False))
-            stack.enter_context(patch.object(logger, "handlers", [logging.NullHandler()]))
+            stack.enter_context(patch.object(logger, "handlers", [_Log(self.world)]))
             settings.forget()
             stack.callback(settings.forget)
             yield
@@ -277,6 +277,19 @@ class Scenario:
         if letter is not None:
             self.app.calls[int(letter.headers[CALL_HEADER])].resent += 1
             dead_letters.resend(letter.key.id())
+
+
+class _Log(logging.Handler):
+    """Keeps what is critical of living processes."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.CRITICAL)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._world.process.alive:
+            self._world.log.append(record.getMessage())
+            self._world.note("logs something critical")
 
 
 @dataclass

@@ -28,12 +28,14 @@ class QueuedTask:
         name: full name.
         message: the task as it was created.
         attempts: how many there were.
+        begun: when the first attempt was made, in seconds since the epoch.
         waits: whether it is still to be run.
     """
 
     name: str
     message: Any
     attempts: int = 0
+    begun: float = 0.0
     waits: bool = True
 
     @property
@@ -45,9 +47,10 @@ class QueuedTask:
     def headers(self) -> dict[str, str]:
         return dict(self.request.headers)
 
-    @property
-    def max_attempts(self) -> int:
-        return int(self.message.retry_config.max_attempts)
+    def is_last(self, attempt: int, age: float) -> bool:
+        """Return whether an attempt is the last, ``age`` seconds after the first: attempts and duration are used up."""
+        config = self.message.retry_config
+        return 0 < config.max_attempts <= attempt and config.max_retry_duration.total_seconds() <= age
 
 
 class CloudTasks:
@@ -128,6 +131,7 @@ class CloudTasks:
         if not task.waits:
             return
         task.attempts += 1
+        task.begun = task.begun or self._world.now
         attempt, answers = task.attempts, itertools.count()
 
         def answered(status: int | None) -> None:
@@ -135,7 +139,7 @@ class CloudTasks:
                 return
             if status is not None and 200 <= status < 300:
                 self._end(task)
-            elif 0 < task.max_attempts <= attempt:
+            elif task.is_last(attempt, self._world.now - task.begun):
                 self._world.note(f"{task.name.rpartition('/')[2]} is given up by its queue")
                 self._end(task)
             else:

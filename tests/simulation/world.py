@@ -84,11 +84,15 @@ class Process:
 
 
 class Actor(greenlet):
-    """Code that runs in a process, from a request to its answer."""
+    """Code that runs in a process, from a request to its answer.
+
+    Attributes:
+        failures: how many of its calls to services have failed.
+    """
 
     def __init__(self, process: Process, run: Callable[[], None], hub: Any) -> None:
         super().__init__(run, parent=hub)
-        self.process = process
+        self.process, self.failures = process, 0
 
 
 @dataclass
@@ -114,6 +118,7 @@ class World:
     Attributes:
         now: seconds since the epoch.
         trace: what happened, a line each.
+        log: what living processes have logged as critical.
         quiet: whether there are no faults any more.
     """
 
@@ -122,6 +127,7 @@ class World:
         self.faults = faults
         self.now = BEGIN
         self.trace: list[str] = []
+        self.log: list[str] = []
         self.quiet = False
         self.weather: dict[str, Weather] = {"Datastore": Weather(), "Cloud Tasks": Weather()}
         self._events: list[tuple[float, int, Callable[[], object]]] = []
@@ -154,11 +160,12 @@ class World:
         """Have something done at a time, outside all processes."""
         heapq.heappush(self._events, (max(when, self.now), next(self._order), callback))
 
-    def start(self, process: Process, run: Callable[[], None]) -> None:
+    def start(self, process: Process, run: Callable[[], None]) -> Actor:
         """Begin to run code in a process."""
         actor = Actor(process, run, self._hub)
         self._actors = [actor, *(each for each in self._actors if not each.dead)]
         self.at(self.now, actor.switch)
+        return actor
 
     def sleep(self, seconds: float) -> None:
         """Let time pass, and others act meanwhile; a process that died in that time does not return from it."""
@@ -228,6 +235,7 @@ class World:
         return self.random.choice((0.001, 0.002, 0.005, 0.02, 0.3))
 
     def _fail(self, process: Process, fault: Fault) -> None:
+        getcurrent().failures += 1
         if fault is Fault.DEATH:
             process.alive = False
             raise Died(process.name)
