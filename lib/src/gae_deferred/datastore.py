@@ -19,17 +19,30 @@ MAX_ENTITY_BYTES = 900 * 1024
 the rest is for keys, other properties and field tags."""
 
 
-def _make_client(emulator: str | None) -> "ndb.Client":
+def _make_client(emulator: str | None, database: str = "") -> "ndb.Client":
     from google.cloud import ndb
 
     # On the real service, NDB finds the project by itself, also where GOOGLE_CLOUD_PROJECT is not set.
-    return ndb.Client(project=settings.project() if emulator else None)
+    return ndb.Client(project=settings.project() if emulator else None, database=database or None)
 
 
 _WARM_UP_TIMEOUT = 10.0
 """Seconds that Datastore has for the look-up of a warm-up."""
 
 _client = PerProcess(_make_client)
+_clients_of_databases: "dict[str, PerProcess[ndb.Client]]" = {}
+
+
+def _client_of(database: str) -> "ndb.Client":
+    """Return this process's client of a database; ``""`` is the default database."""
+    if not database:
+        return _client.get(settings.datastore_emulator())
+    made = _clients_of_databases.get(database)
+    if made is None:
+        make = functools.partial(_make_client, database=database)
+        made = _clients_of_databases.setdefault(database, PerProcess(make))
+    return made.get(settings.datastore_emulator())
+
 
 _ALREADY_OPEN: AbstractContextManager[None] = nullcontext()
 
@@ -64,7 +77,7 @@ def context(namespace: str = "") -> AbstractContextManager[None]:
     if current is not None:
         in_namespace: AbstractContextManager[Any] = current.new(namespace=namespace).use()
         return in_namespace
-    client = _client.get(settings.datastore_emulator())
+    client = _client_of(settings.databases()[0])
     opened: AbstractContextManager[Any] = client.context(namespace=namespace) if namespace else client.context()
     return opened
 
@@ -93,8 +106,25 @@ def run_outside_transaction(function: Callable[[], T]) -> T:
     The context has the client of the one that is open, if there is one.
     """
     current = _get_context()(raise_context_error=False)
-    client = _client.get(settings.datastore_emulator()) if current is None else current.client
+    return _run_with(_client_of(settings.databases()[0]) if current is None else current.client, function)
 
+
+def run_in(database: str, function: Callable[[], T]) -> T:
+    """Call a function in an NDB context of its own, of a database; ``""`` is the default database.
+
+    The context has the client of the one that is open, if that is of the same database.
+    """
+    current = _get_context()(raise_context_error=False)
+    is_same = current is not None and (current.client.database or "") == database
+    return _run_with(current.client if is_same else _client_of(database), function)
+
+
+def current_database() -> str:
+    """Return the database of the NDB context that is open; ``""`` is the default database."""
+    return _get_context()().client.database or ""
+
+
+def _run_with(client: "ndb.Client", function: Callable[[], T]) -> T:
     def run() -> T:
         with client.context():
             return function()

@@ -34,6 +34,12 @@ GIVEN_UP = "given up"
 NOT_SENT = "not sent"
 """Reason of a letter: the task of a committed transaction could not be put into its queue."""
 
+NOT_OURS = "not ours"
+"""Reason of a letter: somebody else wrote the task into the outbox, or another service whose sweep never came."""
+
+DAMAGED = "damaged"
+"""Reason of a letter: an outbox entity cannot be read. Its raw bytes are the payload."""
+
 _MAX_TEXT = 20_000
 """Characters of a traceback or a repr that are kept, of its end and its beginning; an entity has 1 MiB for all."""
 
@@ -115,7 +121,7 @@ def keep_failed(attempt: Attempt, error: BaseException, reason: str) -> None:
     tell(Failure(reason, delivery.queue, delivery.name, name, error, letter_id))
 
 
-def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception) -> Failure:
+def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception, reason: str = NOT_SENT) -> Failure:
     """Write a letter of a task that cannot be put into its queue, part of the current transaction.
 
     A payload that was stored for the task belongs to the letter from then on, and does not expire any more.
@@ -134,7 +140,7 @@ def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception) -> Failu
     letter_id = _write(
         body,
         stored_payload=stored if stored is not None and payload_store.keep(stored) else None,
-        reason=NOT_SENT,
+        reason=reason,
         queue=queue,
         task=name,
         url=url,
@@ -145,7 +151,21 @@ def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception) -> Failu
         attempts=0,
         eta=task.schedule_time.astimezone(datetime.UTC).replace(tzinfo=None) if "schedule_time" in task else None,
     )
-    return Failure(NOT_SENT, queue, name, callable_name, error, letter_id)
+    return Failure(reason, queue, name, callable_name, error, letter_id)
+
+
+def put_damaged(outbox_id: str, raw: bytes, error: Exception) -> Failure:
+    """Write a letter of an outbox entity that cannot be read, part of the current transaction.
+
+    Parameters:
+        outbox_id: id of the entity.
+        raw: the entity, a serialized ``google.datastore.v1.Entity``.
+        error: why it cannot be read.
+    """
+    letter_id = _write(
+        raw, reason=DAMAGED, queue="", task=outbox_id, error=_shorten(f"{type(error).__name__}: {error}"), attempts=0
+    )
+    return Failure(DAMAGED, "", outbox_id, "", error, letter_id)
 
 
 def tell(failure: Failure) -> None:

@@ -307,6 +307,7 @@ class Handler:
                 if delivery.is_last:
                     dead_letters.keep_failed(this, error, dead_letters.GIVEN_UP)
                 raise
+            outbox.forget(delivery)
             replays.note(delivery)
         return "Success", _OK, [_PLAIN_TEXT]
 

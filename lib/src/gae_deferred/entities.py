@@ -20,10 +20,12 @@ class Outbox(Uncached):
 
     Attributes:
         requests: a ``google.cloud.tasks.v2.CreateTaskRequest`` each, as bytes.
+        seals: for each request its seal, by which a sweep knows that this app wrote it; none if there are no keys.
         created: when it was written, in UTC.
     """
 
     requests = ndb.BlobProperty(repeated=True)
+    seals = ndb.TextProperty(repeated=True)
     created = ndb.DateTimeProperty(indexed=False, required=True)
 
     @classmethod

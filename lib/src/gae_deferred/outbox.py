@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import batch, clock, cloud_tasks, datastore, task_request
+from gae_deferred import batch, clock, cloud_tasks, datastore, headers, settings, stored_outbox, task_request
 from gae_deferred.datastore import MAX_ENTITY_BYTES
 from gae_deferred.errors import (
     BadTransactionStateError,
@@ -21,10 +21,13 @@ from gae_deferred.errors import (
     TaskTooLargeError,
     TombstonedTaskError,
 )
+from gae_deferred.stored_outbox import StoredOutbox
 from gae_deferred.task import Task
 
 if TYPE_CHECKING:
     from google.cloud import ndb, tasks_v2
+
+    from gae_deferred.delivery import Delivery
 
 ID_DIGITS = "0123456789abcdef"
 """What the ids of outbox entities begin with, each as often as the others."""
@@ -62,10 +65,16 @@ def check_transaction() -> None:
     """Make sure that there is a transaction.
 
     Raises:
-        BadTransactionStateError: there is none.
+        BadTransactionStateError: there is none, or it is in a database that no sweep looks at.
     """
     if not datastore.in_transaction():
         raise BadTransactionStateError("_transactional=True is only allowed inside a transaction, and there is none")
+    database = datastore.current_database()
+    if database not in settings.databases():
+        raise BadTransactionStateError(
+            f"The transaction is in the database {database or '(default)'!r}, which no sweep looks at: add it to "
+            "DEFERRED_DATABASE, where tasks are made and where they run"
+        )
 
 
 def is_sent(outcome: str | TaskQueueError) -> bool:
@@ -94,12 +103,13 @@ class _Page:
     def __init__(self, key: "ndb.Key") -> None:
         self.key = key
         self.requests: list[bytes] = []
+        self.seals: list[str] = []
         self.size = 0
         self.written = 0  # how many of the requests the transaction holds
         self.writes = 0
 
-    def has_room(self, request: bytes) -> bool:
-        return self.size + len(request) <= MAX_ENTITY_BYTES and self.writes < _MAX_WRITES
+    def has_room(self, size: int) -> bool:
+        return self.size + size <= MAX_ENTITY_BYTES and self.writes < _MAX_WRITES
 
 
 class _Outbox:
@@ -121,13 +131,16 @@ class _Outbox:
         batch.check(tasks, self._by_name)
         for task in tasks:
             task.name = task.name or f"{self._id}-{next(self._numbers)}"
+        pages = [self._page_for(task) for task in tasks]
         requests = [task_request.make(task) for task in tasks]
         written = [tasks_v2.CreateTaskRequest.serialize(request) for request in requests]
         for task, data in zip(tasks, written, strict=True):
             if len(data) > MAX_ENTITY_BYTES:
                 raise TaskTooLargeError(f"{task!r} takes {len(data)} bytes; an outbox entity holds {MAX_ENTITY_BYTES}")
-        for data in written:
-            self._put_on_page(data)
+        seals = [stored_outbox.seal(page.key, self._created, data) for page, data in zip(pages, written, strict=True)]
+        for page, data, seal in zip(pages, written, seals, strict=True):
+            page.requests.append(data)
+            page.seals.append(seal)
         self._tasks += tasks
         self._by_name |= {(task.queue_name, task.name): task for task in tasks}
         self._requests += requests
@@ -136,16 +149,19 @@ class _Outbox:
             # NDB finishes every tasklet of a transaction before it commits.
             _as_tasklet(self._write)()
 
-    def _put_on_page(self, request: bytes) -> None:
+    def _page_for(self, task: Task) -> _Page:
+        """Return the page that a task goes on, and note its place on the task."""
         from google.cloud import ndb
 
         from gae_deferred.entities import Outbox
 
-        if not self._pages or not self._pages[-1].has_room(request):
+        if not self._pages or not self._pages[-1].has_room(task.size):
             name = f"{self._id}-{len(self._pages)}" if self._pages else self._id
             self._pages.append(_Page(ndb.Key(Outbox, name, namespace="")))
-        self._pages[-1].requests.append(request)
-        self._pages[-1].size += len(request)
+        page = self._pages[-1]
+        page.size += task.size
+        task.outbox = _place(page.key)
+        return page
 
     def _write(self) -> Any:
         """Add the entity to the transaction: as a rule once, when nothing is left to do but to commit."""
@@ -164,7 +180,10 @@ class _Outbox:
             page.written = len(page.requests)
             page.writes += 1
         yield ndb.put_multi_async(
-            [Outbox(key=page.key, requests=page.requests, created=self._created) for page in pages]
+            [
+                Outbox(key=page.key, requests=page.requests, seals=_if_any(page.seals), created=self._created)
+                for page in pages
+            ]
         )
 
     def send(self) -> None:
@@ -193,6 +212,48 @@ class _Outbox:
                 done.append(page.key)
             first = last
         ndb.delete_multi(done)
+
+
+def _place(key: "ndb.Key") -> str:
+    """Return an outbox entity's place for the header of its tasks: its id, and before it a database with a name."""
+    return f"{key.database()}/{key.id()}" if key.database() else str(key.id())
+
+
+def _if_any(seals: Sequence[str]) -> Sequence[str]:
+    return seals if any(seals) else []
+
+
+def forget(delivery: "Delivery") -> None:
+    """Take a transactional task that has ended out of the outbox, if it is still there. Never raises.
+
+    As a rule it is not: the process that committed the transaction deletes the entity when it has sent the tasks. If
+    that process died in between and no sweep came for as long as queues remember names, a later sweep would send the
+    task again.
+    """
+    place = delivery.environ.get(headers.OUTBOX.environ_key)
+    if not place:
+        return
+    database, _, entity_id = place.rpartition("/")
+    identity = delivery.environ.get(headers.ID.environ_key)
+    try:
+        datastore.run_in(database, lambda: _forget(entity_id, identity))
+    except Exception:
+        _logger.exception("The task %s could not be taken out of the outbox %s", delivery.name, place)
+
+
+def _forget(entity_id: str, identity: str | None) -> None:
+    from google.cloud import ndb
+
+    from gae_deferred.entities import Outbox
+
+    key = ndb.Key(Outbox, entity_id, namespace="")
+    for entity in stored_outbox.read([key]):
+        if isinstance(entity, StoredOutbox):
+            ended = {
+                stored.data for stored in entity.requests if stored_outbox.header(stored, headers.ID.name) == identity
+            }
+            if ended:
+                stored_outbox.forget(key, ended)
 
 
 def _as_tasklet(function: Callable[[], Any]) -> Callable[[], Any]:

@@ -67,6 +67,17 @@ def datastore_emulator() -> str | None:
 
 
 @functools.cache
+def databases() -> tuple[str, ...]:
+    """Return the databases in which transactions may defer tasks, and which sweeps look at (``DEFERRED_DATABASE``).
+
+    It is a list with commas between; ``""`` here, and ``(default)`` there, is the default database, which is also what
+    an unset variable means. This library keeps its own entities, such as dead letters, in the first.
+    """
+    names = [name.strip() for name in os.environ.get("DEFERRED_DATABASE", "").split(",") if name.strip()]
+    return tuple("" if name == "(default)" else name for name in names) or ("",)
+
+
+@functools.cache
 def cross_compatible_pickle() -> bool:
     """Tell whether payloads are written in pickle protocol 0, which every Python can read."""
     return bool(os.environ.get("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL"))
@@ -256,7 +267,7 @@ def forget() -> None:
     global _signing_keys_or_secret
     _signing_keys_or_secret = None
     for remembered in (
-        *(on_app_engine, cross_compatible_pickle, _metadata_region),
+        *(on_app_engine, databases, cross_compatible_pickle, _metadata_region),
         *(own_service_audience, own_url_audience, service_audience, keeps_receipts),
     ):
         remembered.cache_clear()

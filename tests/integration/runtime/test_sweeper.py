@@ -14,6 +14,7 @@ from google.cloud import ndb, tasks_v2
 from harness import Cloud
 
 from gae_deferred import (
+    burial,
     clock,
     cloud_tasks,
     datastore,
@@ -23,11 +24,14 @@ from gae_deferred import (
     outbox,
     payload_store,
     settings,
+    stored_outbox,
+    sweep_lease,
     sweeper,
     task_request,
 )
 from gae_deferred.cli.group import main
 from gae_deferred.entities import DeadLetter, Outbox, PayloadChunk, SweepLease
+from gae_deferred.stored_outbox import StoredOutbox, StoredRequest
 
 Request = tasks_v2.CreateTaskRequest
 
@@ -196,12 +200,18 @@ def test_a_task_that_no_dead_letter_can_hold_stays_and_holds_up_no_other(
     assert (report.dead, report.kept) == (0, 1)
     assert len(cloud.tasks()) == 17
     assert len(cloud.entities(Outbox)) == 1
-    assert "could not be kept" in caplog.text
+    assert "could not be written; the next sweep tries again" in caplog.text
 
 
-def test_many_dead_letters_of_one_entity_are_written_in_few_transactions(cloud: Cloud, die_before_sending: Any):
+def test_many_dead_letters_of_one_entity_are_written_in_few_transactions(
+    cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
+):
     die_before_sending(lambda: [later(number, _queue="gone") for number in range(250)])
+    transactions: list[Any] = []
+    transact = ndb.transaction
+    monkeypatch.setattr(ndb, "transaction", lambda call, **options: transactions.append(call) or transact(call))
     assert sweeper.sweep(grace=0).dead == 250
+    assert len([call for call in transactions if getattr(call, "func", None) is burial._bury_batch]) == 3
     assert len(cloud.entities(DeadLetter)) == 250
     assert cloud.entities(Outbox) == []
 
@@ -209,11 +219,17 @@ def test_many_dead_letters_of_one_entity_are_written_in_few_transactions(cloud: 
 def test_two_sweeps_of_the_same_entity_write_one_dead_letter(cloud: Cloud, die_before_sending: Any):
     die_before_sending(lambda: later(1, _queue="gone"))
     (entity,) = cloud.entities(Outbox)
-    request = Request.deserialize(entity.requests[0])
-    unsent = sweeper._Unsent(entity.requests[0], request, errors.UnknownQueueError("gone"))
-    for _ in range(2):
-        ndb.transaction(lambda: sweeper._bury(entity.key, [unsent]))
+    (stored,) = stored_requests(entity.key)
+    unsent = burial.Unsent(stored, errors.UnknownQueueError("gone"))
+    assert [len([*burial.bury(entity.key, [unsent])]) for _ in range(2)] == [1, 0]
     assert len(cloud.entities(DeadLetter)) == 1
+
+
+def stored_requests(key: ndb.Key) -> list[StoredRequest]:
+    """Return the requests of an outbox entity, as a sweep reads them."""
+    (entity,) = stored_outbox.read([key])
+    assert isinstance(entity, StoredOutbox)
+    return [*entity.requests]
 
 
 def make_backlog(count: int) -> None:
@@ -225,7 +241,9 @@ def make_backlog(count: int) -> None:
         task = deferred.prepare(print, number, _queue="paused")
         task.name = f"{pending._id}-0"
         data = Request.serialize(task_request.make(task))
-        entities.append(Outbox(id=pending._id, namespace="", requests=[data], created=deferred_at))
+        key = ndb.Key(Outbox, pending._id, namespace="")
+        seals = [stored_outbox.seal(key, deferred_at, data)]
+        entities.append(Outbox(key=key, requests=[data], seals=seals, created=deferred_at))
     for start in range(0, count, 500):
         ndb.put_multi(entities[start : start + 500])
 
@@ -270,7 +288,7 @@ def test_a_part_that_somebody_else_sweeps_is_left_alone_until_the_lease_ends(clo
     die_before_sending(later)
     (entity,) = cloud.entities(Outbox)
     digit = entity.key.id()[0]
-    assert sweeper._lease(digit, "somebody else")
+    assert sweep_lease.take(digit, "somebody else")
     assert sweeper.sweep(grace=0).sent == 0
     (lease,) = cloud.entities(SweepLease)
     lease.until -= datetime.timedelta(hours=1)
@@ -281,13 +299,13 @@ def test_a_part_that_somebody_else_sweeps_is_left_alone_until_the_lease_ends(clo
 def test_what_a_process_wrote_whose_clock_was_ahead_is_swept_and_no_part_stays_taken(
     cloud: Cloud, die_before_sending: Any
 ):
-    die_before_sending(later)
+    in_300_days = clock.now() + datetime.timedelta(days=300)
+    with clock.held_by(lambda: in_300_days):
+        die_before_sending(later)
     (entity,) = cloud.entities(Outbox)
-    entity.created += datetime.timedelta(days=300)
-    entity.put()
     in_a_year = clock.now() + datetime.timedelta(days=365)
     with clock.held_by(lambda: in_a_year):
-        assert sweeper._lease(entity.key.id()[0], "a sweep that died")
+        assert sweep_lease.take(entity.key.id()[0], "a sweep that died")
     assert sweeper.sweep().sent == 1
     assert cloud.entities(Outbox) == []
 
