@@ -47,6 +47,7 @@ class Call:
         resent: how often a person has sent it again.
         cut_off: whether the process of its last attempt died before the runtime could leave a note. No runtime can
             prevent that: it was killed before it began the call, or while Datastore was away.
+        disturbed: whether a service failed an attempt that ended the task, which then may still be in the outbox.
     """
 
     number: int
@@ -62,6 +63,7 @@ class Call:
     ran: int = 0
     resent: int = 0
     cut_off: bool = False
+    disturbed: bool = False
 
     @property
     def may_fail(self) -> bool:
@@ -162,6 +164,7 @@ class App:
         def ended(status: int | None) -> None:
             if status is None and attempt == call.limit and (call.starts == starts or actor.failures):
                 call.cut_off = True
+            call.disturbed |= status == HTTPStatus.OK and actor.failures > 0
             answered(status)
 
         actor = self._serve(process, environ, ended)

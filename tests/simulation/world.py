@@ -211,6 +211,7 @@ class World:
             answer = do()
         except google.GoogleAPICallError as error:
             self.note(f"{what}: {error}")
+            getcurrent().failures += 1
             raise
         self.note(f"{what}: {fault.name or 'done'}" if fault else what)
         self.sleep(self._latency(fault))
