@@ -34,7 +34,7 @@ def problems(app: App, queue: CloudTasks) -> list[str]:
         acknowledged = call.acknowledged or number in committed
         if call.once and ran > 1:
             return f"had its effect {ran} times"
-        if created[number] > 1 + call.resent and not call.disturbed:
+        if created[number] > 1 + call.resent and not (call.disturbed or call.cut_off):
             return f"was created {created[number]} times"
         if not acknowledged:
             exists = ran or in_queue[number] or in_outbox[number] or letters[number]
