@@ -31,7 +31,7 @@ print(json.dumps(results))
 
 
 def python(*args: str, stdin: str = "", **environment: str) -> str:
-    """Run Python in a process that can import what is beside this file, and return what it printed."""
+    """Run Python in a process that can import the modules beside this file, and return its output."""
     done = subprocess.run(
         [sys.executable, *args],
         input=stdin,
@@ -54,7 +54,7 @@ def protocol(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def run_by_name(protocol: str) -> dict[str, str]:
-    """What another process returns for each case, when the callables are those of an importable module."""
+    """Results of another process for each case, with the callables of an importable module."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL", protocol)
         calls = cases() | cases_by_name()
@@ -63,7 +63,7 @@ def run_by_name(protocol: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def run_by_value(protocol: str) -> dict[str, str]:
-    """What another process returns for each case, when the callables are those of the ``__main__`` of a third."""
+    """Results of another process for each case, with the callables of the ``__main__`` of a third."""
     script = python(str(HERE / "deferred_callables.py"), DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL=protocol)
     return run_elsewhere(json.loads(script))
 
@@ -81,7 +81,7 @@ def test_a_callable_of_main_runs_in_another_process(kind: str, run_by_value: dic
 @pytest.mark.parametrize(
     "kind", ["function", "bound method", "class method", "static method", "private method", "class"]
 )
-def test_what_has_a_name_travels_by_name(kind: str):
+def test_a_callable_with_a_name_travels_by_name(kind: str):
     function, args, kwargs = cases()[kind]
     data = deferred.serialize(function, *args, **kwargs)
     assert b"deferred_callables" in data
@@ -121,7 +121,7 @@ def test_any_text_in_the_setting_gives_protocol_0(setting: str, protocol: int, m
 
 
 @pytest.mark.parametrize("obj", [None, 5, "greet", [greet]])
-def test_what_is_not_callable_raises_value_error_that_names_it(obj):
+def test_an_object_that_is_not_callable_raises_a_value_error_that_names_it(obj):
     with pytest.raises(ValueError, match="Only a callable can be deferred") as caught:
         deferred.serialize(obj)
     assert repr(obj) in str(caught.value)
@@ -162,7 +162,7 @@ class RefusesToBePickled:
     [(threading.Lock(), "lock"), (nested_deeply(), "recursion"), (RefusesToBePickled(), "I stay here")],
     ids=["lock", "deep", "unwilling"],
 )
-def test_what_cannot_be_pickled_raises_serialization_error_that_names_the_callable(argument, reason: str):
+def test_a_call_that_cannot_be_pickled_raises_an_error_that_names_the_callable(argument, reason: str):
     with pytest.raises(errors.SerializationError, match=reason) as caught:
         deferred.serialize(greet, argument)
     assert isinstance(caught.value, pickle.PicklingError)
@@ -189,12 +189,12 @@ def test_a_lock_is_refused_with_protocol_0_too(monkeypatch: pytest.MonkeyPatch):
         b"cdeferred_callables\nno_such_function\n.",
     ],
 )
-def test_bytes_that_are_no_call_are_a_permanent_failure(data: bytes):
+def test_bytes_without_a_call_are_a_permanent_failure(data: bytes):
     with pytest.raises(errors.PermanentTaskFailure, match="cannot be read"):
         deferred.run(data)
 
 
-def test_run_returns_what_the_callable_returns_and_raises_what_it_raises():
+def test_run_returns_the_callables_result_and_raises_its_error():
     assert deferred.run(deferred.serialize(greet, "Ada")) == "hello Ada!"
     with pytest.raises(ZeroDivisionError):
         deferred.run(deferred.serialize(divmod, 1, 0))

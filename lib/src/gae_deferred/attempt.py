@@ -1,4 +1,4 @@
-"""One attempt to run a task: what is known of it while it runs, and afterwards."""
+"""An attempt to run a task: its delivery, its payload, and the call in it."""
 
 import sys
 from contextvars import ContextVar
@@ -14,9 +14,10 @@ class Attempt:
     """An attempt to run a task.
 
     Attributes:
-        delivery: what the queue says of it.
-        body: the task's payload; of one that the bundled SDK has stored, what it stored, once that has been read.
-        parts: the call that is made, once it has been read; of a compressed or stored payload, the call in it.
+        delivery: the task, as its request describes it.
+        body: the task's payload, or the bytes that the bundled SDK stored for it, once they have been read.
+        parts: the call as ``(callable, args, kwargs)``, once it has been read; of a compressed or stored payload, the
+            call inside.
     """
 
     __slots__ = ("body", "delivery", "parts")
@@ -28,15 +29,15 @@ class Attempt:
 
     @property
     def call(self) -> Call | None:
-        """The call that is made, or None as long as it has not been read."""
+        """The call that the attempt makes, or None until it has been read."""
         return None if self.parts is None else Call(*self.parts)
 
     def run(self) -> None:
         """Unpickle the body and make its call, as the current attempt.
 
         Raises:
-            PermanentTaskFailure: the body cannot be read, or what it calls raised it.
-            Exception: what is called raises.
+            PermanentTaskFailure: the body cannot be unpickled, or the callable raised it.
+            Exception: the callable raised it.
         """
         before = _current.set(self)
         try:
@@ -49,19 +50,20 @@ _current: ContextVar[Attempt | None] = ContextVar("gae_deferred_attempt", defaul
 
 
 def current() -> Attempt | None:
-    """Return the attempt that the caller is part of, or None if it is not run by a queue."""
+    """Return the attempt that runs the calling code, or None if no queue runs it."""
     return _current.get()
 
 
 def run(data: bytes) -> Any:
-    """Unpickle a call and make it. The pickle's writer decides what code runs: know who it is.
+    """Unpickle a call and make it. Unpickling runs code of the writer's choice: prove first who wrote the bytes.
 
     Returns:
-        What the callable returns.
+        The result of the callable.
 
     Raises:
-        PermanentTaskFailure: the bytes cannot be unpickled, or are no call; or the callable raised it.
-        Exception: what the callable raises.
+        PermanentTaskFailure: the bytes cannot be unpickled, or hold something else than a call; or the callable
+            raised it.
+        Exception: the callable raised it.
     """
     try:
         parts = payload.load(data)
@@ -71,12 +73,12 @@ def run(data: bytes) -> Any:
 
 
 def make(parts: Parts) -> Any:
-    """Make a call as the one of the current attempt, if there is one, and return what it returns.
+    """Make a call, note it in the current attempt, and return the callable's result.
 
-    A tasklet of NDB is waited for, so that it has had its effects, or has failed, when the queue is answered.
+    Waits for an NDB tasklet: it has to end, or fail, before the queue gets its answer.
 
     Raises:
-        Exception: what is called raises.
+        Exception: the callable raised it.
     """
     attempt = _current.get()
     if attempt is not None:
@@ -87,6 +89,6 @@ def make(parts: Parts) -> Any:
 
 
 def _finished(result: Any) -> Any:
-    """Return what a tasklet returns, or a result that is none as it is."""
-    tasklets = sys.modules.get("google.cloud.ndb.tasklets")  # only a process that has loaded NDB has tasklets
+    """Return the result of a tasklet; return any other result as it is."""
+    tasklets = sys.modules.get("google.cloud.ndb.tasklets")  # a process without NDB has no tasklets
     return result.result() if tasklets is not None and isinstance(result, tasklets.Future) else result

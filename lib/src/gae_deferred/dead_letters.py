@@ -1,4 +1,4 @@
-"""Tasks that will not run any more by themselves, kept in Datastore for a person to look at, and to send again."""
+"""Dead letters: tasks that failed for good, kept in Datastore for a person to look at and to send again."""
 
 import datetime
 import logging
@@ -26,13 +26,13 @@ FAILED = "failed"
 """Reason of a letter: the task raised ``PermanentTaskFailure``."""
 
 UNREADABLE = "unreadable"
-"""Reason of a letter: the payload is no call that can be read."""
+"""Reason of a letter: the payload cannot be read, or holds something else than a call."""
 
 GIVEN_UP = "given up"
 """Reason of a letter: the task failed on its last attempt."""
 
 NOT_SENT = "not sent"
-"""Reason of a letter: the task of a committed transaction could not be put into its queue."""
+"""Reason of a letter: the task of a committed transaction could not be enqueued."""
 
 NOT_OURS = "not ours"
 """Reason of a letter: somebody else wrote the task into the outbox, or another service whose sweep never came."""
@@ -41,22 +41,22 @@ DAMAGED = "damaged"
 """Reason of a letter: an outbox entity cannot be read. Its raw bytes are the payload."""
 
 _MAX_TEXT = 20_000
-"""Characters of a traceback or a repr that are kept, of its end and its beginning; an entity has 1 MiB for all."""
+"""Maximum characters of a traceback or repr in a letter. A longer one loses its middle: an entity takes 1 MiB."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What :func:`on_permanent_failure` tells of a task.
+    """A task that failed for good, as a hook of :func:`on_permanent_failure` is told of it.
 
     Attributes:
         reason: :data:`FAILED`, :data:`UNREADABLE`, :data:`GIVEN_UP` or :data:`NOT_SENT`.
         queue: short name of its queue.
         task: its short name.
-        callable: the name of what it calls, or ``""`` if that could not be read.
-        error: what it raised.
-        letter_id: the id of the dead letter, or None if none could be written (the log says why).
+        callable: the name of its callable, or ``""`` if it is not known.
+        error: the error that it raised, or that kept it from being read or enqueued.
+        letter_id: the id of the dead letter, or None if it could not be written. The log says why.
     """
 
     reason: str
@@ -73,10 +73,10 @@ _hooks: list[Callable[[Failure], object]] = []
 
 
 def on_permanent_failure(hook: Hook) -> Hook:
-    """Have a function called with the :class:`Failure` of each task that failed for good; usable as a decorator.
+    """Register a function to call with the :class:`Failure` of each task that failed for good. Usable as a decorator.
 
-    It is called in the process that noticed the failure, after the dead letter has been written. What it raises is
-    logged and changes nothing.
+    The process that notices the failure calls it, after it has written the dead letter. An error that it raises is
+    logged, and changes nothing else.
 
     Example::
 
@@ -89,9 +89,10 @@ def on_permanent_failure(hook: Hook) -> Hook:
 
 
 def keep_failed(attempt: Attempt, error: BaseException, reason: str) -> None:
-    """Keep a task that has failed for good, and tell the hooks. Never raises: the task's own error is to be seen.
+    """Keep a task that failed for good as a dead letter, and call the hooks.
 
-    A payload that was stored for the task moves into the letter, if it can be read.
+    A payload that was stored for the task moves into the letter, if it can be read. This function raises nothing, so
+    that it does not hide the task's own error.
     """
     delivery = attempt.delivery
     name = _describe(attempt)
@@ -124,10 +125,12 @@ def keep_failed(attempt: Attempt, error: BaseException, reason: str) -> None:
 def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception, reason: str = NOT_SENT) -> Failure:
     """Write a letter of a task that cannot be put into its queue, part of the current transaction.
 
-    A payload that was stored for the task belongs to the letter from then on, and does not expire any more.
-    The caller passes what is returned to :func:`tell` when the transaction has committed.
+    A payload that was stored for the task belongs to the letter from now on, and does not expire.
+
+    Returns:
+        The failure, for the caller to pass to :func:`tell` when the transaction has committed.
     """
-    task: Any = request.task  # the client library's types are those of protocol buffers, not of proto-plus
+    task: Any = request.task  # the client library declares types of protocol buffers, but has proto-plus's
     is_http = "http_request" in task
     http = task.http_request if is_http else task.app_engine_http_request
     url = urllib.parse.urlsplit(http.url).path if is_http else http.relative_uri
@@ -169,7 +172,7 @@ def put_damaged(outbox_id: str, raw: bytes, error: Exception) -> Failure:
 
 
 def tell(failure: Failure) -> None:
-    """Log that a failed task is kept, if it could be, and call the hooks."""
+    """Log that a failed task is kept, if it is, and call the hooks."""
     if failure.letter_id is not None:
         _logger.error("Dead letter %s: %s of queue %r is kept", failure.letter_id, failure.callable, failure.queue)
     for hook in _hooks:
@@ -177,7 +180,7 @@ def tell(failure: Failure) -> None:
 
 
 def query(queue: str | None = None) -> "Iterator[Letter]":
-    """Return the letters, the newest first, those of one queue or all; it needs an NDB context."""
+    """Return the letters of one queue, or of all, newest first. Needs an NDB context."""
     from gae_deferred.entities import DeadLetter
 
     letters = DeadLetter.query(namespace="").order(-DeadLetter.failed_at)
@@ -189,7 +192,7 @@ def get(letter_id: int) -> "Letter":
     """Return a letter.
 
     Raises:
-        NoSuchLetterError: there is none of that id.
+        NoSuchLetterError: no letter has that id.
     """
     letter = _key(letter_id).get()
     if letter is None:
@@ -201,22 +204,22 @@ def payload_of(letter: "Letter") -> bytes:
     """Return the payload of a letter's task.
 
     Raises:
-        KeyError: it was stored apart from the letter, and is not there.
+        KeyError: it was stored beside the letter, and is missing.
     """
     return payload_store.load(letter.stored_payload) if letter.stored_payload else bytes(letter.payload or b"")
 
 
 def resend(letter_id: int) -> Task:
-    """Enqueue the task of a letter again, under a new name, and delete the letter: both or none of it happens.
+    """Enqueue the task of a letter again, under a new name, and delete the letter, in one transaction.
 
-    It goes to the App Engine service in which it failed, and there to the version that gets the traffic.
+    The task goes to the App Engine service in which it failed, to the version of it that gets the traffic.
 
     Returns:
         The new task.
 
     Raises:
-        NoSuchLetterError: there is none of that id.
-        TaskQueueError: it cannot be a task any more; the letter stays.
+        NoSuchLetterError: no letter has that id.
+        TaskQueueError: the task is not valid, or belongs to a namespace. The letter stays.
     """
     from google.cloud import ndb
 
@@ -240,7 +243,7 @@ def delete(letter_id: int) -> None:
     """Delete a letter and its payload.
 
     Raises:
-        NoSuchLetterError: there is none of that id.
+        NoSuchLetterError: no letter has that id.
     """
     from google.cloud import ndb
 
@@ -248,7 +251,7 @@ def delete(letter_id: int) -> None:
 
 
 class NoSuchLetterError(Error):
-    """There is no dead letter of that id."""
+    """No dead letter has that id."""
 
 
 def _delete(letter: "Letter") -> None:
@@ -258,12 +261,12 @@ def _delete(letter: "Letter") -> None:
 
 
 def _check_namespace(letter: "Letter") -> None:
-    """Refuse to send a task of the bundled SDK to where it would find other data than it was enqueued for."""
+    """Refuse a task that the bundled SDK enqueued in a namespace: a new task would run outside it, on other data."""
     namespace = (letter.headers or {}).get(headers.CURRENT_NAMESPACE.name.title())
     if namespace:
         raise InvalidTaskError(
-            f"The task belongs to the namespace {namespace!r}, which no new task can: defer its call from code that "
-            "takes the namespace as an argument, then delete the letter"
+            f"The task belongs to the namespace {namespace!r}, and a new task cannot have a namespace. Defer its call "
+            "from code that takes the namespace as an argument, then delete the letter"
         )
 
 
@@ -276,9 +279,9 @@ def _key(letter_id: int) -> "ndb.Key":
 
 
 def _try_to_keep(write: Callable[[], int], what: str) -> int | None:
-    """Write a letter, in a transaction: its payload may take entities of its own.
+    """Write a letter in a transaction, because its payload may take further entities. Return its id.
 
-    Without a letter, the log is where the task is found: it names the payload's size, not its content.
+    If that fails, only the log names the task, and None is returned.
     """
     from google.cloud import ndb
 
@@ -297,7 +300,7 @@ def _call(hook: Callable[[Failure], object], failure: Failure) -> None:
 
 
 def _write(body: bytes, *, stored_payload: str | None = None, **properties: Any) -> int:
-    """Write a letter, with the payload ``body``, or where that is stored already, a reference to it."""
+    """Write a letter with the payload ``body``, or with a reference to a payload that is stored already."""
     from gae_deferred.entities import DeadLetter
 
     letter: Any = DeadLetter(namespace="", failed_at=clock.naive_now(), **properties)
@@ -312,13 +315,13 @@ def _write(body: bytes, *, stored_payload: str | None = None, **properties: Any)
 
 
 def _whole_payload(body: bytes, stored: str | None) -> bytes:
-    """Return what is stored for a task, or the body itself if nothing is, or it cannot be read."""
+    """Return the payload that is stored for a task, or the body itself if none is stored or can be read."""
     if stored is None:
         return body
     try:
         return payload_store.load(stored)
     except (KeyError, ValueError):
-        return body  # what is not there is why the task failed
+        return body  # a missing payload is why the task failed
 
 
 def _describe(attempt: Attempt) -> str:
@@ -329,7 +332,7 @@ def _describe(attempt: Attempt) -> str:
 
 
 def _arguments(call: Call | None) -> str | None:
-    """Return the arguments as they are written in a call, without ever being large or raising."""
+    """Return the arguments as source code writes them, shortened. Raises nothing."""
     if call is None:
         return None
     _, args, kwargs = call
@@ -339,7 +342,7 @@ def _arguments(call: Call | None) -> str | None:
 
 
 class _Repr(reprlib.Repr):
-    """Writes large values short; a value whose ``__repr__`` fails, by its class."""
+    """Shortens large values, and shows the class of a value whose ``__repr__`` raises."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -377,7 +380,7 @@ def _time(seconds: str) -> datetime.datetime | None:
 
 
 def _shorten(text: str) -> str:
-    """Return a text as Datastore can keep it: not too long, and without surrogates, which UTF-8 cannot write."""
+    """Return text that Datastore can keep: limited in length, without surrogates, which UTF-8 cannot encode."""
     text = text.encode("utf-8", "backslashreplace").decode()
     if len(text) <= _MAX_TEXT:
         return text

@@ -1,4 +1,4 @@
-"""The HTTP headers of a task's request: ours, the queue's, and those that the servers in front of an app set."""
+"""Names of the headers of a task's request: ours, the queue's, and those that servers in front of an app set."""
 
 import re
 from typing import NamedTuple
@@ -56,10 +56,10 @@ OWN = (SIGNATURE, ID, OUTBOX, PYTHON, CALLABLE, MAX_ATTEMPTS)
 """The headers that this library sets on its tasks."""
 
 APP_ENGINE = _delivery_keys("X-AppEngine-")
-"""Of an App Engine task (App Engine documentation, "Create App Engine task handlers")."""
+"""Headers of an App Engine task (App Engine documentation, "Create App Engine task handlers")."""
 
 CLOUD_TASKS = _delivery_keys("X-CloudTasks-")
-"""Of an HTTP task (Cloud Tasks documentation, "Create HTTP target tasks")."""
+"""Headers of an HTTP task (Cloud Tasks documentation, "Create HTTP target tasks")."""
 
 CRON = _header("X-AppEngine-Cron")
 CURRENT_NAMESPACE = _header("X-AppEngine-Current-Namespace")
@@ -84,10 +84,10 @@ _SECRET = {"authorization", "cookie", "proxy-authorization", "x-deferred-signatu
 
 
 def is_reserved(name: str) -> bool:
-    """Return whether an app cannot set a header on its tasks.
+    """Return whether an app's own value of a header is left out of its tasks.
 
-    Cloud Tasks sets these by itself and refuses or replaces an app's (docstrings of ``AppEngineHttpRequest.headers``
-    and ``HttpRequest.headers``), or this library does.
+    Cloud Tasks sets these headers and refuses or replaces others' values (docstrings of
+    ``AppEngineHttpRequest.headers`` and ``HttpRequest.headers``), or this library sets them.
     """
     return _RESERVED.fullmatch(name) is not None
 
@@ -98,7 +98,7 @@ def is_set_in_transit(name: str) -> bool:
 
 
 def is_secret(name: str) -> bool:
-    """Return whether the value of a header lets its reader act for another."""
+    """Return whether whoever reads the value of a header can act in another's name."""
     return name.lower() in _SECRET
 
 

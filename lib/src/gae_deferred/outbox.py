@@ -1,9 +1,9 @@
 """Tasks that exist if and only if a Datastore transaction commits.
 
-Inside a transaction, tasks are collected and written with it, as a rule as one :class:`~gae_deferred.entities.Outbox`
-entity; as more where they do not fit into it, or come between many other requests to Datastore. When the transaction
-has committed, they are sent and the entities are deleted. If the process dies in between, ``sweeper`` sends them.
-Sending a task twice does no harm: it has a name, and the queue refuses the second.
+A transaction collects its tasks and writes them, usually as one :class:`~gae_deferred.entities.Outbox` entity. It takes
+more entities if the tasks do not fit into one, or come between many other requests to Datastore. After the commit the
+tasks are sent and the entities deleted. If the process dies in between, ``sweeper`` sends the tasks. Sending a task
+twice does no harm: it has a name, and the queue refuses the second.
 """
 
 import itertools
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from gae_deferred.delivery import Delivery
 
 ID_DIGITS = "0123456789abcdef"
-"""What the ids of outbox entities begin with, each as often as the others."""
+"""First digits of the ids of outbox entities. All are equally likely."""
 
 _IDLE_CHECK = 0.001
-"""Seconds after which a writer that found its transaction busy looks again."""
+"""Seconds between two looks of a writer that waits for its transaction's other requests."""
 
 _MAX_WRITES = 6
-"""How often an entity is written, whole, because tasks were added; later ones go into another. A transaction takes
-10 MiB (Datastore documentation, "Limits"), and each time counts."""
+"""Maximum number of times that a transaction writes one entity. Tasks that come later go into another entity. Each
+time counts towards the 10 MiB of a transaction (Datastore documentation, "Limits")."""
 
 _logger = logging.getLogger(__name__)
 
@@ -46,13 +46,14 @@ _open: "dict[tuple[int, bytes], _Outbox]" = {}
 
 
 def add(tasks: Sequence[Task]) -> None:
-    """Have tasks enqueued when the current transaction commits, and forgotten if it does not: all of them or none.
+    """Let the current transaction enqueue tasks when it commits.
 
-    A task without a name is given one. In a callback of the commit (``call_on_commit``) they are enqueued after it.
+    A task without a name gets one. Called in a callback of the commit (``call_on_commit``), this enqueues the tasks
+    after the callback.
 
     Raises:
-        BadTransactionStateError: there is no transaction.
-        BadTaskStateError: a task has been enqueued before, or is there twice.
+        BadTransactionStateError: no transaction is open.
+        BadTaskStateError: a task has been enqueued before, or is listed twice.
         DuplicateTaskNameError: two tasks of the transaction, for one queue, have the same name.
         ConfigurationError: the project or the location is not known, or nothing could prove a task where it runs.
         TaskTooLargeError: a task does not fit into an entity.
@@ -62,7 +63,7 @@ def add(tasks: Sequence[Task]) -> None:
 
 
 def check_transaction() -> None:
-    """Make sure that there is a transaction.
+    """Check that a transaction is open.
 
     Raises:
         BadTransactionStateError: there is none, or it is in a database that no sweep looks at.
@@ -78,7 +79,7 @@ def check_transaction() -> None:
 
 
 def is_sent(outcome: str | TaskQueueError) -> bool:
-    """Tell whether the queue has a task, now or from an earlier time that it was sent."""
+    """Return whether a queue has taken a task, now or when it was sent before."""
     return isinstance(outcome, str | TaskAlreadyExistsError | TombstonedTaskError)
 
 
@@ -90,8 +91,8 @@ def _of_this_transaction() -> "_Outbox":
     outbox = _open.get(key)
     if outbox is None:
         outbox = _open[key] = _Outbox()
-        # NDB calls these in the thread of the transaction, once: the first after a commit, the second in any case. What
-        # another callback of the commit adds afterwards goes into an outbox of its own, whose callback NDB then calls.
+        # NDB calls each once, in the thread of the transaction: the first after a commit, the second in any case. Tasks
+        # that a later callback of the commit adds go into another outbox, whose callback NDB calls as well.
         context.call_on_commit(lambda: _open.pop(key).send())
         context.call_on_transaction_complete(lambda: _open.pop(key, None))
     return outbox
@@ -105,7 +106,7 @@ class _Page:
         self.requests: list[bytes] = []
         self.seals: list[str] = []
         self.size = 0
-        self.written = 0  # how many of the requests the transaction holds
+        self.written = 0  # number of requests that the transaction holds
         self.writes = 0
 
     def has_room(self, size: int) -> bool:
@@ -164,14 +165,14 @@ class _Outbox:
         return page
 
     def _write(self) -> Any:
-        """Add the entity to the transaction: as a rule once, when nothing is left to do but to commit."""
+        """Add the entities to the transaction: usually once, when only the commit is left to do."""
         from google.cloud import ndb
 
         from gae_deferred.entities import Outbox
 
         yield ndb.sleep(0)
-        # While an RPC is under way, the transaction's function waits for it and may add tasks afterwards. What is
-        # written too early is correct, but has to be written again.
+        # While a request is under way, the transaction's function waits for it and may add tasks afterwards. Then an
+        # entity that is written too early has to be written again.
         while getattr(ndb.get_context().eventloop, "rpcs", None):
             yield ndb.sleep(_IDLE_CHECK)
         self._writing = False
@@ -187,7 +188,7 @@ class _Outbox:
         )
 
     def send(self) -> None:
-        """Send what has been committed. Never raises: the transaction has committed, whatever happens here."""
+        """Send the tasks after the commit. Raises nothing: the transaction has committed, whatever happens here."""
         try:
             datastore.run_outside_transaction(self._send)
         except Exception:

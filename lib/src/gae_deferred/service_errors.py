@@ -5,7 +5,7 @@ import re
 from gae_deferred import errors, settings
 
 _BACKEND_ERROR = re.compile(r"ExecutorServiceError::([A-Z_]+)")
-"""Names the error of the queue's own backend where the service's message has one; the bundled SDK goes by it too."""
+"""Finds the error of the queue's own backend in the service's message. The bundled SDK looks for it too."""
 
 _BACKEND_ERRORS: dict[str, type[errors.TaskQueueError]] = {
     "INTERNAL_ERROR": errors.InternalError,
@@ -23,7 +23,13 @@ _BACKEND_ERRORS: dict[str, type[errors.TaskQueueError]] = {
 
 
 def translate(error: Exception, queue: str, name: str | None) -> errors.TaskQueueError:
-    """Return the error of ours that says what an error of the Cloud Tasks service or its client library means."""
+    """Return the error of this library for one of Cloud Tasks or its client library.
+
+    Parameters:
+        error: raised by the client library.
+        queue: short name of the queue.
+        name: short name of the task, if it has one.
+    """
     from concurrent.futures import TimeoutError as OperationTimeoutError
 
     from google.api_core import exceptions as google

@@ -1,4 +1,4 @@
-"""Sends the tasks of committed transactions that were not sent at once, because a process died or a queue was away."""
+"""Sends tasks of committed transactions that their own process did not send: it died, or a queue was away."""
 
 import contextlib
 import datetime
@@ -38,19 +38,19 @@ if TYPE_CHECKING:
     from google.cloud import ndb, tasks_v2
 
 SWEEP_URL = "/_ah/deferred/sweep"
-"""Where a scheduler asks for a sweep, with GET (App Engine's cron) or POST (Cloud Scheduler)."""
+"""Path at which a scheduler asks for a sweep, with GET (App Engine's cron) or POST (Cloud Scheduler)."""
 
 GRACE = 60.0
-"""Seconds that an outbox entity is left to the process that wrote it."""
+"""Seconds during which an outbox entity belongs to the process that wrote it."""
 
 BUDGET = 50.0
-"""Seconds after which a sweep begins nothing new: Cloud Scheduler and proxies give up on requests after a minute."""
+"""Seconds after which a sweep starts nothing new: Cloud Scheduler and proxies give up on a request after a minute."""
 
 MAX_AGE = datetime.timedelta(days=7)
-"""How long the sending of a task is tried before it becomes a dead letter."""
+"""Time for which sending a task is tried before it becomes a dead letter."""
 
 _PAGE = 25
-"""Outbox entities to have in memory; each has up to 900 KiB."""
+"""Maximum outbox entities in memory. Each has up to 900 KiB."""
 
 
 _logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class Report:
-    """What a sweep did.
+    """The results of a sweep.
 
     Attributes:
         sent: tasks that the queues have now.
@@ -92,15 +92,15 @@ class Report:
 def sweep(*, grace: float = GRACE, budget: float = BUDGET) -> Report:
     """Send the tasks of outbox entities that are left over, in each database of ``DEFERRED_DATABASE``.
 
-    Any number may sweep at the same time, in this process or others: each takes a part of the outbox that no other is
-    at. A task that can never be sent becomes a dead letter and does not hold up the others.
+    Any number of sweeps may run at the same time, in this process or others: each takes a part of the outbox that no
+    other holds. A task that can never be sent becomes a dead letter and does not hold up the others.
 
     Parameters:
-        grace: seconds since an entity was written before it counts as left over.
-        budget: seconds after which nothing new is begun.
+        grace: age in seconds from which an outbox entity counts as left over.
+        budget: seconds after which the sweep starts nothing new.
 
     Raises:
-        ConfigurationError: the credentials of Cloud Tasks are not there.
+        ConfigurationError: the credentials of Cloud Tasks are missing.
         google.api_core.exceptions.GoogleAPICallError: Datastore could not be reached.
     """
     stop_at = time.monotonic() + budget
@@ -111,11 +111,11 @@ def sweep(*, grace: float = GRACE, budget: float = BUDGET) -> Report:
 
 
 def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
-    """Sweep as a WSGI app, for a scheduler that calls it every minute or so."""
+    """Sweep, as a WSGI app for a scheduler that calls it about every minute."""
     headers = [("Content-Type", "text/plain; charset=utf-8")]
     method = environ["REQUEST_METHOD"]
     if method not in ("GET", "POST"):
-        status, text = HTTPStatus.METHOD_NOT_ALLOWED, "A sweep is asked for with GET or POST"
+        status, text = HTTPStatus.METHOD_NOT_ALLOWED, "Ask for a sweep with GET or POST"
         headers.append(("Allow", "GET, POST"))
     else:
         try:
@@ -140,7 +140,7 @@ class _Sweep:
     def run(self) -> Report:
         if _is_empty():
             return self._report
-        for digit in random.sample(outbox.ID_DIGITS, len(outbox.ID_DIGITS)):  # so that sweeps begin at different ones
+        for digit in random.sample(outbox.ID_DIGITS, len(outbox.ID_DIGITS)):  # sweeps start at different parts
             if self._out_of_time():
                 break
             if next(self._pages(digit), None) is None or not sweep_lease.take(digit, self._holder):
@@ -274,7 +274,7 @@ def _pages_of_keys(digit: str) -> "Iterator[Sequence[ndb.Key]]":
 
     model: Any = Outbox
     key = model.key
-    after = ndb.Key(Outbox, digit, namespace="")  # ids are longer: none is this one
+    after = ndb.Key(Outbox, digit, namespace="")  # before all ids: they are longer
     end = ndb.Key(Outbox, chr(ord(digit) + 1), namespace="")
     while True:
         query = Outbox.query(key > after, key < end, namespace="").order(key)
@@ -287,7 +287,7 @@ def _pages_of_keys(digit: str) -> "Iterator[Sequence[ndb.Key]]":
 
 
 def _send_each(requests: "Sequence[tasks_v2.CreateTaskRequest]") -> list[str | TaskQueueError]:
-    """Send requests; one that is refused for what is wrong with it does not take others of its call along."""
+    """Send requests, and each that is refused as not valid once more alone: another may have spoiled its call."""
     outcomes = cloud_tasks.send(requests)
     for index, outcome in enumerate(outcomes):
         if isinstance(outcome, InvalidTaskError) and not outbox.is_sent(outcome) and len(requests) > 1:

@@ -1,4 +1,4 @@
-"""A task: what is checked before anything is sent to a queue."""
+"""A task and its options, checked before anything is sent to a queue."""
 
 import datetime
 import math
@@ -24,13 +24,13 @@ DEFAULT_QUEUE = "default"
 DEFAULT_URL = "/_ah/queue/deferred"
 
 MAX_TASK_BYTES = 2**20
-"""Largest task that Cloud Tasks takes (Cloud Tasks documentation, "Quotas and limits": maximum task size 1 MB)."""
+"""Maximum bytes of a task (Cloud Tasks documentation, "Quotas and limits": maximum task size 1 MB)."""
 
 MAX_ETA_SECONDS = 30 * 24 * 3600
-"""How far ahead a task may be scheduled (the same page: maximum schedule time 30 days)."""
+"""Maximum seconds between now and a task's time (the same page: maximum schedule time 30 days)."""
 
 MAX_LIFETIME = datetime.timedelta(days=62)
-"""After that a task is gone: it waits up to 30 days for its time, and is kept for 31 (the same page: retention)."""
+"""Maximum life of a task: up to 30 days until its time, and 31 days of retention after that (the same page)."""
 
 MAX_URL_LENGTH = 2083
 MAX_TASK_NAME_LENGTH = 500
@@ -45,24 +45,24 @@ _TARGET_PART = re.compile(r"[a-zA-Z0-9_-]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-_MESSAGE_OVERHEAD = 1024
-"""Bytes kept free for what the service adds to a task: its full name, times, routing and field tags."""
+_MESSAGE_OVERHEAD = 2**10
+"""Bytes reserved for the service's additions to a task: its full name, times, routing and field tags."""
 
 _HEADER_OVERHEAD = 12
-"""Bytes that a header takes besides its name and value, at most: as many as six field tags and lengths."""
+"""Maximum bytes of a header besides its name and value: six field tags and lengths."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRetryOptions:
-    """When a failed task is tried again. What is None is taken from the queue.
+    """Times and limits of a failed task's retries. A value of None leaves the queue's own.
 
     Parameters:
         min_backoff_seconds: the shortest wait before a retry, in seconds.
         max_backoff_seconds: the longest wait before a retry, in seconds.
-        task_age_limit: seconds since the first attempt after which the task is given up; rounded up.
-        max_doublings: how often the wait doubles before it grows evenly.
-        task_retry_limit: how many retries follow the first attempt. With ``task_age_limit`` as well, the task is
-            given up when both are reached.
+        task_age_limit: seconds since the first attempt after which the queue gives the task up; rounded up.
+        max_doublings: the number of times that the wait doubles before it grows evenly.
+        task_retry_limit: the number of retries after the first attempt. Together with ``task_age_limit``, the queue
+            gives the task up when both are reached.
 
     Raises:
         InvalidTaskRetryOptionsError: a value is negative, infinite or too large, or the longest wait is shorter than
@@ -93,31 +93,31 @@ class TaskRetryOptions:
             return
         if not isinstance(value, (int, number)) or isinstance(value, bool):
             raise TypeError(f"{name} is {value!r}; it takes {number.__name__}")
-        if not 0 <= value <= maximum:  # also refuses NaN
+        if not 0 <= value <= maximum:  # NaN, too, fails this
             raise InvalidTaskRetryOptionsError(f"{name} is {value}; it takes 0 to {maximum}")
 
 
 class Task:
-    """A request that a queue is to make later.
+    """A request that a queue makes later.
 
     Parameters:
         payload: the body of the request.
         queue: short name of the queue.
-        name: the task's short name, unique in its queue; None lets the queue choose one.
-        url: the path that the request goes to. None stands for the queue's own, ``/_ah/queue/`` and its name.
+        name: the task's short name, unique in its queue. None lets the queue choose one.
+        url: the path of the request. None stands for the queue's own, ``/_ah/queue/`` and its name.
         headers: headers of the request.
-        countdown: seconds from now to run it in.
-        eta: the time to run it at; a naive one is in local time, which is UTC on App Engine.
-        target: the App Engine service, or ``version.service``, or ``instance.version.service``, to run it on; None
+        countdown: seconds from now after which the task runs.
+        eta: the time at which the task runs. A naive one is in local time, which is UTC on App Engine.
+        target: the App Engine service, ``version.service`` or ``instance.version.service`` that runs the task. None
             stands for the service and version of this process.
-        retry_options: when it is tried again; None stands for what the queue says.
-        transactional: whether it is enqueued if and only if a Datastore transaction commits.
+        retry_options: times and limits of retries. None leaves the queue's own.
+        transactional: whether the task is enqueued if and only if a Datastore transaction commits.
 
     Raises:
-        InvalidTaskError: the options contradict each other, or a value is none that a task can have; its subclasses
+        InvalidTaskError: an option is not valid, or two options contradict each other. The subclasses
             :class:`InvalidTaskNameError`, :class:`InvalidUrlError`, :class:`InvalidEtaError` and
-            :class:`TaskTooLargeError` say which.
-        InvalidQueueNameError: the queue cannot have that name.
+            :class:`TaskTooLargeError` name the option.
+        InvalidQueueNameError: no queue can have that name.
 
     Attributes:
         identity: 32 random hexadecimal digits, which tell the task from every other, whatever its queue names it.
@@ -180,7 +180,7 @@ class Task:
 
     @property
     def size(self) -> int:
-        """Bytes that the task takes of what Cloud Tasks allows, at most."""
+        """Upper bound, in bytes, of the task's share of :data:`MAX_TASK_BYTES`."""
         headers = sum(len(name) + len(value.encode()) + _HEADER_OVERHEAD for name, value in self._headers.items())
         return len(self.payload) + len(self.url) + headers + len(self.name or "") + _MESSAGE_OVERHEAD
 
@@ -190,10 +190,10 @@ class Task:
 
 
 def check_queue_name(name: object) -> None:
-    """Make sure that a queue can have a name.
+    """Check the short name of a queue.
 
     Raises:
-        InvalidQueueNameError: it cannot.
+        InvalidQueueNameError: no queue can have that name.
     """
     _check_name(name, _QUEUE_NAME, InvalidQueueNameError, "queue")
 
@@ -204,16 +204,17 @@ def _check_name(name: object, pattern: re.Pattern[str], error: type[Exception], 
 
 
 def split_target(target: object) -> tuple[str, str, str]:
-    """Return service, version and instance, ``""`` where it names none, of a target such as ``version.service``.
+    """Return service, version and instance of a target such as ``version.service``; ``""`` for a missing part.
+
+    A dot may be written ``-dot-``, as in App Engine's host names.
 
     Raises:
-        InvalidTaskError: it is none of ``service``, ``version.service`` and ``instance.version.service``. The
-            ``-dot-`` of App Engine's host names may stand for a dot.
+        InvalidTaskError: the target is not ``service``, ``version.service`` or ``instance.version.service``.
     """
     parts = target.replace("-dot-", ".").split(".") if isinstance(target, str) else []
     if not 1 <= len(parts) <= 3 or not all(_TARGET_PART.fullmatch(part) for part in parts):
         raise InvalidTaskError(
-            f"The target {_shorten(target)} is none of 'service', 'version.service' and 'instance.version.service'"
+            f"The target {_shorten(target)} is not 'service', 'version.service' or 'instance.version.service'"
         )
     service, version, instance, *_ = (*reversed(parts), "", "")
     return service, version, instance
@@ -235,13 +236,13 @@ def _check_url(url: object) -> str:
 
 
 def _check_headers(headers: Mapping[str, str], target: str | None) -> dict[str, str]:
-    """Return the headers that a task may carry, once for each name in any case; the last one given counts."""
+    """Return checked headers. Of headers whose names differ only in case, the last counts."""
     checked: dict[str, tuple[str, str]] = {}
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise InvalidTaskError(f"{_shorten(name)} is no name for an HTTP header")
+            raise InvalidTaskError(f"{_shorten(name)} is not a valid name of an HTTP header")
         if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
-            raise InvalidTaskError(f"The header {name} has {_shorten(value)}, no value for an HTTP header")
+            raise InvalidTaskError(f"The header {name} has a value that HTTP does not allow: {_shorten(value)}")
         checked[name.lower()] = (name, value)
     if target is not None and "host" in checked:
         raise InvalidTaskError(
@@ -251,7 +252,7 @@ def _check_headers(headers: Mapping[str, str], target: str | None) -> dict[str, 
 
 
 def _determine_eta(countdown: Any, eta: Any) -> datetime.datetime:
-    """Return the time to run a task at, in UTC."""
+    """Return the time at which a task runs, in UTC."""
     created = chosen = clock.now()
     if countdown is not None and eta is not None:
         raise InvalidTaskError(f"A task takes a countdown ({countdown!r}) or an ETA ({eta!r}), not both")

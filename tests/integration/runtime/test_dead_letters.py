@@ -1,4 +1,4 @@
-"""What failed for good is kept, with all that a person needs to understand it and to send it again."""
+"""Dead letters: a task that failed for good is kept, for a person to understand it and to send it again."""
 
 import contextlib
 import os
@@ -123,7 +123,7 @@ def test_arguments_that_are_large_or_have_no_repr_are_written_short(cloud: Cloud
 
 
 def test_text_that_utf_8_cannot_write_does_not_keep_a_letter_from_being_written(cloud: Cloud):
-    defer(once_tasks.fail_with, "caf\udce9")  # as Python 2's bytes are read
+    defer(once_tasks.fail_with, "caf\udce9")  # as bytes of Python 2 are read
     assert deliver(cloud.tasks()[0]) == 200
     assert "PermanentTaskFailure: caf\\udce9" in the_letter(cloud).error
 
@@ -200,7 +200,7 @@ def test_a_task_that_succeeds_or_is_tried_again_leaves_no_letter(cloud: Cloud):
     assert cloud.entities(DeadLetter) == []
 
 
-def test_the_list_names_what_failed_and_why_the_newest_first(cloud: Cloud):
+def test_the_list_shows_callable_and_error_newest_first(cloud: Cloud):
     for queue, value in (("default", 1), ("paused", 2)):
         cloud.pause("default")
         defer(once_tasks.fail_for_good, value, _queue=queue)
@@ -222,7 +222,7 @@ def test_a_letter_is_shown_with_its_traceback_and_payload(cloud: Cloud, tmp_path
     assert "\nHeaders:\n  Content-Type: application/octet-stream\n" in output
     assert "Traceback" in output
     assert (tmp_path / "payload").read_bytes() == task.app_engine_http_request.body
-    assert CALLS == ["a value"]  # by the delivery; showing runs nothing
+    assert CALLS == ["a value"]  # from the delivery: showing runs no code
 
 
 @pytest.mark.parametrize("size", [10, 600_000, 2_000_000])
@@ -240,7 +240,7 @@ def test_a_letter_is_sent_again_and_gone(size: int, cloud: Cloud, monkeypatch: p
     assert again.app_engine_http_request.headers["X-Deferred-Callable"] == "once_tasks.fail_for_good"
     assert not any(name.startswith("X-Appengine") for name in again.app_engine_http_request.headers)
     assert cloud.entities(DeadLetter) == []
-    monkeypatch.setattr(once_tasks, "fail_for_good", once_tasks.note)  # mended meanwhile
+    monkeypatch.setattr(once_tasks, "fail_for_good", once_tasks.note)  # fixed meanwhile
     assert deliver(again) == 200
     assert [value] == CALLS
     assert cloud.entities(PayloadChunk) == []
@@ -309,7 +309,7 @@ def test_a_letter_of_a_local_datastore_is_not_sent_to_google(cloud: Cloud, monke
     assert len(cloud.entities(DeadLetter)) == 1
 
 
-def test_that_there_are_no_letters_is_said_but_not_to_a_pipe(cloud: Cloud):
+def test_an_empty_list_is_reported_on_standard_error(cloud: Cloud):
     result = run("list")
     assert result.stdout == ""
     assert result.stderr == "There are no dead letters\n"
@@ -325,7 +325,7 @@ def test_a_letter_is_deleted_with_its_payload(size: int, cloud: Cloud):
 
 
 @pytest.mark.parametrize("command", ["show", "resend", "delete"])
-def test_a_letter_that_is_not_there_is_an_error_in_one_line(command: str, cloud: Cloud):
+def test_a_missing_letter_is_an_error_in_one_line(command: str, cloud: Cloud):
     result = run(command, "123", status=1)
     assert result.output == "Error: There is no dead letter 123\n"
     with pytest.raises(errors.Error):

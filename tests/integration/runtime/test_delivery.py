@@ -1,4 +1,4 @@
-"""Deferred calls reach the app through the local Cloud Tasks, with Google's own client in between."""
+"""Deferred calls reach the app through Google's own client and the local Cloud Tasks."""
 
 import datetime
 from concurrent.futures import ThreadPoolExecutor
@@ -86,7 +86,7 @@ def test_a_delayed_task_waits_with_its_time_exact_to_the_microsecond(local: Loca
     )
 
 
-def test_the_queue_holds_what_was_asked_for(local: LocalApp, monkeypatch: pytest.MonkeyPatch):
+def test_the_queue_holds_the_task_with_its_options(local: LocalApp, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GAE_SERVICE", "web")
     monkeypatch.setenv("GAE_VERSION", "v7")
     options = TaskRetryOptions(
@@ -116,7 +116,7 @@ def test_a_name_is_taken_once_while_the_task_waits_and_after_it_ran(local: Local
             deferred.defer(tell, "again", _name=name)
 
 
-def test_a_queue_that_is_not_there_raises(local: LocalApp):
+def test_an_unknown_queue_raises(local: LocalApp):
     with pytest.raises(errors.UnknownQueueError, match="'nowhere' of my-project in us-central1"):
         deferred.defer(tell, "lost", _queue="nowhere")
 
@@ -167,7 +167,7 @@ def test_another_address_of_the_emulator_is_another_queue(local: LocalApp, monke
             stored(task)
 
 
-def test_where_nobody_listens_a_task_is_not_taken_and_the_error_says_so(
+def test_without_a_server_a_task_is_not_enqueued_and_the_error_says_so(
     local: LocalApp, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")

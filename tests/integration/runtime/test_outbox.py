@@ -34,7 +34,7 @@ def nothing_is_left() -> Iterator[None]:
 
 @pytest.fixture
 def paused(cloud: Cloud) -> Cloud:
-    """A cloud whose queue ``paused`` keeps its tasks."""
+    """A cloud whose queue ``paused`` is paused."""
     cloud.pause()
     return cloud
 
@@ -69,7 +69,7 @@ def test_after_the_transaction_the_task_knows_that_it_was_enqueued(paused: Cloud
     assert [each.name.rpartition("/")[2] for each in paused.tasks()] == [task.name]
 
 
-def test_when_the_transaction_is_rolled_back_there_is_no_task(paused: Cloud):
+def test_a_rolled_back_transaction_makes_no_task(paused: Cloud):
     def in_transaction() -> None:
         later()
         raise ndb.Rollback
@@ -80,7 +80,7 @@ def test_when_the_transaction_is_rolled_back_there_is_no_task(paused: Cloud):
     assert paused.entities(Outbox) == []
 
 
-def test_when_the_transaction_raises_there_is_no_task(paused: Cloud):
+def test_a_transaction_that_raises_makes_no_task(paused: Cloud):
     def in_transaction() -> None:
         later()
         raise ZeroDivisionError
@@ -114,7 +114,7 @@ def test_the_tasks_of_a_commit_whose_answer_is_lost_run_too(paused: Cloud, monke
         later(len(attempts))
 
     lose_the_answer_of_one_commit(monkeypatch)
-    ndb.transaction(in_transaction)  # NDB tries again what has been committed
+    ndb.transaction(in_transaction)  # NDB retries a transaction that has been committed
     assert len(attempts) == OutboxThing.query().count() == 2
     assert bodies(paused) == [deferred.serialize(note, 2)]
     assert sweeper.sweep(grace=0).sent == 1
@@ -229,7 +229,7 @@ def test_transactions_between_the_tasks_do_not_make_the_commit_grow_with_their_s
     def in_transaction() -> None:
         for number in range(200):
             later(number)
-            put_apart()  # what the transaction around it has to write, is written at each of these
+            put_apart()  # each of these writes what the outer transaction has to write
 
     with monkeypatch.context() as patch:
         patch.setattr(outbox._Outbox, "send", lambda self: None)
@@ -410,7 +410,7 @@ def test_transactions_at_the_same_time_keep_their_tasks_apart(paused: Cloud):
     assert sorted(bodies(paused)) == sorted(deferred.serialize(note, n) for n in (0, 0, 2, 2, 4, 4))
 
 
-def test_of_mixed_tasks_the_refused_ones_are_named_by_their_place_in_the_call(paused: Cloud):
+def test_refused_tasks_of_a_mixed_call_are_named_by_their_index(paused: Cloud):
     def in_transaction() -> None:
         tasks = [
             deferred.prepare(note, 0, _queue="paused", _transactional=True),
@@ -425,7 +425,7 @@ def test_of_mixed_tasks_the_refused_ones_are_named_by_their_place_in_the_call(pa
     assert sorted(bodies(paused)) == sorted(deferred.serialize(note, number) for number in (0, 1))
 
 
-def test_what_a_callback_of_the_commit_defers_is_enqueued_too(paused: Cloud):
+def test_a_task_deferred_in_a_callback_of_the_commit_is_enqueued(paused: Cloud):
     def in_transaction() -> None:
         ndb.get_context().call_on_commit(lambda: later("before"))
         later("with")
@@ -436,7 +436,7 @@ def test_what_a_callback_of_the_commit_defers_is_enqueued_too(paused: Cloud):
     assert paused.entities(Outbox) == []
 
 
-def test_of_several_tasks_all_or_none_become_part_of_the_transaction(paused: Cloud):
+def test_several_tasks_become_part_of_the_transaction_together_or_not_at_all(paused: Cloud):
     def in_transaction() -> None:
         fits = deferred.prepare(note, 1, _queue="paused", _transactional=True)
         too_large = Task(b"x" * 1_000_000, queue="paused", transactional=True)
@@ -449,7 +449,7 @@ def test_of_several_tasks_all_or_none_become_part_of_the_transaction(paused: Clo
     assert sorted(bodies(paused)) == sorted(deferred.serialize(note, number) for number in (1, 2))
 
 
-def test_of_several_tasks_that_were_refused_none_is_left_to_a_sweep(paused: Cloud, monkeypatch: pytest.MonkeyPatch):
+def test_refused_tasks_are_not_left_to_a_sweep(paused: Cloud, monkeypatch: pytest.MonkeyPatch):
     def in_transaction() -> None:
         fits = deferred.prepare(note, 1, _queue="paused", _transactional=True)
         with pytest.raises(errors.TaskTooLargeError):
@@ -463,7 +463,7 @@ def test_of_several_tasks_that_were_refused_none_is_left_to_a_sweep(paused: Clou
     assert deferred.serialize(note, 2) in request
 
 
-def test_of_mixed_tasks_none_is_enqueued_if_two_have_one_name(paused: Cloud):
+def test_two_tasks_of_one_name_keep_a_mixed_call_from_enqueuing_any(paused: Cloud):
     def in_transaction() -> None:
         transactional = deferred.prepare(note, 0, _queue="paused", _transactional=True)
         same = [deferred.prepare(note, number, _queue="paused", _name="same") for number in (1, 2)]

@@ -1,4 +1,4 @@
-"""Sweeps: what a process left behind is sent, once as far as anybody can see, and nothing holds it up."""
+"""Sweeps: tasks that a process left behind are sent, one task for each, and no bad one holds up the others."""
 
 import datetime
 import os
@@ -53,7 +53,7 @@ def die_before_sending(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Callabl
     return die
 
 
-def test_a_sweep_sends_what_was_left_and_deletes_it(cloud: Cloud, die_before_sending: Any):
+def test_a_sweep_sends_left_over_tasks_and_deletes_their_entity(cloud: Cloud, die_before_sending: Any):
     die_before_sending(lambda: [later(1), later(2)])
     assert cloud.tasks() == []
     report = sweeper.sweep(grace=0)
@@ -120,7 +120,7 @@ def test_a_queue_that_is_away_keeps_its_tasks_in_the_outbox(
     assert cloud.entities(DeadLetter) == []
 
 
-def test_what_could_not_be_sent_for_a_week_becomes_a_dead_letter(
+def test_a_task_that_could_not_be_sent_for_a_week_becomes_a_dead_letter(
     cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
 ):
     die_before_sending(later)
@@ -155,7 +155,7 @@ def test_a_task_that_cannot_be_sent_and_whose_payload_is_gone_is_kept_as_it_is(c
     assert payload_store.stored_by(dead_letters.payload_of(letter)) is not None
 
 
-def test_what_was_sent_is_not_sent_again_while_another_task_of_its_transaction_waits(
+def test_a_sent_task_is_not_sent_again_while_another_of_its_transaction_waits(
     cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
 ):
     die_before_sending(lambda: [later(1), later(2, _queue="default"), later(3, _queue="gone")])
@@ -168,7 +168,7 @@ def test_what_was_sent_is_not_sent_again_while_another_task_of_its_transaction_w
     monkeypatch.setattr(cloud_tasks, "send", forbid_default)
     report = sweeper.sweep(grace=0)
     assert (report.sent, report.dead, report.kept) == (1, 1, 1)
-    cloud.client.delete_queue(name=f"{cloud.parent}/queues/paused")  # forgets the names, as a queue does after a day
+    cloud.client.delete_queue(name=f"{cloud.parent}/queues/paused")  # the names go with it, as after a day
     cloud.begin(cloud.project)
     cloud.pause()
     report = sweeper.sweep(grace=0)
@@ -179,7 +179,7 @@ def test_what_was_sent_is_not_sent_again_while_another_task_of_its_transaction_w
     assert cloud.entities(Outbox) == []
 
 
-def test_a_task_that_has_run_already_is_no_dead_letter(
+def test_a_task_that_has_run_already_does_not_become_a_dead_letter(
     cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
 ):
     die_before_sending(later)
@@ -233,7 +233,7 @@ def stored_requests(key: ndb.Key) -> list[StoredRequest]:
 
 
 def make_backlog(count: int) -> None:
-    """Write outbox entities as that many transactions would, each with a task."""
+    """Write outbox entities as ``count`` transactions with one task each do."""
     deferred_at = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) - datetime.timedelta(hours=1)
     entities: list[ndb.Model] = []
     for number in range(count):
@@ -279,12 +279,12 @@ def test_sweeps_at_the_same_time_share_the_work(cloud: Cloud):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(report.sent for report in reports) == 800  # each task was sent by one of them
+    assert sum(report.sent for report in reports) == 800  # exactly one sweep has sent each task
     assert sum(report.sent > 0 for report in reports) >= 2
     assert cloud.entities(Outbox) == []
 
 
-def test_a_part_that_somebody_else_sweeps_is_left_alone_until_the_lease_ends(cloud: Cloud, die_before_sending: Any):
+def test_a_part_that_another_sweep_holds_is_left_alone_until_the_lease_ends(cloud: Cloud, die_before_sending: Any):
     die_before_sending(later)
     (entity,) = cloud.entities(Outbox)
     digit = entity.key.id()[0]
@@ -310,7 +310,7 @@ def test_what_a_process_wrote_whose_clock_was_ahead_is_swept_and_no_part_stays_t
     assert cloud.entities(Outbox) == []
 
 
-def test_a_sweep_in_a_transaction_of_the_caller_is_no_part_of_it(cloud: Cloud, die_before_sending: Any):
+def test_a_sweep_does_not_join_the_callers_transaction(cloud: Cloud, die_before_sending: Any):
     die_before_sending(later)
 
     def in_transaction() -> None:
@@ -352,7 +352,7 @@ def test_the_app_sweeps_when_cron_asks(cloud: Cloud, die_before_sending: Any, mo
 
 
 @pytest.mark.parametrize("headers", [{}, {"HTTP_X_APPENGINE_CRON": ""}, {"HTTP_AUTHORIZATION": "Bearer abc"}])
-def test_nobody_else_makes_an_app_sweep(headers: dict[str, str], cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+def test_a_stranger_cannot_make_an_app_sweep(headers: dict[str, str], cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(datastore, "run_outside_transaction", lambda function: pytest.fail("it swept"))
     monkeypatch.setenv("GAE_ENV", "standard")
     monkeypatch.setenv("GAE_APPLICATION", "s~my-project")
@@ -380,7 +380,7 @@ print(re.search(r"VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())
 
 def sweep_in_a_process(cloud: Cloud) -> int:
     """Sweep in a process of its own, and return the most memory that it had, in KiB."""
-    # Not ru_maxrss: that of a child is at least what its parent had when it made it.
+    # Not ru_maxrss: a child's is at least its parent's at the fork.
     result = subprocess.run(
         [sys.executable, "-c", SWEEP_AND_TELL_MEMORY],
         env=os.environ | cloud.environment,

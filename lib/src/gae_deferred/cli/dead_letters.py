@@ -11,21 +11,21 @@ from gae_deferred.cli.datastore_command import as_message, in_datastore
 
 @click.group("dead-letters")
 def dead_letters_group() -> None:
-    """Look after tasks that failed for good.
+    """List, show, resend and delete tasks that failed for good.
 
-    They are those of $GOOGLE_CLOUD_PROJECT, or of the local cloud that $DATASTORE_EMULATOR_HOST names, such as
+    The tasks are those of $GOOGLE_CLOUD_PROJECT, or of the local cloud at $DATASTORE_EMULATOR_HOST, such as
     127.0.0.1:8081.
     """
 
 
 @dead_letters_group.command("list")
 @click.option("--queue", metavar="NAME", help="Only tasks of this queue.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many, the newest first.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show the newest N only.")
 @in_datastore()
 def list_letters(queue: str | None, limit: int) -> None:
     """List dead letters, one a line.
 
-    Each with its id, time (UTC), reason, queue, callable and error.
+    A line has the letter's id, time (UTC), reason, queue, callable and error.
     """
     found = False
     for letter in itertools.islice(dead_letters.query(queue), limit):
@@ -41,10 +41,10 @@ def list_letters(queue: str | None, limit: int) -> None:
 
 @dead_letters_group.command()
 @click.argument("letter_id", metavar="ID", type=int)
-@click.option("--payload", "payload_file", type=click.File("wb"), metavar="FILE", help="Write the payload there.")
+@click.option("--payload", "payload_file", type=click.File("wb"), metavar="FILE", help="Write the payload to FILE.")
 @in_datastore()
 def show(letter_id: int, payload_file: IO[bytes] | None) -> None:
-    """Show all that is known of a dead letter. Nothing of it is run."""
+    """Show everything that a dead letter holds. Runs no code of the task."""
     with as_message():
         letter = dead_letters.get(letter_id)
         payload = dead_letters.payload_of(letter)
@@ -77,12 +77,12 @@ def resend(letter_ids: tuple[int, ...]) -> None:
     """Enqueue tasks again, now, and delete their dead letters."""
     if settings.datastore_emulator() and not settings.cloud_tasks_emulator():
         raise click.ClickException(
-            "This letter is in a local Datastore: set CLOUD_TASKS_EMULATOR_HOST to what the local cloud shows beside "
-            "Cloud Tasks, such as 127.0.0.1:8123"
+            "This letter is in a local Datastore: set CLOUD_TASKS_EMULATOR_HOST to the address that the local cloud "
+            "shows beside Cloud Tasks, such as 127.0.0.1:8123"
         )
     if settings.cloud_tasks_emulator() and not (signing_keys.are_set() or settings.service_account()):
         raise click.ClickException(
-            "The app would refuse a task that is not signed: set DEFERRED_SIGNING_KEYS to what the app has. "
+            "The app would refuse a task that is not signed: set DEFERRED_SIGNING_KEYS to the app's value. "
             "`gae-deferred dev` keeps it in .local-cloud/signing-key, `gae-deferred emulators` prints it"
         )
     for letter_id in letter_ids:
@@ -95,7 +95,7 @@ def resend(letter_ids: tuple[int, ...]) -> None:
 @click.argument("letter_ids", metavar="ID...", type=int, nargs=-1, required=True)
 @in_datastore()
 def delete(letter_ids: tuple[int, ...]) -> None:
-    """Delete dead letters, with their payloads."""
+    """Delete dead letters and their payloads."""
     for letter_id in letter_ids:
         with as_message():
             dead_letters.delete(letter_id)
