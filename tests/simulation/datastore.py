@@ -87,6 +87,8 @@ class _Finished:
         return self._error
 
     def result(self) -> Any:
+        if self._error is not None:
+            raise self._error
         return self._answer
 
     def cancel(self) -> bool:

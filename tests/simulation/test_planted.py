@@ -14,7 +14,7 @@ from tests.simulation.world import Fault
 
 pytestmark = pytest.mark.heavy
 
-MAX_SEEDS = 60
+MAX_SEEDS = 200
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -46,9 +46,14 @@ def an_error_that_does_not_heal_is_not_final(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sweeper, "_is_final", lambda error: False)
 
 
-@planted(SERVICES | PROCESSES | Fault.LATE_SWEEP)
-def what_a_sweep_has_sent_stays_in_the_outbox(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(sweeper._Sweep, "_delete", lambda *_: None, raising=False)
+@planted(PROCESSES | Fault.LATE_SWEEP)
+def tasks_that_have_run_stay_in_the_outbox(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(outbox, "forget", lambda delivery: None)
+
+
+@planted(Fault.DAMAGE)
+def damaged_entities_are_left_where_they_are(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sweeper._Sweep, "_bury_damaged", lambda self, damaged: None)
 
 
 @planted(SERVICES | PROCESSES)

@@ -14,11 +14,13 @@ pytestmark = pytest.mark.heavy
 
 SERVICES = Fault.REFUSED | Fault.ANSWER_LOST | Fault.CONFLICT | Fault.DATASTORE_AWAY | Fault.QUEUE_AWAY | Fault.SLOW
 PROCESSES = Fault.DEATH | Fault.REPEATED
+SURROUNDINGS = Fault.BIG | Fault.MISSING_QUEUE | Fault.DAMAGE
 
 SUITES = {
-    "all is well": Fault.BIG | Fault.MISSING_QUEUE,
-    "services fail and processes die": SERVICES | PROCESSES | Fault.BIG | Fault.MISSING_QUEUE,
-    "tasks fail": Fault.FAILURE | Fault.BIG | Fault.MISSING_QUEUE | Fault.REPEATED,
+    "all is well": SURROUNDINGS,
+    "services fail and processes die": SERVICES | PROCESSES | SURROUNDINGS,
+    "sweeps come late": SERVICES | PROCESSES | SURROUNDINGS | Fault.LATE_SWEEP,
+    "tasks fail": Fault.FAILURE | Fault.REPEATED | SURROUNDINGS,
 }
 
 
