@@ -41,7 +41,8 @@ class Call:
         once: whether its effect is to happen once.
         children: how many calls its effect defers.
         acknowledged: whether ``defer`` returned, outside transactions.
-        refused: whether ``defer`` raised an error after which the queue cannot have it.
+        refused: whether ``defer`` raised an error that says that the queue does not have it.
+        maybe: whether ``defer`` raised an error that says that the queue may have it.
         starts: how many attempts have begun.
         ran: how many attempts have succeeded.
         resent: how often a person has sent it again.
@@ -59,6 +60,7 @@ class Call:
     children: int = 0
     acknowledged: bool = False
     refused: bool = False
+    maybe: bool = False
     starts: int = 0
     ran: int = 0
     resent: int = 0

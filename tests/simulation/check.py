@@ -33,7 +33,7 @@ def problems(app: App, queue: CloudTasks) -> list[str]:
         if created[number] > 1 + call.resent and not (call.disturbed or call.cut_off):
             return f"was created {created[number]} times"
         if not acknowledged:
-            exists = ran or in_queue[number] or in_outbox[number] or letters[number]
+            exists = created[number] or in_outbox[number] or letters[number]
             return (
                 "exists, though it was refused or rolled back"
                 if exists and (call.refused or call.transactional)

@@ -209,7 +209,12 @@ class Scenario:
         return _Deferral(call, (function, call.number, *padding), task_options(call) | options)
 
     def _defer(self) -> None:
-        self._acknowledge(self._new_call())
+        """Defer a call; where the queue may have it, perhaps send the same task again."""
+        deferral = self._new_call()
+        error = self._acknowledge(deferral.call, lambda: deferred.defer(*deferral.arguments, **deferral.options))
+        if error is not None and error.may_be_enqueued and self.world.chance(0.5):
+            self.world.sleep(self.random.choice((1.0, 60.0)))
+            self._acknowledge(deferral.call, lambda: deferred.defer_many([error.task]))
 
     def _defer_named(self) -> None:
         """Defer a call by a name, again and again until it is acknowledged."""
@@ -217,27 +222,28 @@ class Scenario:
         self._names += 1
         deferral.options["_name"] = f"named-{self._names}"
         for _ in range(3):
-            if not self._acknowledge(deferral):
+            self._acknowledge(deferral.call, lambda: deferred.defer(*deferral.arguments, **deferral.options))
+            if deferral.call.acknowledged:
                 return
             self.world.sleep(1.0)
 
-    def _acknowledge(self, deferral: "_Deferral") -> bool:
-        """Defer a call, and note whether it is acknowledged; return whether another try could help."""
-        call = deferral.call
+    def _acknowledge(self, call: Call, defer: Callable[[], object]) -> Any:
+        """Defer a call, note whether that is acknowledged, and return the error, if any."""
         try:
-            deferred.defer(*deferral.arguments, **deferral.options)
+            defer()
         except errors.TaskAlreadyExistsError:  # only a task of our own can have its name
             call.acknowledged = True
-        except errors.Error as error:
-            self._refuse(call, error)
-            return not call.refused
+        except errors.TaskQueueError as error:
+            self._refuse(call, error.failures[0] if isinstance(error, errors.BatchError) else error)
+            return error
         else:
             call.acknowledged = True
             self.world.note(f"call {call.number} is acknowledged")
-        return False
+        return None
 
-    def _refuse(self, call: Call, error: errors.Error) -> None:
-        call.refused = not isinstance(error, errors.TransientError | errors.InternalError)
+    def _refuse(self, call: Call, error: errors.TaskQueueError) -> None:
+        call.refused = not (call.maybe or error.may_be_enqueued)
+        call.maybe = not call.refused
         self.world.note(f"call {call.number} is not acknowledged: {error!r}"[:300])
 
     def _defer_many(self) -> None:
