@@ -80,7 +80,7 @@ class Rehearsal:
         python = self._stage(report)
         settings = instance_settings.read(self.staged)
         names = upload(self.staged, folders.app)
-        report.done(f"uploaded the {len(names)} files that .gcloudignore does not ignore")
+        report.done(f"uploaded {len(names)} files; .gcloudignore excludes the others")
         version = Version(settings=settings, project=self.project, name=VERSION)
         location = settings.environment.get("DEFERRED_LOCATION", LOCATION)
         folders.home.mkdir()

@@ -65,10 +65,15 @@ class Delivery:
 
     @property
     def is_last(self) -> bool:
-        """Whether this is the task's last attempt, as far as its own retry options tell."""
-        limit = _number(self.environ.get(headers.MAX_ATTEMPTS.environ_key, ""))
+        """Whether this is the task's last attempt, as far as its own retry options or the setting of its queue tell.
+
+        Raises:
+            ConfigurationError: ``DEFERRED_QUEUE_MAX_ATTEMPTS`` cannot be read.
+        """
+        own = self.environ.get(headers.MAX_ATTEMPTS.environ_key)
+        limit = settings.queue_max_attempts(self.queue) if own is None else _number(own)
         count = _number(self.retry_count)
-        return limit is not None and count is not None and count + 1 >= limit
+        return bool(limit) and limit is not None and count is not None and count + 1 >= limit
 
 
 def _number(text: str) -> int | None:

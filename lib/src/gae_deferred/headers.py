@@ -50,7 +50,7 @@ CALLABLE = _header("X-Deferred-Callable")
 """Name of the task's callable, for people who look at a queue. For display only; never trusted."""
 
 MAX_ATTEMPTS = _header("X-Deferred-Max-Attempts")
-"""Number of attempts that the task's own retry options allow; only a task with such a limit has it."""
+"""Number of attempts that the task's own retry options allow, or 0 if they set no number. Other tasks have none."""
 
 OWN = (SIGNATURE, ID, OUTBOX, PYTHON, CALLABLE, MAX_ATTEMPTS)
 """The headers that this library sets on its tasks."""

@@ -64,12 +64,7 @@ class Serving(NamedTuple):
 
     def waiting(self) -> int:
         """Return the number of commits that wait for locks."""
-
-        def count() -> int:
-            transactions = [found.transaction for found in self.server.service._transactions._open.values()]
-            return len({id(one) for found in transactions for one in found.waiting if not one.done()})
-
-        return int(self.on_loop(count))
+        return int(self.on_loop(self.server.service.waiting_commits))
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition is met, such as that a commit waits for locks."""

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gae_local_cloud.cli import main
 from gae_local_cloud.client_code import LANGUAGES
+from tests.integration.datastore.wire import Mutation, Stub, refused
 
 from .commands import FREE_PORTS, get, running, until
 
@@ -88,6 +89,18 @@ def test_a_damaged_file_in_the_data_folder_is_one_message(tmp_path, name):
         assert command.wait() == 1
         assert f"data/{name} is damaged" in command.output
         assert "Traceback" not in command.output
+
+
+def test_the_concurrency_mode_is_an_option(tmp_path):
+    with running("emulators", "--ephemeral", "--concurrency", "optimistic", *FREE_PORTS, cwd=tmp_path) as command:
+        command.wait_for(r"(?m)^ready$")
+        stub = Stub(re.search(r"DATASTORE_EMULATOR_HOST=(\S+)", command.output)[1], "p")
+        transaction = stub.begin()
+        stub.get("K", 1, transaction=transaction)
+        stub.put(stub.entity("K", 1))
+        with refused("ABORTED", "another commit changed K:1"):
+            stub.commit(Mutation(upsert=stub.entity("K", 2)), transaction=transaction)
+        stub.close()
 
 
 def test_the_default_queue_and_the_named_queues_exist_at_start(tmp_path):

@@ -129,6 +129,10 @@ class Cloud:
         )
         return list(self.client.list_tasks(request=request))
 
+    def waiting_commits(self) -> int:
+        """Return the number of commits that wait for locks of transactions."""
+        return self._cloud._datastore.service.waiting_commits()
+
     def entities(self, kind: type[ndb.Model]) -> Sequence[ndb.Model]:
         """Return all entities of one of the library's kinds, read outside any transaction."""
         found: list[ndb.Model] = datastore.run_outside_transaction(lambda: kind.query(namespace="").fetch())

@@ -4,10 +4,11 @@ import datetime
 import logging
 import sys
 from collections.abc import Iterator
+from threading import Thread
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import Aborted, GoogleAPICallError, ServiceUnavailable
+from google.api_core.exceptions import GoogleAPICallError, ServiceUnavailable
 from google.cloud import ndb, tasks_v2
 from harness import Cloud, until
 
@@ -91,16 +92,24 @@ def test_a_transaction_that_raises_makes_no_task(paused: Cloud):
     assert paused.entities(Outbox) == []
 
 
-def test_of_an_attempt_that_is_retried_nothing_is_left(paused: Cloud, monkeypatch: pytest.MonkeyPatch):
+def test_a_retried_transaction_leaves_no_task_of_its_first_attempt(paused: Cloud):
+    key = OutboxThing(value=0).put()
     attempts: list[Any] = []
 
     def in_transaction() -> None:
-        OutboxThing(value=1).put_async()
+        thing = key.get()
         attempts.append(later(len(attempts)))
+        if len(attempts) == 1:
+            other.start()
+            until(lambda: paused.waiting_commits() == 1, "the other's commit waits for the lock of this transaction")
+        thing.value += 1
+        thing.put()
 
-    abort_one_commit(monkeypatch)
-    ndb.transaction(in_transaction)
+    other = Thread(target=add_ten, args=(paused, key))
+    ndb.transaction(in_transaction)  # aborted, as the other has begun to commit before
+    other.join()
     assert len(attempts) == 2
+    assert key.get(use_cache=False).value == 11
     assert bodies(paused) == [deferred.serialize(note, 1)]
     assert not attempts[0].was_enqueued
     assert paused.entities(Outbox) == []
@@ -121,21 +130,6 @@ def test_the_tasks_of_a_commit_whose_answer_is_lost_run_too(paused: Cloud, monke
     assert sorted(bodies(paused)) == [deferred.serialize(note, attempt) for attempt in (1, 2)]
 
 
-def abort_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse the next commit, as Datastore does when another transaction was faster."""
-    from google.cloud.ndb import _datastore_api, tasklets
-
-    commit = _datastore_api._datastore_commit
-
-    def refuse(*args: Any, **kwargs: Any) -> Any:
-        monkeypatch.setattr(_datastore_api, "_datastore_commit", commit)
-        refused = tasklets.Future()
-        refused.set_exception(Aborted("too much contention"))
-        return refused
-
-    monkeypatch.setattr(_datastore_api, "_datastore_commit", refuse)
-
-
 def lose_the_answer_of_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     from google.cloud.ndb import _datastore_api, tasklets
 
@@ -149,6 +143,16 @@ def lose_the_answer_of_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
         return lost
 
     monkeypatch.setattr(_datastore_api, "_datastore_commit", lossy)
+
+
+def add_ten(cloud: Cloud, key: ndb.Key) -> None:
+    def in_transaction() -> None:
+        thing = key.get()
+        thing.value += 10
+        thing.put()
+
+    with cloud.context():
+        ndb.transaction(in_transaction)
 
 
 def test_outside_a_transaction_it_raises_the_bundled_sdks_error(paused: Cloud):
