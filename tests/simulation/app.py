@@ -35,7 +35,7 @@ class Call:
     Attributes:
         number: identifies it.
         steps: what its attempts do, in order; the last is repeated.
-        limit: how many attempts its task has; None for any number.
+        limit: how many attempts its task has, by its own options or its queue's; None for any number.
         queue: name of its queue.
         transactional: whether it belongs to a transaction.
         once: whether its effect is to happen once.
@@ -269,7 +269,8 @@ def count(number: int, padding: bytes = b"") -> None:
 
 def task_options(call: Call) -> dict[str, Any]:
     """Return what ``defer`` is told of a call's task."""
-    limit = None if call.limit is None else TaskRetryOptions(task_retry_limit=call.limit - 1)
+    is_own = call.limit is not None and call.queue != "limited"
+    limit = TaskRetryOptions(task_retry_limit=call.limit - 1) if is_own else None
     return {
         "_headers": {CALL_HEADER: str(call.number)},
         "_queue": call.queue,

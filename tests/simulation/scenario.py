@@ -19,7 +19,7 @@ from gae_deferred import datastore as runtime_datastore
 from .app import CALL_HEADER, App, AppProcess, Call, Committed, count, counted, newer, task_options, work
 from .check import problems
 from .datastore import Datastore
-from .tasks import CloudTasks
+from .tasks import QUEUES, CloudTasks
 from .world import BEGIN, HOUR, Fault, Weather, World
 
 MAX_REQUESTS = 8
@@ -36,7 +36,11 @@ PLATFORMS: tuple[dict[str, str], ...] = (
     _APP_ENGINE | _KEYS,
     _KEYS | {"DEFERRED_TARGET_URL": "https://app.example"},
 )
-_ENVIRONMENT = {"GOOGLE_CLOUD_PROJECT": "my-project", "DEFERRED_LOCATION": "us-east1"}
+_ENVIRONMENT = {
+    "GOOGLE_CLOUD_PROJECT": "my-project",
+    "DEFERRED_LOCATION": "us-east1",
+    "DEFERRED_QUEUE_MAX_ATTEMPTS": f"limited={QUEUES['limited']}",
+}
 
 
 @dataclass
@@ -186,9 +190,10 @@ class Scenario:
         options: dict[str, Any] = {}
         if Fault.FAILURE in faults and chance.random() < 0.4:
             limit = chance.choice((None, 1, 2))
+            queue = "limited" if limit == QUEUES["limited"] and chance.random() < 0.5 else "default"
             steps += [] if limit == 2 else [chance.choice(("permanent", "singular", "fail"))]
         if Fault.EXIT in faults and chance.random() < 0.3:
-            limit = chance.choice((limit, 1, 2)) if Fault.FAILURE in faults else limit
+            limit = chance.choice((limit, 1)) if Fault.FAILURE in faults and queue == "default" else limit
             steps.append(chance.choice(("exit", "crash")))
         if Fault.SLOW in faults and chance.random() < 0.1:
             steps.append("hang")

@@ -17,7 +17,8 @@ from .world import HOUR, Fault, World
 DISPATCH_DEADLINE = 600.0
 """Seconds that the queue waits for an answer (documentation of ``Task.dispatch_deadline``)."""
 
-QUEUES = ("default", "other")
+QUEUES = {"default": 0, "limited": 2}
+"""How many attempts the tasks have that do not say it themselves, by queue; 0 for any number."""
 
 
 @dataclass
@@ -50,7 +51,8 @@ class QueuedTask:
     def is_last(self, attempt: int, age: float) -> bool:
         """Return whether an attempt is the last, ``age`` seconds after the first: attempts and duration are used up."""
         config = self.message.retry_config
-        return 0 < config.max_attempts <= attempt and config.max_retry_duration.total_seconds() <= age
+        limit = config.max_attempts or QUEUES[self.name.split("/")[-3]]
+        return 0 < limit <= attempt and config.max_retry_duration.total_seconds() <= age
 
 
 class CloudTasks:
