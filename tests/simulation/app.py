@@ -25,6 +25,9 @@ CALL_HEADER = "X-Simulated-Call"
 
 MAX_PROCESSES = 3
 
+DATABASES = ("", "other")
+"""The databases that the app has; the first is the default database."""
+
 Answered = Callable[[int | None], None]
 
 
@@ -91,12 +94,13 @@ class AppProcess(Process):
     Attributes:
         version: of its code: 1 or 2.
         broken_imports: how often the import of its code is still going to fail.
+        clients: its NDB clients, by database.
     """
 
     def __init__(self, app: "App", version: int, broken_imports: int) -> None:
         self.app, self.name, self.alive = app, f"process{len(app.processes) + 1}", True
         self.version, self.broken_imports = version, broken_imports
-        self.client = app.datastore.client()
+        self.clients = {database: app.datastore.client(database) for database in DATABASES}
 
 
 @dataclass

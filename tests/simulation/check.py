@@ -9,18 +9,18 @@ from google.protobuf.message import DecodeError
 
 from gae_deferred.entities import DeadLetter, Outbox
 
-from .app import CALL_HEADER, App, Call, Committed
+from .app import CALL_HEADER, DATABASES, App, Call, Committed
 from .tasks import CloudTasks
 
 
 def problems(app: App, queue: CloudTasks) -> list[str]:
-    """Return how the invariant is violated after a simulation, a line each; it needs an NDB context."""
-    dead_letters = [*_all(DeadLetter), *()]
+    """Return how the invariant is violated after a simulation, a line each."""
+    dead_letters = _all(app, DeadLetter)
     letters = Counter(_number(letter.headers or {}) for letter in dead_letters)
-    in_outbox = Counter(number for entity in _all(Outbox) for number in _numbers(entity))
+    in_outbox = Counter(number for entity in _all(app, Outbox) for number in _numbers(entity))
     in_queue = Counter(_number(task.headers) for task in queue.created if task.waits)
     created = Counter(_number(task.headers) for task in queue.created)
-    transactions: list[Any] = list(Committed.query())
+    transactions = _all(app, Committed)
     committed = {number for entity in transactions for number in entity.calls}
     effects = {entity.key.id(): entity.count for entity in transactions}
 
@@ -59,8 +59,13 @@ def problems(app: App, queue: CloudTasks) -> list[str]:
     ]
 
 
-def _all(model: Any) -> list[Any]:
-    return list(model.query(namespace=""))
+def _all(app: App, model: Any) -> list[Any]:
+    """Return the entities of a kind, of all databases."""
+    found: list[Any] = []
+    for database in DATABASES:
+        with app.datastore.client(database).context():
+            found += model.query(namespace="")
+    return found
 
 
 def _numbers(entity: Any) -> list[int]:

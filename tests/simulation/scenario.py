@@ -1,7 +1,9 @@
 """One simulation: what the app does, and which faults meet it, by a seed."""
 
+import gc
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +18,7 @@ import gae_deferred
 from gae_deferred import clock, cloud_tasks, dead_letters, deferred, errors, outbox, settings, sweeper
 from gae_deferred import datastore as runtime_datastore
 
-from .app import CALL_HEADER, App, AppProcess, Call, Committed, count, counted, newer, task_options, work
+from .app import CALL_HEADER, DATABASES, App, AppProcess, Call, Committed, count, counted, newer, task_options, work
 from .check import problems
 from .datastore import Datastore
 from .tasks import QUEUES, CloudTasks
@@ -39,6 +41,7 @@ PLATFORMS: tuple[dict[str, str], ...] = (
 _ENVIRONMENT = {
     "GOOGLE_CLOUD_PROJECT": "my-project",
     "DEFERRED_LOCATION": "us-east1",
+    "DEFERRED_DATABASE": "(default),other",
     "DEFERRED_QUEUE_MAX_ATTEMPTS": f"limited={QUEUES['limited']}",
 }
 
@@ -58,16 +61,29 @@ class Result:
 def simulate(seed: int, faults: Fault) -> Result:
     """Run the simulation of a seed; the same seed and faults give the same trace."""
     world = World(seed, faults)
-    with world.reign():
+    with world.reign(), _without_garbage():
         scenario = Scenario(world)
         try:
             with scenario.in_place():
                 scenario.run()
-                with scenario.datastore.client().context():
-                    found = problems(scenario.app, scenario.queue)
+                found = problems(scenario.app, scenario.queue)
         finally:
             scenario.datastore.close()
     return Result(seed, found, world.trace)
+
+
+@contextmanager
+def _without_garbage() -> Iterator[None]:
+    """Collect what dead processes leave when all is over: its destructors find no NDB context, and say so."""
+    gc.freeze()
+    gc.disable()
+    with patch.object(sys, "unraisablehook", lambda unraisable: None):
+        try:
+            yield
+        finally:
+            gc.enable()
+            gc.collect()
+            gc.unfreeze()
 
 
 class Scenario:
@@ -110,17 +126,19 @@ class Scenario:
     def _outbox_is_empty(self) -> bool:
         from gae_deferred.entities import Outbox
 
-        with self.datastore.client().context():
-            return Outbox.query(namespace="").get(keys_only=True) is None
+        def is_empty(database: str) -> bool:
+            with self.datastore.client(database).context():
+                return Outbox.query(namespace="").get(keys_only=True) is None
+
+        return all(map(is_empty, DATABASES))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Put the simulated services and settings in the place of the real ones."""
-        clients = SimpleNamespace(get=lambda *_: self._client())
         modules = [module for name, module in vars(gae_deferred).items() if hasattr(module, "__spec__")]
         with ExitStack() as stack:
             stack.enter_context(patch.dict(os.environ, _ENVIRONMENT | self.environment, clear=True))
-            stack.enter_context(patch.object(runtime_datastore, "_client", clients))
+            stack.enter_context(patch.object(runtime_datastore, "_client_of", self._client_of))
             stack.enter_context(patch.object(cloud_tasks, "_client", SimpleNamespace(get=lambda *_: self.queue)))
             stack.enter_context(patch.object(outbox, "ID_DIGITS", "01"))
             stack.enter_context(patch.object(deferred, "_SURELY_FITS", PADDING // 4))
@@ -135,9 +153,10 @@ class Scenario:
             stack.callback(settings.forget)
             yield
 
-    def _client(self) -> ndb.Client:
+    def _client_of(self, database: str) -> ndb.Client:
         process = self.world.process
-        return process.client if isinstance(process, AppProcess) else self.datastore.client()
+        assert isinstance(process, AppProcess)
+        return process.clients[database]
 
     def _choose_weather(self) -> None:
         chance, faults = self.random, self.world.faults
@@ -280,7 +299,8 @@ class Scenario:
             if rolls_back:
                 raise RuntimeError("The transaction is to be rolled back")
 
-        ndb.transaction(transact)
+        database = self.random.choice(DATABASES) if Fault.OTHER_DATABASE in self.world.faults else DATABASES[0]
+        runtime_datastore.run_in(database, lambda: ndb.transaction(transact))
 
     def _resend(self) -> None:
         """Send the newest dead letter again, as a person would."""

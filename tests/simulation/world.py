@@ -57,6 +57,8 @@ class Fault(enum.Flag):
     """Transactions enqueue tasks in a queue that does not exist."""
     BIG = enum.auto()
     """Payloads are stored in Datastore."""
+    OTHER_DATABASE = enum.auto()
+    """Some transactions are in a database of another name."""
     DAMAGE = enum.auto()
     """An entity of the outbox cannot be read."""
     LATE_SWEEP = enum.auto()
