@@ -7,6 +7,7 @@ from typing import Any
 from google.cloud import tasks_v2
 from google.protobuf.message import DecodeError
 
+from gae_deferred import letter_log
 from gae_deferred.entities import DeadLetter, Outbox
 
 from .app import CALL_HEADER, DATABASES, App, Call, Committed
@@ -15,7 +16,7 @@ from .tasks import CloudTasks
 
 def problems(app: App, queue: CloudTasks) -> list[str]:
     """Return how the invariant is violated after a simulation, a line each."""
-    dead_letters = _all(app, DeadLetter)
+    dead_letters = [*_all(app, DeadLetter), *letter_log.read("\n".join(app.world.log)).letters]
     letters = Counter(_number(letter.headers or {}) for letter in dead_letters)
     in_outbox = Counter(number for entity in _all(app, Outbox) for number in _numbers(entity))
     in_queue = Counter(_number(task.headers) for task in queue.created if task.waits)
@@ -61,11 +62,8 @@ def problems(app: App, queue: CloudTasks) -> list[str]:
 
 def _all(app: App, model: Any) -> list[Any]:
     """Return the entities of a kind, of all databases."""
-    found: list[Any] = []
-    for database in DATABASES:
-        with app.datastore.client(database).context():
-            found += model.query(namespace="")
-    return found
+    found = [app.datastore.run(lambda: list(model.query(namespace="")), database) for database in DATABASES]
+    return [entity for entities in found for entity in entities]
 
 
 def _numbers(entity: Any) -> list[int]:

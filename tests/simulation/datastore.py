@@ -1,8 +1,9 @@
 """The simulated Datastore: the local cloud's, called without a network, whose calls go through the world."""
 
 import asyncio
+import contextvars
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from google.api_core import exceptions as google
 from google.cloud import ndb
@@ -16,6 +17,8 @@ from gae_local_cloud.datastore.transactions import Concurrency
 from gae_local_cloud.storage import IN_MEMORY, Database
 
 from .world import World
+
+T = TypeVar("T")
 
 METHODS = {
     "lookup": types.LookupResponse,
@@ -47,6 +50,15 @@ class Datastore:
         client = ndb.Client.__new__(ndb.Client)  # the class's own way would look for credentials
         client.project, client.namespace, client.database, client.stub = "my-project", None, database, self
         return client
+
+    def run(self, function: Callable[[], T], database: str = "") -> T:
+        """Call a function in an NDB context, outside all processes."""
+
+        def run() -> T:
+            with self.client(database).context():
+                return function()
+
+        return contextvars.Context().run(run)
 
     def call(self, name: str, response: Any, request: Any) -> Any:
         """Call a method as the world lets it happen."""
