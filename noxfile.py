@@ -30,6 +30,7 @@ SAMPLES = ("flask", "django", "wsgi")
 NODE_CLIENT_TEST = "tests/integration/cloud_tasks/test_node_client.py"  # for the session `clients` only
 
 TEST_TOOLS = [
+    "greenlet~=3.5",  # the simulation's actors take turns
     "hatchling~=1.27",
     "hypothesis~=6.168",
     "pytest~=9.2",
@@ -91,7 +92,14 @@ def tests_versions(session: nox.Session) -> None:
 def tests_heavy(session: nox.Session) -> None:
     """Run the tests that take minutes: killed processes, conflicts, a minute of fuzzing."""
     install(session, *TEST_TOOLS, *requirements(*SAMPLES))
-    session.run("pytest", "-m", "heavy", "tests/unit", "tests/integration", *session.posargs)
+    session.run("pytest", "-m", "heavy", "tests/unit", "tests/integration", "tests/simulation", *session.posargs)
+
+
+@nox.session
+def simulate(session: nox.Session) -> None:
+    """Let everything fail around the runtime, thousands of times. Takes --seeds N, or --seed K to see one."""
+    install(session, *TEST_TOOLS)
+    session.run("pytest", "-m", "heavy", "tests/simulation", *(session.posargs or ["--seeds", "2000"]))
 
 
 @nox.session(name="e2e-local")
