@@ -10,12 +10,26 @@ from typing import Any
 IN_MEMORY = ":memory:"
 
 
+_COMPANIONS = ("-wal", "-shm", "-journal")
+"""Ends of the names of files beside a database. SQLite gives a new one the permissions of the database."""
+
+
 class StorageError(sqlite3.DatabaseError):
     """A database file cannot be used: it is damaged, locked, or written by a newer version. The message names it."""
 
 
 class StorageFull(StorageError):
     """The disk is full. The message has the path of the database file."""
+
+
+def make_private(path: Path) -> None:
+    """Create a file unless it exists, and let its owner alone read and write it.
+
+    Raises:
+        OSError: the file cannot be created, or belongs to another user.
+    """
+    path.touch(mode=0o600)  # opens no existing file: closing it would end SQLite's locks on it in this process
+    path.chmod(0o600)
 
 
 @contextmanager
@@ -61,6 +75,8 @@ class Database:
         self.path = str(path)
         self._waiting: list[asyncio.Future[None]] = []
         self._commit_handle: asyncio.Handle | None = None
+        if self.path != IN_MEMORY:
+            self._make_files_private()
         try:
             self._connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, cached_statements=512)
             self._connection.executescript(
@@ -71,6 +87,15 @@ class Database:
         except sqlite3.DatabaseError as error:
             explained = _explained(error, self.path)
             raise explained if isinstance(explained, StorageError) else StorageError(f"{path}: {error}") from error
+
+    def _make_files_private(self) -> None:
+        try:
+            make_private(Path(self.path))
+            for companion in (Path(self.path + suffix) for suffix in _COMPANIONS):
+                if companion.exists():
+                    make_private(companion)
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be opened: {error.strerror}") from error
 
     def _migrate(self, migrations: Sequence[str]) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()

@@ -47,7 +47,11 @@ class Letters(Protocol):
     ERROR: str
 
     def command(self, action: str, letter_ids: Sequence[int], unproven: bool) -> Sequence[str]:
-        """Return the command line that does ``resend`` or ``delete``; ``unproven``: also to letters that nothing proves."""
+        """Return the command line that does ``resend`` or ``delete``.
+
+        Parameters:
+            unproven: whether letters are sent that nothing proves to be the app's.
+        """
 
 
 def installed_letters() -> Sequence[Any]:
