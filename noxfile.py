@@ -123,6 +123,13 @@ def clients(session: nox.Session) -> None:
 
 
 @nox.session
+def record(session: nox.Session) -> None:
+    """Record what Cloud Tasks and Datastore do in a project, for the tests. Takes --project."""
+    install(session, *TEST_TOOLS)
+    session.run("python", "-m", "tests.recording", *session.posargs, interrupt_timeout=60)  # it cleans up
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure this project beside its peers. Takes names of benchmarks, and options: --help."""
     install(session, *BENCH_TOOLS, *requirements(*SAMPLES))
