@@ -1,5 +1,6 @@
 """The handler runs a task for the task queue only, and unpickles a body only after the sender is proven."""
 
+import asyncio
 import contextlib
 import io
 import logging
@@ -15,7 +16,7 @@ from google.cloud import ndb, tasks_v2
 from google.cloud.ndb.context import get_context
 from wsgi_client import call, environ
 
-from gae_deferred import cloud_tasks, datastore, deferred, settings, signing
+from gae_deferred import cloud_tasks, datastore, deferred, errors, settings, signing
 from gae_deferred.per_process import PerProcess
 
 TRAP = pickle.dumps((greet, (Trap(),), {}))
@@ -320,7 +321,7 @@ def test_a_body_that_cannot_be_unpickled_ends_the_task_with_a_log(caplog: pytest
 # How a task ends
 
 
-def fail(error: type[Exception]) -> None:
+def fail(error: type[BaseException]) -> None:
     raise error("on purpose")
 
 
@@ -338,10 +339,18 @@ def test_a_permanent_failure_is_done_with_its_traceback_in_the_log(caplog: pytes
 
 
 @pytest.mark.usefixtures("app_engine")
-@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
 def test_any_other_exception_propagates(error: type[Exception]):
     with pytest.raises(error, match="on purpose"):
         post_from_queue(fail, error)
+
+
+@pytest.mark.usefixtures("app_engine")
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, asyncio.CancelledError, BaseException])
+def test_what_would_end_the_process_is_a_failure_of_the_task(error: type[BaseException]):
+    with pytest.raises(errors.TaskExitError, match="on purpose") as raised:
+        post_from_queue(fail, error)
+    assert isinstance(raised.value.__cause__, error)
 
 
 @pytest.mark.usefixtures("app_engine")

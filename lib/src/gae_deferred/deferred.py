@@ -22,6 +22,7 @@ from gae_deferred import (
     cloud_tasks,
     datastore,
     dead_letters,
+    ending,
     headers,
     outbox,
     payload,
@@ -41,6 +42,7 @@ from gae_deferred.errors import (
     PermanentTaskFailure,
     RequestRefusedError,
     SingularTaskFailure,
+    TaskNotKeptError,
     TaskQueueError,
     TransientError,
 )
@@ -226,8 +228,10 @@ def run(data: bytes) -> Any:
         The result of the callable.
 
     Raises:
-        PermanentTaskFailure: the bytes cannot be unpickled, or hold something else than a call.
-        Exception: the callable raised it.
+        PermanentTaskFailure: the bytes can never be unpickled, or are no call.
+        TaskNotReadableYetError: the bytes cannot be unpickled now: an import failed, or what they name is not there.
+        TaskExitError: the callable ended by ``SystemExit`` or the like.
+        Exception: what the callable raises.
     """
     return attempt.run(data)
 
@@ -242,8 +246,10 @@ def run_from_datastore(key: str) -> Any:
         The result of the callable.
 
     Raises:
-        PermanentTaskFailure: the entity is missing, or its call cannot be read; or the callable raised it.
-        Exception: the callable raised it. The entity stays for the next attempt.
+        PermanentTaskFailure: there is no such entity, or it holds no call, or nothing proves who wrote it; or the
+            callable raised it.
+        TaskNotReadableYetError: the call cannot be unpickled now.
+        Exception: what the callable raises; the entity stays for the next attempt.
     """
     from gae_deferred import bundled_payload
 
@@ -251,7 +257,8 @@ def run_from_datastore(key: str) -> Any:
     try:
         result = attempt.make(parts)
     except PermanentTaskFailure:
-        entity_key.delete()
+        if attempt.current() is None:  # else the entity stays until a dead letter takes its place
+            entity_key.delete()
         raise
     entity_key.delete()
     return result
@@ -286,8 +293,11 @@ class Handler:
             it is empty or cut short or its length is not a number, 503 if the sender cannot be proven now.
 
         Raises:
-            PermanentTaskFailure: the body cannot be unpickled, or the task raised it. It is kept as a dead letter.
-            Exception: the task raised it. If this is known to be its last attempt, it is kept as a dead letter.
+            PermanentTaskFailure: the body can never be unpickled, or the task raised it; it is kept as a dead letter.
+            TaskNotReadableYetError: the body cannot be unpickled now; another attempt follows.
+            TaskNotKeptError: the task has failed for good, and no dead letter can be kept now.
+            TaskExitError: the task ended by ``SystemExit`` or the like, as of ``sys.exit()``.
+            Exception: what the task raises; on its last attempt, as far as that is known, it is kept as a dead letter.
         """
         try:
             delivery = Delivery(environ)
@@ -306,17 +316,17 @@ class Handler:
             if replays.has_run(delivery):
                 _logger.warning("The task %s has run before; this delivery does nothing", delivery.name)
                 return "Success", _OK, [_PLAIN_TEXT]
+            if delivery.is_last:
+                dead_letters.note_ahead(this)
             try:
                 this.run()
-            except PermanentTaskFailure as error:
-                dead_letters.keep_failed(this, error, dead_letters.FAILED if this.parts else dead_letters.UNREADABLE)
-                raise
-            except Exception as error:
-                if delivery.is_last:
-                    dead_letters.keep_failed(this, error, dead_letters.GIVEN_UP)
+            except BaseException as error:
+                ending.end_if_due(this, error)
                 raise
             outbox.forget(delivery)
             replays.note(delivery)
+            if this.note is not None:
+                dead_letters.withdraw_note(this)
         return "Success", _OK, [_PLAIN_TEXT]
 
     def post(self, environ: "WSGIEnvironment") -> Response:
@@ -326,9 +336,9 @@ class Handler:
             environ: the WSGI environ (PEP 3333) of the request.
 
         Returns:
-            Body, status and headers of the answer: those of :meth:`run_from_request`. After a
-            :class:`SingularTaskFailure` the status is 408, and the queue tries again. After a
-            :class:`PermanentTaskFailure` it is 200, and the queue does not.
+            Body, status and headers of the answer: those of :meth:`run_from_request`, or for a
+            :class:`SingularTaskFailure` 408 (the queue tries again), for a :class:`PermanentTaskFailure` 200 (it does
+            not), or if that could not be kept 503 (it tries again).
 
         Raises:
             Exception: the task raised another error. The framework answers 500, and the queue tries again.
@@ -341,6 +351,9 @@ class Handler:
         except PermanentTaskFailure:
             _logger.exception("The task failed for good and will not be tried again")
             return "PermanentTaskFailure", HTTPStatus.OK, [_PLAIN_TEXT]
+        except TaskNotKeptError:
+            _logger.exception("The task will be tried again, because no dead letter of it could be kept")
+            return "TaskNotKeptError", HTTPStatus.SERVICE_UNAVAILABLE, [_PLAIN_TEXT]
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
         """Answer a request as a WSGI app: run the task of a POST, refuse any other method with 405."""

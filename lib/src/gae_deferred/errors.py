@@ -17,6 +17,29 @@ class PermanentTaskFailure(Error):
     """A task will never succeed. Raise it in a task to end it: the queue does not retry it."""
 
 
+class UnreadableTaskError(PermanentTaskFailure):
+    """The payload of a task is no call that can ever be read here."""
+
+
+class UnprovenPayloadError(PermanentTaskFailure):
+    """The call of a task is stored where anybody may have written it, so it is not unpickled."""
+
+
+class TaskNotReadableYetError(Error):
+    """The payload of a task cannot be read now: an import failed, or code that it names is not there.
+
+    A later attempt, or a later version of the code, may read it.
+    """
+
+
+class TaskExitError(Error):
+    """A task ended by ``SystemExit``, as of ``sys.exit()``, or another ``BaseException``: it has failed."""
+
+
+class TaskNotKeptError(Error):
+    """A task has failed for good, and no dead letter could be kept, so the queue has to try it again."""
+
+
 class SingularTaskFailure(Error):
     """A task asks for another attempt. Raise it in a task to be retried without an error in the log."""
 

@@ -3,7 +3,7 @@
 import enum
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import clock, settings, signing_keys, stored_outbox
+from gae_deferred import settings, signing_keys, stored_outbox
 from gae_deferred.signing import Seal
 from gae_deferred.stored_outbox import StoredOutbox, StoredRequest
 
@@ -32,15 +32,10 @@ def owner_of(entity: StoredOutbox, stored: StoredRequest) -> Owner:
         ConfigurationError: a setting cannot be read.
         TransientError: the signing keys cannot be read now.
     """
-    if signing_keys.current() and not (stored.seal == "" and _accepts_unsigned()):
+    if signing_keys.current() and not (stored.seal == "" and signing_keys.accept_unsigned()):
         seal = stored_outbox.check_seal(entity.key, entity.created, stored)
         return {Seal.VALID: Owner.OURS, Seal.UNKNOWN_KEY: Owner.ANOTHERS, Seal.FORGED: Owner.NOBODYS}[seal]
     return Owner.OURS if _goes_where_ours_go(stored.request) else Owner.ANOTHERS
-
-
-def _accepts_unsigned() -> bool:
-    last_day = settings.accept_unsigned_until()
-    return last_day is not None and clock.now().date() <= last_day
 
 
 def _goes_where_ours_go(request: "tasks_v2.CreateTaskRequest") -> bool:

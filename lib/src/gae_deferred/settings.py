@@ -26,6 +26,9 @@ _METADATA_TIMEOUT = 2.0
 
 _METADATA_REGION = re.compile(r"projects/[^/\s]+/regions/([a-z0-9-]+)")
 
+_QUEUE = re.compile(r"[A-Za-z0-9-]*")
+_NUMBER = re.compile(r"[0-9]{1,10}")
+
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 _APP_ENGINE_REGIONS = {"us-central": "us-central1", "europe-west": "europe-west1"}
@@ -187,6 +190,37 @@ def service_audience(name: str) -> str:
 
 
 @functools.cache
+def _queue_limits() -> dict[str, int]:
+    text = os.environ.get("DEFERRED_QUEUE_MAX_ATTEMPTS", "")
+    limits: dict[str, int] = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        name, _, number = entry.rpartition("=")
+        if not (_QUEUE.fullmatch(name) and _NUMBER.fullmatch(number) and 0 < int(number) < 2**31):
+            raise ConfigurationError(
+                f"DEFERRED_QUEUE_MAX_ATTEMPTS has {entry!r}; it takes the max_attempts of the queues, such as 100, or "
+                "100,mail=5 where a queue has another number"
+            )
+        limits[name] = int(number)
+    return limits
+
+
+def queue_max_attempts(queue: str) -> int | None:
+    """Return how many attempts a queue allows (``DEFERRED_QUEUE_MAX_ATTEMPTS``), or None if that is not known.
+
+    Cloud Tasks tells an app neither the limit of a queue nor that an attempt is the last. With this setting, a task
+    that fails on the last attempt of its queue is kept as a dead letter; without it, Cloud Tasks drops the task.
+
+    Parameters:
+        queue: short name of the queue.
+
+    Raises:
+        ConfigurationError: the variable is not a list of numbers, each perhaps after ``QUEUE=``.
+    """
+    limits = _queue_limits()
+    return limits.get(queue, limits.get("")) if limits else None
+
+
+@functools.cache
 def keeps_receipts() -> bool:
     """Return whether a receipt is kept of each signed task, so that it cannot be sent again once it has run.
 
@@ -268,7 +302,7 @@ def forget() -> None:
     _signing_keys_or_secret = None
     for remembered in (
         *(on_app_engine, databases, cross_compatible_pickle, _metadata_region),
-        *(own_service_audience, own_url_audience, service_audience, keeps_receipts),
+        *(_queue_limits, own_service_audience, own_url_audience, service_audience, keeps_receipts),
     ):
         remembered.cache_clear()
 
