@@ -3,6 +3,7 @@
 import datetime
 import os
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,7 @@ def test_a_task_goes_to_the_default_queue_and_url_as_octets(queue: FakeCloudTask
     task = deferred.defer(greet, "Ada")
     assert (task.url, task.queue_name, task.method) == ("/_ah/queue/deferred", "default", "POST")
     assert task.headers["Content-Type"] == "application/octet-stream"
-    assert task.name == "1"
+    assert task.name == task.identity
     assert task.was_enqueued
     (sent,) = queue.created
     assert sent.app_engine_http_request.body == deferred.serialize(greet, "Ada")
@@ -60,7 +61,17 @@ def test_without_a_url_a_task_goes_to_that_of_its_queue(url: str | None, queue: 
 
 
 @pytest.mark.parametrize("name", [None, ""])
-def test_without_a_name_the_queue_chooses_one(name: str | None, queue: FakeCloudTasks):
+def test_without_a_name_a_task_is_named_after_its_identity(name: str | None, queue: FakeCloudTasks):
+    task = deferred.defer(greet, "Ada", _name=name)
+    assert re.fullmatch("[0-9a-f]{32}", task.identity)
+    assert queue.created[0].name.endswith(f"/queues/default/tasks/{task.identity}")
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_the_queue_chooses_names_where_none_are_generated(
+    name: str | None, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_GENERATED_NAMES", "off")
     assert deferred.defer(greet, "Ada", _name=name).name == "1"
     assert queue.created[0].name == ""
 

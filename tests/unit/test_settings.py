@@ -177,3 +177,16 @@ def test_that_there_are_no_keys_is_not_remembered(
     assert not setting()
     monkeypatch.setenv(name, "projects/p/secrets/keys")
     assert setting() == "projects/p/secrets/keys"
+
+
+def test_a_switch_takes_on_or_off(monkeypatch: pytest.MonkeyPatch):
+    variable = "DEFERRED_GENERATED_NAMES"
+    for value, expected in ((None, True), ("", True), ("on", True), ("off", False)):
+        if value is not None:
+            monkeypatch.setenv(variable, value)
+        settings.forget()
+        assert settings.generates_names() is expected
+    monkeypatch.setenv(variable, "no")
+    settings.forget()
+    with pytest.raises(ConfigurationError, match=f"{variable} is 'no'; it takes on or off"):
+        settings.generates_names()

@@ -24,9 +24,8 @@ def routing(queue: FakeCloudTasks, target: str | None = None) -> tuple[str, str,
     return route.service, route.version, route.instance
 
 
-def test_a_plain_task_leaves_name_time_routing_and_retries_to_the_queue(queue: FakeCloudTasks):
+def test_a_plain_task_leaves_time_routing_and_retries_to_the_queue(queue: FakeCloudTasks):
     task = sent_by_defer(queue)
-    assert task.name == ""
     assert task.app_engine_http_request.http_method == tasks_v2.HttpMethod.POST
     for field in ("schedule_time", "retry_config", "dispatch_deadline"):
         assert field not in task

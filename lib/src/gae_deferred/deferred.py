@@ -36,13 +36,11 @@ from gae_deferred.django_connections import refreshed_connections
 from gae_deferred.errors import (
     BatchError,
     Error,
-    InternalError,
     InvalidTaskError,
     PermanentTaskFailure,
     RequestRefusedError,
     SingularTaskFailure,
     TaskQueueError,
-    TransientError,
 )
 from gae_deferred.once import is_once, new_identity, once, run_once
 from gae_deferred.task import DEFAULT_QUEUE, DEFAULT_URL, MAX_TASK_BYTES, Task
@@ -85,6 +83,12 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
     Delivery is at least once: a task may run twice, and is run again when it raises. Write it so that this does no
     harm.
 
+    Each task has a name from the start, 32 random hexadecimal digits if it is given none, so that the call to Cloud
+    Tasks can be made again, within 20 seconds, when its answer is lost: the queue refuses a second task of that name.
+    A name has a price: looking for duplicates "significantly" increases the latency of creating a task (docstring of
+    ``google.cloud.tasks_v2.types.CreateTaskRequest.task``, which recommends random prefixes).
+    ``DEFERRED_GENERATED_NAMES=off`` saves it; a call without an answer is then not repeated.
+
     A payload that is too big for a task is compressed, and if it is still too big kept in Datastore until the task has
     run: at most 9 MiB, compressed.
 
@@ -95,7 +99,8 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         kwargs: keyword arguments of the callable, and, beginning with an underscore, options of the task:
         _countdown: seconds from now to run it in.
         _eta: ``datetime.datetime`` to run it at; a naive one is in local time, which is UTC on App Engine.
-        _name: name of the task, by which the queue refuses a second one for up to 24 hours.
+        _name: name of the task, by which the queue refuses a second one for up to 24 hours. Names that begin alike,
+            such as with a date or a number that counts up, slow down the whole queue (the same docstring).
         _target: App Engine service or ``version.service`` to run it on; by default the version that calls ``defer``.
         _queue: name of the queue; ``"default"`` by default.
         _url: path of a handler of your own; see :class:`Handler`.
@@ -116,11 +121,14 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         BadTransactionStateError: ``_transactional`` is true, and there is no transaction.
         ConfigurationError: the project or the location of the queue is not known, or there are no credentials.
         UnknownQueueError: the queue does not exist.
-        TaskAlreadyExistsError: the name has been used in the last 24 hours. Not with ``_transactional``: the
-            transaction has committed when the queue says so, and the task that has the name is taken for this one.
-        TransientError: Cloud Tasks could not be reached; the task may have been enqueued nevertheless.
+        TaskAlreadyExistsError: the given name has been used in the last 24 hours; if ``may_be_enqueued`` is true,
+            perhaps by this very task, in a call that was not answered. Not with ``_transactional``: the transaction has
+            committed when the queue says so, and the task that has the name is taken for this one.
+        TransientError: Cloud Tasks could not be reached, or is overloaded.
         TaskQueueError: any other refusal of Cloud Tasks; all but ``ValueError``, ``SerializationError`` and
-            ``ConfigurationError`` are subclasses of it.
+            ``ConfigurationError`` are subclasses of it. If its ``may_be_enqueued`` is true, the queue may have the task
+            nevertheless: do not call ``defer`` again, which makes a second one, but ``defer_many([error.task])``, which
+            does not, within the hour for which Cloud Tasks is sure to remember names.
     """
     task = prepare(obj, *args, **kwargs)
     if task.transactional:
@@ -180,7 +188,7 @@ def defer_many(tasks: Iterable[Task]) -> list[Task]:
 
     Raises:
         BatchError: some tasks were not enqueued; its ``failures`` holds the error of each by its index. The others
-            were.
+            were. Those whose error has a ``may_be_enqueued`` that is true can be given to ``defer_many`` again.
         BadTaskStateError: a task has been enqueued before, or is there twice; none is enqueued.
         DuplicateTaskNameError: two tasks for one queue have the same name; none is enqueued.
         BadTransactionStateError: a task is transactional, and there is no transaction; none is enqueued.
@@ -383,7 +391,7 @@ def _read_body(environ: "WSGIEnvironment") -> bytes:
 
 def _discard_payload(task: Task, error: TaskQueueError) -> None:
     """Delete the stored payload of a task that the queue has refused, unless it may have taken it nevertheless."""
-    if task.stored_payload is not None and not isinstance(error, TransientError | InternalError):
+    if task.stored_payload is not None and not error.may_be_enqueued:
         payload_store.discard(task.stored_payload)
 
 

@@ -7,6 +7,7 @@ SDK, so that an app's ``except`` clauses go on working after a migration.
 import http
 import pickle
 from collections.abc import Mapping
+from typing import Any
 
 
 class Error(Exception):
@@ -47,7 +48,23 @@ class RequestRefusedError(Error):
 
 
 class TaskQueueError(Error):
-    """Base of the errors about tasks and queues; ``taskqueue.Error`` of the bundled SDK."""
+    """Base of the errors about tasks and queues; ``taskqueue.Error`` of the bundled SDK.
+
+    Attributes:
+        task: the :class:`~gae_deferred.task.Task` that it is about, or None if it is not about a whole one.
+        may_be_enqueued: whether the queue may have the task nevertheless: Cloud Tasks did not answer, or failed
+            without saying before or after what. If the task has a name, ``deferred.defer_many([error.task])`` tries
+            again without making a second one.
+        is_worth_repeating: whether the same call, made again, may succeed.
+    """
+
+    task: Any = None
+    may_be_enqueued = False
+    is_worth_repeating = False
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} (the task may have been enqueued nevertheless)" if self.may_be_enqueued else text
 
 
 class InvalidTaskError(TaskQueueError):

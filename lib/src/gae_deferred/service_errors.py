@@ -23,7 +23,41 @@ _BACKEND_ERRORS: dict[str, type[errors.TaskQueueError]] = {
 
 
 def translate(error: Exception, queue: str, name: str | None) -> errors.TaskQueueError:
-    """Return the error of ours that says what an error of the Cloud Tasks service or its client library means."""
+    """Return the error of ours that says what an error of the Cloud Tasks service or its client library means.
+
+    Its ``__cause__`` is that error.
+    """
+    from google.api_core.exceptions import Aborted
+
+    translated = _translate(error, queue, name)
+    translated.__cause__ = error
+    translated.may_be_enqueued = _is_ambiguous(error)
+    translated.is_worth_repeating = translated.may_be_enqueued or isinstance(error, Aborted)
+    return translated
+
+
+def unanswered(message: str) -> errors.InternalError:
+    """Return the error for a task of which an answer says nothing."""
+    error = errors.InternalError(message)
+    error.may_be_enqueued = error.is_worth_repeating = True
+    return error
+
+
+def _is_ambiguous(error: Exception) -> bool:
+    """Return whether the service may have done what was asked for, before or after it or its answer failed.
+
+    The other codes are refusals (``google/rpc/code.proto``).
+    """
+    from concurrent.futures import TimeoutError as OperationTimeoutError
+
+    from google.api_core import exceptions as google
+
+    if isinstance(error, google.MethodNotImplemented):
+        return False
+    return isinstance(error, google.ServerError | google.Cancelled | google.RetryError | OperationTimeoutError)
+
+
+def _translate(error: Exception, queue: str, name: str | None) -> errors.TaskQueueError:
     from concurrent.futures import TimeoutError as OperationTimeoutError
 
     from google.api_core import exceptions as google

@@ -185,10 +185,27 @@ def keeps_receipts() -> bool:
     Raises:
         ConfigurationError: the variable is neither ``on`` nor ``off``.
     """
-    value = os.environ.get("DEFERRED_REPLAY_RECEIPTS") or "on"
+    return _is_on("DEFERRED_REPLAY_RECEIPTS") and not on_app_engine() and not cloud_tasks_emulator()
+
+
+@functools.cache
+def generates_names() -> bool:
+    """Return whether a task that is given no name gets one before it is sent, so that sending it again is safe.
+
+    ``DEFERRED_GENERATED_NAMES=off`` leaves the names to Cloud Tasks, which creates such tasks faster; what was sent
+    without an answer is then never sent again.
+
+    Raises:
+        ConfigurationError: the variable is neither ``on`` nor ``off``.
+    """
+    return _is_on("DEFERRED_GENERATED_NAMES")
+
+
+def _is_on(variable: str) -> bool:
+    value = os.environ.get(variable) or "on"
     if value not in ("on", "off"):
-        raise ConfigurationError(f"DEFERRED_REPLAY_RECEIPTS is {value!r}; it takes on or off")
-    return value == "on" and not on_app_engine() and not cloud_tasks_emulator()
+        raise ConfigurationError(f"{variable} is {value!r}; it takes on or off")
+    return value == "on"
 
 
 def oidc_issuer() -> str | None:
@@ -257,7 +274,7 @@ def forget() -> None:
     _signing_keys_or_secret = None
     for remembered in (
         *(on_app_engine, cross_compatible_pickle, _metadata_region),
-        *(own_service_audience, own_url_audience, service_audience, keeps_receipts),
+        *(own_service_audience, own_url_audience, service_audience, keeps_receipts, generates_names),
     ):
         remembered.cache_clear()
 

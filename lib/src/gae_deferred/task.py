@@ -103,7 +103,7 @@ class Task:
     Parameters:
         payload: the body of the request.
         queue: short name of the queue.
-        name: the task's short name, unique in its queue; None lets the queue choose one.
+        name: the task's short name, unique in its queue; None stands for one that is made when the task is sent.
         url: the path that the request goes to. None stands for the queue's own, ``/_ah/queue/`` and its name.
         headers: headers of the request.
         countdown: seconds from now to run it in.
@@ -122,6 +122,7 @@ class Task:
     Attributes:
         identity: 32 random hexadecimal digits, which tell the task from every other, whatever its queue names it.
         was_enqueued: whether a queue has taken it.
+        may_be_enqueued: whether a queue may have taken it in a call that was not answered.
         outbox: id of the outbox entity that a transactional task is written to, or None.
         python: version of Python, such as ``3.13``, that alone can read the payload, or None if each can.
         stored_payload: the id of the bytes in Datastore that its payload refers to, or None if it holds the call.
@@ -164,6 +165,7 @@ class Task:
         self.eta = _determine_eta(countdown, eta)
         self.transactional = transactional
         self.was_enqueued = False
+        self.may_be_enqueued = False
         self.outbox: str | None = None
         self.python: str | None = None
         self.stored_payload: str | None = None
