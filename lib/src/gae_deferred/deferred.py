@@ -93,8 +93,10 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
     run: at most 9 MiB, compressed.
 
     Parameters:
-        obj: a function, class, bound method, built-in or other callable. What pickle finds by name travels by name;
-            lambdas, closures, and nested functions and classes travel by value (cloudpickle).
+        obj: a function, class, bound method, built-in or other callable. What pickle finds by name travels by name, and
+            so do functions and classes of the script that the process was started with, which the app that runs the
+            task has to be able to import. Lambdas, closures, and nested functions and classes travel by value
+            (cloudpickle), with copies of the globals that they use, to the same version of Python.
         args: positional arguments of the callable, pickled now.
         kwargs: keyword arguments of the callable, and, beginning with an underscore, options of the task:
         _countdown: seconds from now to run it in.
@@ -115,7 +117,8 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
 
     Raises:
         ValueError: ``obj`` is not callable, or a call of it would do nothing (an ``async def``, a generator function).
-        SerializationError: the callable or an argument cannot be pickled.
+        SerializationError: the callable or an argument cannot be pickled, or something else is found by its name, as
+            by that of a function that a decorator has replaced.
         InvalidTaskError: an option is not valid (its subclasses: name, URL, ETA, size).
         InvalidQueueNameError: there can be no queue of that name.
         BadTransactionStateError: ``_transactional`` is true, and there is no transaction.
@@ -163,9 +166,9 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         outbox.check_transaction()
     if kwargs.pop("_once", False) or is_once(obj):
         function, args, kwargs = curry(obj, args, kwargs)
-        data = payload.dump(run_once, (new_identity(), function, *args), kwargs)
+        data, python = payload.write(run_once, (new_identity(), function, *args), kwargs)
     else:
-        data = serialize(obj, *args, **kwargs)
+        data, python = payload.write(obj, args, kwargs)
     stored = None
     if len(data) > _SURELY_FITS:
         limit = datastore.MAX_ENTITY_BYTES if transactional else MAX_TASK_BYTES
@@ -173,7 +176,7 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         if len(data) > room:
             data, stored = payload_store.shrink(data, room, transactional=transactional)
     task = Task(data, **options)
-    task.stored_payload = stored
+    task.stored_payload, task.python = stored, python
     return task
 
 

@@ -2,10 +2,11 @@
 
 import io
 import pickle
+import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from gae_deferred import bundled_entity, bundled_sdk, settings
+from gae_deferred import bundled_entity, bundled_sdk, main_module, settings
 from gae_deferred.call import Parts, curry, describe
 from gae_deferred.errors import SerializationError
 
@@ -16,31 +17,52 @@ _BUNDLED_SDK = b"google.appengine."
 
 _BUNDLED_ENTITY = bundled_entity.MARK
 
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
 _PYTHON_3 = b"\x80\x03"
 """What a pickle of protocol 3 begins with, the first that Python 2 does not have; in the order of bytes, lower ones are
 below, and higher ones above."""
 
 
+class Written(NamedTuple):
+    """A call as bytes.
+
+    Attributes:
+        data: the pickle.
+        python: version of Python, such as ``3.13``, that alone can read it, or None if each can.
+    """
+
+    data: bytes
+    python: str | None
+
+
 def dump(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    """Write a call as :func:`write` does, and return its bytes."""
+    return write(obj, args, kwargs).data
+
+
+def write(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Written:
     """Write a call as a pickle of ``(callable, args, kwargs)``.
 
     Plain pickle names functions and classes by module, so that the bytes are small and the code that runs is the code
     deployed when the task runs. What cannot be found by name in the process that runs the task (lambdas, closures,
-    nested functions and classes, everything defined in ``__main__``) is written by value, with cloudpickle; only the
-    Python version that wrote it (such as 3.12) can read that.
+    nested functions and classes, and what is defined in a ``__main__`` that cannot be imported, such as an interactive
+    session's) is written by value, with cloudpickle, together with copies of the globals that it uses; only the Python
+    version that wrote it (such as 3.12) can read that.
 
     Raises:
         ValueError: ``obj`` is not callable (the class that the bundled SDK raises), or its call would do nothing, as
             that of an ``async def`` or of a generator function.
-        SerializationError: the callable or an argument can be written by neither.
+        SerializationError: the callable or an argument can be written by neither, or has a name under which something
+            else is found, such as a function that a decorator has replaced.
     """
     call = curry(obj, args, dict(kwargs))
     protocol = _CROSS_COMPATIBLE_PROTOCOL if settings.cross_compatible_pickle() else pickle.HIGHEST_PROTOCOL
     try:
         data = pickle.dumps(call, protocol)
     except Exception:  # noqa: BLE001  # pickle raises many classes; what is really wrong, cloudpickle says again
-        return _dump_by_value(call)
-    return _dump_by_value(call) if b"__main__" in data else data
+        return _write_by_value(call)
+    return _write_by_value(call) if b"__main__" in data else Written(data, None)
 
 
 def load(data: bytes) -> Parts:
@@ -50,6 +72,7 @@ def load(data: bytes) -> Parts:
         Exception: whatever unpickling raises; any class is possible.
         ValueError: the pickle holds something else than ``(callable, args, kwargs)``.
     """
+    main_module.name()  # the pickle may name functions of the script that this process was started with
     # Not with "in", which takes five times as long for bytes: it first looks whether it has been given a number.
     if data.find(_BUNDLED_ENTITY) != -1:
         bundled_entity.patch_ndb_unpickling()
@@ -62,14 +85,14 @@ def load(data: bytes) -> Parts:
     raise ValueError(f"The payload holds a {type(call).__name__}, not (callable, args, kwargs)")
 
 
-def _dump_by_value(call: Parts) -> bytes:
-    import cloudpickle  # most processes never need it
+def _write_by_value(call: Parts) -> Written:
+    from gae_deferred import by_value  # most processes never need it
 
     try:
-        # Never protocol 0: by value, no other Python can read it anyway, and it lets pass what nobody can read, a lock.
-        return bytes(cloudpickle.dumps(call, pickle.HIGHEST_PROTOCOL))
+        data, has_copied = by_value.dump(call)
     except Exception as error:
         raise SerializationError(f"{describe(call[0])} or its arguments cannot be pickled: {error}") from error
+    return Written(data, _PYTHON if has_copied else None)
 
 
 class _Unpickler(pickle.Unpickler):
