@@ -11,8 +11,8 @@ import pytest
 from deferred_callables import Greeter, greet, make_adder
 from fake_cloud_tasks import FakeCloudTasks
 
-from gae_deferred import TaskRetryOptions, deferred, errors
-from gae_deferred.task import Task
+from gae_deferred import TaskRetryOptions, deferred, errors, outbox, settings
+from gae_deferred.task import MAX_TASK_BYTES, Task
 
 UTC = datetime.UTC
 MINUTE = datetime.timedelta(minutes=1)
@@ -253,9 +253,32 @@ def test_a_payload_too_big_even_to_be_stored_raises_with_both_sizes_and_enqueues
 def test_a_task_as_large_as_allowed_stays_below_the_limit_on_the_wire(queue: FakeCloudTasks):
     headers = {f"X-{n}": "\xfc" * 50 for n in range(500)}
     overhead = deferred.prepare(keep, b"", _headers=headers, _name="n" * 500).size
-    deferred.defer(keep, b"x" * (2**20 - overhead - 20), _headers=headers, _name="n" * 500)
+    payload = os.urandom(MAX_TASK_BYTES - overhead - 20)  # cannot be compressed
+    assert deferred.defer(keep, payload, _headers=headers, _name="n" * 500).stored_payload is None
     (sent,) = queue.created
-    assert 2**20 - 10_000 < len(type(sent).serialize(sent)) <= 2**20
+    assert MAX_TASK_BYTES - 15_000 < len(type(sent).serialize(sent)) <= MAX_TASK_BYTES
+
+
+@pytest.mark.parametrize("options", [{}, {"_transactional": True}], ids=["plain", "transactional"])
+def test_a_payload_that_only_large_headers_make_too_big_is_compressed(
+    options, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(outbox, "check_transaction", lambda: None)
+    task = deferred.prepare(keep, "x" * 400_000, _headers={"X-Large": "h" * 700_000}, **options)
+    assert task.stored_payload is None
+    assert len(task.payload) < 10_000
+
+
+def test_a_lowered_limit_compresses_earlier(queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_MAX_TASK_BYTES", "100000")
+    assert len(deferred.defer(keep, "x" * 90_000).payload) > 90_000
+    assert len(deferred.defer(keep, "x" * 100_000).payload) < 10_000
+    with pytest.raises(errors.TaskTooLargeError, match="more than the 100000 of Cloud Tasks"):
+        Task(b"x" * 100_000)
+    monkeypatch.setenv("DEFERRED_MAX_TASK_BYTES", "2000000")  # a higher one changes nothing
+    settings.forget()
+    with pytest.raises(errors.TaskTooLargeError, match=f"more than the {MAX_TASK_BYTES} of Cloud Tasks"):
+        Task(b"x" * MAX_TASK_BYTES)
 
 
 @pytest.mark.usefixtures("datastore")

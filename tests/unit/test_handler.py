@@ -277,7 +277,7 @@ BODIES = {
     "of a length in other digits": (TRAP, {"CONTENT_LENGTH": "٣"}, HTTPStatus.BAD_REQUEST),
     "truncated": (TRAP, {"CONTENT_LENGTH": str(len(TRAP) + 1)}, HTTPStatus.BAD_REQUEST),
     "read before": (TRAP, {"wsgi.input": io.BytesIO()}, HTTPStatus.BAD_REQUEST),
-    "oversize": (TRAP, {"CONTENT_LENGTH": str(2**20 + 1)}, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    "oversize": (TRAP, {"CONTENT_LENGTH": str(1_048_569 + 1)}, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     "monstrous": (TRAP, {"CONTENT_LENGTH": "9" * 5000}, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
 }
 
@@ -297,7 +297,7 @@ def test_a_body_that_is_not_whole_is_answered_with_a_status_and_logged(
 
 @pytest.mark.usefixtures("app_engine")
 def test_an_oversize_body_is_not_read():
-    extra = {"CONTENT_LENGTH": str(2**20 + 1), "wsgi.input": UnreadableInput()}
+    extra = {"CONTENT_LENGTH": str(1_048_569 + 1), "wsgi.input": UnreadableInput()}
     assert post(b"", **FROM_QUEUE | extra)[1] == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 

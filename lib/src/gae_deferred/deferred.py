@@ -43,7 +43,7 @@ from gae_deferred.errors import (
     TaskQueueError,
 )
 from gae_deferred.once import is_once, new_identity, once, run_once
-from gae_deferred.task import DEFAULT_QUEUE, DEFAULT_URL, MAX_TASK_BYTES, Task
+from gae_deferred.task import DEFAULT_QUEUE, DEFAULT_URL, MAX_TASK_BYTES, Task, max_bytes
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -69,9 +69,6 @@ __all__ = [
 Response = tuple[str, HTTPStatus, list[tuple[str, str]]]
 
 _MAX_CALLABLE_LENGTH = 200
-
-_SURELY_FITS = 2**19
-"""Bytes of payload that leave room for everything else in a task, and in an outbox entity."""
 
 _logger = logging.getLogger(__name__)
 _log_level = logging.INFO
@@ -170,8 +167,8 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
     else:
         data, python = payload.write(obj, args, kwargs)
     stored = None
-    if len(data) > _SURELY_FITS:
-        limit = datastore.MAX_ENTITY_BYTES if transactional else MAX_TASK_BYTES
+    limit = min(max_bytes(), datastore.MAX_ENTITY_BYTES) if transactional else max_bytes()
+    if own_headers or len(data) > limit // 2:  # half of it leaves room for everything else
         room = limit - Task(b"", **options).size
         if len(data) > room:
             data, stored = payload_store.shrink(data, room, transactional=transactional)

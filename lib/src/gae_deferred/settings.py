@@ -26,6 +26,11 @@ _METADATA_TIMEOUT = 2.0
 
 _METADATA_REGION = re.compile(r"projects/[^/\s]+/regions/([a-z0-9-]+)")
 
+LOWEST_MAX_TASK_BYTES = 32 * 1024
+"""Bytes that a task may have at least: headers, names and URLs take some of them."""
+
+_NUMBER = re.compile(r"[0-9]{1,10}")
+
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 _APP_ENGINE_REGIONS = {"us-central": "us-central1", "europe-west": "europe-west1"}
@@ -201,6 +206,26 @@ def generates_names() -> bool:
     return _is_on("DEFERRED_GENERATED_NAMES")
 
 
+@functools.cache
+def max_task_bytes() -> int | None:
+    """Return what lowers the size of the largest task, in bytes (``DEFERRED_MAX_TASK_BYTES``), or None.
+
+    Payloads that do not fit are compressed or kept in Datastore. Google's documents disagree about the size that Cloud
+    Tasks takes: see :data:`gae_deferred.task.MAX_TASK_BYTES`, which a higher value does not raise.
+
+    Raises:
+        ConfigurationError: the variable is not a number of at least :data:`LOWEST_MAX_TASK_BYTES`.
+    """
+    text = os.environ.get("DEFERRED_MAX_TASK_BYTES")
+    if not text:
+        return None
+    if not _NUMBER.fullmatch(text) or int(text) < LOWEST_MAX_TASK_BYTES:
+        raise ConfigurationError(
+            f"DEFERRED_MAX_TASK_BYTES is {text!r}; it takes a number of bytes, at least {LOWEST_MAX_TASK_BYTES}"
+        )
+    return int(text)
+
+
 def _is_on(variable: str) -> bool:
     value = os.environ.get(variable) or "on"
     if value not in ("on", "off"):
@@ -275,6 +300,7 @@ def forget() -> None:
     for remembered in (
         *(on_app_engine, cross_compatible_pickle, _metadata_region),
         *(own_service_audience, own_url_audience, service_audience, keeps_receipts, generates_names),
+        max_task_bytes,
     ):
         remembered.cache_clear()
 

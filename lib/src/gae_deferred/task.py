@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gae_deferred import clock
+from gae_deferred import clock, settings
 from gae_deferred.errors import (
     InvalidEtaError,
     InvalidQueueNameError,
@@ -23,8 +23,13 @@ from gae_deferred.errors import (
 DEFAULT_QUEUE = "default"
 DEFAULT_URL = "/_ah/queue/deferred"
 
-MAX_TASK_BYTES = 2**20
-"""Largest task that Cloud Tasks takes (Cloud Tasks documentation, "Quotas and limits": maximum task size 1 MB)."""
+MAX_TASK_BYTES = 1_048_569
+"""Largest task that Cloud Tasks takes, in the form that it stores: the FULL view, with what the service fills in.
+
+Recordings of the service (aertje/cloud-tasks-emulator, ``internal/engine/tasksize.go``, 2026) show this limit for App
+Engine tasks and HTTP tasks alike. Google's quota page says 1 MB, the docstring of ``CloudTasksClient.create_task``
+100 KB: ``DEFERRED_MAX_TASK_BYTES`` lowers it.
+"""
 
 MAX_ETA_SECONDS = 30 * 24 * 3600
 """How far ahead a task may be scheduled (the same page: maximum schedule time 30 days)."""
@@ -45,11 +50,17 @@ _TARGET_PART = re.compile(r"[a-zA-Z0-9_-]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-_MESSAGE_OVERHEAD = 1024
-"""Bytes kept free for what the service adds to a task: its full name, times, routing and field tags."""
+_MESSAGE_OVERHEAD = 6 * 1024
+"""Most bytes of all that is not counted one by one: 2083 of the URL, 2083 of an OIDC token's audience, 320 of its
+account, 320 of the full name before the queue's, 255 of the host, 189 of the routing, 500 of our own headers and of the
+signature without what it covers, 150 of those of the service, 150 of times, retry options and field tags."""
 
-_HEADER_OVERHEAD = 12
-"""Bytes that a header takes besides its name and value, at most: as many as six field tags and lengths."""
+_GENERATED_NAME_LENGTH = 64
+"""Most characters of a name that this library gives to a task."""
+
+_HEADER_OVERHEAD = 16
+"""Most bytes that a header takes besides its name and value: six field tags and lengths, and a separator in the
+signature, which names it again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,9 +180,10 @@ class Task:
         self.outbox: str | None = None
         self.python: str | None = None
         self.stored_payload: str | None = None
-        if self.size > MAX_TASK_BYTES:
+        limit = max_bytes()
+        if self.size > limit:
             raise TaskTooLargeError(
-                f"The task takes {self.size} bytes ({len(payload)} of them payload), more than the {MAX_TASK_BYTES} of "
+                f"The task takes up to {self.size} bytes ({len(payload)} of them payload), more than the {limit} of "
                 "Cloud Tasks; pass a reference, such as a key, instead of the data"
             )
 
@@ -182,13 +194,23 @@ class Task:
 
     @property
     def size(self) -> int:
-        """Bytes that the task takes of what Cloud Tasks allows, at most."""
-        headers = sum(len(name) + len(value.encode()) + _HEADER_OVERHEAD for name, value in self._headers.items())
-        return len(self.payload) + len(self.url) + headers + len(self.name or "") + _MESSAGE_OVERHEAD
+        """Bytes that the task takes of what Cloud Tasks allows, at most: an estimate that is some KiB too high."""
+        headers = sum(2 * len(name) + len(value.encode()) + _HEADER_OVERHEAD for name, value in self._headers.items())
+        name = len(self.queue_name) + (len(self.name) if self.name else _GENERATED_NAME_LENGTH)
+        return len(self.payload) + headers + name + _MESSAGE_OVERHEAD
 
     def __repr__(self) -> str:
         state = "enqueued" if self.was_enqueued else "not enqueued"
         return f"<Task {self.queue_name}/{self.name or '(unnamed)'} to {self.url} at {self.eta.isoformat()}, {state}>"
+
+
+def max_bytes() -> int:
+    """Return the size of the largest task, in bytes: :data:`MAX_TASK_BYTES`, or what the settings lower it to.
+
+    Raises:
+        ConfigurationError: ``DEFERRED_MAX_TASK_BYTES`` is not such a number.
+    """
+    return min(settings.max_task_bytes() or MAX_TASK_BYTES, MAX_TASK_BYTES)
 
 
 def check_queue_name(name: object) -> None:
