@@ -368,7 +368,7 @@ def _read_body(environ: "WSGIEnvironment") -> bytes:
         RequestRefusedError: it has no length or none that is a number, is empty, longer than any task, or shorter than
             it says.
     """
-    declared = environ.get("CONTENT_LENGTH") or ""
+    declared = str(environ.get("CONTENT_LENGTH", ""))  # some servers and tests give an integer
     if not (declared.isascii() and declared.isdecimal()):
         if not declared.strip():
             raise RequestRefusedError(HTTPStatus.LENGTH_REQUIRED, "The request has no Content-Length")
