@@ -23,7 +23,7 @@ class FakeCloudTasks:
         calls: how many calls have been made to create tasks.
         batch_errors: by task name, the status with which a batch refuses a task.
         operation_error: the status with which a batch's operation fails as a whole.
-        existing: by full name, the tasks that ``get_task`` finds.
+        existing: by full name, the tasks that ``get_task`` and ``delete_task`` find.
     """
 
     queue_path = staticmethod(tasks_v2.CloudTasksClient.queue_path)
@@ -42,6 +42,7 @@ class FakeCloudTasks:
         self.operation_done = True
         self.existing: dict[str, tasks_v2.Task] = {}
         self.asked: list[str] = []
+        self.delete_error: Exception | None = None
 
     def create_task(self, request: tasks_v2.CreateTaskRequest, timeout: float) -> tasks_v2.Task:
         self.calls += 1
@@ -94,6 +95,15 @@ class FakeCloudTasks:
         if request.name not in self.existing:
             raise NotFound("The task does not exist.")
         return self.existing[request.name]
+
+    def delete_task(self, name: str, timeout: float, retry: Any) -> None:
+        from google.api_core.exceptions import NotFound
+
+        if self.delete_error is not None:
+            raise self.delete_error
+        if name not in self.existing:
+            raise NotFound("Requested entity was not found.")
+        del self.existing[name]
 
     def _create(self, request: tasks_v2.CreateTaskRequest) -> tasks_v2.Task:
         if request.task.name and request.task.name in {task.name for task in self.created}:

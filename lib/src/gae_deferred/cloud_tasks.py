@@ -165,27 +165,70 @@ def in_flight_body(queue: str, name: str, path: str, retry_count: str) -> bytes 
     Raises:
         TaskQueueError: the queue could not be asked.
     """
+    task = _get(queue, name, with_body=True)
+    if task is None:
+        return None
+    request = task.app_engine_http_request
+    task_path = urllib.parse.unquote(request.relative_uri.partition("?")[0], "latin-1")
+    if task_path != path or str(task.dispatch_count - 1) != retry_count or not _is_running(task):
+        return None
+    return bytes(request.body)
+
+
+def delete_waiting(queue: str, name: str) -> bool:
+    """Delete a task that waits in its queue, for its time or its next attempt.
+
+    Parameters:
+        queue: short name of the queue.
+        name: short name of the task.
+
+    Returns:
+        Whether it is deleted: not if it is being run, or is not in the queue (any more).
+
+    Raises:
+        TaskQueueError: the service refused, or could not be reached.
+    """
+    from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError
+
+    task = _get(queue, name, with_body=False)
+    if task is None or _is_running(task):
+        return False
+    try:
+        # Not repeated: NOT_FOUND would then not tell whether this call or another one has deleted it, or it has run.
+        _client.get(settings.cloud_tasks_emulator()).delete_task(name=task.name, timeout=RPC_TIMEOUT, retry=None)
+    except NotFound:
+        return False
+    except (GoogleAPICallError, RetryError) as error:
+        raise service_errors.translate(error, queue, name) from error
+    return True
+
+
+def _get(queue: str, name: str, *, with_body: bool) -> "tasks_v2.Task | None":
+    """Return a task of a queue, or None if it is not there.
+
+    Raises:
+        TaskQueueError: the queue could not be asked.
+    """
     from google.api_core.exceptions import GoogleAPICallError, InvalidArgument, NotFound, RetryError
     from google.cloud import tasks_v2
 
     client = _client.get(settings.cloud_tasks_emulator())
     full_name = client.task_path(settings.project(), settings.location(), queue, name)
+    view = tasks_v2.Task.View.FULL if with_body else tasks_v2.Task.View.BASIC
     try:
-        task = client.get_task(
-            request=tasks_v2.GetTaskRequest(name=full_name, response_view=tasks_v2.Task.View.FULL),
+        return client.get_task(
+            request=tasks_v2.GetTaskRequest(name=full_name, response_view=view),
             timeout=RPC_TIMEOUT,
-            retry=None,  # the queue that has just sent a request is there, or the request is forged
+            retry=None,  # of a delivery: the queue that has just sent it is there, or it is forged
         )
     except (NotFound, InvalidArgument):
         return None
     except (GoogleAPICallError, RetryError) as error:
         raise service_errors.translate(error, queue, name) from error
-    request = task.app_engine_http_request
-    task_path = urllib.parse.unquote(request.relative_uri.partition("?")[0], "latin-1")
-    unanswered = task.response_count < task.dispatch_count
-    if task_path != path or str(task.dispatch_count - 1) != retry_count or not unanswered:
-        return None
-    return bytes(request.body)
+
+
+def _is_running(task: "tasks_v2.Task") -> bool:
+    return task.response_count < task.dispatch_count
 
 
 def _give_names(tasks: Iterable[Task]) -> None:

@@ -34,6 +34,7 @@ from gae_deferred.dead_letters import on_permanent_failure
 from gae_deferred.delivery import Delivery
 from gae_deferred.django_connections import refreshed_connections
 from gae_deferred.errors import (
+    BadTaskStateError,
     BatchError,
     Error,
     InvalidTaskError,
@@ -54,6 +55,7 @@ __all__ = [
     "PermanentTaskFailure",
     "SingularTaskFailure",
     "application",
+    "cancel",
     "defer",
     "defer_many",
     "invoke_member",
@@ -209,6 +211,43 @@ def defer_many(tasks: Iterable[Task]) -> list[Task]:
             _discard_payload(prepared[index], failure)
         raise BatchError(failures, len(prepared)) from error
     return prepared
+
+
+def cancel(task: Task) -> bool:
+    """Delete a task that waits in its queue, so that it does not run, or after a failed attempt not again.
+
+    The queue is asked whether it is delivering the task, and then told to delete it: a task whose delivery begins
+    between the two runs nevertheless, at most once, and True is returned. Cloud Tasks cannot exclude that: it deletes a
+    task that it is delivering, without interrupting it (docstring of ``CloudTasksClient.delete_task``, and
+    ``Task.dispatch_deadline``). Its name stays taken, as if the task had run.
+
+    The account needs the permissions ``cloudtasks.tasks.get`` and ``cloudtasks.tasks.delete``, such as the roles
+    ``roles/cloudtasks.viewer`` and ``roles/cloudtasks.taskDeleter`` have them; ``roles/cloudtasks.enqueuer``, which
+    ``defer`` needs, does not.
+
+    Parameters:
+        task: what :func:`defer` or :func:`defer_many` returned, or the ``task`` of an error of theirs.
+
+    Returns:
+        Whether it is deleted: False if it has run, is running, or has been deleted before.
+
+    Raises:
+        BadTaskStateError: no queue has been given the task. A transactional one is given to it when its transaction has
+            committed; to cancel it before, let the transaction fail.
+        PermissionDeniedError: the account lacks a permission.
+        TransientError: Cloud Tasks could not be reached; whether the task is deleted is not known. Call again: False
+            means that it is, or has run.
+        TaskQueueError: any other refusal of Cloud Tasks.
+    """
+    if task.name is None or not (task.was_enqueued or task.may_be_enqueued):
+        wait = "; its transaction has not committed, or a sweep is still to send it" if task.transactional else ""
+        raise BadTaskStateError(f"{task!r} is in no queue that it could be deleted from{wait}")
+    is_deleted = cloud_tasks.delete_waiting(task.queue_name, task.name)
+    if is_deleted:
+        task.was_enqueued = True
+        if task.stored_payload is not None:
+            payload_store.discard(task.stored_payload)
+    return is_deleted
 
 
 def serialize(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> bytes:
