@@ -158,19 +158,19 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(name="rehearse-flask")
 def rehearse_flask(session: nox.Session) -> None:
-    """Run here what a deploy of the Flask sample would upload, and test it. Options: --help."""
+    """Run the Flask sample here as App Engine would, and test it. Options: --help."""
     deploy(session, "rehearse", "flask")
 
 
 @nox.session(name="rehearse-django")
 def rehearse_django(session: nox.Session) -> None:
-    """Do the same with the Django sample."""
+    """Run the Django sample here as App Engine would, and test it."""
     deploy(session, "rehearse", "django", "--random-env", "DJANGO_SECRET_KEY")
 
 
 @nox.session(name="rehearse-wsgi")
 def rehearse_wsgi(session: nox.Session) -> None:
-    """Do the same with the sample without a framework."""
+    """Run the sample without a framework here as App Engine would, and test it."""
     deploy(session, "rehearse", "wsgi")
 
 
@@ -182,7 +182,7 @@ def deploy_flask(session: nox.Session) -> None:
 
 @nox.session(name="deploy-django")
 def deploy_django(session: nox.Session) -> None:
-    """Deploy the Django sample. Its DJANGO_SECRET_KEY is taken from your environment."""
+    """Deploy the Django sample, with the DJANGO_SECRET_KEY of your environment."""
     deploy(session, "deploy", "django", "--env", "DJANGO_SECRET_KEY")
 
 
@@ -194,25 +194,26 @@ def deploy_wsgi(session: nox.Session) -> None:
 
 @nox.session(name="e2e-flask")
 def e2e_flask(session: nox.Session) -> None:
-    """Deploy the Flask sample without traffic, test it there, remove it. Takes --project."""
+    """Deploy the Flask sample without traffic, test it there, and remove it. Takes --project."""
     deploy(session, "e2e", "flask")
 
 
 @nox.session(name="e2e-django")
 def e2e_django(session: nox.Session) -> None:
-    """Do the same with the Django sample."""
+    """Deploy the Django sample without traffic, test it there, and remove it. Takes --project."""
     deploy(session, "e2e", "django", "--random-env", "DJANGO_SECRET_KEY")
 
 
 @nox.session(name="e2e-wsgi")
 def e2e_wsgi(session: nox.Session) -> None:
-    """Do the same with the sample without a framework."""
+    """Deploy the sample without a framework, test it there, and remove it. Takes --project."""
     deploy(session, "e2e", "wsgi")
 
 
 @nox.session(name="e2e-clean-up")
 def e2e_clean_up(session: nox.Session) -> None:
     """Remove what an e2e test could not remove. Takes --version, --project."""
+    check_early(session, "clean-up")
     install(session, *DEPLOY_TOOLS, *TEST_TOOLS)
     session.run("python", "-m", "deploy", "clean-up", *session.posargs)
 
@@ -232,7 +233,7 @@ def deploy_check(session: nox.Session) -> None:
 
 @nox.session(name="infra-plan")
 def infra_plan(session: nox.Session) -> None:
-    """Show what Terraform would make in a Google Cloud project. Takes --project."""
+    """Show the resources that Terraform would make in a project. Takes --project."""
     terraform(session, "plan")
 
 
@@ -250,7 +251,7 @@ def infra_destroy(session: nox.Session) -> None:
 
 @nox.session(name="infra-rotate-keys")
 def infra_rotate_keys(session: nox.Session) -> None:
-    """Let the next signing key sign, and make the one after it. Takes --project."""
+    """Switch to the next signing key, and make the one after it. Takes --project."""
     terraform(session, "rotate-keys")
 
 
@@ -284,12 +285,14 @@ def dev(session: nox.Session, sample: str) -> None:
 
 
 def deploy(session: nox.Session, command: str, sample: str, *arguments: str) -> None:
-    """Run a command of deploy/ for one sample, or for the app that --app-dir names in the arguments after ``--``."""
+    """Run a command of deploy/ for a sample, or for the app of the option --app-dir."""
+    arguments = (command, "--app-dir", str(ROOT / "samples" / sample), *arguments)
+    check_early(session, *arguments)
     install(session, *DEPLOY_TOOLS, *TEST_TOOLS)
-    with session.chdir(session.invoked_from):  # what --app-dir is relative to
+    checked = [] if command == "rehearse" else ["--checked"]
+    with session.chdir(session.invoked_from):  # --app-dir is relative to it
         session.run(
-            *["python", "-m", "deploy", command, "--app-dir", str(ROOT / "samples" / sample), *arguments],
-            *session.posargs,
+            *["python", "-m", "deploy", *arguments, *checked, *session.posargs],
             env={"PYTHONPATH": str(ROOT)},
             # After Ctrl-C, deploy/ waits for a deploy that has begun, and removes its version.
             interrupt_timeout=1200,
@@ -297,10 +300,16 @@ def deploy(session: nox.Session, command: str, sample: str, *arguments: str) -> 
         )
 
 
+def check_early(session: nox.Session, *arguments: str) -> None:
+    """Check project, gcloud and secrets of a command of deploy/, before an installation takes half a minute."""
+    program = ["python", "-m", "deploy.early_checks", *arguments, *session.posargs]
+    session.run(*program, env={"PYTHONPATH": str(ROOT)}, log=False, interrupt_timeout=30)
+
+
 def terraform(session: nox.Session, command: str) -> None:
-    """Run `python -m deploy infra`, with the project in the arguments after ``--``."""
+    """Run a command of `python -m deploy infra`."""
     session.install("--quiet", "click~=8.1")  # infra needs nothing else
-    with session.chdir(session.invoked_from):  # what --var-file is relative to
+    with session.chdir(session.invoked_from):  # --var-file is relative to it
         session.run(
             *["python", "-m", "deploy", "infra", command, *session.posargs],
             env={"PYTHONPATH": str(ROOT)},
@@ -394,5 +403,6 @@ def install(session: nox.Session, *arguments: str) -> None:
     fingerprint = hashlib.sha256(ingredients.encode()).hexdigest()
     stamp = Path(session.virtualenv.location, "made-from")
     if not stamp.exists() or stamp.read_text() != fingerprint:
-        session.install("-e", "local-cloud", "-e", "lib[local]", *arguments)
+        settings = {name[6:]: value for name, value in os.environ.items() if name.startswith("SETUP_")}  # of run.py
+        session.install("-e", "local-cloud", "-e", "lib[local]", *arguments, env=settings, silent=False)
         stamp.write_text(fingerprint)

@@ -1,1 +1,1 @@
-"""From a fresh Google Cloud project to a tested deployment: what the `infra-*`, `deploy-*` and `e2e-*` jobs run."""
+"""The code behind the jobs `infra-*`, `deploy-*`, `e2e-*` and `rehearse-*`."""

@@ -1,4 +1,4 @@
-"""Google's client libraries, with which tests and clean-up look into a project: where they look, and who pays."""
+"""The settings of Google's client libraries, with which tests and clean-up inspect a project."""
 
 import os
 import warnings
@@ -10,34 +10,44 @@ _QUOTA_PROJECT = "GOOGLE_CLOUD_QUOTA_PROJECT"
 
 
 def point_at(project: str) -> None:
-    """Make sure that they, and those of processes that are started from now on, work in a project.
+    """Make the client libraries of this process and its children work in a project.
 
     Raises:
-        UsageError: a variable, perhaps forgotten, sends them to a local cloud. What is in the project would stay there.
+        UsageError: as from :func:`refuse_emulators`.
+    """
+    refuse_emulators(project)
+    if _is_login_without_quota_project():
+        os.environ[_QUOTA_PROJECT] = project
+
+
+def refuse_emulators(project: str) -> None:
+    """Check that the client libraries do not use a local cloud, which would leave the project's data behind.
+
+    Raises:
+        UsageError: an environment variable, perhaps forgotten, names a local cloud.
     """
     found = [name for name in _EMULATORS if os.environ.get(name)]
     if found:
         names = " ".join(found)
         raise UsageError(
-            f"Tasks and data of {project} would be looked for in a local cloud, by {names}. Run first: unset {names}"
+            f"With {names} set, the tasks and data of {project} would be looked for in a local cloud. "
+            f"Run first: unset {names}"
         )
-    if _is_login_without_quota_project():
-        os.environ[_QUOTA_PROJECT] = project
 
 
 def _is_login_without_quota_project() -> bool:
-    """Tell whether a person has logged in without naming the project whose APIs are used.
+    """Return whether a person has logged in without naming a quota project.
 
-    They would be those of a project of Google's, which has not enabled them. A service account has a project itself.
+    Requests would then use a project of Google's, which has not enabled the APIs. A service account brings its own.
     """
-    import google.auth  # takes half a second, and only those who come here need it
+    import google.auth  # loads in half a second, which other commands need not wait for
     from google.auth.exceptions import DefaultCredentialsError
     from google.oauth2.credentials import Credentials
 
     try:
-        with warnings.catch_warnings():  # of what is mended here
+        with warnings.catch_warnings():  # about the missing quota project, which is set here
             warnings.simplefilter("ignore")
             credentials, _ = google.auth.default()
     except DefaultCredentialsError:
-        return False  # who needs them says so
+        return False  # the first request will report it
     return isinstance(credentials, Credentials) and credentials.quota_project_id is None

@@ -1,14 +1,14 @@
-"""A version that is deployed to be tested, and removed again whatever happens."""
+"""The end-to-end run: a version is deployed, tested, and removed whatever happens."""
 
 import subprocess
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy import end_to_end_tests
+from deploy.end_to_end_tests import AppUnderTest, EndToEndTests
 from deploy.errors import CleanUpError, DeployError
 from deploy.gcloud import Gcloud, GcloudError, ask, ask_json, wait_for_end, watch
 from deploy.infrastructure import Infrastructure
@@ -18,26 +18,23 @@ from deploy.report import Report
 from deploy.staging.assembly import stage
 from deploy.staging.variables import Variables
 
-READY_PATH = "/counter/get"
-"""What answers 200 when the app has started, and can reach Datastore."""
-
 REQUEST_TIMEOUT = 60.0
-"""Seconds that one request may take: a new instance needs some of them to start."""
+"""Seconds for one request. A new instance needs some of them to start."""
 
 
 @dataclass(frozen=True)
 class EndToEndRun:
-    """One deploy with its tests.
+    """One deploy of an app, with its tests.
 
     Parameters:
         app_dir: folder of the app.
-        variables: for its app.yaml.
-        infrastructure: of the project.
-        version: a name that no other run has.
-        kept: whether the version cannot be deleted afterwards, as the first of the service default.
-        arguments: for pytest.
-        deploy_timeout: seconds that App Engine may take to build and start it.
-        answer_timeout: seconds that it may take then until it answers.
+        variables: values for its app.yaml.
+        infrastructure: resources of the project.
+        version: name of the version; no other run has it.
+        kept: whether the version stays, as the first one of the service default must.
+        tests: the tests to run.
+        deploy_timeout: seconds for App Engine to build and start the version.
+        answer_timeout: seconds for the version to answer after that.
     """
 
     app_dir: Path
@@ -45,7 +42,7 @@ class EndToEndRun:
     infrastructure: Infrastructure
     version: str
     kept: bool = False
-    arguments: tuple[str, ...] = ()
+    tests: EndToEndTests = field(default_factory=EndToEndTests)
     deploy_timeout: float = 1200.0
     answer_timeout: float = 180.0
 
@@ -53,24 +50,26 @@ class EndToEndRun:
         """Deploy, test and clean up.
 
         Raises:
-            DeployError: the deploy or a test failed; everything has been cleaned up, or reported if it could not be.
-            CleanUpError: all went well, but something could not be removed.
-            KeyboardInterrupt: somebody pressed Ctrl-C; likewise cleaned up.
+            DeployError: the deploy or a test failed. Clean-up has run, and has reported what it could not remove.
+            CleanUpError: all tests passed, but something could not be removed.
+            KeyboardInterrupt: Ctrl-C. Clean-up has run, as after a failure.
         """
         gcloud = Gcloud(self.infrastructure.project)
         leftovers = Leftovers(gcloud, self.infrastructure, self.variables.service, self.version, self.kept)
 
-        def still_here() -> None:
-            report.say(f"Cleaning up, which must not be stopped half-way. If it has to be: {leftovers.command()}")
+        def explain() -> None:
+            report.say(f"Cleaning up. If you must stop it, run this afterwards: {leftovers.command()}")
 
-        with Interruption(still_here) as interruption, tempfile.TemporaryDirectory(prefix="staged-") as folder:
+        with Interruption(explain) as interruption, tempfile.TemporaryDirectory(prefix="staged-") as folder:
             with report.step(f"staged {self.app_dir}"):
                 staged = stage(self.app_dir, Path(folder), self.variables)
+            for note in staged.notes:
+                report.say(f"  {note}")
             try:
                 try:
                     self._deploy_and_test(gcloud, staged.folder, report)
                 finally:
-                    interruption.stop_stopping()
+                    interruption.shield()
             finally:
                 report.headline("Clean-up")
                 left = leftovers.remove(report)
@@ -78,7 +77,7 @@ class EndToEndRun:
             raise CleanUpError("The tests passed, but not everything could be removed: see above.")
 
     def _deploy_and_test(self, gcloud: Gcloud, folder: Path, report: Report) -> None:
-        report.headline(f"Deploy of version {self.version}, which gets no traffic but the tests'")
+        report.headline(f"Deploy of version {self.version}, without traffic")
         command = gcloud.deploy(folder / "app.yaml", self.version, promote=False)
         try:
             watch(command, self.deploy_timeout)
@@ -87,19 +86,23 @@ class EndToEndRun:
         url = ask_json(gcloud.describe_version(self.version, self.variables.service))["versionUrl"]
         try:
             with report.step(f"{url} answers"):
-                wait_until_it_answers(url, self.answer_timeout)
-            report.headline("Tests, which wait for tasks that are due in one and in two minutes")
-            self._test(url)
+                wait_until_it_answers(url, self.tests, self.answer_timeout)
+            if self.tests.folder is not None:
+                report.headline("Tests. Those of the samples wait for tasks that are due in one and in two minutes")
+                self._test(url)
         except DeployError:
             self._show_logs(gcloud, report)
             raise
 
     def _test(self, url: str) -> None:
-        place = ["--project", self.infrastructure.project, "--location", self.infrastructure.region]
-        queue = ["--queue", "default", "--app-version", self.version]
-        command = end_to_end_tests.command(url, [*place, *queue, *self.arguments])
-        process = subprocess.Popen(  # noqa: S603 (our tests)
-            command, cwd=end_to_end_tests.ROOT, stdin=subprocess.DEVNULL, text=True
+        project, location = self.infrastructure.project, self.infrastructure.region
+        app = AppUnderTest(url=url, project=project, location=location, version=self.version)
+        process = subprocess.Popen(  # noqa: S603 (the user's tests)
+            self.tests.command(app),
+            cwd=self.tests.working_directory,
+            env=self.tests.environment(app),
+            stdin=subprocess.DEVNULL,
+            text=True,
         )
         try:
             code = process.wait()
@@ -112,39 +115,43 @@ class EndToEndRun:
     def _show_logs(self, gcloud: Gcloud, report: Report) -> None:
         report.headline(f"Log of version {self.version}")
         try:
-            report.say(ask(gcloud.logs(self.version, self.variables.service)).rstrip() or "(nothing was logged)")
+            report.say(ask(gcloud.logs(self.version, self.variables.service)).rstrip() or "(the log is empty)")
         except GcloudError as error:
             report.problem(f"The log cannot be read. {error}")
 
 
-def wait_until_it_answers(url: str, within: float) -> None:
+def wait_until_it_answers(url: str, tests: EndToEndTests, within: float) -> None:
     """Wait until a version has started.
 
     Parameters:
-        url: of the version.
-        within: seconds after which it is given up.
+        url: URL of the version.
+        tests: the tests that will run; they know the first request.
+        within: seconds to wait.
 
     Raises:
-        DeployError: it has not answered, or not with 200; the message has its last answer.
+        DeployError: there was no answer with the right status in time; the message has the last answer.
     """
     deadline = time.monotonic() + within
     while True:
-        answer = _answer(url + READY_PATH)
-        if answer == "":
+        problem = _problem(url, tests)
+        if problem == "":
             return
         if time.monotonic() > deadline:
-            raise DeployError(f"{url} has not answered within {within:.0f} s. The last try: {answer}")
+            raise DeployError(f"{url} has not answered within {within:.0f} s. The last try: {problem}")
         time.sleep(min(1.0, within / 10))
 
 
-def _answer(url: str) -> str:
-    """Return what is wrong with the answer to a GET; ``""`` if it is 200."""
+def _problem(url: str, tests: EndToEndTests) -> str:
+    """Send the first request, and return the problem with the answer; ``""`` if the version is ready."""
     if not url.startswith(("https://", "http://")):
         raise DeployError(f"{url!r} is not the URL of a version")
     try:
-        with urllib.request.urlopen(url, timeout=REQUEST_TIMEOUT) as response:  # noqa: S310 (looked at above)
-            return "" if response.status == 200 else f"status {response.status}"
+        with urllib.request.urlopen(  # noqa: S310 (the scheme is checked)
+            url + tests.ready_path, timeout=REQUEST_TIMEOUT
+        ) as response:
+            status: int = response.status
     except urllib.error.HTTPError as error:
-        return f"status {error.code}"
+        status = error.code
     except OSError as error:
         return str(error)
+    return "" if tests.is_ready(status) else f"status {status}"

@@ -1,24 +1,24 @@
-"""What can go wrong before, while and after an app is deployed."""
+"""The errors of this package."""
 
 
 class DeployError(Exception):
-    """The work ends here. The message says what is wrong, and what to do about it.
+    """A command fails. The message says why, and what to do about it.
 
     Attributes:
-        exit_code: with which the command ends.
+        exit_code: exit code of the command.
     """
 
     exit_code = 1
 
 
 class UsageError(DeployError):
-    """Something has to be said or mended first; nothing was deployed."""
+    """An option or a resource is missing or wrong. Nothing was deployed."""
 
     exit_code = 2
 
 
 class VariableError(UsageError):
-    """A value for a template is not one that App Engine takes."""
+    """App Engine does not accept a value for a template."""
 
 
 class TemplateError(UsageError):
@@ -26,10 +26,10 @@ class TemplateError(UsageError):
 
 
 class StagingError(UsageError):
-    """A folder cannot be staged, or what was staged would not run."""
+    """An app cannot be staged, or would not run as it was staged."""
 
 
 class CleanUpError(DeployError):
-    """Something was left behind. The message has the command that removes it."""
+    """Clean-up could not remove everything. The message, or the output before it, has the command that does."""
 
     exit_code = 3

@@ -1,4 +1,4 @@
-"""Ctrl-C: once it stops the work, and never what cleans up after the work."""
+"""Ctrl-C: the first one stops the work, and none stops the clean-up."""
 
 import signal
 from collections.abc import Callable
@@ -6,20 +6,20 @@ from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, a CI run that is cancelled, a terminal that is closed."""
+"""Sent by Ctrl-C, by the cancellation of a CI run, and by a terminal that closes."""
 
 
 def signals_to_heed() -> tuple[signal.Signals, ...]:
-    """Return the signals that stop the work: all, but for a closed terminal where ``nohup`` has that ignored."""
+    """Return the signals that stop the work. Under ``nohup`` a closed terminal does not."""
     without_terminal = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return tuple(number for number in SIGNALS if not (without_terminal and number == signal.SIGHUP))
 
 
 class Interruption:
-    """While it is entered, the first signal raises KeyboardInterrupt, and all others only have something said.
+    """A block in which the first signal raises KeyboardInterrupt, and every further one calls a function.
 
     Parameters:
-        further: called for each signal that does not stop anything.
+        further: called for each signal that stops nothing.
     """
 
     def __init__(self, further: Callable[[], None]) -> None:
@@ -37,8 +37,8 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def stop_stopping(self) -> None:
-        """From now on, let nothing be stopped."""
+    def shield(self) -> None:
+        """From now on, let no signal raise KeyboardInterrupt."""
         self._stops = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Another key signs tasks, and all that may have been used lately still verify."""
+"""The rotation of the signing keys: the next key signs, and the keys in use until now still verify."""
 
 import secrets
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from deploy.infrastructure import SIGNING_KEYS_SECRET
 
 
 class RotationError(UsageError):
-    """The keys are as they were. The message says why, and what to do."""
+    """The keys were not rotated. The message says why, and what to do."""
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """What a rotation makes of the signing keys.
+    """The result of a rotation.
 
     Attributes:
-        value: what the secret is to hold, ``id:secret[,id:secret...]``: the first signs, the second is next.
+        value: new value of the secret, ``id:key[,id:key...]``: the first key signs, the second is next.
         signing: id of the key that signs.
-        dropped: ids of the keys that are gone.
+        dropped: ids of the keys that verify no more.
     """
 
     value: str
@@ -29,11 +29,11 @@ class Rotation:
 
 
 def rotate(project: str) -> Rotation:
-    """Give the secret of a project a new version, by gcloud; secrets go through pipes, where nobody else reads them.
+    """Add a new version to the secret of a project, with gcloud. The keys pass through pipes, never a command line.
 
     Raises:
         UsageError: gcloud is not installed.
-        RotationError: it fails, or there are no keys.
+        RotationError: gcloud failed, or the secret is empty.
     """
     gcloud = Gcloud(project)
     try:
@@ -45,16 +45,16 @@ def rotate(project: str) -> Rotation:
 
 
 def after(current: str) -> Rotation:
-    """Return the rotation of keys: the second signs, a new one is next, and the one that signed is kept for verifying.
+    """Return the rotation of a secret's value: the second key signs, a new key is next, the first key still verifies.
 
     Raises:
-        RotationError: there are no keys.
+        RotationError: the value has no keys.
     """
     keys = [key.strip() for key in current.split(",") if key.strip()]
     if not keys:
         raise RotationError(f"The secret {SIGNING_KEYS_SECRET} is empty. Make keys with: python3 run.py infra-apply")
     fresh = f"k{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(3)}:{secrets.token_urlsafe(32)}"
-    # Where nobody knows a second key yet, the first goes on until the next rotation.
+    # With a single key, no instance knows a second one yet: the first key signs until the next rotation.
     rotated = [keys[0], fresh] if len(keys) == 1 else [keys[1], fresh, keys[0]]
     return Rotation(",".join(rotated), _id(rotated[0]), tuple(_id(key) for key in keys if key not in rotated))
 

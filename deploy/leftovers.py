@@ -1,4 +1,4 @@
-"""What a version leaves in a project, and how it is removed: its tasks, the version itself, its data."""
+"""Leftovers of a version in a project: its tasks, the version itself, and its data; and their removal."""
 
 import os
 import re
@@ -13,28 +13,28 @@ from deploy.gcloud import Gcloud, GcloudError, ask, ask_json
 from deploy.infrastructure import Infrastructure
 from deploy.report import Report
 
-if TYPE_CHECKING:  # Google's clients take a second to load, and more to be installed: only what uses them needs them
+if TYPE_CHECKING:  # Google's clients load in a second, so the functions that use them import them
     from google.cloud import tasks_v2
 
 COUNTER_KIND = "Counter"
-"""Datastore kind of the samples, whose entities have the names of versions as ids (samples/flask/counter.py)."""
+"""Datastore kind of the samples' counters. Their ids are names of versions (samples/flask/counter.py)."""
 
 DELETE_TIMEOUT = 600.0
-"""Seconds that App Engine may take to finish a deploy that was interrupted, or to delete a version."""
+"""Seconds for App Engine to finish an interrupted deploy, or to delete a version."""
 
 
 @dataclass(frozen=True)
 class Leftovers:
-    """Everything that is left of one version.
+    """The leftovers of one version.
 
-    Receipts of tasks that ran once are left to the TTL policy of ``infra/``: they name tasks, not versions.
+    The receipts of ``once`` name tasks, not versions. The TTL policy of ``infra/`` deletes them.
 
     Parameters:
         gcloud: command lines for the project.
-        infrastructure: where the queues are.
-        service: of the version.
-        version: its name.
-        kept: the version itself is to stay, because App Engine never gives up the last one of the service default.
+        infrastructure: resources of the project, with the queues.
+        service: service of the version.
+        version: name of the version.
+        kept: whether the version itself stays, because App Engine never deletes the last one of the service default.
     """
 
     gcloud: Gcloud
@@ -44,25 +44,23 @@ class Leftovers:
     kept: bool = False
 
     def remove(self, report: Report) -> list[str]:
-        """Remove everything, and go on where something cannot be removed.
+        """Remove everything. A failure does not stop the removal of the rest.
 
         Returns:
-            What could not be removed, each with the reason and the command that does it. It has been reported, too.
+            The failures, each with its reason and the command that removes the leftover. They have been reported, too.
         """
-        # Tasks first: once their version is gone, Cloud Tasks would bring them to the version that serves visitors.
+        # Tasks first: without their version, Cloud Tasks would send them to the version that has the traffic.
         left = [*self._remove("its tasks", self._delete_tasks, report)]
         if self.kept:
-            report.say(
-                f"Version {self.version} stays, if it was made: it is the only one of the service {self.service}."
-            )
+            report.say(f"Version {self.version} stays, if it was made, as the only one of the service {self.service}.")
         else:
             left += self._remove(f"version {self.version}", self._delete_version, report)
-            left += self._remove("the tasks that it made meanwhile", self._delete_tasks, report)
+            left += self._remove("the tasks that it made in the meantime", self._delete_tasks, report)
         left += self._remove("its data", self._delete_counter, report)
         return left
 
     def command(self) -> str:
-        """Return the command that does this again."""
+        """Return the command that repeats the clean-up."""
         version = ["--service", self.service, "--version", self.version]
         where = ["--project", self.gcloud.project, "--location", self.infrastructure.region]
         return shlex.join(["nox", "-s", "e2e-clean-up", "--", *version, *where])
@@ -71,7 +69,7 @@ class Leftovers:
         try:
             with report.step(f"removed {what}"):
                 remove()
-        except Exception as error:  # noqa: BLE001 (whatever it is, the rest is to be removed, too, and it is told)
+        except Exception as error:  # noqa: BLE001 (it is reported, and the rest must be removed)
             problem = self._explain(what, error)
             report.problem(problem)
             yield problem
@@ -87,15 +85,15 @@ class Leftovers:
 
     def _delete_version(self) -> None:
         ours = re.compile(rf"/services/{self.service}/versions/{self.version}(?![a-z0-9-])")
-        for operation in ask_json(self.gcloud.pending_operations(), apart=True):
+        for operation in ask_json(self.gcloud.pending_operations(), new_session=True):
             if ours.search(str(operation)):
-                # It fails if the deploy does, which is as well: then there is nothing to delete.
+                # The wait fails if the deploy fails. Then there is nothing to delete.
                 with suppress(GcloudError):
-                    ask(self.gcloud.wait_for_operation(operation["id"]), DELETE_TIMEOUT, apart=True)
+                    ask(self.gcloud.wait_for_operation(operation["id"]), DELETE_TIMEOUT, new_session=True)
         try:
-            ask(self.gcloud.delete_version(self.version, self.service), DELETE_TIMEOUT, apart=True)
+            ask(self.gcloud.delete_version(self.version, self.service), DELETE_TIMEOUT, new_session=True)
         except GcloudError as error:
-            if f"Service [{self.service}] not found" not in error.said:  # it has no version at all, so not ours either
+            if f"Service [{self.service}] not found" not in error.said:  # it has no version at all
                 raise
 
     def _delete_tasks(self) -> None:
@@ -104,17 +102,17 @@ class Leftovers:
         client = _tasks_client()
 
         def delete(name: str) -> None:
-            with suppress(NotFound):  # it has run meanwhile
+            with suppress(NotFound):  # it has run in the meantime
                 client.delete_task(name=name)
 
         for queue in self.infrastructure.queues:
             parent = client.queue_path(self.gcloud.project, self.infrastructure.region, queue)
             tasks = list(client.list_tasks(request={"parent": parent, "page_size": 1000}))
-            names = [task.name for task in tasks if self._is_ours(task)]
+            names = [task.name for task in tasks if self._is_of_version(task)]
             with ThreadPoolExecutor(8) as threads:
                 list(threads.map(delete, names))
 
-    def _is_ours(self, task: "tasks_v2.Task") -> bool:
+    def _is_of_version(self, task: "tasks_v2.Task") -> bool:
         routing = task.app_engine_http_request.app_engine_routing
         return (routing.service or "default") == self.service and routing.version == self.version
 
@@ -126,7 +124,7 @@ class Leftovers:
 
 
 def _tasks_client() -> "tasks_v2.CloudTasksClient":
-    """Return a client of Cloud Tasks, or of the local one that ``CLOUD_TASKS_EMULATOR_HOST`` names."""
+    """Return a client of Cloud Tasks, or of the emulator that ``CLOUD_TASKS_EMULATOR_HOST`` names."""
     import grpc
     from google.cloud import tasks_v2
     from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport

@@ -1,4 +1,4 @@
-"""What a project must have before something is deployed to it, and how to mend what is missing."""
+"""The checks before a deploy: the project has every resource that the app needs, or the error says how to get it."""
 
 import shlex
 from collections.abc import Callable, Iterator
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from deploy.errors import UsageError
 from deploy.gcloud import Command, Gcloud, GcloudError, ask, ask_json
 from deploy.infrastructure import Infrastructure
-from deploy.report import Report
 
 APIS = (
     "appengine.googleapis.com",
@@ -19,7 +18,7 @@ APIS = (
     "iam.googleapis.com",
     "secretmanager.googleapis.com",
 )
-"""What a deploy, and then the app, calls. ``infra/`` enables more, for what it makes itself."""
+"""APIs that a deploy and the app call. ``infra/`` enables more, for Terraform."""
 
 
 @dataclass(frozen=True)
@@ -28,24 +27,24 @@ class Preflight:
 
     Parameters:
         gcloud: command lines for the project.
-        infrastructure: what should be there.
-        service: of App Engine.
-        report: told what is well.
+        infrastructure: the resources that the project should have.
+        service: App Engine service.
+        done: called with the text of each check that passed.
     """
 
     gcloud: Gcloud
     infrastructure: Infrastructure
     service: str
-    report: Report
+    done: Callable[[str], None]
 
     def check(self, client_libraries: bool) -> None:
-        """Make sure that a deploy can succeed.
+        """Check that a deploy can succeed.
 
         Parameters:
-            client_libraries: whether Google's client libraries are used here, too, which log in by themselves.
+            client_libraries: whether to check the login of Google's client libraries, too.
 
         Raises:
-            UsageError: it cannot; the message says how to mend it. Everything that Terraform makes is looked at before.
+            UsageError: it cannot; the message says what to do. It names all missing resources of Terraform at once.
         """
         self._tool()
         self._login(client_libraries)
@@ -58,53 +57,53 @@ class Preflight:
             raise UsageError(f"Project {self.gcloud.project} is not ready. `{apply}` makes what is missing:\n{lines}")
 
     def service_is_new(self) -> bool:
-        """Tell whether nothing has been deployed to the service yet.
+        """Return whether the service has no version yet.
 
         Raises:
-            UsageError: gcloud does not say.
+            UsageError: gcloud cannot list the services.
         """
-        mend = "App Engine's services cannot be listed: your account needs the role App Engine Viewer."
-        return self.service not in self._must(self.gcloud.services(), mend).split()
+        remedy = "App Engine's services cannot be listed: your account needs the role App Engine Viewer."
+        return self.service not in self._must(self.gcloud.services(), remedy).split()
 
     def _tool(self) -> None:
         try:
             version = ask_json(self.gcloud.tool_version()).get("Google Cloud SDK", "of unknown version")
         except GcloudError as error:
             raise UsageError(f"gcloud does not work. {error}") from error
-        self.report.done(f"gcloud {version}")
+        self.done(f"gcloud {version}")
 
     def _login(self, client_libraries: bool) -> None:
         log_in = shlex.join(self.gcloud.log_in())
         self._must(self.gcloud.login(), f"gcloud is not logged in, or its login has expired. Run: {log_in}")
         if client_libraries:
-            mend = (
-                "Google's client libraries, with which the tests look into the queue, are not logged in. "
+            remedy = (
+                "Google's client libraries, with which the tests inspect the queue, are not logged in. "
                 f"Run: {shlex.join(self.gcloud.log_in_client_libraries())}"
             )
-            self._must(self.gcloud.application_default_login(), mend)
-        self.report.done("credentials")
+            self._must(self.gcloud.application_default_login(), remedy)
+        self.done("credentials")
 
     def _project(self) -> None:
-        mend = (
+        remedy = (
             f"There is no project {self.gcloud.project!r}, or your account may not see it. "
             f"`{shlex.join(self.gcloud.list_projects())}` shows those that it may see; "
             f"`{shlex.join(self.gcloud.log_in())}` changes the account."
         )
-        self._must(self.gcloud.describe_project(), mend)
-        self.report.done(f"project {self.gcloud.project}")
+        self._must(self.gcloud.describe_project(), remedy)
+        self.done(f"project {self.gcloud.project}")
 
     def _apis(self) -> None:
-        mend = f"The APIs of {self.gcloud.project} cannot be listed: your account needs the role Service Usage Viewer."
-        enabled = self._must(self.gcloud.enabled_apis(), mend).split()
+        project = self.gcloud.project
+        remedy = f"The APIs of {project} cannot be listed: your account needs the role Service Usage Viewer."
+        enabled = self._must(self.gcloud.enabled_apis(), remedy).split()
         missing = [api for api in APIS if api not in enabled]
         if missing:
-            project = self.gcloud.project
             raise UsageError(
                 f"Project {project} has not enabled {', '.join(missing)}.\n"
                 f"Run: python3 run.py infra-apply --project {project}\n"
                 f"or:  {shlex.join(self.gcloud.enable_apis(*missing))}"
             )
-        self.report.done("APIs")
+        self.done("APIs")
 
     def _infrastructure(self) -> list[Callable[[], Iterator[str]]]:
         return [self._app, self._database, self._queues, self._secret, self._service_account]
@@ -119,12 +118,12 @@ class Preflight:
         if app.get("locationId") != wanted:
             yield (
                 f"the App Engine application is in {app.get('locationId')}, not in {wanted}: "
-                "name its place (--location); it can never be moved"
+                "name its region (--location); it can never be moved"
             )
         elif app.get("servingStatus") != "SERVING":
             yield f"the App Engine application is {app.get('servingStatus')}: enable it in the console, under Settings"
         else:
-            self.report.done(f"App Engine application in {wanted}")
+            self.done(f"App Engine application in {wanted}")
 
     def _database(self) -> Iterator[str]:
         name = self.infrastructure.database
@@ -136,7 +135,7 @@ class Preflight:
         if database.get("type") != "DATASTORE_MODE":
             yield f"the database {name} is in {database.get('type')}, and must be in DATASTORE_MODE"
         else:
-            self.report.done(f"database {name} in Datastore mode")
+            self.done(f"database {name} in Datastore mode")
 
     def _queues(self) -> Iterator[str]:
         for name in self.infrastructure.queues:
@@ -150,7 +149,7 @@ class Preflight:
                 resume = shlex.join(self.gcloud.resume_queue(name, self.infrastructure.region))
                 yield f"the queue {name} is {queue.get('state')}: `{resume}` lets its tasks run"
             else:
-                self.report.done(f"queue {name} in {self.infrastructure.region}")
+                self.done(f"queue {name} in {self.infrastructure.region}")
 
     def _secret(self) -> Iterator[str]:
         name = self.infrastructure.signing_keys_secret.rpartition("/")[2]
@@ -160,9 +159,9 @@ class Preflight:
             yield f"there is no secret {name} with the signing keys. gcloud says: {error.said.strip()}"
             return
         if state == "enabled":
-            self.report.done(f"secret {name}")
+            self.done(f"secret {name}")
         else:
-            yield f"the latest version of the secret {name} is {state}, and the app reads no other: enable it"
+            yield f"the latest version of the secret {name} is {state}, and the app reads no other version: enable it"
 
     def _service_account(self) -> Iterator[str]:
         email = self.infrastructure.service_accounts.get(self.service)
@@ -174,11 +173,11 @@ class Preflight:
         except GcloudError as error:
             yield f"there is no service account {email}. gcloud says: {error.said.strip()}"
             return
-        self.report.done(f"service account {email}")
+        self.done(f"service account {email}")
 
-    def _must(self, command: Command, mend: str) -> str:
-        """Return what a command prints, or say how to mend that it failed."""
+    def _must(self, command: Command, remedy: str) -> str:
+        """Return the output of a command. If it fails, raise a UsageError with the remedy."""
         try:
             return ask(command)
         except GcloudError as error:
-            raise UsageError(f"{mend}\ngcloud says: {error.said.strip()}") from error
+            raise UsageError(f"{remedy}\ngcloud says: {error.said.strip()}") from error

@@ -1,4 +1,4 @@
-"""What a person sees of a deploy while it goes on."""
+"""The progress of a command, as a person sees it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ class Report:
     """Lines for a terminal, or for the log of a CI run.
 
     Parameters:
-        console: where they are written.
+        console: receives the lines.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -19,7 +19,7 @@ class Report:
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
-        """Show that something is being done, and then that it has been done."""
+        """Show a step while it runs and, unless it raises, as done afterwards."""
         if self._console.is_terminal:
             with self._console.status(escape(text)):
                 yield
@@ -28,15 +28,15 @@ class Report:
         self.done(text)
 
     def headline(self, text: str) -> None:
-        """Show what begins now."""
+        """Show the title of the next part."""
         self._console.print(f"[bold]{escape(text)}[/bold]")
 
     def done(self, text: str) -> None:
-        """Show that something has been done, or is as it should be."""
+        """Show a step that is done, or a check that passed."""
         self._console.print(f"[green]✓[/green] {escape(text)}")
 
     def problem(self, text: str) -> None:
-        """Show that something is not as it should be."""
+        """Show a problem."""
         self._console.print(f"[red]✗[/red] {escape(text)}")
 
     def say(self, text: str) -> None:

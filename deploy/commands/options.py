@@ -1,9 +1,6 @@
 """The options that commands share, and the values made of them."""
 
 import functools
-import os
-import secrets
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +8,18 @@ from typing import Any
 import click
 
 from deploy import infrastructure as infra
+from deploy.end_to_end_tests import SAMPLE_TESTS
 from deploy.errors import UsageError
-from deploy.gcloud import Gcloud
 from deploy.infrastructure import Infrastructure
-from deploy.staging.variables import MEMORY, RUNTIMES, AutomaticScaling, BasicScaling, ManualScaling, Variables
+from deploy.staging.variables import (
+    MEMORY,
+    RUNTIMES,
+    AutomaticScaling,
+    BasicScaling,
+    ManualScaling,
+    Variables,
+    read_environment,
+)
 
 
 def app_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -115,18 +120,26 @@ def app_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return functools.reduce(lambda decorated, option: option(decorated), reversed(options), with_variables)
 
 
-def find_infrastructure(project: str | None, location: str | None, service: str) -> Infrastructure:
-    """Return the resources of the project for a service.
+def _tests_folder(context: click.Context, _: click.Parameter, value: str | None) -> Path | None:
+    if value is None:
+        return SAMPLE_TESTS
+    return None if value == "none" else Path(value).resolve()
 
-    Raises:
-        UsageError: no project is named.
-    """
-    if not project:
-        raise UsageError(
-            "Which project? Add --project ID, or set GOOGLE_CLOUD_PROJECT. "
-            f"`{shlex.join(Gcloud('').list_projects())}` shows your projects."
-        )
-    return infra.find(project, location or infra.DEFAULT_REGION, [service])
+
+tests_option = click.option(
+    "--tests",
+    "tests_folder",
+    metavar="DIR|none",
+    callback=_tests_folder,
+    help="Folder with your own end-to-end tests. With none, only a request checks that the app answers.",
+    show_default="the tests for the samples",
+)
+"""Chooses the end-to-end tests. The command gets ``tests_folder``: the folder, or None for no tests."""
+
+
+checked_option = click.option(
+    "--checked", is_flag=True, hidden=True, help="deploy.early_checks has made the checks of the project already."
+)
 
 
 def in_project(variables: dict[str, Any], infrastructure: Infrastructure) -> Variables:
@@ -179,24 +192,3 @@ def read_scaling(
 
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-def read_environment(given: tuple[str, ...], random: tuple[str, ...]) -> dict[str, str]:
-    """Return the environment variables that the options name. Of two values for a name the later one counts.
-
-    Parameters:
-        given: values of --env.
-        random: values of --random-env.
-
-    Raises:
-        UsageError: --env names a variable without a value, and this process's environment has none either.
-    """
-    values: dict[str, str | None] = {name: secrets.token_urlsafe(50) for name in random}
-    for text in given:
-        name, has_value, value = text.partition("=")
-        values[name] = value if has_value else os.environ.get(name, values.get(name))
-    missing = [name for name, value in values.items() if value is None]
-    if missing:
-        names = ", ".join(missing)
-        raise UsageError(f"The app needs {names}: set it in your environment, or give --env {missing[0]}=VALUE")
-    return {name: value for name, value in values.items() if value is not None}

@@ -1,1 +1,1 @@
-"""The rehearsal of a deploy: a staged app, run on this machine as App Engine would run it."""
+"""The rehearsal of a deploy: a staged app runs on this machine as it would on App Engine."""

@@ -1,4 +1,4 @@
-"""What App Engine gives a version: its names, and the environment variables of its instances."""
+"""A version of a service: its host names, and the environment variables of its instances."""
 
 import secrets
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ class Version:
     """A version of a service, as it would be on App Engine.
 
     Attributes:
-        settings: from its app.yaml.
-        project: the project's id.
-        name: of the version.
+        settings: settings of its app.yaml.
+        project: id of the project.
+        name: name of the version.
     """
 
     settings: InstanceSettings
@@ -22,26 +22,26 @@ class Version:
 
     @property
     def host(self) -> str:
-        """The name by which clients find this version.
+        """The host name of the version.
 
-        Apps since 2020 have a region in it; without one it is shorter, and as good ("How requests are routed").
+        Apps created since 2020 also have a longer host name, with a region ("How requests are routed").
         """
         return f"{self.name}-dot-{self.settings.service}-dot-{self.default_host}"
 
     @property
     def default_host(self) -> str:
-        """The name by which clients find the default version of the default service."""
+        """The host name of the default version of the default service."""
         return f"{self.project}.appspot.com"
 
     def environment(self, port: int) -> dict[str, str]:
         """Return the environment variables of a new instance.
 
-        They are those of the documentation, "Python runtime environment: environment variables", which app.yaml cannot
-        replace, those of app.yaml, and ``PYTHONUNBUFFERED``, which Google's buildpack for Python sets
-        (GoogleCloudPlatform/buildpacks, cmd/python/runtime) and app.yaml can replace.
+        In rising precedence: ``PYTHONUNBUFFERED``, which Google's buildpack for Python sets
+        (GoogleCloudPlatform/buildpacks, cmd/python/runtime); the variables of app.yaml; and those of the documentation
+        ("Python runtime environment: environment variables").
 
         Parameters:
-            port: where the app has to listen.
+            port: port for the app to listen on.
         """
         return {
             "PYTHONUNBUFFERED": "TRUE",

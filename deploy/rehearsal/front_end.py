@@ -1,10 +1,9 @@
-"""App Engine's front end, for a rehearsal: what stands between the world and an instance.
+"""App Engine's front end, for a rehearsal: a reverse proxy between clients and an instance.
 
-It has two doors. What comes in by the one *outside* may claim anything, and loses every header by which App Engine
-speaks to an app. What comes in by the one *inside* is from App Engine's own services, the local cloud in their place,
-and keeps them.
+It listens on two ports. The *outside* port is for clients, which may send any header: it removes all headers that are
+reserved for App Engine. The *inside* port is for App Engine's own services, here the local cloud: it keeps the headers.
 
-What it does to a request and to a response is taken from the App Engine documentation, "Request headers and responses"
+The treatment of requests and responses follows the App Engine documentation, "Request headers and responses"
 (https://docs.cloud.google.com/appengine/docs/standard/reference/request-headers) and "How requests are handled".
 """
 
@@ -21,39 +20,38 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 MAX_BYTES = 32 * 2**20
-"""Largest body of a request, and of a response."""
+"""Size limit of a request's body, and of a response's."""
 
 REQUEST_DEADLINE = 600.0
-"""Seconds that an app with automatic scaling has to answer a request, a task's included."""
+"""Seconds for an app with automatic scaling to answer a request or a task."""
 
 TASK_QUEUE_IP = "0.1.0.2"
-"""Where task requests come from."""
+"""IP address of requests from Cloud Tasks."""
 
 WARMUP_IP = "0.1.0.3"
-"""Where App Engine's warm-up and start requests come from (``google.appengine.runtime.middlewares`` of the SDK)."""
+"""IP address of App Engine's warm-up and start requests (``google.appengine.runtime.middlewares`` of the SDK)."""
 
 _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding"}
     | {"upgrade", "proxy-connection"}
 )
-"""What is between two neighbours (RFC 9110, 7.6.1), and not for an app."""
+"""Hop-by-hop headers (RFC 9110, 7.6.1), which a proxy does not forward."""
 
 _FROM_REQUEST = _HOP_BY_HOP | {"accept-encoding", "content-length", "expect", "host"}
 _FROM_RESPONSE = _HOP_BY_HOP | {"content-length", "date", "server"}
 
-# The documentation says of X-AppEngine-* that exact names of its own are removed, and does not list all of them. An app
-# is safe with fewer of them, never with more.
+# The documentation does not list all X-AppEngine-* headers that are removed. Removing all of them is safe.
 _RESERVED_PREFIXES = ("x-appengine-", "x-google-")
-_SET_BY_FRONT = frozenset({"x-forwarded-proto", "x-cloud-trace-context", "via"})
+_SET_BY_FRONT_END = frozenset({"x-forwarded-proto", "x-cloud-trace-context", "via"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Who makes a request, as App Engine tells the app.
+    """The sender of a request, as App Engine reports it to the app.
 
     Attributes:
         address: IP address.
-        trusted: whether the request comes from App Engine's own services, so that its ``X-AppEngine-*`` headers hold.
+        trusted: whether it is one of App Engine's own services, which may send ``X-AppEngine-*`` headers.
     """
 
     address: str
@@ -61,19 +59,18 @@ class Caller:
 
 
 class FrontEnd:
-    """A reverse proxy with two doors, both on free ports of this machine.
+    """A reverse proxy on two free ports of this machine.
 
-    ``async with FrontEnd(...) as front`` forwards requests inside the block.
+    ``async with FrontEnd(...) as front_end`` forwards requests inside the block.
 
     Parameters:
-        instance_port: where the app listens.
-        host: the name by which the version is known to the world; the app sees it in ``Host``, whatever the client
-            has called it.
-        default_host: the name of the app's default version.
+        instance_port: port of the instance.
+        host: host name of the version. The app sees it in ``Host``, whatever the client has sent.
+        default_host: host name of the default version.
 
     Attributes:
-        outside_url: for everybody.
-        inside_url: for the local cloud's tasks.
+        outside_url: URL for clients.
+        inside_url: URL for the tasks of the local cloud.
     """
 
     def __init__(self, *, instance_port: int, host: str, default_host: str) -> None:
@@ -88,8 +85,8 @@ class FrontEnd:
     async def __aenter__(self) -> "FrontEnd":
         async with AsyncExitStack() as stack:
             self._session = await stack.enter_async_context(_open_session())
-            self.outside_url = await self._open_door(stack, self._from_outside)
-            self.inside_url = await self._open_door(stack, self._from_inside)
+            self.outside_url = await self._listen(stack, self._from_outside)
+            self.inside_url = await self._listen(stack, self._from_inside)
             self._stack = stack.pop_all()
         return self
 
@@ -97,15 +94,15 @@ class FrontEnd:
         await self._stack.aclose()
 
     async def call(self, path: str) -> int:
-        """Make a request of App Engine's own to the app, such as ``/_ah/warmup``.
+        """Send one of App Engine's own requests to the app, such as ``/_ah/warmup``.
 
         Returns:
-            The status of the answer; 502 if there was none.
+            The status of the response; 502 if there was none.
         """
         headers = self._headers([("User-Agent", "AppEngine-Google; (+http://code.google.com/appengine)")], _OWN_CALLS)
         return (await self._forward("GET", path, headers, b"")).status
 
-    async def _open_door(self, stack: AsyncExitStack, handler: Any) -> str:  # aiohttp's Handler, which it hides
+    async def _listen(self, stack: AsyncExitStack, handler: Any) -> str:  # Any: aiohttp's type Handler is private
         app = web.Application(client_max_size=MAX_BYTES)
         app.router.add_route("*", "/{path:.*}", handler)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -115,13 +112,13 @@ class FrontEnd:
         return f"http://127.0.0.1:{runner.addresses[0][1]}"
 
     async def _from_outside(self, request: web.Request) -> web.Response:
-        return await self._pass_on(request, Caller(address=request.remote or "", trusted=False))
+        return await self._forward_for(request, Caller(address=request.remote or "", trusted=False))
 
     async def _from_inside(self, request: web.Request) -> web.Response:
         address = request.headers.get("X-Appengine-User-Ip", TASK_QUEUE_IP)
-        return await self._pass_on(request, Caller(address=address, trusted=True))
+        return await self._forward_for(request, Caller(address=address, trusted=True))
 
-    async def _pass_on(self, request: web.Request, caller: Caller) -> web.Response:
+    async def _forward_for(self, request: web.Request, caller: Caller) -> web.Response:
         body = await request.read()  # more than MAX_BYTES raises 413
         headers = self._headers(request.headers.items(), caller)
         return await self._forward(request.method, request.raw_path, headers, body)
@@ -162,16 +159,16 @@ _OWN_CALLS = Caller(address=WARMUP_IP, trusted=True)
 
 
 def request_headers(received: Iterable[tuple[str, str]], caller: Caller) -> CIMultiDict[str]:
-    """Return the headers that the app gets to see of a request.
+    """Return the headers of a request as the app receives them.
 
     Parameters:
-        received: the headers as they came, any of them perhaps more than once.
-        caller: who sent them.
+        received: the headers that the caller has sent. A name may occur more than once.
+        caller: the sender.
     """
     headers = CIMultiDict(
         (name, value)
         for name, value in received
-        if name.lower() not in _FROM_REQUEST | _SET_BY_FRONT
+        if name.lower() not in _FROM_REQUEST | _SET_BY_FRONT_END
         and (caller.trusted or not name.lower().startswith(_RESERVED_PREFIXES))
     )
     trace = secrets.token_hex(16)
@@ -187,7 +184,7 @@ def request_headers(received: Iterable[tuple[str, str]], caller: Caller) -> CIMu
 
 
 def response_headers(sent: CIMultiDictProxy[str]) -> CIMultiDict[str]:
-    """Return the headers that the client gets to see of a response."""
+    """Return the headers of a response as the client receives them."""
     headers = CIMultiDict((name, value) for name, value in sent.items() if name.lower() not in _FROM_RESPONSE)
     headers["Server"] = "Google Frontend"
     return headers
@@ -195,7 +192,7 @@ def response_headers(sent: CIMultiDictProxy[str]) -> CIMultiDict[str]:
 
 def _open_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        # A connection per request: one that is kept alive might be closed by the app just when a request goes out.
+        # One connection per request: the app might close an idle connection while the next request is being sent.
         connector=aiohttp.TCPConnector(limit=0, force_close=True),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=REQUEST_DEADLINE),

@@ -1,4 +1,4 @@
-"""An instance of a version on this machine: its process, what it finds around it, and its log."""
+"""An instance of a version on this machine: its process, its environment, its folders and its log."""
 
 import asyncio
 import re
@@ -14,11 +14,13 @@ from deploy.rehearsal.app_engine import Version
 from deploy.rehearsal.process import Process, run_process
 
 START_TIMEOUT = 60.0
-"""Seconds until an instance listens."""
+"""Seconds for an instance to listen on its port."""
 
 _POLL = 0.05
-_HELD_BACK = {"DEFERRED_SIGNING_KEYS_SECRET"}
-"""Variables of app.yaml that only work where there is a Secret Manager."""
+"""Seconds between two connection attempts."""
+
+_WITHHELD = {"DEFERRED_SIGNING_KEYS_SECRET"}
+"""Variables of app.yaml that an instance does not get here, because they need Secret Manager."""
 
 _ADVICE = {
     r"ModuleNotFoundError: No module named '([^']+)'": (
@@ -26,8 +28,8 @@ _ADVICE = {
         ".gcloudignore must not name it."
     ),
     r"FileNotFoundError: .*?'([^']+)'": (
-        "The app looks for {0}. If that is a file of the app, .gcloudignore must not name it; what the app makes "
-        "itself belongs into /tmp."
+        "The app looks for {0}. If that is a file of the app, .gcloudignore must not name it. Files that the app makes "
+        "belong in /tmp."
     ),
     r"(?:Read-only file system|Permission denied): '([^']+)'": (
         "The app writes to {0}, and App Engine lets it write to /tmp alone."
@@ -37,14 +39,14 @@ _ADVICE = {
         "The app needs the environment variable {0}: give --env {0}=VALUE, here and when you deploy it."
     ),
     r"sh: .*?([\w./-]+): not found": (
-        "The entrypoint runs {0}, which is not there. If a package brings it, add that to the app's requirements.txt."
+        "The entrypoint runs {0}, which is not there. If a package brings {0}, add that to the app's requirements.txt."
     ),
 }
-"""What to do about what an instance's log says, the first that fits."""
+"""Advice for messages in an instance's log. Groups of the pattern fill the placeholders."""
 
 
 class InstanceError(DeployError):
-    """The instance does not do what App Engine asks of it. Its log may say why."""
+    """The instance does not listen, or has ended. Its log may say why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +54,11 @@ class InstanceFolders:
     """The folders of an instance, and its log.
 
     Attributes:
-        app: the app's files. The instance is started in it.
-        packages: the virtual environment.
-        home: an empty folder, which nobody may write to either.
-        temporary: the only folder that may be written to, in place of ``/tmp``.
-        log: a file for what the instance prints.
+        app: folder of the app, and working directory of the instance. Read-only.
+        packages: folder of the virtual environment.
+        home: an empty, read-only folder.
+        temporary: the writable folder, in place of ``/tmp``.
+        log: file for the output of the instance.
     """
 
     app: Path
@@ -70,9 +72,9 @@ class Instance:
     """A running instance.
 
     Parameters:
-        process: of the entrypoint.
-        port: where it has to listen.
-        log: the file with what it prints.
+        process: process of the entrypoint.
+        port: port that it has to listen on.
+        log: file with its output.
     """
 
     def __init__(self, process: Process, port: int, log: Path) -> None:
@@ -81,10 +83,10 @@ class Instance:
         self._log = log
 
     async def listens(self) -> None:
-        """Wait until it listens.
+        """Wait until the instance listens.
 
         Raises:
-            InstanceError: it does not.
+            InstanceError: it has ended, or does not listen in time.
         """
         ended = asyncio.ensure_future(self.ends())
         loop = asyncio.get_running_loop()
@@ -96,23 +98,23 @@ class Instance:
                 if loop.time() > deadline:
                     raise InstanceError(
                         f"The entrypoint runs, but nothing listens on $PORT ({self._port}) after {START_TIMEOUT:g} s: "
-                        "it has to name $PORT, as in `gunicorn --bind :$PORT main:app`."
+                        "the entrypoint has to name $PORT, as in `gunicorn --bind :$PORT main:app`."
                     )
                 await asyncio.wait({ended}, timeout=_POLL)
         finally:
             ended.cancel()
 
     async def ends(self) -> None:
-        """Wait until it has ended by itself, which it should not.
+        """Wait until the instance ends by itself, which is an error.
 
         Raises:
-            InstanceError: it has.
+            InstanceError: it has ended.
         """
         code = await self._process.wait()
         raise InstanceError(f"The instance has ended by itself, with exit code {code}. {self.advice()}".rstrip())
 
     def advice(self) -> str:
-        """Return what to do about the last thing that its log complains of, or nothing."""
+        """Return the advice for the last known message in the log; ``""`` if there is none."""
         log = self._log.read_text(errors="replace")
         found = [
             (match.start(), text.format(*match.groups()))
@@ -129,10 +131,10 @@ async def start(
     """Run an instance in a block.
 
     Parameters:
-        version: of what.
-        folders: of the instance.
-        port: where it has to listen.
-        stand_ins: environment variables for what is not here as it is on App Engine.
+        version: the version to run.
+        folders: folders of the instance.
+        port: port that it has to listen on.
+        stand_ins: environment variables that name stand-ins for services of App Engine.
     """
     with folders.log.open("wb") as log:
         async with run_process(
@@ -146,19 +148,19 @@ async def start(
 
 
 def _environment(version: Version, folders: InstanceFolders, port: int) -> dict[str, str]:
-    """Return what App Engine sets, and what a process needs on any machine; nothing of the developer's own."""
-    given = {name: value for name, value in version.environment(port).items() if name not in _HELD_BACK}
+    """Return the variables of App Engine, and those that any process needs, without the developer's own."""
+    given = {name: value for name, value in version.environment(port).items() if name not in _WITHHELD}
     return given | {
         "PATH": f"{folders.packages / 'bin'}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(folders.home),
         "TMPDIR": str(folders.temporary),
-        "PYTHONDONTWRITEBYTECODE": "1",  # on App Engine, it cannot be written
+        "PYTHONDONTWRITEBYTECODE": "1",  # the app's folder is read-only
         "PYTHONNOUSERSITE": "1",
     }
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listens on."""
+    """Return an unused port of this machine."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
     return port

@@ -1,4 +1,4 @@
-"""What an app.yaml says of how an instance is run."""
+"""The settings of an instance, from app.yaml."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from deploy.staging.variables import MEMORY, RUNTIMES
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceSettings:
-    """What App Engine takes from the file.
+    """The settings of an instance.
 
     Attributes:
-        runtime: such as ``python313``.
-        service: to which the version belongs.
-        entrypoint: the command that serves the app.
-        environment: variables for the app, by name.
-        warmup: whether an instance gets ``/_ah/warmup`` before anything else.
+        runtime: App Engine runtime, such as ``python313``.
+        service: service of the version.
+        entrypoint: command that serves the app.
+        environment: environment variables of the app.
+        warmup: whether ``/_ah/warmup`` is the first request of an instance.
         scaling: ``automatic``, ``basic`` or ``manual``.
-        memory: MB that an instance has.
+        memory: memory of an instance in MB.
     """
 
     runtime: str
@@ -37,12 +37,12 @@ def read(folder: Path) -> InstanceSettings:
     """Read the app.yaml of a staged folder.
 
     Raises:
-        StagingError: it is missing, is not YAML, or lacks what an instance needs. The message says what.
+        StagingError: app.yaml is missing, is not YAML, or has a missing or wrong setting. The message names it.
     """
     path = folder / NAME
-    content = read_app_yaml(folder)
+    content = read_app_yaml(path)
     if not content:
-        raise StagingError(f"There is no {path}: App Engine cannot know how to run the app.")
+        raise StagingError(f"There is no {path}, which tells App Engine how to run the app.")
     instance_class = content.get("instance_class", "F1")
     _check(path, "runtime", content.get("runtime"), RUNTIMES)
     _check(path, "instance_class", instance_class, MEMORY)
@@ -61,4 +61,4 @@ def read(folder: Path) -> InstanceSettings:
 
 def _check(path: Path, name: str, value: object, allowed: Collection[str]) -> None:
     if value not in list(allowed):
-        raise StagingError(f"{path} has the {name} {value!r}, which is none of {', '.join(allowed)}.")
+        raise StagingError(f"{path} has the {name} {value!r}, and App Engine takes {', '.join(allowed)}.")

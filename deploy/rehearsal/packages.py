@@ -1,4 +1,4 @@
-"""The packages of an app: a virtual environment with what its requirements.txt names, and nothing else."""
+"""The virtual environment of an app, with the packages of its requirements.txt and no others."""
 
 import fcntl
 import hashlib
@@ -14,20 +14,20 @@ from deploy.staging.requirements import NAME
 
 _STAMP = "made-from"
 _LAST_LINES = 20
-"""Lines of pip's output that tell why it failed."""
+"""Lines of pip's output in the message of an error."""
 
 
 class PackagesError(DeployError):
-    """What requirements.txt asks for cannot be installed, or is not all that is needed."""
+    """The packages of requirements.txt cannot be installed, or are incomplete."""
 
 
 @contextmanager
 def locked(environment: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Keep others from making or using an environment in a block.
+    """Lock an environment for a block.
 
     Parameters:
-        environment: the folder.
-        waiting: called if somebody else has it, before this waits until they are done.
+        environment: folder of the environment.
+        waiting: called before waiting for another process that has the lock.
     """
     environment.parent.mkdir(parents=True, exist_ok=True)
     with environment.with_name(f"{environment.name}.lock").open("w") as lock:
@@ -40,23 +40,22 @@ def locked(environment: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 async def install(app: Path, python: Python, environment: Path, log: Path) -> bool:
-    """Install what an app's requirements.txt names, as App Engine's build does, with pip and `pip check`.
+    """Install the packages of an app's requirements.txt, as App Engine's build does: with pip and `pip check`.
 
-    An environment that was made from the same requirements and the same Python is taken as it is. Unlike App Engine's
-    build, pip has to find every package named with its version and hash: what is not might be another one on the day of
-    the deploy.
+    An environment made from the same requirements and the same Python is reused. Unlike App Engine's build, this
+    requires the version and the hash of every package, because an unpinned one may change before the deploy.
 
     Parameters:
-        app: the app's folder, in which paths of requirements.txt begin.
-        python: makes the environment.
-        environment: the folder for it.
-        log: a file that gets what pip prints.
+        app: folder of the app. Paths in requirements.txt are relative to it.
+        python: the Python that makes the environment.
+        environment: folder for the environment.
+        log: file for pip's output.
 
     Returns:
-        Whether anything had to be installed.
+        Whether anything was installed.
 
     Raises:
-        PackagesError: the message ends with pip's own.
+        PackagesError: pip failed; the message ends with pip's own.
     """
     if not (app / NAME).is_file():
         raise PackagesError(f"{NAME} was not uploaded, so App Engine would install nothing: is it in .gcloudignore?")
@@ -65,10 +64,10 @@ async def install(app: Path, python: Python, environment: Path, log: Path) -> bo
         return False
     pip = [str(environment / "bin" / "python"), "-m", "pip"]
     options = ["--no-input", "--disable-pip-version-check", "--quiet"]
-    failed = f"{NAME} cannot be installed. Each package has to be in it, those that others need as well, with version "
+    failed = f"{NAME} cannot be installed. It has to name every package, those that others need as well, with version "
     await _run([str(python.path), "-m", "venv", "--clear", str(environment)], app, log, f"{python.path} has no venv")
     await _run([*pip, "install", *options, "--require-hashes", "--requirement", NAME], app, log, failed + "and hash")
-    await _run([*pip, "check", *options[:2]], app, log, f"The packages of {NAME} do not go together")
+    await _run([*pip, "check", *options[:2]], app, log, f"The packages of {NAME} are not compatible")
     stamp.write_text(fingerprint)
     return True
 
@@ -86,12 +85,12 @@ def _last_lines(log: Path) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Return this process's environment variables, but for those that bring packages of other environments along."""
+    """Return this process's environment variables, except those that add packages of other environments."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
 
 
 def _fingerprint(app: Path, python: Python) -> str:
-    """Return what tells environments apart: the Python, requirements.txt, and the wheels that it may name."""
+    """Return a hash of an environment's ingredients: the Python, requirements.txt and the wheels beside it."""
     digest = hashlib.sha256(f"{python}".encode())
     for file in [app / NAME, *sorted(app.glob("*.whl"))]:
         digest.update(file.name.encode() + file.read_bytes())

@@ -1,4 +1,4 @@
-"""A process that a rehearsal runs, with everything that it starts in its turn."""
+"""A child process of a rehearsal, with all its descendants."""
 
 import asyncio
 import contextlib
@@ -10,28 +10,28 @@ from pathlib import Path
 from typing import IO
 
 _GRACE = 5.0
-"""Seconds that a process has to end by itself."""
+"""Seconds for a process group to end after a signal, before it is killed."""
 
 _POLL = 0.02
-"""Seconds between two looks at a process group that is about to end."""
+"""Seconds between two checks whether a process group has ended."""
 
 
 class Process:
-    """A process in a group of its own, which Ctrl-C does not reach: who has started it stops it, in due order."""
+    """A process in a session of its own. Ctrl-C does not reach it, so that its parent can stop processes in order."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     async def wait(self) -> int:
-        """Wait for its end; return the exit code, which is negative after a signal."""
+        """Wait for its end, and return the exit code, which is negative after a signal."""
         return await self._process.wait()
 
     async def stop(self, number: signal.Signals) -> None:
-        """Ask the whole group to end, and kill what is left of it when its time is up."""
+        """Send a signal to the whole group, and kill it after a grace period."""
         self._signal(number)
         deadline = asyncio.get_running_loop().time() + _GRACE
-        # Nobody tells when the last process of a group ends, so it has to be asked for.
-        while self._is_running() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        # The system does not report the end of a group, so poll.
+        while self._is_running() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 (there is no event to wait for)
             await asyncio.sleep(_POLL)
         self._signal(signal.SIGKILL)
         await self._process.wait()
@@ -41,7 +41,7 @@ class Process:
             os.killpg(self._process.pid, number)
 
     def _is_running(self) -> bool:
-        """Tell whether any process of the group is left. asyncio has waited for the first of them."""
+        """Return whether the group has a process left. asyncio reaps the first one."""
         try:
             os.killpg(self._process.pid, 0)
         except ProcessLookupError:
@@ -58,14 +58,14 @@ async def run_process(
     output: IO[bytes] | None = None,
     stop_with: signal.Signals = signal.SIGTERM,
 ) -> AsyncIterator[Process]:
-    """Run a command in a block, after which nothing of it is left.
+    """Run a command in a block. At the end of the block, the command and its descendants are stopped.
 
     Parameters:
         command: the program, and its arguments.
-        cwd: the folder to run it in.
-        environment: every environment variable that it gets.
-        output: where it prints to; None for the terminal.
-        stop_with: the signal that asks it to end.
+        cwd: working directory.
+        environment: all its environment variables.
+        output: file for its output; None for the terminal.
+        stop_with: signal that asks it to end.
     """
     process = Process(
         await asyncio.create_subprocess_exec(

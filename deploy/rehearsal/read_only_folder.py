@@ -1,4 +1,4 @@
-"""A folder that nobody may write to, as an app's own is on App Engine, where only /tmp can be written to."""
+"""A read-only folder, as the app's folder is on App Engine, where only /tmp is writable."""
 
 import hashlib
 import stat
@@ -8,13 +8,13 @@ _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 class ReadOnlyFolder:
-    """A folder, read-only from now on.
+    """A folder that is made read-only.
 
-    The system administrator can write nevertheless, and is who one is in many containers. So what is in the folder is
-    remembered, and :meth:`changes` compares.
+    The user root, common in containers, can write to it anyway. So :meth:`changes` compares the content with the
+    original content.
 
     Parameters:
-        path: the folder, without symbolic links in it.
+        path: the folder, which must not contain symbolic links.
     """
 
     def __init__(self, path: Path) -> None:
@@ -24,7 +24,7 @@ class ReadOnlyFolder:
             each.chmod(each.stat().st_mode & ~_WRITE)
 
     def changes(self) -> list[str]:
-        """Return what has been written nevertheless, such as ``added data/app.db``, in order of the names."""
+        """Return all changes since, such as ``added data/app.db``, sorted by name."""
         after = _contents(self.path)
         return [
             f"{_kind(name in self._before, name in after)} {name}"
@@ -33,13 +33,13 @@ class ReadOnlyFolder:
         ]
 
     def release(self) -> None:
-        """Let the owner write again, so that the folder can be removed."""
+        """Make the folder writable for its owner again, so that it can be removed."""
         for folder in [self.path, *(each for each in self.path.rglob("*") if each.is_dir() and not each.is_symlink())]:
             folder.chmod(folder.stat().st_mode | stat.S_IWUSR)
 
 
 def _contents(path: Path) -> dict[str, str]:
-    """Return a fingerprint of everything in a folder, by its name; the names of folders end with a slash."""
+    """Return fingerprints of all files and folders in a folder, by name. Names of folders end with a slash."""
     return {each.relative_to(path).as_posix() + "/" * each.is_dir(): _fingerprint(each) for each in path.rglob("*")}
 
 

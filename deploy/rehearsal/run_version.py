@@ -1,4 +1,4 @@
-"""An uploaded app, run as App Engine would run it: an instance, the front end before it, the local cloud behind it."""
+"""Run a version as App Engine would: an instance, the front end before it, and the local cloud behind it."""
 
 import asyncio
 import secrets
@@ -19,60 +19,58 @@ from gae_local_cloud.cloud import LocalCloud, Options
 from gae_local_cloud.cloud_tasks import QueueYamlError
 from gae_local_cloud.datastore import IndexFileError
 
-_LAST_MOMENT = 3.0
-"""Seconds that an instance may take to end after it has broken a connection."""
+_END_TIMEOUT = 3.0
+"""Seconds for an instance to end after it has broken a connection."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunningVersion:
-    """Where the app can be reached, and its queue.
+    """The addresses of a running version and its queue.
 
     Attributes:
-        url: of the front end's door for everybody.
-        tasks_host: ``host:port`` of the local Cloud Tasks.
-        location: of the queues.
-        stand_ins: the environment variables of the instance that are not App Engine's.
+        url: the front end's URL for clients.
+        location: location of the queues.
+        stand_ins: environment variables of the instance that differ from App Engine.
     """
 
     url: str
-    tasks_host: str
     location: str
     stand_ins: Mapping[str, str]
 
 
 Check = Callable[[RunningVersion], Awaitable[None]]
-"""Tests the app, and raises a :class:`DeployError` if it is not as it should be."""
+"""Tests a running version. Raises a :class:`DeployError` if a test fails."""
 
 
 class RehearsalError(DeployError):
-    """The app would not run on App Engine as it should. The message says what is wrong."""
+    """The app would not run correctly on App Engine. The message says why."""
 
 
 async def run_version(
     version: Version, folders: InstanceFolders, location: str, configuration: Path, check: Check
 ) -> None:
-    """Run an app, and check it.
+    """Run a version, and check it.
 
     Parameters:
-        version: what to run.
-        folders: of the instance, with the packages installed.
-        location: of the queues.
-        configuration: a folder whose queue.yaml and index.yaml are the project's; they are deployed apart from the app.
+        version: the version to run.
+        folders: folders of the instance, with the packages installed.
+        location: location of the queues.
+        configuration: folder of the project's queue.yaml and index.yaml, which are not part of the version.
         check: called when the instance is ready for requests.
 
     Raises:
-        RehearsalError: the message says what is wrong, a line for each thing.
+        RehearsalError: the version does not run correctly. The message has a line for each problem.
     """
     problems: list[str] = []
-    untouchable = [ReadOnlyFolder(folders.app), ReadOnlyFolder(folders.home)]
+    read_only = [ReadOnlyFolder(folders.app), ReadOnlyFolder(folders.home)]
     try:
         try:
             await _run(version, folders, location, configuration, check)
         except DeployError as error:
             problems.append(str(error))
-        problems += _writes(untouchable)
+        problems += _writes(read_only)
     finally:
-        for folder in untouchable:
+        for folder in read_only:
             folder.release()
     if problems:
         raise RehearsalError("\n".join(problems))
@@ -91,18 +89,16 @@ async def _run(version: Version, folders: InstanceFolders, location: str, config
             raise RehearsalError(str(error)) from error
         stand_ins = _stand_ins(version, cloud)
         served = await stack.enter_async_context(instance.start(version, folders, port, stand_ins))
-        stack.push_async_callback(cloud.stop_tasks)  # before the instance: a task that runs may end
+        stack.push_async_callback(cloud.stop_tasks)  # before the instance, so that running tasks can end
         await served.listens()
         await _unless_it_ends(served, _begin(version, front_end))
         await cloud.run_tasks()
-        running = RunningVersion(
-            url=front_end.outside_url, tasks_host=cloud.tasks_address, location=location, stand_ins=stand_ins
-        )
+        running = RunningVersion(url=front_end.outside_url, location=location, stand_ins=stand_ins)
         await _unless_it_ends(served, check(running))
 
 
 def _cloud_options(version: Version, location: str, configuration: Path, front_end: FrontEnd) -> Options:
-    """Return the local cloud's options: as strict as the real one, and with nothing that outlives the rehearsal."""
+    """Return the local cloud's options: strict about indexes, and without a data folder."""
     queue_yaml, index_yaml = configuration / "queue.yaml", configuration / "index.yaml"
     return Options(
         tasks_port=0,
@@ -118,30 +114,30 @@ def _cloud_options(version: Version, location: str, configuration: Path, front_e
 
 
 def _stand_ins(version: Version, cloud: LocalCloud) -> dict[str, str]:
-    """Return the environment variables by which an instance here differs from one on App Engine."""
+    """Return the environment variables by which the instance differs from one on App Engine."""
     given = {
         "CLOUD_TASKS_EMULATOR_HOST": cloud.tasks_address,
         "DATASTORE_EMULATOR_HOST": cloud.datastore_address,
-        # For the key in Secret Manager. Also where the app has none there: the instance's own port is open to the
-        # network, past the front end, as long as its entrypoint is the one for App Engine.
+        # In place of the key in Secret Manager. Set even if the app has none there: App Engine's entrypoint opens the
+        # instance's port to the network, where requests bypass the front end.
         "DEFERRED_SIGNING_KEYS": f"rehearsal:{secrets.token_hex(32)}",
     }
     if "DEFERRED_LOCATION" not in version.settings.environment:
-        given["DEFERRED_LOCATION"] = cloud.options.location  # for the metadata server, which would tell it
+        given["DEFERRED_LOCATION"] = cloud.options.location  # in place of the metadata server
     return given
 
 
 async def _begin(version: Version, front_end: FrontEnd) -> None:
-    """Make the first request of an instance, which App Engine makes itself.
+    """Send the first requests of an instance, as App Engine does.
 
-    With manual and basic scaling, 404 starts the instance, too ("How instances are managed").
+    With manual and basic scaling, an answer of 404 starts the instance, too ("How instances are managed").
     """
     if version.settings.scaling != "automatic":
         status = await front_end.call("/_ah/start")
         if not _is_success(status) and status != HTTPStatus.NOT_FOUND:
             raise RehearsalError(
-                f"/_ah/start was answered with {status}, so App Engine would not use the instance: answer it with "
-                "200, or not at all (404)."
+                f"/_ah/start was answered with {status}, so App Engine would not use the instance: answer "
+                "with 200, or with 404."
             )
     if version.settings.warmup:
         status = await front_end.call("/_ah/warmup")
@@ -153,10 +149,10 @@ async def _begin(version: Version, front_end: FrontEnd) -> None:
 
 
 async def _unless_it_ends(served: Instance, work: Awaitable[None]) -> None:
-    """Wait for work to be done while an instance runs, and no longer.
+    """Wait for work while an instance runs.
 
     Raises:
-        InstanceError: the instance has ended. That is why the work, perhaps, has failed.
+        InstanceError: the instance has ended, which may be why the work has failed.
     """
     tasks = [asyncio.ensure_future(work), asyncio.ensure_future(served.ends())]
     working, ending = tasks
@@ -170,8 +166,8 @@ async def _unless_it_ends(served: Instance, work: Awaitable[None]) -> None:
 
 
 async def _let_it_end(ending: "asyncio.Future[None]") -> None:
-    """Give an instance the moment that it takes to end, if that is why something went wrong."""
-    await asyncio.wait([ending], timeout=_LAST_MOMENT)
+    """Wait briefly for the end of an instance, which may be the cause of a failure."""
+    await asyncio.wait([ending], timeout=_END_TIMEOUT)
 
 
 async def _cancel(tasks: "Sequence[asyncio.Future[None]]") -> None:
@@ -185,7 +181,7 @@ def _is_success(status: int) -> bool:
 
 
 def _writes(folders: Sequence[ReadOnlyFolder]) -> list[str]:
-    """Return what was written to folders, each in a line."""
+    """Return a line for each change in the folders."""
     return [
         f"The app wrote to its own disk: {change} (in {folder.path.name}/). On App Engine it can write to /tmp alone."
         for folder in folders

@@ -1,1 +1,1 @@
-"""Staging: an app, made ready for upload in a folder of its own."""
+"""Staging: a copy of an app, ready for upload."""

@@ -1,4 +1,4 @@
-"""Whose app.yaml it is: the template's, or one that the app's author has written."""
+"""The app.yaml of a staged app: rendered from the template, or the author's own."""
 
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ _COMPARED = ("runtime", "service", "instance_class", "service_account")
 
 
 def choose(app_dir: Path, variables: Variables) -> str:
-    """Return the app.yaml of an app: rendered, or the author's own as it is.
+    """Return the text of an app's app.yaml.
 
-    A sample's app.yaml is what the template renders when nothing is said, and so it may be rendered anew. One that
-    somebody has changed is theirs, and is never replaced: it only has to agree with the variables.
+    A missing app.yaml, or one that equals the template with its defaults, is rendered with the variables. Any other is
+    the author's own: it is returned unchanged, and must agree with the variables.
 
     Raises:
-        StagingError: the author's app.yaml is no YAML, or does not say what the variables say.
+        StagingError: the author's app.yaml is not YAML, or disagrees with the variables.
     """
     path = app_dir / NAME
     rendered = render(NAME, variables)
@@ -30,7 +30,7 @@ def choose(app_dir: Path, variables: Variables) -> str:
     own = path.read_text(encoding="utf-8")
     if own == render(NAME, Variables()):
         return rendered
-    settings = read(app_dir)
+    settings = read(path)
     if not settings.get("entrypoint"):
         raise StagingError(f"{path} has no entrypoint: say there which command serves the app")
     missing = _differences(settings, yaml.safe_load(rendered))
@@ -38,18 +38,17 @@ def choose(app_dir: Path, variables: Variables) -> str:
         lines = "\n".join(f"  {line}" for line in missing)
         raise StagingError(
             f"{path} is your own, so it is deployed as it is, but it does not say:\n{lines}\n"
-            "Add this to it; or ask for something else; or delete the file, and it is made from the template."
+            "Add these lines; or change the options; or delete the file, and it is made from the template."
         )
     return own
 
 
-def read(app_dir: Path) -> dict[str, Any]:
-    """Return what the app.yaml in the folder of an app says, nothing if there is none.
+def read(path: Path) -> dict[str, Any]:
+    """Return the content of an app.yaml or another file of settings; empty if there is no file.
 
     Raises:
-        StagingError: it is no YAML, or does not consist of names and values.
+        StagingError: the file is not YAML, or does not consist of names and values.
     """
-    path = app_dir / NAME
     if not path.is_file():
         return {}
     try:
@@ -62,7 +61,7 @@ def read(app_dir: Path) -> dict[str, Any]:
 
 
 def _differences(own: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Return the lines of YAML that are wanted, and not in the app.yaml."""
+    """Return the wanted lines of YAML that the app.yaml lacks."""
     defaults: dict[str, Any] = {"service": "default", "instance_class": own.get("instance_class")}
     keys = [key for key in _COMPARED if own.get(key, defaults.get(key)) != wanted.get(key, defaults.get(key))]
     missing = {key: wanted.get(key, defaults.get(key)) for key in keys}

@@ -1,10 +1,10 @@
-r"""One line of a .gcloudignore, read as gcloud reads it, which is not always as git reads one of .gitignore.
+r"""One line of a .gcloudignore, as gcloud reads it.
 
-Three differences matter to apps (googlecloudsdk.command_lib.util.gcloudignore and .glob of gcloud 528):
+Three differences from .gitignore matter to apps (googlecloudsdk.command_lib.util.gcloudignore and .glob of gcloud 528):
 
-- ``a/b`` is looked for in every folder; only a slash at the beginning, or ``**``, ties a pattern to the app's folder.
-- ``*`` at the beginning is in the app's folder. So ``*`` and then ``!web`` uploads ``web`` with all that is in it.
-- A backslash is taken away. ``\#`` and ``\!`` at the beginning, and ``\ `` at the end, are themselves; ``\*`` is ``*``.
+- ``a/b`` matches in every folder. Only a leading slash, or ``**``, anchors a pattern to the app's folder.
+- A leading ``*`` matches in the app's folder only. So ``*`` followed by ``!web`` uploads ``web`` with its content.
+- A backslash is removed. A leading ``\#`` or ``\!``, and a trailing ``\ ``, are literal; ``\*`` is still ``*``.
 """
 
 import re
@@ -16,21 +16,21 @@ from pathlib import PurePosixPath
 _ANY_FOLDERS = "**"
 
 _UP_TO_SPACES = re.compile(r"(?:\\.|[^\\]|\\$)*?(?= *$)")
-"""A line without the spaces at its end, unless a backslash is before one."""
+"""A line without its trailing spaces, except one after a backslash."""
 
 _ENDS_IN_THE_MIDDLE = re.compile(r"(?<!\\)\\(?:\\\\)*$")
-"""An odd number of backslashes: the last one has nothing to go with."""
+"""An odd number of trailing backslashes: the last one escapes nothing."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """Names of files and folders.
+    """A pattern for paths.
 
     Attributes:
-        parts: between the slashes; each is as in a shell, and ``**`` is any number of folders.
-        anchored: whether the first part is in the app's folder, instead of anywhere below it.
-        folders_only: whether only folders are meant.
-        uploads: whether what it names is uploaded although a line before keeps it back.
+        parts: the parts between the slashes: shell patterns, or ``**`` for any number of folders.
+        anchored: whether the first part is in the app's folder, not anywhere below it.
+        folders_only: whether it matches folders only.
+        uploads: whether a match is uploaded, overriding earlier lines.
     """
 
     parts: tuple[str, ...]
@@ -40,7 +40,7 @@ class Pattern:
 
     @classmethod
     def of(cls, line: str) -> "Pattern | None":
-        """Return the pattern in a line, or None if it has none: it is a comment, or empty, or gcloud cannot read it."""
+        """Return the pattern in a line; None for a comment, an empty line, or one that gcloud cannot read."""
         if line.startswith("#"):
             return None
         text = line.removeprefix("!")
@@ -60,7 +60,7 @@ class Pattern:
         )
 
     def matches(self, path: PurePosixPath, is_folder: bool) -> bool:
-        """Tell whether a path, relative to the app's folder, is named itself. Its folders are not looked at."""
+        """Return whether the pattern matches a path relative to the app's folder. It ignores the path's parents."""
         if self.folders_only and not is_folder:
             return False
         if self.anchored:
@@ -70,9 +70,10 @@ class Pattern:
         return _fit(self.parts, path.parts[-len(self.parts) :])
 
     def _matches_with_star(self, path: PurePosixPath) -> bool:
-        """Tell the same of a pattern that begins with ``*``, which is one folder of the app's, or the app's own.
+        """Return whether a pattern that begins with ``*`` matches a path.
 
-        It is also a folder in a folder whose name is one letter: gcloud counts letters there, where it means folders.
+        The ``*`` stands for the app's folder, or one folder in it. It also stands for a folder in a folder with a name
+        of one letter, because gcloud counts letters there instead of folders.
         """
         rest = self.parts[1:]
         if len(path.parts) < len(rest):
@@ -83,7 +84,7 @@ class Pattern:
 
 
 def _fit(wanted: Sequence[str], parts: Sequence[str]) -> bool:
-    """Tell whether a path is one of those wanted, from its first part to its last."""
+    """Return whether all parts of a path match all parts of a pattern."""
     if not wanted:
         return not parts
     if wanted[0] == _ANY_FOLDERS:

@@ -1,7 +1,8 @@
 """`.gcloudignore`: the files that stay on a developer's machine, and those that gcloud uploads."""
 
+import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from deploy.errors import StagingError
@@ -11,6 +12,10 @@ NAME = ".gcloudignore"
 
 GCLOUD_DEFAULT = (NAME, ".git", ".gitignore", "__pycache__/", "/setup.cfg")
 """Lines that gcloud writes into a missing .gcloudignore of a Python app (gcloud 528)."""
+
+_EXPORT_START = b'{"key": {'
+_MAX_EXPORT_LINE = 16 * 2**20
+"""Bytes of the longest line that is read. An entity has at most 1 MiB, and less than ten times as much in JSON."""
 
 _INCLUDE = "!include:"
 """After ``#`` and before a file's name, it includes that file's lines (`gcloud topic gcloudignore`)."""
@@ -45,12 +50,13 @@ class Ignored:
         """
         yield from self._files(folder, PurePosixPath())
 
-    def copy(self, folder: Path, into: Path) -> list[str]:
+    def copy(self, folder: Path, into: Path, without: Collection[str] = ()) -> list[str]:
         """Copy the files of an app that are uploaded: links as their targets, empty folders not at all.
 
         Parameters:
             folder: folder of the app.
             into: an existing folder.
+            without: further files that are not copied, relative to the folder.
 
         Returns:
             The copied files, relative to the folder.
@@ -58,7 +64,7 @@ class Ignored:
         Raises:
             StagingError: as from :meth:`files`.
         """
-        names = list(self.files(folder))
+        names = [name for name in self.files(folder) if name not in without]
         for name in names:
             target = into / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +104,19 @@ def upload(folder: Path, target: Path) -> list[str]:
     ignored = Ignored.of(folder, otherwise=GCLOUD_DEFAULT)
     target.mkdir()
     return ignored.copy(folder, target)
+
+
+def is_data_export(path: Path) -> bool:
+    """Return whether a file was made by `gae-deferred data export`: each line is an entity in JSON, its key first."""
+    with path.open("rb") as file:
+        if file.read(len(_EXPORT_START)) != _EXPORT_START:
+            return False
+        file.seek(0)
+        line = file.readline(_MAX_EXPORT_LINE)
+    try:
+        return bool(json.loads(line)["key"]["path"][0]["kind"])
+    except (ValueError, LookupError, TypeError):
+        return False
 
 
 def _check_link(path: Path) -> None:

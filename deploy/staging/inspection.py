@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from deploy.errors import StagingError
-from deploy.staging import requirements
+from deploy.staging import gunicorn_settings, requirements
 from deploy.staging.variables import APP
 
 MAX_FILES = 10_000
@@ -32,12 +33,14 @@ class Staged:
         files: the files to upload, as sorted paths relative to the folder.
         requirements: text of requirements.txt: every package in one version, and the library as a wheel.
         settings: content of app.yaml.
+        notes: what the staging has changed, for a person to know.
     """
 
     folder: Path
     files: tuple[str, ...]
     requirements: str
-    settings: dict[str, object]
+    settings: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     @property
     def entrypoint(self) -> str:
@@ -55,7 +58,11 @@ def inspect(staged: Staged, app_dir: Path) -> None:
     Raises:
         StagingError: it is not. The message has a line for each problem.
     """
-    checks = [_limits(staged), _unwanted(staged), _app_yaml(staged), _entrypoint(staged), _imports(staged, app_dir)]
+    environment = staged.settings.get("env_variables") or {}
+    checks = [
+        *[_limits(staged), _unwanted(staged), _app_yaml(staged), _bundled_sdk(staged), _entrypoint(staged)],
+        *[gunicorn_settings.problems(staged.folder, staged.entrypoint, environment), _imports(staged, app_dir)],
+    ]
     problems = [problem for check in checks for problem in check]
     if problems:
         lines = "\n".join(f"- {problem}" for problem in problems)
@@ -84,6 +91,16 @@ def _app_yaml(staged: Staged) -> Iterator[str]:
         named = handler.get("static_dir") or handler.get("static_files") or ""
         if named and "\\" not in named and not (staged.folder / named).exists():
             yield f"app.yaml names {named}, which is not there"
+
+
+def _bundled_sdk(staged: Staged) -> Iterator[str]:
+    packages = requirements.names(staged.requirements)
+    if not any(name.startswith("gae_deferred_dropin-") for name in packages):
+        return
+    if requirements.BUNDLED_SDK in packages:
+        yield requirements.BOTH_SDKS
+    if staged.settings.get("app_engine_apis"):
+        yield "app.yaml has app_engine_apis: true, for the bundled SDK. The drop-in replaces the SDK: remove the line"
 
 
 def _entrypoint(staged: Staged) -> Iterator[str]:

@@ -17,6 +17,12 @@ NAME = "requirements.txt"
 
 LIBRARY = "gae-deferred"
 DROPIN = "gae-deferred-dropin"
+BUNDLED_SDK = "appengine-python-standard"
+
+BOTH_SDKS = (
+    f"{DROPIN} and {BUNDLED_SDK} are both required, and both install the package google.appengine: remove one of them"
+)
+"""A problem that :func:`ours` finds in an app's own requirements.txt, and the inspection in all packages."""
 
 PLATFORM = "x86_64-manylinux_2_28"
 """Wheels that App Engine's runtimes can run: Ubuntu 22.04 and newer have a newer glibc than 2.28."""
@@ -84,7 +90,7 @@ def ours(wanted: Path) -> dict[str, Requirement]:
     """Return an app's requirements of this repository's distributions: the library, and the drop-in if it is named.
 
     Raises:
-        StagingError: the app requires neither. The drop-in brings the library.
+        StagingError: the app requires neither (the drop-in brings the library), or the drop-in and the bundled SDK.
     """
     named: dict[str, Requirement] = {}
     for line in wanted.read_text(encoding="utf-8").splitlines():
@@ -92,8 +98,10 @@ def ours(wanted: Path) -> dict[str, Requirement]:
             requirement = Requirement(line.partition(" #")[0].strip())
         except InvalidRequirement:
             continue  # an option of pip, a comment, or an error that uv will report
-        if canonicalize_name(requirement.name) in _SOURCES:
-            named[canonicalize_name(requirement.name)] = requirement
+        named[canonicalize_name(requirement.name)] = requirement
+    if named.keys() >= {DROPIN, BUNDLED_SDK}:
+        raise StagingError(f"{wanted}: {BOTH_SDKS}")
+    named = {name: requirement for name, requirement in named.items() if name in _SOURCES}
     if not named:
         raise StagingError(f"{wanted} does not name {LIBRARY}: add the line `{LIBRARY}`")
     return {LIBRARY: Requirement(LIBRARY), **named}

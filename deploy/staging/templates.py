@@ -1,4 +1,4 @@
-"""The templates of app.yaml.templates/, rendered."""
+"""The templates of app.yaml.templates/, and their rendering."""
 
 import math
 from pathlib import Path
@@ -10,20 +10,20 @@ from deploy.errors import TemplateError
 from deploy.staging.variables import Variables
 
 FOLDER = Path(__file__).parents[2] / "app.yaml.templates"
-"""Where the templates are: each has the name of the file that it becomes."""
+"""Folder of the templates. Each has the name of the file that it becomes."""
 
 
 def render(name: str, variables: Variables, folder: Path = FOLDER) -> str:
     """Return the text of a file.
 
     Parameters:
-        name: of the template, such as ``app.yaml``.
-        variables: what it is rendered with.
-        folder: where the template is.
+        name: name of the template, such as ``app.yaml``.
+        variables: values for the template.
+        folder: folder of the template.
 
     Raises:
-        TemplateError: there is no such template, it is not written as Jinja2 wants it, or it uses a variable that does
-            not exist. The message names the file.
+        TemplateError: the template does not exist, has a syntax error, or uses an unknown variable. The message names
+            the file.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
@@ -31,7 +31,7 @@ def render(name: str, variables: Variables, folder: Path = FOLDER) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 (it is for HTML; for YAML there is the filter)
+        autoescape=False,  # noqa: S701 (it is for HTML; the filter yaml quotes)
     )
     environment.filters["yaml"] = quote
     try:
@@ -45,7 +45,7 @@ def render(name: str, variables: Variables, folder: Path = FOLDER) -> str:
 
 
 def quote(text: str) -> str:
-    """Return a text as one line of YAML that is read back as the same text, whatever is in it."""
+    """Return one line of YAML that a parser reads back as exactly this text."""
     plain = yaml.safe_dump(text, width=math.inf).removesuffix("\n").removesuffix("\n...")
     if "\n" not in plain:
         return plain

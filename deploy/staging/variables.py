@@ -1,24 +1,26 @@
-"""The variables of the templates: what an app may say about how App Engine runs it, and which values are allowed."""
+"""The variables of the templates, and the values that App Engine allows."""
 
+import os
 import re
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
-from deploy.errors import VariableError
+from deploy.errors import UsageError, VariableError
 
 RUNTIMES = ("python311", "python312", "python313", "python314")
-"""The runtimes that App Engine has for the versions of Python that gae-deferred supports."""
+"""App Engine runtimes for the Python versions that gae-deferred supports."""
 
 THREADS = 8
-"""Threads of one gunicorn process. Tasks and requests mostly wait for Datastore, so more than one fits a processor."""
+"""Threads of one gunicorn process. Tasks and requests mostly wait for Datastore, so they share a processor well."""
 
 MAX_DISPATCHES = 500
-"""Tasks a second of one queue (Cloud Tasks documentation, "Quotas and limits")."""
+"""Dispatches per second of one queue (Cloud Tasks documentation, "Quotas and limits")."""
 
 APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-"""Where a WSGI app is: ``module:name``."""
+"""Import name of a WSGI app: ``module:name``."""
 
 _SERVICE = re.compile(r"(?!-|ah-)[a-z0-9-]{1,63}(?<!-)")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -40,38 +42,48 @@ MEMORY = {
     "B4_1G": 3072,
     "B8": 3072,
 }
-"""MB of memory of each instance class (App Engine documentation, "Instance classes")."""
+"""Memory of each instance class in MB (App Engine documentation, "Instance classes")."""
 
 MEMORY_PER_WORKER = 384
-"""MB for one gunicorn process. It yields as many of them as App Engine's documentation advises for each instance class
-("The Python runtime", "Entrypoint best practices": 1 for F1 and B1, then 2, 4, and 8 from 3072 MB on)."""
+"""Memory for one gunicorn process in MB. It yields the numbers of processes that App Engine's documentation recommends
+("The Python runtime", "Entrypoint best practices": 1 for F1 and B1, then 2, 4, and 8 for 3072 MB)."""
 
 
-def check(what: str, value: object, allowed: bool, rule: str) -> None:
-    """Make sure that a value is allowed.
+def check(name: str, value: object, allowed: bool, rule: str) -> None:
+    """Check that a value is allowed.
+
+    Parameters:
+        name: name of the value, for the message.
+        value: the value.
+        allowed: whether it is allowed.
+        rule: description of the allowed values, for the message.
 
     Raises:
-        VariableError: it is not; the message names it, and the rule.
+        VariableError: the value is not allowed.
     """
     if not allowed:
-        raise VariableError(f"{what} is {value!r}, but must be {rule}.")
+        raise VariableError(f"{name} is {value!r}, but must be {rule}.")
 
 
-def check_number(what: str, value: int | float, least: float, most: float) -> None:
-    """Make sure that a number is within its limits, both of which are allowed."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    check(what, value, number and least <= value <= most, f"a number from {least:g} to {most:g}")
+def check_number(name: str, value: int | float, minimum: float, maximum: float) -> None:
+    """Check that a number is within its limits, which are allowed themselves.
+
+    Raises:
+        VariableError: it is not.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    check(name, value, is_number and minimum <= value <= maximum, f"a number from {minimum:g} to {maximum:g}")
 
 
 @dataclass(frozen=True)
 class AutomaticScaling:
-    """As many instances as the requests need. For the instance classes that begin with F.
+    """The number of instances follows the load. For instance classes that begin with F.
 
     Parameters:
-        min_instances: kept running without requests, and paid for.
-        max_instances: the most there are at a time; None leaves it to App Engine.
-        min_idle_instances: kept ready in addition to those that are busy; None leaves it to App Engine.
-        max_concurrent_requests: that one instance gets at a time; None for as many as it has threads.
+        min_instances: instances that always run, and are paid for; None for App Engine's default.
+        max_instances: limit of instances; None for App Engine's default.
+        min_idle_instances: instances kept ready beside the busy ones; None for App Engine's default.
+        max_concurrent_requests: limit of concurrent requests of one instance; None for its number of threads.
     """
 
     kind: ClassVar[str] = "automatic"
@@ -81,9 +93,9 @@ class AutomaticScaling:
     max_concurrent_requests: int | None = None
 
     def __post_init__(self) -> None:
-        for name, most in [("min_instances", 1000), ("max_instances", 2147483647), ("min_idle_instances", 1000)]:
+        for name, maximum in [("min_instances", 1000), ("max_instances", 2**31 - 1), ("min_idle_instances", 1000)]:
             if (value := getattr(self, name)) is not None:
-                check_number(name, value, 1 if name == "max_instances" else 0, most)
+                check_number(name, value, 1 if name == "max_instances" else 0, maximum)
         if self.max_concurrent_requests is not None:
             check_number("max_concurrent_requests", self.max_concurrent_requests, 1, 1000)
         if self.min_instances is not None and self.max_instances is not None:
@@ -92,18 +104,18 @@ class AutomaticScaling:
 
     @property
     def settings(self) -> dict[str, int | str]:
-        """What stands in app.yaml."""
+        """The settings in app.yaml."""
         values = vars(self)
         return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class BasicScaling:
-    """Instances that start with requests and stop without. For the instance classes that begin with B.
+    """Instances start on requests, and stop when idle. For instance classes that begin with B.
 
     Parameters:
-        max_instances: the most there are at a time.
-        idle_timeout: how long an instance without requests runs on, such as ``5m``.
+        max_instances: limit of instances.
+        idle_timeout: time until an idle instance stops, such as ``5m``.
     """
 
     kind: ClassVar[str] = "basic"
@@ -116,16 +128,16 @@ class BasicScaling:
 
     @property
     def settings(self) -> dict[str, int | str]:
-        """What stands in app.yaml."""
+        """The settings in app.yaml."""
         return dict(vars(self))
 
 
 @dataclass(frozen=True)
 class ManualScaling:
-    """Always the same number of instances. For the instance classes that begin with B.
+    """A fixed number of instances. For instance classes that begin with B.
 
     Parameters:
-        instances: how many.
+        instances: the number of instances.
     """
 
     kind: ClassVar[str] = "manual"
@@ -136,13 +148,13 @@ class ManualScaling:
 
     @property
     def settings(self) -> dict[str, int | str]:
-        """What stands in app.yaml."""
+        """The settings in app.yaml."""
         return dict(vars(self))
 
 
 @dataclass(frozen=True)
 class Queue:
-    """A queue of queue.yaml. The defaults are those of Cloud Tasks."""
+    """A queue of queue.yaml, with the defaults of Cloud Tasks."""
 
     name: str = "default"
     rate: str = "500/s"
@@ -161,7 +173,7 @@ class Queue:
         check("queue rate", self.rate, per_second <= MAX_DISPATCHES, f"at most {MAX_DISPATCHES}/s")
         check_number("bucket_size", self.bucket_size, 1, 500)
         check_number("max_concurrent_requests", self.max_concurrent_requests, 1, 5000)
-        check_number("task_retry_limit", self.task_retry_limit, 0, 2147483647)
+        check_number("task_retry_limit", self.task_retry_limit, 0, 2**31 - 1)
         check_number("min_backoff_seconds", self.min_backoff_seconds, 0, 3600)
         check_number("max_backoff_seconds", self.max_backoff_seconds, self.min_backoff_seconds, 86400)
         check_number("max_doublings", self.max_doublings, 0, 16)
@@ -169,26 +181,25 @@ class Queue:
 
 @dataclass(frozen=True)
 class Variables:
-    """What the templates are rendered with.
+    """The values of all templates.
 
     Parameters:
         runtime: one of :data:`RUNTIMES`.
-        service: of App Engine, to which the version belongs.
+        service: App Engine service of the version.
         instance_class: one of :data:`MEMORY`.
-        scaling: automatic, basic or manual, with its limits. None means automatic, or basic with one instance for a
-            class that begins with B.
-        app: where the WSGI app is, as ``module:name``.
+        scaling: automatic, basic or manual. None means automatic, or basic with one instance for a B class.
+        app: import name of the WSGI app, as ``module:name``.
         entrypoint: command that serves the app; None for gunicorn, fitted to the instance class.
-        warmup: have App Engine call ``/_ah/warmup`` before an instance gets its first request.
-        environment: variables for the app, by name. Everybody who may look at the version can read them.
-        service_account: e-mail address of the account that the app acts as; None for App Engine's default.
-        signing_keys_secret: ``projects/P/secrets/NAME`` in Secret Manager, which holds the keys that sign tasks. The
-            app reads it; its value is never in a file.
-        location: of the queues, such as ``us-central1``; None has the app ask for it.
-        queues: of queue.yaml.
+        warmup: whether App Engine calls ``/_ah/warmup`` before an instance gets its first request.
+        environment: environment variables of the app. Everybody who may view the version can read them.
+        service_account: e-mail address of the app's account; None for App Engine's default account.
+        signing_keys_secret: ``projects/P/secrets/NAME``, the secret in Secret Manager with the keys that sign tasks.
+            The app reads its value, which is never in a file.
+        location: location of the queues, such as ``us-central1``; None if the app has to look it up.
+        queues: queues of queue.yaml.
 
     Raises:
-        VariableError: a value is not allowed. The message names it and says what is.
+        VariableError: a value is not allowed. The message names the value and the rule.
     """
 
     runtime: str = "python313"
@@ -244,7 +255,7 @@ class Variables:
             )
 
     def context(self) -> dict[str, object]:
-        """Return what the templates see, with everything that was left open filled in."""
+        """Return the values for the templates, with defaults in place of None."""
         return {
             "runtime": self.runtime,
             "service": self.service,
@@ -261,7 +272,7 @@ class Variables:
 
     @cached_property
     def workers(self) -> int:
-        """Number of gunicorn processes in an instance."""
+        """Number of gunicorn processes of an instance."""
         return MEMORY[self.instance_class] // MEMORY_PER_WORKER
 
     @property
@@ -283,3 +294,24 @@ class Variables:
         ours = {"DEFERRED_LOCATION": self.location, "DEFERRED_SIGNING_KEYS_SECRET": self.signing_keys_secret}
         named = {name: value for name, value in ours.items() if value is not None}
         return dict(sorted((named | dict(self.environment)).items()))
+
+
+def read_environment(given: tuple[str, ...], random: tuple[str, ...]) -> dict[str, str]:
+    """Return the environment variables that the options name. Of two values for a name the later one counts.
+
+    Parameters:
+        given: values of --env.
+        random: values of --random-env.
+
+    Raises:
+        UsageError: --env names a variable without a value, and this process's environment has none either.
+    """
+    values: dict[str, str | None] = {name: secrets.token_urlsafe(50) for name in random}
+    for text in given:
+        name, has_value, value = text.partition("=")
+        values[name] = value if has_value else os.environ.get(name, values.get(name))
+    missing = [name for name, value in values.items() if value is None]
+    if missing:
+        names = ", ".join(missing)
+        raise UsageError(f"The app needs {names}: set it in your environment, or give --env {missing[0]}=VALUE")
+    return {name: value for name, value in values.items() if value is not None}

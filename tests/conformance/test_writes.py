@@ -1,5 +1,6 @@
 """Commits and transactions on the embedded Datastore and both of Google's emulators."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.integration.datastore.wire import (
     value,
 )
 
-from .conftest import DATASTORE, FIRESTORE
+from .conftest import DATASTORE
 
 
 @pytest.fixture
@@ -203,18 +204,47 @@ def test_a_read_only_transaction_reads_the_state_at_its_begin(stub, unless):
     assert stub.get("K", 1, transaction=transaction) == {"v": 1}
 
 
-def test_of_two_transactions_that_read_and_write_an_entity_one_commits(stub, backend):
-    """With optimistic concurrency the first to commit wins. The Firestore emulator locks: the first commit waits."""
-    if backend == FIRESTORE:
-        pytest.skip("the Firestore emulator locks pessimistically: the first commit waits until the second gives up")
+def test_of_two_transactions_that_read_and_write_an_entity_one_commits(stub):
+    """With locks, the first waits for the second. Then a server may abort either of them."""
     stub.put(stub.entity("K", 1, v=1))
     one, two = stub.begin(), stub.begin()
     for transaction in (one, two):
         stub.get("K", 1, transaction=transaction)
-    stub.commit(Mutation(upsert=stub.entity("K", 1, v=2)), transaction=one)
-    with refused("ABORTED"):
-        stub.commit(Mutation(upsert=stub.entity("K", 1, v=3)), transaction=two)
+    first = stub.begin_commit(Mutation(upsert=stub.entity("K", 1, v=2)), transaction=one)
+    with contextlib.suppress(grpc.FutureTimeoutError):
+        first.result(0.2)
+    second = stub.begin_commit(Mutation(upsert=stub.entity("K", 1, v=3)), transaction=two)
+    outcomes = [answer.exception(20) for answer in (first, second)]
+    (aborted,) = [error for error in outcomes if error is not None]
+    assert aborted.code() == grpc.StatusCode.ABORTED
+    assert stub.get("K", 1) == {"v": 2 + outcomes.index(None)}
+
+
+@pytest.mark.parametrize("read", ["lookup", "query"])
+def test_a_write_waits_for_a_transaction_that_has_read_the_entity(stub, unless, read):
+    unless(datastore="its transactions are optimistic")
+    stub.put(stub.entity("K", 1, v=1))
+    transaction = stub.begin()
+    if read == "lookup":
+        stub.get("K", 1, transaction=transaction)
+    else:
+        stub.names("K", read={"transaction": transaction})
+    waiting = stub.begin_commit(Mutation(upsert=stub.entity("K", 1, v=2)))
+    with pytest.raises(grpc.FutureTimeoutError):
+        waiting.result(0.2)
+    stub.commit(Mutation(upsert=stub.entity("K", 1, v=3)), transaction=transaction)
+    waiting.result(20)
     assert stub.get("K", 1) == {"v": 2}
+
+
+def test_a_transaction_reads_what_was_written_after_its_first_read(stub):
+    """With locks it reads the present. The Cloud Datastore emulator has a snapshot for each entity group."""
+    stub.put(stub.entity("K", 1, v=1), stub.entity("K", 2, v=1))
+    transaction = stub.begin()
+    stub.get("K", 1, transaction=transaction)
+    stub.put(stub.entity("K", 2, v=2))
+    assert stub.get("K", 2, transaction=transaction) == {"v": 2}
+    stub.call("Rollback", transaction=transaction)
 
 
 def test_a_closed_transaction_is_refused(stub):

@@ -1,6 +1,6 @@
-"""What stands in for gcloud: it writes down how it was called, and answers, fails or hangs as a test wants it.
+"""A stand-in for gcloud: a program that records its calls, and answers, fails or hangs as a test orders.
 
-It contacts nothing. `install` makes a folder with a program named gcloud in it, to be the only thing on a PATH.
+It contacts nobody. Its folder, which has nothing else but git, becomes the whole PATH of a test.
 """
 
 import json
@@ -42,12 +42,12 @@ sys.exit("The stand-in has no answer to: " + line)
 
 
 class StandIn:
-    """A gcloud that is told what to do.
+    """A stand-in for gcloud.
 
     Parameters:
-        folder: for the program, what it is told and what it writes down.
-        project: the project that is ready for everything.
-        url: where deployed versions answer.
+        folder: folder for the program, its orders and its records.
+        project: id of a project with all resources.
+        url: URL of each deployed version.
     """
 
     def __init__(self, folder: Path, project: str, url: str) -> None:
@@ -63,44 +63,44 @@ class StandIn:
 
     @property
     def path(self) -> str:
-        """What PATH has to be, so that there is no other gcloud, and no Terraform."""
+        """The PATH on which this is the only gcloud, and there is no Terraform."""
         return str(self._folder)
 
     def remove(self) -> None:
-        """Have no gcloud at all."""
+        """Remove the program."""
         (self._folder / "gcloud").unlink()
 
     def answers(self, words: str, prints: object = "", says: str = "", exit_code: int = 0, hangs: bool = False) -> None:
-        """Set what happens to the calls that have these words in them. What is set last comes first."""
+        """Set the answer to calls that contain these words. The latest matching answer counts."""
         printed = prints if isinstance(prints, str) else json.dumps(prints)
         rule = {"words": words, "prints": printed, "says": says, "exit_code": exit_code, "hangs": hangs}
         self._rules.insert(0, rule)
         rules = self._folder / "rules.new"
         rules.write_text(json.dumps(self._rules))
-        rules.rename(self._folder / "rules.json")  # at once: a call may be reading it
+        rules.rename(self._folder / "rules.json")  # atomically, because a call may be reading it
 
     def fails(self, words: str, says: str) -> None:
-        """Have the calls with these words in them fail."""
+        """Let calls that contain these words fail."""
         self.answers(words, says=f"ERROR: {says}\n", exit_code=1)
 
     def hangs(self, words: str) -> None:
-        """Have the calls with these words in them wait for Ctrl-C, or :meth:`release`."""
+        """Let calls that contain these words wait for Ctrl-C, or for :meth:`release`."""
         self.answers(words, hangs=True)
 
     def release(self) -> None:
-        """Let the calls that hang come to their end."""
+        """Let the hanging calls end."""
         (self._folder / "released").touch()
 
     def calls(self, words: str = "") -> list[str]:
-        """Return the calls so far, with these words in them, without the word gcloud."""
+        """Return the arguments of all calls that contain these words."""
         return self._events("called", words)
 
     def interrupted(self, words: str = "") -> list[str]:
-        """Return the calls that Ctrl-C has reached."""
+        """Return the calls that Ctrl-C has reached, if they contain these words."""
         return self._events("interrupted", words)
 
     def is_called(self, words: str, within: float = 60.0) -> None:
-        """Wait until there is such a call."""
+        """Wait for a call that contains these words."""
         deadline = time.monotonic() + within
         while not self.calls(words):
             if time.monotonic() > deadline:
@@ -108,7 +108,7 @@ class StandIn:
             time.sleep(0.02)
 
     def version(self) -> str:
-        """Return the version that was deployed."""
+        """Return the name of the deployed version."""
         (call,) = self.calls("app deploy")
         return next(word for word in call.split() if word.startswith("--version=")).removeprefix("--version=")
 

@@ -1,6 +1,6 @@
 """Rendered files, read by the parsers of App Engine's own SDK.
 
-The SDK is in an environment of its own, because it has a package `google`, too: ``BUNDLED_SDK_PYTHON`` is its Python.
+The SDK has a package `google`, too, so it is in a separate environment. ``BUNDLED_SDK_PYTHON`` is its Python.
 """
 
 import json
@@ -66,11 +66,11 @@ VALUES: dict[str, list[Any]] = {
         (Queue(), Queue("slow", rate="0.5/h", bucket_size=1, max_concurrent_requests=1, task_retry_limit=0)),
     ],
 }
-"""Every variable that the class Variables documents, with values of each kind."""
+"""Values of each kind for every parameter of the class Variables."""
 
 
 def variants() -> list[Variables]:
-    """Return variables with one of them changed at a time, for each value."""
+    """Return Variables for each value, with all other parameters at their defaults."""
     found = []
     for name, values in VALUES.items():
         for value in values:
@@ -80,7 +80,7 @@ def variants() -> list[Variables]:
 
 
 def read(files: list[tuple[str, str]]) -> list[Any]:
-    """Return what the SDK reads in files of these names."""
+    """Return the settings that the SDK reads from files, given by name and text."""
     python = os.environ.get("BUNDLED_SDK_PYTHON")
     assert python, "Run `python3 run.py deploy-check`, which installs the SDK, or set BUNDLED_SDK_PYTHON"
     done = subprocess.run(
@@ -99,7 +99,7 @@ def test_every_documented_variable_has_values_here():
     assert VALUES.keys() == Variables.__dataclass_fields__.keys()
 
 
-def test_the_sdk_reads_app_yaml_as_it_was_meant():
+def test_the_sdk_reads_the_settings_of_app_yaml():
     wanted = variants()
 
     for variables, app in zip(wanted, read([("app.yaml", render("app.yaml", each)) for each in wanted]), strict=True):
@@ -127,7 +127,7 @@ def test_the_sdk_reads_the_app_yaml_of_each_sample():
         assert app["entrypoint"].endswith("main:app")
 
 
-def test_the_sdk_reads_cron_yaml_as_it_was_meant():
+def test_the_sdk_reads_the_jobs_of_cron_yaml():
     services = VALUES["service"]
 
     crons = read([("cron.yaml", render("cron.yaml", Variables(service=service))) for service in services])
@@ -135,7 +135,7 @@ def test_the_sdk_reads_cron_yaml_as_it_was_meant():
     assert crons == [[["/_ah/deferred/sweep", "every 1 minutes", service]] for service in services]
 
 
-def test_the_sdk_reads_queue_yaml_as_it_was_meant():
+def test_the_sdk_reads_the_queues_of_queue_yaml():
     wanted = VALUES["queues"]
 
     files = read([("queue.yaml", render("queue.yaml", Variables(queues=queues))) for queues in wanted])
@@ -143,6 +143,6 @@ def test_the_sdk_reads_queue_yaml_as_it_was_meant():
     assert files == [[[queue.name, queue.rate, queue.bucket_size] for queue in queues] for queues in wanted]
 
 
-def test_the_sdk_would_have_told():
+def test_the_sdk_reports_an_unknown_setting():
     with pytest.raises(AssertionError, match="instance_clas"):
         read([("app.yaml", "runtime: python313\ninstance_clas: F2\n")])

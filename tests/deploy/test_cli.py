@@ -1,6 +1,9 @@
-"""The options of the command line: what they become, and which go together."""
+"""The options of the command line: their effect, and their combinations."""
 
 import os
+import re
+import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,12 +18,13 @@ from tests.deploy.stand_in import StandIn
 
 SAMPLES = Path(__file__).parent.parent.parent / "samples"
 ACCOUNT = "deferred-default@my-project.iam.gserviceaccount.com"
+LOCAL_CLOUD = re.compile(r"gae_deferred/local\b|gae[_-]local[_-]cloud|local-cloud")
 SWEEPER = {"DEFERRED_SERVICE_ACCOUNT": ACCOUNT, "DEFERRED_AUDIENCE": "https://my-project.appspot.com"}
 
 
 @pytest.fixture
 def run(monkeypatch, tmp_path, capsys):
-    """Return a function that calls the command line, and returns its exit code and what it has printed."""
+    """Return a function that calls the command line, and returns its exit code and its output."""
     gcloud = StandIn(tmp_path, "my-project", "https://v-dot-my-project.appspot.com")
     monkeypatch.setenv("PATH", gcloud.path)
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
@@ -40,7 +44,7 @@ def run(monkeypatch, tmp_path, capsys):
     return call
 
 
-def test_a_dry_run_prints_the_commands_runs_none_and_leaves_the_folder(run, tmp_path):
+def test_a_dry_run_prints_the_commands_without_running_them_and_leaves_the_folder(run, tmp_path):
     staged = tmp_path / "staged"
     options = ["--project", "my-project", "--version", "v1", "--staged", str(staged), "--cron", "--queues", "--dry-run"]
 
@@ -58,7 +62,38 @@ def test_a_dry_run_prints_the_commands_runs_none_and_leaves_the_folder(run, tmp_
     )
 
 
-def test_only_its_owner_reads_what_is_staged(run, tmp_path):
+def test_the_staged_folder_has_nothing_of_the_local_cloud(run, tmp_path):
+    staged = tmp_path / "staged"
+    options = ["--project", "my-project", "--staged", str(staged), "--dry-run"]
+
+    code, printed = run("deploy", "--app-dir", str(SAMPLES / "flask"), *options)
+
+    assert code == 0, printed
+    names = [path.relative_to(staged).as_posix() for path in staged.rglob("*")]
+    wheels = [staged / name for name in names if name.endswith(".whl")]
+    assert wheels
+    names += [name for wheel in wheels for name in zipfile.ZipFile(wheel).namelist()]
+    assert not [name for name in names if LOCAL_CLOUD.search(name)]
+    pinned = (staged / "requirements.txt").read_text()
+    assert "google-cloud-tasks" in pinned
+    assert not LOCAL_CLOUD.search(pinned)
+
+
+def test_a_dry_run_names_the_queues_that_terraform_does_not_make(run, tmp_path):
+    app = tmp_path / "app"
+    shutil.copytree(SAMPLES / "wsgi", app)
+    (app / "queue.yaml").write_text("queue:\n- name: mail\n  rate: 1/s\n")
+    line = ["deploy", "--app-dir", str(app), "--project", "my-project", "--dry-run"]
+
+    code, printed = run(*line, "--staged", str(tmp_path / "staged"))
+    assert code == 0, printed
+    assert "queue.yaml names mail, but Terraform makes only default" in printed
+
+    _, printed = run(*line, "--staged", str(tmp_path / "again"), "--queues")
+    assert "Terraform makes only" not in printed
+
+
+def test_only_its_owner_can_read_the_staged_folder(run, tmp_path):
     staged = tmp_path / "staged"
     secret = ["--env", "DJANGO_SECRET_KEY=something"]
 
@@ -69,7 +104,7 @@ def test_only_its_owner_reads_what_is_staged(run, tmp_path):
     assert "something" not in printed
 
 
-def test_arguments_that_pytest_does_not_take_are_told_before_anything_is_deployed(run):
+def test_arguments_that_pytest_refuses_are_reported_before_the_deploy(run):
     code, printed = run("e2e", "--app-dir", str(SAMPLES / "wsgi"), "--project", "my-project", "--answr-timeout", "3")
 
     assert code == 2
@@ -77,7 +112,7 @@ def test_arguments_that_pytest_does_not_take_are_told_before_anything_is_deploye
     assert not run.gcloud.calls("app deploy")
 
 
-def test_arguments_with_which_there_are_no_tests_are_told_before_anything_is_deployed(run):
+def test_arguments_that_select_no_test_are_reported_before_the_deploy(run):
     code, printed = run("e2e", "--app-dir", str(SAMPLES / "wsgi"), "--project", "my-project", "-k", "no_such_test")
 
     assert code == 2
@@ -97,7 +132,7 @@ def test_a_local_cloud_in_the_environment_is_refused(run, monkeypatch, command, 
     assert not run.gcloud.calls()
 
 
-def test_a_deploy_looks_whether_it_can_succeed_then_deploys_and_says_where(run, tmp_path):
+def test_a_deploy_runs_its_checks_then_deploys_and_prints_the_url(run, tmp_path):
     options = ["--project", "my-project", "--staged", str(tmp_path / "staged"), "--promote"]
 
     code, printed = run("deploy", "--app-dir", str(SAMPLES / "wsgi"), *options)
@@ -109,7 +144,7 @@ def test_a_deploy_looks_whether_it_can_succeed_then_deploys_and_says_where(run, 
     assert run.gcloud.calls()[-1].startswith("app versions describe v-")
 
 
-def test_a_deploy_that_fails_says_what_gcloud_says(run, tmp_path):
+def test_a_failed_deploy_shows_the_error_of_gcloud(run, tmp_path):
     run.gcloud.fails("app deploy", "the build has failed")
 
     code, printed = run(
@@ -133,7 +168,7 @@ def test_a_deploy_that_fails_says_what_gcloud_says(run, tmp_path):
         (["--project", "p", "--instance-class", "F3"], "'F3' is not one of"),
     ],
 )
-def test_an_option_that_cannot_be_is_named_and_nothing_is_asked_of_google(run, options, problem):
+def test_a_wrong_option_is_named_before_gcloud_is_called(run, options, problem):
     code, printed = run("deploy", "--app-dir", str(SAMPLES / "wsgi"), *options)
 
     assert code == 2
@@ -141,14 +176,14 @@ def test_an_option_that_cannot_be_is_named_and_nothing_is_asked_of_google(run, o
     assert not run.gcloud.calls()
 
 
-def test_scaling_is_what_its_options_say():
+def test_the_options_choose_the_scaling():
     assert options.read_scaling(None, None, None, None, None) is None
     assert options.read_scaling(None, 1, 5, None, None) == AutomaticScaling(min_instances=1, max_instances=5)
     assert options.read_scaling("basic", None, 2, None, "10m") == BasicScaling(max_instances=2, idle_timeout="10m")
     assert options.read_scaling("manual", None, None, 3, None) == ManualScaling(instances=3)
 
 
-def test_environment_variables_are_taken_from_the_options_or_the_shell(monkeypatch):
+def test_environment_variables_come_from_the_options_or_the_shell(monkeypatch):
     monkeypatch.setitem(os.environ, "FROM_SHELL", "a secret")
 
     values = options.read_environment(("FROM_SHELL", "A=1", "A=2=3", "EMPTY="), ("KEY",))
@@ -157,7 +192,7 @@ def test_environment_variables_are_taken_from_the_options_or_the_shell(monkeypat
     assert values == {"FROM_SHELL": "a secret", "A": "2=3", "EMPTY": ""}
 
 
-def test_a_variable_that_the_session_asks_for_may_be_given_after_all(monkeypatch):
+def test_a_variable_that_the_session_requires_may_be_given_as_an_option(monkeypatch):
     monkeypatch.delenv("DJANGO_SECRET_KEY", raising=False)
 
     assert options.read_environment(("DJANGO_SECRET_KEY", "DJANGO_SECRET_KEY=x"), ()) == {"DJANGO_SECRET_KEY": "x"}
@@ -166,23 +201,23 @@ def test_a_variable_that_the_session_asks_for_may_be_given_after_all(monkeypatch
 
 
 class TestCloudSchedulerSweeps:
-    """A project whose sweeps Cloud Scheduler asks for, in the name of the account of the service default."""
+    """A project whose sweeps Cloud Scheduler requests, as the account of the service default."""
 
     @pytest.fixture
     def infrastructure(self) -> Infrastructure:
         usual = by_convention("my-project", services=("default", "api"))
         return Infrastructure(**vars(usual) | {"sweep_environment": SWEEPER})
 
-    def test_the_service_that_sweeps_can_tell_who_asks(self, infrastructure):
+    def test_the_service_that_sweeps_can_verify_the_scheduler(self, infrastructure):
         variables = {"service": "default", "environment": {"A": "1"}}
 
         assert options.in_project(variables, infrastructure).environment == SWEEPER | {"A": "1"}
 
-    def test_other_services_need_not(self, infrastructure):
+    def test_other_services_get_no_variables_for_it(self, infrastructure):
         assert options.in_project({"service": "api", "environment": {}}, infrastructure).environment == {}
 
-    def test_cron_yaml_is_not_deployed_beside_it(self, infrastructure, run, monkeypatch):
-        monkeypatch.setattr(deploy, "find_infrastructure", lambda *_: infrastructure)
+    def test_cron_yaml_is_refused_beside_it(self, infrastructure, run, monkeypatch):
+        monkeypatch.setattr(deploy.infrastructure, "find", lambda *_: infrastructure)
 
         code, printed = run("deploy", "--app-dir", str(SAMPLES / "wsgi"), "--project", "my-project", "--cron")
 

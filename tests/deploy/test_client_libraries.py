@@ -1,4 +1,4 @@
-"""Where Google's client libraries look, and whose quota they use."""
+"""The settings of Google's client libraries: no emulator, and the project's quota."""
 
 import json
 import os
@@ -14,10 +14,10 @@ PERSON = {"type": "authorized_user", "client_id": "c", "client_secret": "not-one
 
 @pytest.fixture
 def logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Return a function that has somebody logged in."""
+    """Return a function that logs a person in."""
     for name in ("CLOUD_TASKS_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", "")  # so that it is put back afterwards
+    monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", "")  # so that monkeypatch restores it
     monkeypatch.delenv("GOOGLE_CLOUD_QUOTA_PROJECT")
 
     def log_in(**credentials: str) -> None:
@@ -28,7 +28,7 @@ def logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     return log_in
 
 
-def test_what_a_person_uses_counts_for_the_project(logged_in):
+def test_a_login_of_a_person_uses_the_quota_of_the_project(logged_in):
     logged_in(**PERSON)
 
     client_libraries.point_at("my-project")
@@ -36,7 +36,7 @@ def test_what_a_person_uses_counts_for_the_project(logged_in):
     assert os.environ["GOOGLE_CLOUD_QUOTA_PROJECT"] == "my-project"
 
 
-def test_a_project_that_the_login_names_stays(logged_in):
+def test_the_quota_project_of_the_login_stays(logged_in):
     logged_in(**PERSON, quota_project_id="others")
 
     client_libraries.point_at("my-project")
@@ -44,7 +44,7 @@ def test_a_project_that_the_login_names_stays(logged_in):
     assert "GOOGLE_CLOUD_QUOTA_PROJECT" not in os.environ
 
 
-def test_a_project_that_the_environment_names_stays(logged_in, monkeypatch):
+def test_the_quota_project_of_the_environment_stays(logged_in, monkeypatch):
     logged_in(**PERSON)
     monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", "others")
 

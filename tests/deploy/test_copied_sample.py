@@ -1,4 +1,4 @@
-"""A sample that somebody has copied, and followed the README of. The commands are the README's, word for word."""
+"""A copied sample, with the commands of its README word for word."""
 
 import os
 import re
@@ -17,11 +17,11 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 TIMEOUT = 600
-"""Seconds for all commands together: they make environments, and fill them."""
+"""Seconds for one command. Some make an environment, and install packages."""
 
 
 def commands(readme: str) -> list[str]:
-    """Return the commands that a README has its reader type."""
+    """Return the console commands of a README."""
     blocks = "".join(CONSOLE.findall(readme))
     return [line.removeprefix("$ ") for line in blocks.splitlines() if line.startswith("$ ")]
 
@@ -42,7 +42,7 @@ def get(url: str) -> str:
 
 
 def answers(url: str, wanted: str, within: float = 60) -> None:
-    """Wait until a GET is answered with a text."""
+    """Wait until a GET returns a text."""
     deadline, answer = time.monotonic() + within, ""
     while answer != wanted:
         if time.monotonic() > deadline:
@@ -55,16 +55,16 @@ def answers(url: str, wanted: str, within: float = 60) -> None:
 
 
 class Reader:
-    """Somebody who types commands into one shell.
+    """A person who types commands into one shell.
 
     Parameters:
-        folder: where the shell is.
+        folder: working directory of the shell.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._typed: list[str] = []
-        # A shell as it is when one logs in: without the environment that these tests run in.
+        # A login shell, without the virtual environment of these tests.
         ours = Path(os.environ.get("VIRTUAL_ENV", "/nonexistent"), "bin")
         path = [part for part in os.environ["PATH"].split(os.pathsep) if Path(part) != ours]
         self._environment = {**os.environ, "PATH": os.pathsep.join(path), "GAE_DEFERRED": str(ROOT)}
@@ -72,7 +72,7 @@ class Reader:
             self._environment.pop(name, None)
 
     def types(self, command: str) -> str:
-        """Run a command in the shell as the commands before have left it, and return what it prints."""
+        """Run a command after the earlier ones, and return its output."""
         script = "\n".join(["set -e", *self._typed, f"echo; echo {shlex.quote('-' * 9)}", command])
         done = subprocess.run(
             ["bash", "-c", script],
@@ -85,12 +85,12 @@ class Reader:
             check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        if "activate" in command or command.startswith("export "):  # what changes the shell itself
+        if "activate" in command or command.startswith("export "):  # these change the shell itself
             self._typed.append(command.rpartition("&& ")[2])
         return done.stdout.rpartition("-" * 9)[2]
 
     def starts(self, command: str) -> "subprocess.Popen[bytes]":
-        """Run a command that goes on until Ctrl-C."""
+        """Start a command that runs until Ctrl-C."""
         script = "\n".join(["set -e", *self._typed, f"exec {command}"])
         return subprocess.Popen(["bash", "-c", script], cwd=self._folder, env=self._environment, start_new_session=True)
 
@@ -98,7 +98,7 @@ class Reader:
 @pytest.mark.parametrize(
     "sample", ["flask", pytest.param("django", marks=pytest.mark.heavy), pytest.param("wsgi", marks=pytest.mark.heavy)]
 )
-def test_a_copy_runs_passes_its_tests_and_is_staged_for_a_deploy(sample, tmp_path):
+def test_a_copy_runs_passes_its_tests_and_is_staged(sample, tmp_path):
     app = tmp_path / "myapp"
     shutil.copytree(ROOT / "samples" / sample, app, ignore=shutil.ignore_patterns(".local-cloud", "__pycache__"))
     typed = commands((app / "README.md").read_text())
@@ -114,11 +114,11 @@ def test_a_copy_runs_passes_its_tests_and_is_staged_for_a_deploy(sample, tmp_pat
     assert "failed" not in printed["pytest"]
     (deploy,) = (command for command in typed if "--dry-run" in command)
     (line,) = (line for line in printed[deploy].splitlines() if line.startswith("gcloud app deploy"))
-    look_at_what_is_staged(Path(shlex.split(line)[3]).parent)
+    check_staged(Path(shlex.split(line)[3]).parent)
 
 
 def serve(reader: Reader, command: str) -> str:
-    """Run the app as the README says, on ports that nobody else has, count once, and press Ctrl-C."""
+    """Run the app as the README says, but on free ports, count once, and press Ctrl-C."""
     port, tasks, rest, datastore = free_ports(4)
     ports = f"--port {port} --tasks-port {tasks} --tasks-rest-port {rest} --datastore-port {datastore}"
     process = reader.starts(f"{command} {ports}")
@@ -135,8 +135,8 @@ def serve(reader: Reader, command: str) -> str:
     return ""
 
 
-def look_at_what_is_staged(folder: Path) -> None:
-    """Look at what the dry run has left, and remove it."""
+def check_staged(folder: Path) -> None:
+    """Check the folder that the dry run has left, and remove it."""
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     wheels = [name for name in names if name.endswith(".whl")]
     assert len(wheels) == 1

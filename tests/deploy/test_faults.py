@@ -1,6 +1,6 @@
-"""What `e2e` does when something goes wrong: what it says, how it ends, and that it leaves nothing behind.
+"""Failures of `e2e`: its messages, its exit codes, and its clean-up.
 
-gcloud is a stand-in, the deployed version a small server here, and the project's queue and database a local cloud.
+gcloud is a stand-in, the deployed version is a small server, and a local cloud has the project's queue and database.
 """
 
 import os
@@ -22,12 +22,12 @@ from deploy.staging.variables import Variables
 from tests.deploy.stand_in import StandIn
 
 ROOT = Path(__file__).parent.parent.parent
-ONE_QUICK_TEST = ["-k", "warming_up"]
+ONE_QUICK_TEST = ["-k", "warm_up"]
 TIMEOUT = 120
 """Seconds that one run may take."""
 
 WITHOUT_INDEX = {"UV_OFFLINE": "1"}
-"""Has the versions of packages taken from what `already_staged` has fetched: to ask again takes seconds each time."""
+"""Makes uv use the packages that `already_staged` has downloaded. Asking the index again takes seconds each time."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,13 +36,13 @@ def already_staged(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 class DeployedVersion:
-    """A server that takes the place of a version on App Engine.
+    """A server in place of a version on App Engine.
 
     Attributes:
-        status: of its answers, by path.
-        holds: paths whose requests are not answered until the server is closed.
-        asked: the paths that were asked for.
-        first_request: called once, when it is reached.
+        status: status of its responses, by path.
+        holds: paths whose requests wait until the server is closed.
+        asked: the requested paths.
+        first_request: called on the first request.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class DeployedVersion:
         deadline = time.monotonic() + within
         while path not in self.asked:
             if time.monotonic() > deadline:
-                pytest.fail(f"Nobody has asked for {path} within {within} s, only for {self.asked}")
+                pytest.fail(f"{path} was not requested within {within} s, only {self.asked}")
             time.sleep(0.02)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -89,12 +89,12 @@ class DeployedVersion:
 
 
 class Data:
-    """What versions have in a project: entities and tasks, in the local cloud.
+    """The entities and tasks of versions in a project, which is a local cloud.
 
     Parameters:
-        project: its id.
-        location: of its queue.
-        tasks: client of its queue.
+        project: id of the project.
+        location: location of its queue.
+        tasks: client of Cloud Tasks.
     """
 
     def __init__(self, project: str, location: str, tasks: tasks_v2.CloudTasksClient) -> None:
@@ -104,7 +104,7 @@ class Data:
         self.datastore = datastore.Client(project=project)
 
     def make(self, version: str) -> None:
-        """Count something, and leave two tasks that are due in an hour."""
+        """Store a counter, and create two tasks that are due in an hour."""
         self.datastore.put(datastore.Entity(self.datastore.key("Counter", version)))
         later = {"seconds": int(time.time()) + 3600}
         request = {"relative_uri": "/", "app_engine_routing": {"version": version}}
@@ -113,27 +113,36 @@ class Data:
             self.tasks.create_task(parent=self.queue, task=task)
 
     def versions(self) -> tuple[set[str], list[str]]:
-        """Return the versions that have a counter, and for each task that waits its version."""
+        """Return the versions that have a counter, and the version of each waiting task."""
         counters = {entity.key.name for entity in self.datastore.query(kind="Counter").fetch()}
         tasks = self.tasks.list_tasks(parent=self.queue)
         return counters, [task.app_engine_http_request.app_engine_routing.version for task in tasks]
 
+
+HEED_CTRL_C = [
+    *[sys.executable, "-c"],
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])",
+]
+"""Prefix of a command. Enables Ctrl-C, which the background job of a script ignores.
+
+A preexec_fn would do the same, but forks this process, and gRPC then sometimes aborts.
+"""
 
 E2E = [sys.executable, "-m", "deploy", "e2e", "--app-dir", "samples/wsgi"]
 E2E_WITH_NOX = [sys.executable, "run.py", "e2e-wsgi"]
 
 
 class Run:
-    """One run of the tests, in a process group of its own, as a terminal's shell would start it.
+    """One run of a command in a session of its own, as a terminal would start it.
 
     Parameters:
-        command: what to run.
-        gcloud: which it finds.
+        command: the command.
+        gcloud: the gcloud on its PATH.
     """
 
     def __init__(self, command: list[str], gcloud: StandIn) -> None:
         self._process = subprocess.Popen(
-            [*command, *ONE_QUICK_TEST],
+            [*HEED_CTRL_C, *command],
             cwd=ROOT,
             env={**os.environ, "PATH": gcloud.path, **WITHOUT_INDEX},
             stdin=subprocess.DEVNULL,
@@ -141,8 +150,6 @@ class Run:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            # These tests may run in a script's background job, where Ctrl-C is ignored from the start.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.said = ""
 
@@ -168,31 +175,32 @@ class Run:
 
 
 def children(run: Run, name: str) -> list[str]:
-    """Return the processes of a run that have this name."""
+    """Return the processes of a run with this name."""
     listed = subprocess.check_output(["/bin/ps", "-o", "comm=", "-g", str(run.group)], text=True)
     return [line for line in listed.split() if line == name]
 
 
 @dataclass
 class World:
-    """Everything that a run meets."""
+    """The environment of a run: gcloud, a deployed version, and data."""
 
     gcloud: StandIn
     version: DeployedVersion
     data: Data
     runs: list[Run] = field(default_factory=list)
 
-    def start(self, *arguments: str, command: Sequence[str] = E2E) -> Run:
-        self.runs.append(Run([*command, "--project", self.data.project, "--emulators", *arguments], self.gcloud))
+    def start(self, *arguments: str, command: Sequence[str] = E2E, tests: Sequence[str] = ONE_QUICK_TEST) -> Run:
+        line = [*command, "--project", self.data.project, "--emulators", *arguments, *tests]
+        self.runs.append(Run(line, self.gcloud))
         return self.runs[-1]
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Run to the end, and return the exit code and what was said."""
+        """Run to the end, and return the exit code and the output."""
         run = self.start(*arguments)
         return run.ends(), run.said
 
     def is_clean(self) -> bool:
-        """Tell whether nothing is left of the version that was deployed, and everything of others."""
+        """Return whether everything of the deployed version is gone, and everything of others is left."""
         counters, tasks = self.data.versions()
         deleted = self.gcloud.calls(f"app versions delete {self.gcloud.version()} --service=default")
         return bool(deleted) and counters == {"of-others"} and tasks == ["of-others", "of-others"]
@@ -213,12 +221,39 @@ def world(local_cloud, tmp_path: Path) -> Iterator[World]:
     version.close()
 
 
-def test_when_all_goes_well_a_version_is_deployed_without_traffic_tested_and_removed(world):
+def test_a_successful_run_deploys_without_traffic_tests_and_removes_the_version(world):
     code, said = world.run()
 
     assert code == 0, said
     assert "--no-promote" in world.gcloud.calls("app deploy")[0]
     assert "1 passed" in said
+    assert world.is_clean()
+
+
+def test_an_app_of_your_own_is_deployed_tested_and_removed_without_the_routes_of_the_samples(world, tmp_path):
+    world.version.status = {"/own": 200}  # and 404 for /
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "test_own.py").write_text(
+        "import os, urllib.request\n"
+        "def test_it():\n"
+        "    assert urllib.request.urlopen(os.environ['E2E_BASE_URL'] + '/own').status == 200\n"
+    )
+
+    run = world.start("--tests", str(own), tests=["-p", "no:cacheprovider"])
+
+    assert run.ends() == 0, run.said
+    assert "1 passed" in run.said
+    assert world.is_clean()
+
+
+def test_without_tests_the_version_has_to_answer(world):
+    world.version.status = {"/": 500}
+
+    run = world.start("--tests", "none", "--answer-timeout", "3", tests=[])
+
+    assert run.ends() == 1
+    assert "The last try: status 500" in run.said
     assert world.is_clean()
 
 
@@ -239,22 +274,22 @@ BEFORE = [
     ("app services list", "PERMISSION_DENIED", "App Engine Viewer"),
     ("version --format", "ImportError", "gcloud does not work"),
 ]
-"""Commands that ask before anything is deployed, what gcloud says when they fail, and how that is mended."""
+"""Commands that check the project, an error of gcloud for each, and the advice in the message."""
 
 
-@pytest.mark.parametrize(("words", "reason", "mend"), BEFORE, ids=[words for words, _, _ in BEFORE])
-def test_what_is_missing_is_said_before_anything_is_deployed(world, words, reason, mend):
+@pytest.mark.parametrize(("words", "reason", "remedy"), BEFORE, ids=[words for words, _, _ in BEFORE])
+def test_a_missing_resource_is_reported_before_the_deploy(world, words, reason, remedy):
     world.gcloud.fails(words, reason)
 
     code, said = world.run()
 
     assert code == 2, said
-    assert mend in said
+    assert remedy in said
     assert reason in said
     assert not world.gcloud.calls("app deploy")
 
 
-def test_everything_that_terraform_would_make_is_said_at_once(world):
+def test_all_missing_resources_of_terraform_are_reported_at_once(world):
     for words, *_ in BEFORE[4:9]:
         world.gcloud.fails(words, "NOT_FOUND")
 
@@ -275,7 +310,7 @@ STATES = [
 
 
 @pytest.mark.parametrize(("words", "answer", "problem"), STATES, ids=[problem for _, _, problem in STATES])
-def test_what_is_there_but_not_as_it_should_be_is_said(world, words, answer, problem):
+def test_a_resource_in_a_wrong_state_is_reported(world, words, answer, problem):
     world.gcloud.answers(words, answer)
 
     code, said = world.run()
@@ -285,7 +320,7 @@ def test_what_is_there_but_not_as_it_should_be_is_said(world, words, answer, pro
     assert not world.gcloud.calls("app deploy")
 
 
-def test_without_gcloud_it_says_where_to_get_it(world):
+def test_without_gcloud_the_error_says_where_to_get_it(world):
     world.gcloud.remove()
 
     code, said = world.run()
@@ -307,7 +342,7 @@ def test_an_api_that_is_disabled_is_named_with_the_command_that_enables_it(world
     assert not world.gcloud.calls("app deploy")
 
 
-def test_without_a_project_it_says_what_to_set(world, monkeypatch):
+def test_without_a_project_the_error_says_what_to_set(world, monkeypatch):
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT")
     world.data.project = ""
 
@@ -319,7 +354,7 @@ def test_without_a_project_it_says_what_to_set(world, monkeypatch):
     assert not world.gcloud.calls()
 
 
-def test_a_deploy_that_fails_is_cleaned_up(world):
+def test_a_failed_deploy_is_cleaned_up(world):
     world.gcloud.fails("app deploy", "INVALID_ARGUMENT: the build has failed")
 
     code, said = world.run()
@@ -330,7 +365,7 @@ def test_a_deploy_that_fails_is_cleaned_up(world):
     assert world.is_clean()
 
 
-def test_when_a_new_service_gets_no_version_nothing_is_said_to_be_left(world):
+def test_a_new_service_without_a_version_is_no_leftover(world):
     world.gcloud.fails("app deploy", "INVALID_ARGUMENT: the build has failed")
     world.gcloud.fails("app versions delete", "(gcloud.app.versions.delete) Service [default] not found.")
 
@@ -342,11 +377,11 @@ def test_when_a_new_service_gets_no_version_nothing_is_said_to_be_left(world):
 
 
 def operation(name: str, target: str) -> dict[str, object]:
-    """Return what `gcloud app operations list` has of one that App Engine is at."""
+    """Return an entry of `gcloud app operations list`."""
     return {"id": name, "op_resource": {"metadata": {"target": target}, "name": f"apps/p/operations/{name}"}}
 
 
-def test_a_deploy_that_does_not_end_is_given_up_and_cleaned_up_once_app_engine_is_done_with_it(world):
+def test_a_deploy_that_takes_too_long_is_cleaned_up_when_app_engine_has_finished_it(world):
     world.gcloud.hangs("app deploy")
     run = world.start("--deploy-timeout", "5")
     world.gcloud.is_called("app deploy")
@@ -361,7 +396,7 @@ def test_a_deploy_that_does_not_end_is_given_up_and_cleaned_up_once_app_engine_i
     assert world.is_clean()
 
 
-def test_a_version_that_never_answers_is_given_up_with_its_log_and_cleaned_up(world):
+def test_a_version_that_never_answers_shows_its_log_and_is_cleaned_up(world):
     world.version.status["/counter/get"] = 500
 
     code, said = world.run("--answer-timeout", "3")
@@ -372,7 +407,7 @@ def test_a_version_that_never_answers_is_given_up_with_its_log_and_cleaned_up(wo
     assert world.is_clean()
 
 
-def test_when_a_test_fails_the_log_is_shown_and_everything_is_cleaned_up(world):
+def test_a_failed_test_shows_the_log_and_is_cleaned_up(world):
     world.version.status["/_ah/warmup"] = 500
 
     code, said = world.run()
@@ -384,7 +419,7 @@ def test_when_a_test_fails_the_log_is_shown_and_everything_is_cleaned_up(world):
     assert world.is_clean()
 
 
-def test_an_answer_of_gcloud_that_makes_no_sense_is_shown(world):
+def test_an_unexpected_answer_of_gcloud_is_shown(world):
     world.gcloud.answers("app versions describe", "Updates are available")
 
     code, said = world.run()
@@ -394,7 +429,7 @@ def test_an_answer_of_gcloud_that_makes_no_sense_is_shown(world):
     assert world.is_clean()
 
 
-def test_a_log_that_cannot_be_read_keeps_nothing_from_being_cleaned_up(world):
+def test_a_log_that_cannot_be_read_does_not_stop_the_clean_up(world):
     world.version.status["/_ah/warmup"] = 500
     world.gcloud.fails("app logs read", "the log is not to be had")
 
@@ -412,7 +447,7 @@ CLEAN_UP_FAULTS = [
 
 
 @pytest.mark.parametrize(("reason", "explained"), CLEAN_UP_FAULTS, ids=["it is serving", "any other reason"])
-def test_a_version_that_cannot_be_deleted_is_reported_with_the_command_that_does_it(world, reason, explained):
+def test_a_version_that_cannot_be_deleted_is_reported_with_the_command_for_it(world, reason, explained):
     world.gcloud.fails("app versions delete", reason)
 
     code, said = world.run()
@@ -423,10 +458,10 @@ def test_a_version_that_cannot_be_deleted_is_reported_with_the_command_that_does
     assert "1 passed" in said
     assert by_hand in said
     assert explained in said
-    assert world.is_clean()  # its data is gone all the same, and it was tried
+    assert world.is_clean()  # its data was removed, and the removal of the version was tried
 
 
-def test_when_a_test_and_the_clean_up_fail_both_are_told(world):
+def test_a_failed_test_and_a_failed_clean_up_are_both_reported(world):
     world.version.status["/_ah/warmup"] = 500
     world.gcloud.fails("app versions delete", "INTERNAL: try again later")
 
@@ -437,7 +472,7 @@ def test_when_a_test_and_the_clean_up_fail_both_are_told(world):
     assert "gcloud app versions delete" in said
 
 
-def test_the_first_version_of_the_default_service_stays_and_its_data_does_not(world):
+def test_the_first_version_of_the_default_service_stays_without_its_data(world):
     world.gcloud.answers("app services list", "")
 
     code, said = world.run()
@@ -460,7 +495,7 @@ def test_two_runs_at_once_do_not_disturb_each_other(world):
     assert world.data.versions() == ({"of-others"}, ["of-others", "of-others"])
 
 
-def test_tasks_that_are_made_while_the_version_is_deleted_go_too(world):
+def test_tasks_made_while_the_version_is_deleted_are_removed(world):
     world.gcloud.answers("app versions delete", hangs=True)
     run = world.start()
     world.gcloud.is_called("app versions delete")
@@ -482,7 +517,7 @@ QUESTIONS = [
 
 
 @pytest.mark.parametrize("words", QUESTIONS)
-def test_ctrl_c_while_something_is_asked_ends_it_with_nothing_deployed(world, words):
+def test_ctrl_c_during_a_check_ends_the_run_without_a_deploy(world, words):
     world.gcloud.hangs(words)
     run = world.start()
     world.gcloud.is_called(words)
@@ -494,7 +529,7 @@ def test_ctrl_c_while_something_is_asked_ends_it_with_nothing_deployed(world, wo
     assert not world.gcloud.calls("app deploy")
 
 
-def test_ctrl_c_while_it_is_deployed_waits_for_app_engine_and_cleans_up(world):
+def test_ctrl_c_during_the_deploy_waits_for_app_engine_and_cleans_up(world):
     world.gcloud.hangs("app deploy")
     run = world.start()
     world.gcloud.is_called("app deploy")
@@ -509,7 +544,7 @@ def test_ctrl_c_while_it_is_deployed_waits_for_app_engine_and_cleans_up(world):
     assert world.is_clean()
 
 
-def test_nox_lets_the_clean_up_after_ctrl_c_take_its_time(world):
+def test_nox_waits_for_the_clean_up_after_ctrl_c(world):
     world.gcloud.hangs("app deploy")
     world.gcloud.answers("app operations list", [], hangs=True)
     run = world.start(command=E2E_WITH_NOX)
@@ -528,7 +563,7 @@ def test_nox_lets_the_clean_up_after_ctrl_c_take_its_time(world):
 
 
 @pytest.mark.parametrize("words", ["app versions describe", "app logs read"])
-def test_ctrl_c_while_something_is_asked_of_the_version_cleans_up(world, words):
+def test_ctrl_c_during_a_query_of_the_version_cleans_up(world, words):
     world.version.status["/_ah/warmup"] = 500
     world.gcloud.hangs(words)
     run = world.start()
@@ -540,10 +575,10 @@ def test_ctrl_c_while_something_is_asked_of_the_version_cleans_up(world, words):
     assert world.is_clean()
 
 
-def test_ctrl_c_while_it_is_staged_ends_it_with_nothing_deployed(world):
+def test_ctrl_c_during_staging_ends_the_run_without_a_deploy(world):
     world.gcloud.answers("app services list", "default\n")
     run = world.start()
-    world.gcloud.is_called("app services list")  # the last question before it is staged, which takes seconds
+    world.gcloud.is_called("app services list")  # the last check before staging, which takes seconds
 
     deadline = time.monotonic() + TIMEOUT
     while not children(run, "uv"):
@@ -556,7 +591,7 @@ def test_ctrl_c_while_it_is_staged_ends_it_with_nothing_deployed(world):
     assert not world.gcloud.calls("app deploy")
 
 
-def test_ctrl_c_while_its_answer_is_waited_for_cleans_up(world):
+def test_ctrl_c_during_the_wait_for_an_answer_cleans_up(world):
     world.version.status["/counter/get"] = 503
     run = world.start()
     world.version.is_asked("/counter/get")
@@ -567,7 +602,7 @@ def test_ctrl_c_while_its_answer_is_waited_for_cleans_up(world):
     assert world.is_clean()
 
 
-def test_ctrl_c_while_it_is_tested_cleans_up(world):
+def test_ctrl_c_during_the_tests_cleans_up(world):
     world.version.holds.add("/_ah/warmup")
     run = world.start()
     world.version.is_asked("/_ah/warmup")
@@ -578,7 +613,7 @@ def test_ctrl_c_while_it_is_tested_cleans_up(world):
     assert world.is_clean()
 
 
-def test_ctrl_c_while_it_cleans_up_does_not_stop_that(world):
+def test_ctrl_c_does_not_stop_the_clean_up(world):
     world.gcloud.answers("app versions delete", hangs=True)
     run = world.start()
     world.gcloud.is_called("app versions delete")

@@ -1,4 +1,4 @@
-"""App Engine's front end, as a rehearsal has it: what an app sees of requests that come in by either door."""
+"""The front end of a rehearsal: the requests that an app receives by either port."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,11 +22,11 @@ CLAIMS = {
     "X-Appengine-User-Ip": "0.1.0.2",
     "X-Google-Internal": "1",
 }
-"""What App Engine says to apps, and nobody else may."""
+"""Headers that are reserved for App Engine."""
 
 
 class App:
-    """An instance that keeps what it is asked, and answers what a test wants."""
+    """An instance that records requests, and sends the response that a test has set."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, CIMultiDict[str], bytes]] = []
@@ -76,7 +76,7 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def test_a_request_from_outside_loses_what_only_app_engine_may_say(app, door, client):
+async def test_a_request_from_outside_loses_the_headers_of_app_engine(app, door, client):
     async with client.post(door.outside_url + "/custom/path", headers=CLAIMS | {"X-Mine": "kept"}, data=b"1") as answer:
         assert answer.status == 200
 
@@ -86,7 +86,7 @@ async def test_a_request_from_outside_loses_what_only_app_engine_may_say(app, do
     assert app.headers["X-Mine"] == "kept"
 
 
-async def test_a_request_by_the_door_inside_keeps_it(app, door, client):
+async def test_a_request_from_inside_keeps_them(app, door, client):
     async with client.post(door.inside_url + "/_ah/queue/deferred", headers=CLAIMS, data=b"task") as answer:
         assert answer.status == 200
 
@@ -95,7 +95,7 @@ async def test_a_request_by_the_door_inside_keeps_it(app, door, client):
     assert app.requests[-1][3] == b"task"
 
 
-async def test_the_app_learns_who_asks_and_under_which_name(app, door, client):
+async def test_the_app_gets_the_address_of_the_client_and_its_own_host_name(app, door, client):
     async with client.get(door.outside_url + "/", headers={"X-Forwarded-For": "1.2.3.4", "X-Forwarded-Proto": "https"}):
         pass
 
@@ -107,7 +107,7 @@ async def test_the_app_learns_who_asks_and_under_which_name(app, door, client):
     assert app.headers["X-Cloud-Trace-Context"]
 
 
-async def test_headers_between_neighbours_do_not_reach_the_app(app, door, client):
+async def test_hop_by_hop_headers_do_not_reach_the_app(app, door, client):
     headers = {"Accept-Encoding": "gzip", "TE": "trailers", "Keep-Alive": "timeout=5", "Proxy-Authorization": "x"}
     async with client.get(door.outside_url + "/", headers=headers):
         pass
@@ -115,7 +115,7 @@ async def test_headers_between_neighbours_do_not_reach_the_app(app, door, client
     assert not {name.lower() for name in app.headers} & {name.lower() for name in headers}
 
 
-async def test_method_path_and_body_pass_as_they_are(app, door, client):
+async def test_method_path_and_body_pass_unchanged(app, door, client):
     url = URL(door.outside_url + "/a%2Fb%20c//d?q=%C3%BC&q=+", encoded=True)
     async with client.put(url, data=b"\x00body"):
         pass
@@ -124,7 +124,7 @@ async def test_method_path_and_body_pass_as_they_are(app, door, client):
     assert (method, path, body) == ("PUT", "/a%2Fb%20c//d?q=%C3%BC&q=+", b"\x00body")
 
 
-async def test_an_answer_passes_with_its_status_and_headers_and_redirects_are_not_followed(app, door, client):
+async def test_a_response_passes_with_its_status_and_headers_and_redirects_are_not_followed(app, door, client):
     headers = CIMultiDict(
         [("Location", "/elsewhere"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Server", "mine")]
     )
@@ -147,7 +147,7 @@ async def test_a_request_of_more_than_32_mib_does_not_reach_the_app(app, door, c
     assert len(app.requests) == 1
 
 
-async def test_an_answer_of_more_than_32_mib_becomes_an_error(app, door, client):
+async def test_a_response_of_more_than_32_mib_becomes_an_error(app, door, client):
     app.answer = web.Response(body=b"x" * (front_end.MAX_BYTES + 1))
 
     async with client.get(door.outside_url + "/") as answer:
@@ -163,7 +163,7 @@ class StuckApp(App):
         return self.answer
 
 
-async def test_an_app_that_takes_too_long_is_given_up(client, monkeypatch):
+async def test_an_app_that_takes_too_long_is_a_gateway_timeout(client, monkeypatch):
     monkeypatch.setattr(front_end, "REQUEST_DEADLINE", 0.2)
     async with serving(StuckApp()) as impatient, client.get(impatient.outside_url + "/") as answer:
         assert answer.status == 504
@@ -176,7 +176,7 @@ async def test_an_app_that_does_not_listen_is_a_bad_gateway(client, unused_tcp_p
         assert await lonely.call("/_ah/warmup") == 502
 
 
-async def test_a_call_of_app_engine_itself_says_so(app, door):
+async def test_a_request_of_app_engine_itself_has_its_address_and_user_agent(app, door):
     assert await door.call("/_ah/warmup") == 200
 
     method, path, headers, _ = app.requests[-1]

@@ -1,4 +1,4 @@
-"""Every command line of gcloud, held against gcloud itself, which neither runs them nor contacts anyone."""
+"""Every command line of gcloud, checked by gcloud itself, which does not run it and contacts nobody."""
 
 import ast
 import inspect
@@ -28,7 +28,7 @@ ARGUMENTS = {
     "service": ["default"],
     "version": ["v-20261121-1530-k7m2-96b4d1e"],
 }
-"""Values of the parameters of all commands."""
+"""Values for the parameters of all commands."""
 
 BUILDERS = [name for name, _ in inspect.getmembers(Gcloud, inspect.isfunction) if not name.startswith("_")]
 
@@ -36,7 +36,7 @@ needs_gcloud = pytest.mark.skipif(not shutil.which("gcloud"), reason="gcloud is 
 
 
 def commands() -> list[Command]:
-    """Return each command that there is, once for each value of what it can be called with."""
+    """Return each command, once for each value of its parameters."""
     found = []
     for name in BUILDERS:
         build = getattr(Gcloud("my-project"), name)
@@ -47,7 +47,7 @@ def commands() -> list[Command]:
 
 
 def lint(lines: list[Command], folder: Path) -> dict[str, str | None]:
-    """Return what gcloud has to say against command lines, None where it takes them."""
+    """Return gcloud's error for each command line; None if it accepts the line."""
     file = folder / "commands.json"
     file.write_text(json.dumps([{"command_string": shlex.join(line)} for line in lines]))
     done = subprocess.run(
@@ -61,7 +61,7 @@ def lint(lines: list[Command], folder: Path) -> dict[str, str | None]:
 
 
 @needs_gcloud
-def test_gcloud_takes_every_command_line(tmp_path):
+def test_gcloud_accepts_every_command_line(tmp_path):
     lines = commands()
 
     verdicts = lint(lines, tmp_path)
@@ -80,7 +80,7 @@ def test_gcloud_takes_every_command_line(tmp_path):
     ],
     ids=["a wrong option", "a wrong command", "a missing argument"],
 )
-def test_gcloud_would_have_told(tmp_path, line, reason):
+def test_gcloud_reports_wrong_command_lines(tmp_path, line, reason):
     (error,) = lint([line], tmp_path).values()
 
     assert error is not None
@@ -89,13 +89,13 @@ def test_gcloud_would_have_told(tmp_path, line, reason):
 
 def test_no_other_module_makes_command_lines_of_gcloud():
     for path in DEPLOY.rglob("*.py"):
-        if path.name == "gcloud.py":  # whose functions `commands` calls
+        if path.name == "gcloud.py":  # `commands` calls its functions
             continue
         constants = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
         assert "gcloud" not in [node.value for node in constants], f"{path.name} names gcloud: see deploy/gcloud.py"
 
 
-def test_whoever_looks_at_what_was_deployed_gets_a_command_to_copy():
+def test_a_printed_command_can_be_copied_into_a_shell():
     line = shlex.join(Gcloud("my-project").deploy(Path("/a folder/app.yaml"), "v1", promote=False))
 
     assert line == "gcloud app deploy '/a folder/app.yaml' --version=v1 --no-promote --quiet --project=my-project"

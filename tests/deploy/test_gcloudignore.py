@@ -1,4 +1,4 @@
-"""The rules of .gcloudignore, held against gcloud's own code where gcloud is installed."""
+"""The rules of .gcloudignore, compared with gcloud's own code where gcloud is installed."""
 
 import json
 import random
@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def some_lines(chance: random.Random) -> list[str]:
-    """Return lines such as people write, and such as nobody would."""
+    """Return random lines, plausible ones and absurd ones."""
     lines = []
     for _ in range(chance.randint(1, 4)):
         path = "/".join(chance.choices(WORDS, k=chance.randint(1, 3)))
@@ -69,7 +69,7 @@ def some_lines(chance: random.Random) -> list[str]:
 
 
 @needs_gcloud
-def test_it_chooses_the_files_that_gcloud_chooses(folder):
+def test_it_selects_the_files_that_gcloud_selects(folder):
     chance = random.Random(6)  # noqa: S311 (the same lines each time)
     cases = [some_lines(chance) for _ in range(3000)]
     root = subprocess.check_output(["gcloud", "info", "--format=value(installation.sdk_root)"], text=True).strip()
@@ -81,7 +81,7 @@ def test_it_chooses_the_files_that_gcloud_chooses(folder):
 
     ours = [sorted(Ignored(lines).files(folder)) for lines in cases]
     assert len(theirs) == len(cases)
-    assert len({tuple(files) for files in theirs}) > 50  # the lines make a difference
+    assert len({tuple(files) for files in theirs}) > 50  # the lines have an effect
     assert [case for case in zip(cases, theirs, ours, strict=True) if case[1] != case[2]][:3] == []
 
 
@@ -94,16 +94,16 @@ def test_it_chooses_the_files_that_gcloud_chooses(folder):
     ],
     ids=["a star is for the app's folder", "a slash in the middle ties nothing", "a backslash leaves a star a star"],
 )
-def test_what_differs_from_git(folder, lines, uploaded):
+def test_patterns_that_git_reads_otherwise(folder, lines, uploaded):
     assert set(Ignored(lines).files(folder)) == uploaded
 
 
 @pytest.mark.parametrize("line", ["", "   ", "# a comment", "/", "!", "odd\\"])
-def test_lines_without_a_pattern(line):
+def test_comments_and_broken_lines_have_no_pattern(line):
     assert Pattern.of(line) is None
 
 
-def test_folders_of_any_depth():
+def test_two_stars_match_folders_of_any_depth():
     pattern = Pattern.of("a/**/b")
 
     assert pattern is not None
@@ -111,7 +111,7 @@ def test_folders_of_any_depth():
     assert not pattern.matches(PurePosixPath("x/a/b"), is_folder=False)
 
 
-def test_what_an_included_file_would_include_is_a_comment(folder):
+def test_an_included_file_includes_no_further_files(folder):
     (folder / ".gcloudignore").write_text("#!include:.gitignore\n")
     (folder / ".gitignore").write_text("#!include:nowhere\nb\n")
 

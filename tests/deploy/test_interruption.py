@@ -1,4 +1,4 @@
-"""Signals: what the first does, what the others do, and which are left alone."""
+"""Signals: the effect of the first one and of further ones, and the ignored ones."""
 
 import os
 import signal
@@ -11,13 +11,14 @@ from deploy.interruption import SIGNALS, Interruption
 @pytest.fixture(autouse=True)
 def _put_back():
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_stops_the_work_and_the_second_only_says_something(number):
+def test_the_first_signal_stops_the_work_and_the_second_only_calls_the_function(number):
     said = []
     with Interruption(lambda: said.append("cleaning up")):
         with pytest.raises(KeyboardInterrupt):
@@ -27,10 +28,10 @@ def test_the_first_signal_stops_the_work_and_the_second_only_says_something(numb
     assert said == ["cleaning up"]
 
 
-def test_once_it_is_told_so_no_signal_stops_anything():
+def test_after_shield_no_signal_stops_the_work():
     said = []
     with Interruption(lambda: said.append("cleaning up")) as interruption:
-        interruption.stop_stopping()
+        interruption.shield()
         os.kill(os.getpid(), signal.SIGINT)
 
     assert said == ["cleaning up"]

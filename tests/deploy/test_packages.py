@@ -1,6 +1,6 @@
-"""The packages of an app: what requirements.txt names, all of it with version and hash, and nothing else.
+"""The packages of an app: exactly those of requirements.txt, each with version and hash.
 
-The packages here are made by the tests, so that nothing comes from a network.
+The tests make their packages themselves, and use no network.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ def pinned(wheel: Path, named: str) -> str:
 
 
 class App:
-    """An app's folder, and an index with packages that it may ask for: cup, and tea, which needs cup."""
+    """An app's folder, and an index with two packages: cup, and tea, which requires cup."""
 
     def __init__(self, folder: Path, python: Python) -> None:
         self.python = python
@@ -60,7 +60,7 @@ class App:
 
 @pytest.fixture(scope="session")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Python:
-    """A stand-in for this Python, which makes virtual environments by copying one. That takes a tenth of the time."""
+    """A stand-in for this Python that makes virtual environments by copying one, in a tenth of the time."""
     folder = tmp_path_factory.mktemp("python")
     own = runtime_python.this_python()
     subprocess.run([own.path, "-m", "venv", folder / "new"], check=True)
@@ -79,7 +79,7 @@ def app(tmp_path: Path, python: Python, monkeypatch: pytest.MonkeyPatch) -> App:
     return made
 
 
-async def test_what_is_named_is_there_and_nothing_else_until_something_changes(app):
+async def test_exactly_the_named_packages_are_installed_until_requirements_change(app):
     assert await app.install(app.cup, app.tea)
     assert app.importable("tea")
     assert not app.importable("pytest")
@@ -89,7 +89,7 @@ async def test_what_is_named_is_there_and_nothing_else_until_something_changes(a
     assert not app.importable("tea")
 
 
-async def test_what_the_developer_has_already_does_not_count(app, tmp_path, monkeypatch):
+async def test_packages_of_the_developer_do_not_count(app, tmp_path, monkeypatch):
     with zipfile.ZipFile(app.index / "cup-1-py3-none-any.whl") as wheel:
         wheel.extractall(tmp_path / "developers")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "developers"))
@@ -100,12 +100,12 @@ async def test_what_the_developer_has_already_does_not_count(app, tmp_path, monk
     assert app.importable("cup")
 
 
-async def test_a_wheel_of_the_app_comes_from_its_own_folder(app):
+async def test_a_wheel_of_the_app_is_installed_from_its_folder(app):
     wheel = make_wheel(app.folder, "own")
     assert await app.install(pinned(wheel, f"./{wheel.name}"))
     assert app.importable("own")
 
-    make_wheel(app.folder, "own", requires=["cup"])  # other contents under the same name
+    make_wheel(app.folder, "own", requires=["cup"])  # another content under the same name
     with pytest.raises(PackagesError, match=r"(?s)cannot be installed.*hash"):
         await app.install(pinned(make_wheel(app.index, "own"), f"./{wheel.name}"))
 
@@ -120,7 +120,7 @@ async def test_a_package_without_a_hash_is_refused(app):
         await app.install("cup==1\n")
 
 
-async def test_a_package_that_only_another_one_names_is_refused(app):
+async def test_a_package_that_only_another_package_requires_is_refused(app):
     with pytest.raises(PackagesError, match=r"(?s)cannot be installed.*those that others need as well.*cup"):
         await app.install(app.tea)
 
@@ -128,7 +128,7 @@ async def test_a_package_that_only_another_one_names_is_refused(app):
 async def test_a_package_that_does_not_exist_is_refused(app):
     with pytest.raises(PackagesError, match=r"(?s)cannot be installed.*coffee"):
         await app.install(app.cup.replace("cup==1", "coffee==1"))
-    assert await app.install(app.cup)  # and the next attempt begins anew
+    assert await app.install(app.cup)  # the next attempt starts from scratch
 
 
 async def test_a_wheel_that_was_not_uploaded_is_refused(app):
@@ -136,7 +136,7 @@ async def test_a_wheel_that_was_not_uploaded_is_refused(app):
         await app.install(app.cup.replace("cup==1", "./own-1-py3-none-any.whl"))
 
 
-def test_two_do_not_use_an_environment_at_the_same_time(tmp_path):
+def test_two_processes_do_not_use_an_environment_at_the_same_time(tmp_path):
     environment = tmp_path / "environments" / "app"
     steps: list[str] = []
     waits = threading.Event()
@@ -159,6 +159,6 @@ def test_two_do_not_use_an_environment_at_the_same_time(tmp_path):
     assert steps == ["waits", "first", "second"]
 
 
-async def test_requirements_that_were_not_uploaded_are_missed(app):
+async def test_a_requirements_file_that_was_not_uploaded_is_an_error(app):
     with pytest.raises(PackagesError, match=r"requirements.txt was not uploaded.*\.gcloudignore"):
         await packages.install(app.folder, app.python, app.environment, app.log)

@@ -1,4 +1,4 @@
-"""A folder that must not change: what changes nevertheless is named."""
+"""Read-only folders, and the report of changes."""
 
 import os
 import stat
@@ -23,13 +23,13 @@ def folder(tmp_path: Path):
     read_only.release()
 
 
-def test_nothing_in_it_can_be_written_to(folder):
+def test_no_file_in_it_is_writable(folder):
     assert not any(path.stat().st_mode & WRITABLE for path in [folder.path, *folder.path.rglob("*")])
     assert folder.changes() == []
 
 
-def test_what_is_written_nevertheless_is_named(folder):
-    folder.release()  # as if the system administrator wrote
+def test_changes_to_a_read_only_folder_are_named(folder):
+    folder.release()  # as if root wrote
     (folder.path / "app.db").write_text("data")
     (folder.path / "cache").mkdir()
     (folder.path / "web" / "views.py").chmod(0o600)
@@ -48,7 +48,7 @@ def test_what_is_written_nevertheless_is_named(folder):
     ]
 
 
-def test_a_change_of_modes_alone_is_none(folder):
+def test_a_change_of_modes_alone_is_no_change(folder):
     folder.release()
 
     assert folder.changes() == []

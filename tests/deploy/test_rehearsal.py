@@ -1,4 +1,4 @@
-"""The command `rehearse`: what it leaves behind, what it shows, and how it is stopped."""
+"""The command `rehearse`: its folder, its output, and signals."""
 
 import asyncio
 import os
@@ -11,16 +11,20 @@ from aiohttp.test_utils import TestServer
 from click.testing import CliRunner, Result
 
 from deploy.commands import rehearse
+from deploy.end_to_end_tests import SAMPLE_TESTS, EndToEndTests
 from deploy.errors import DeployError
 from deploy.interruption import SIGNALS
 from deploy.rehearsal.rehearsal import Rehearsal, run_until_stopped
 from deploy.rehearsal.run_version import RehearsalError, RunningVersion
 from deploy.staging.variables import Variables
 
+ONE_TEST = ("-k", "warm_up", "-p", "no:cacheprovider")
+TASKS = {"CLOUD_TASKS_EMULATOR_HOST": "127.0.0.1:1"}
+
 
 @pytest.fixture
 def app_dir(tmp_path: Path) -> Path:
-    """An app with a broken requirements.txt, so that it is not even staged."""
+    """A folder without requirements.txt, which cannot be staged."""
     folder = tmp_path / "app"
     folder.mkdir()
     return folder
@@ -28,7 +32,7 @@ def app_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which temporary folders are made."""
+    """The parent of temporary folders."""
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -40,7 +44,7 @@ def rehearsed(app_dir: Path, *arguments: str) -> Result:
 
 
 def fail(rehearsal: Rehearsal, report: object) -> None:
-    """Be a rehearsal that fails when the instance runs."""
+    """In place of Rehearsal.run: fail while the instance runs."""
     rehearsal.folders.log.write_text("".join(f"line {number}\n" for number in range(100)))
     raise DeployError("It does not run.")
 
@@ -66,14 +70,14 @@ def test_the_folder_can_be_kept(app_dir, scratch, monkeypatch):
     assert f"kept {kept}" in result.output
 
 
-def test_what_is_not_the_folder_of_an_app_is_told(app_dir, scratch):
+def test_a_folder_without_an_app_is_reported(app_dir, scratch):
     result = rehearsed(app_dir)
 
     assert "has no requirements.txt: is it the folder of an app?" in str(result.exception)
     assert not list(scratch.iterdir())
 
 
-def test_the_service_account_of_the_authors_own_app_yaml_is_not_in_the_way(app_dir, scratch, monkeypatch):
+def test_the_service_account_of_the_authors_own_app_yaml_is_accepted(app_dir, scratch, monkeypatch):
     account = "web@my-project.iam.gserviceaccount.com"
     (app_dir / "app.yaml").write_text(f"runtime: python313\nentrypoint: x\nservice_account: {account}\n")
     seen = []
@@ -83,21 +87,21 @@ def test_the_service_account_of_the_authors_own_app_yaml_is_not_in_the_way(app_d
     assert seen == [account]
 
 
-def test_an_app_yaml_that_is_none_is_told(app_dir, scratch):
+def test_a_broken_app_yaml_is_reported(app_dir, scratch):
     (app_dir / "app.yaml").write_text("a: [")
 
     assert "is not YAML" in str(rehearsed(app_dir).exception)
 
 
-def test_what_is_not_its_own_goes_to_pytest(app_dir, scratch, monkeypatch):
+def test_unknown_options_are_passed_to_pytest(app_dir, scratch, monkeypatch):
     seen = []
-    monkeypatch.setattr(Rehearsal, "run", lambda self, report: seen.append(self.arguments))
+    monkeypatch.setattr(Rehearsal, "run", lambda self, report: seen.append(self.tests.arguments))
 
     assert rehearsed(app_dir, "-k", "forged").exit_code == 0
     assert seen == [("-k", "forged")]
 
 
-def test_what_pytest_does_not_take_is_told_at_once(app_dir, scratch):
+def test_options_that_pytest_refuses_are_reported_at_once(app_dir, scratch):
     result = rehearsed(app_dir, "--kep")
 
     assert "unrecognized arguments: --kep" in str(result.exception)
@@ -105,16 +109,16 @@ def test_what_pytest_does_not_take_is_told_at_once(app_dir, scratch):
 
 
 @pytest.mark.parametrize("status", [200, 500])
-async def test_the_end_to_end_tests_ask_the_app_and_what_they_find_is_told(app_dir, tmp_path, status):
+async def test_the_end_to_end_tests_request_the_app_and_their_result_is_reported(app_dir, tmp_path, status):
     async def answer(request: web.Request) -> web.Response:
         return web.Response(status=status)
 
     application = web.Application()
     application.router.add_get("/_ah/warmup", answer)
-    rehearsal = Rehearsal(app_dir, Variables(), "my-project", tmp_path, ("-k", "warming_up", "-p", "no:cacheprovider"))
+    rehearsal = Rehearsal(app_dir, Variables(), "my-project", tmp_path, EndToEndTests(SAMPLE_TESTS, ONE_TEST))
     async with TestServer(application) as server:
         url = str(server.make_url("")).rstrip("/")
-        running = RunningVersion(url=url, tasks_host="127.0.0.1:1", location="us-central1", stand_ins={})
+        running = RunningVersion(url=url, location="us-central1", stand_ins=TASKS)
         if status == 200:
             await rehearsal.test(running)
         else:
@@ -122,8 +126,72 @@ async def test_the_end_to_end_tests_ask_the_app_and_what_they_find_is_told(app_d
                 await rehearsal.test(running)
 
 
+def test_the_option_tests_chooses_the_tests(app_dir, scratch, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Rehearsal, "run", lambda self, report: seen.append(self.tests.folder))
+    own = app_dir / "tests"
+    own.mkdir()
+    (own / "test_own.py").write_text("def test_one(): pass\n")
+    monkeypatch.chdir(app_dir)
+
+    for arguments in ([], ["--tests", "none"], ["--tests", "tests", "-p", "no:cacheprovider"]):
+        assert rehearsed(app_dir, *arguments).exit_code == 0
+
+    assert seen == [SAMPLE_TESTS, None, own.resolve()]
+
+
+@pytest.mark.parametrize(("status", "problem"), [(404, None), (500, "GET / was answered with 500")])
+async def test_without_tests_the_app_has_to_answer(app_dir, tmp_path, status, problem):
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    application = web.Application()
+    application.router.add_get("/", answer)
+    rehearsal = Rehearsal(app_dir, Variables(), "my-project", tmp_path, EndToEndTests(None))
+    async with TestServer(application) as server:
+        url = str(server.make_url("")).rstrip("/")
+        running = RunningVersion(url=url, location="us-central1", stand_ins=TASKS)
+        if problem is None:
+            await rehearsal.test(running)
+        else:
+            with pytest.raises(RehearsalError, match=problem):
+                await rehearsal.test(running)
+
+
+async def test_your_own_tests_find_the_app(app_dir, tmp_path):
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text="own")
+
+    application = web.Application()
+    application.router.add_get("/own", answer)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "test_own.py").write_text(
+        "import os, urllib.request\n"
+        "def test_it():\n"
+        "    assert os.environ['CLOUD_TASKS_EMULATOR_HOST'] == '127.0.0.1:1'\n"
+        "    assert urllib.request.urlopen(os.environ['E2E_BASE_URL'] + '/own').read() == b'own'\n"
+    )
+    tests = EndToEndTests(own, ("-p", "no:cacheprovider"))
+    rehearsal = Rehearsal(app_dir, Variables(), "my-project", tmp_path, tests)
+    async with TestServer(application) as server:
+        url = str(server.make_url("")).rstrip("/")
+        await rehearsal.test(RunningVersion(url=url, location="us-central1", stand_ins=TASKS))
+        with pytest.raises(RehearsalError, match="pytest ended with exit code 1"):
+            await rehearsal.test(RunningVersion(url=f"{url}/elsewhere", location="us-central1", stand_ins=TASKS))
+
+
+@pytest.fixture
+def hangup():
+    """Enable SIGHUP, which nohup ignores."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup")
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_stops_what_runs_once_and_lets_it_tidy_up(number):
+def test_a_signal_cancels_the_work_once_and_lets_it_tidy_up(number):
     before = [signal.getsignal(each) for each in SIGNALS]
     steps = []
 
@@ -132,7 +200,7 @@ def test_a_signal_stops_what_runs_once_and_lets_it_tidy_up(number):
             os.kill(os.getpid(), number)
             await asyncio.Event().wait()
         finally:
-            os.kill(os.getpid(), number)  # somebody who is impatient
+            os.kill(os.getpid(), number)  # a second Ctrl-C
             await asyncio.sleep(0.1)
             steps.append("tidied up")
 
@@ -143,7 +211,7 @@ def test_a_signal_stops_what_runs_once_and_lets_it_tidy_up(number):
     assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
-def test_what_work_raises_is_raised():
+def test_an_error_of_the_work_is_raised():
     async def work() -> None:
         raise DeployError("no")
 

@@ -1,4 +1,4 @@
-"""An uploaded app that runs as on App Engine: what it finds there, and what is said of one that would not run."""
+"""Versions that run as on App Engine: their environment, and the errors of those that would not run."""
 
 import json
 import os
@@ -51,7 +51,7 @@ GUNICORN = "gunicorn --bind :$PORT --threads 8 --no-control-socket main:app"
 
 
 class App:
-    """A staged app, and the place where it runs, with the packages of this test run."""
+    """A staged app, and the folders of its instance, with the packages of this test run."""
 
     def __init__(self, folder: Path) -> None:
         self.staged = folder / "staged"
@@ -76,7 +76,7 @@ class App:
         self.write("app.yaml", json.dumps({"runtime": "python313", "entrypoint": entrypoint, **others}))
 
     async def run_version(self, check=None) -> None:
-        """Upload and run it. Without a check, it has to answer a request."""
+        """Upload and run it. The default check sends one request."""
 
         async def answers(running: RunningVersion) -> None:
             await get(running.url)
@@ -86,7 +86,7 @@ class App:
         await run_version(version, self.folders, "europe-west1", self.staged, check or answers)
 
     async def problem(self, check=None) -> str:
-        """Run it, and return what is wrong."""
+        """Run it, and return the error."""
         with pytest.raises(RehearsalError) as raised:
             await self.run_version(check)
         return str(raised.value)
@@ -112,7 +112,7 @@ async def get(url: str) -> str:
         return text
 
 
-async def test_an_app_answers_by_the_name_that_it_has_on_app_engine(app):
+async def test_an_app_sees_the_host_name_that_it_has_on_app_engine(app):
     app.write("main.py", HELLO.replace('b"hello"', 'environ["HTTP_HOST"].encode()'))
 
     async def check(running: RunningVersion) -> None:
@@ -121,7 +121,7 @@ async def test_an_app_answers_by_the_name_that_it_has_on_app_engine(app):
     await app.run_version(check)
 
 
-async def test_the_environment_is_app_engines_and_nothing_of_the_developers(app, monkeypatch):
+async def test_the_environment_is_that_of_app_engine_without_the_developers_own(app, monkeypatch):
     for name in ("SECRET_OF_MINE", "PYTHONPATH", "GUNICORN_CMD_ARGS", "DEFERRED_SIGNING_KEYS", "VIRTUAL_ENV"):
         monkeypatch.setenv(name, "--bogus")
     secret = "projects/my-project/secrets/keys/versions/latest"
@@ -146,7 +146,7 @@ async def test_the_environment_is_app_engines_and_nothing_of_the_developers(app,
     assert seen.keys() - of_shell_and_server == given.keys() | others
 
 
-async def test_tasks_of_the_local_cloud_run_and_those_of_others_are_refused(app):
+async def test_tasks_of_the_local_cloud_run_and_forged_ones_are_refused(app):
     app.write("main.py", TASKS)
     forged = {"X-AppEngine-TaskName": "1", "X-AppEngine-QueueName": "default", "X-Appengine-User-Ip": "0.1.0.2"}
 
@@ -188,7 +188,7 @@ async def test_a_package_that_is_missing_is_named(app):
     assert "The app imports quite_missing. If that is a package, add it to" in await app.problem()
 
 
-async def test_a_crash_at_import_is_told_and_its_log_is_there(app):
+async def test_a_crash_at_import_is_reported_with_its_log(app):
     app.write("main.py", "raise RuntimeError('no such luck')\n")
 
     assert "The instance has ended by itself, with exit code 3" in await app.problem()
@@ -201,19 +201,19 @@ async def test_a_variable_that_is_missing_is_named(app):
     assert "needs the environment variable MY_KEY: give --env MY_KEY=VALUE" in await app.problem()
 
 
-async def test_an_entrypoint_that_is_not_there_is_named(app):
+async def test_a_missing_program_in_the_entrypoint_is_named(app):
     app.settings("gunicron --bind :$PORT main:app")
 
     assert re.search(r"exit code 127. The entrypoint runs gunicron, which is not there", await app.problem())
 
 
-async def test_an_entrypoint_that_serves_what_is_not_there_is_named(app):
+async def test_an_entrypoint_with_a_missing_app_is_named(app):
     app.settings(GUNICORN.replace("main:app", "main:application"))
 
     assert "serves main:application, but main has no application" in await app.problem()
 
 
-async def test_an_entrypoint_that_does_not_listen_where_it_should_is_told(app, monkeypatch, unused_tcp_port):
+async def test_an_entrypoint_that_ignores_the_port_is_reported(app, monkeypatch, unused_tcp_port):
     monkeypatch.setattr(instance, "START_TIMEOUT", 1.0)
     app.settings(GUNICORN.replace("$PORT", str(unused_tcp_port)))
 
@@ -221,14 +221,14 @@ async def test_an_entrypoint_that_does_not_listen_where_it_should_is_told(app, m
 
 
 @pytest.mark.parametrize("place", ["os.getcwd()", "os.environ['HOME']"], ids=["its own folder", "its home"])
-async def test_an_app_that_writes_where_it_may_not_is_told(app, place, tmp_path):
+async def test_a_write_to_a_read_only_folder_is_reported(app, place, tmp_path):
     mark = tmp_path / "mark"
     mark.touch(mode=0o400)
     app.write("main.py", f"import os\nopen({place} + '/app.db', 'w').write('data')\n" + HELLO)
 
     problem = await app.problem()
 
-    # Who may write anywhere, as the system administrator, is found out afterwards; all others are stopped at once.
+    # A write by root is found afterwards. Any other user gets an error at once.
     written, stopped = (
         "The app wrote to its own disk: added app.db",
         "app.db, and App Engine lets it write to /tmp alone",
@@ -236,7 +236,7 @@ async def test_an_app_that_writes_where_it_may_not_is_told(app, place, tmp_path)
     assert (written if os.access(mark, os.W_OK) else stopped) in problem
 
 
-async def test_the_queues_of_queue_yaml_are_there(app):
+async def test_the_queues_of_queue_yaml_exist(app):
     app.write("queue.yaml", "queue:\n- name: mail\n  rate: 1/s\n")
     app.write("main.py", TASKS.replace('"by a task")', '"by a task", _queue="mail")'))
     app.write(".gcloudignore", "queue.yaml\n")  # it is deployed apart from the app
@@ -247,7 +247,7 @@ async def test_the_queues_of_queue_yaml_are_there(app):
     await app.run_version(check)
 
 
-async def test_a_queue_yaml_that_is_none_is_told(app):
+async def test_a_broken_queue_yaml_is_reported(app):
     app.write("queue.yaml", "queue: [{}]")
 
     assert "queue.yaml" in await app.problem()
@@ -262,42 +262,42 @@ async def test_an_app_may_write_to_tmp(app):
 
 
 @pytest.mark.parametrize("status", ["500 Internal Server Error", "404 Not Found"])
-async def test_a_warm_up_that_fails_is_told(app, status):
+async def test_a_failed_warm_up_is_reported(app, status):
     app.settings(inbound_services=["warmup"])
     app.write("main.py", HELLO.replace("200 OK", status))
 
     assert f"/_ah/warmup was answered with {status[:3]}" in await app.problem()
 
 
-async def test_without_warmup_in_app_yaml_there_is_none(app):
+async def test_without_warmup_in_app_yaml_no_warm_up_is_sent(app):
     app.write("main.py", HELLO.replace("200 OK", "500 Internal Server Error"))
 
     await app.run_version(is_content)
 
 
 @pytest.mark.parametrize("scaling", ["basic", "manual"])
-async def test_an_instance_may_refuse_to_start_where_it_is_asked(app, scaling):
+async def test_an_instance_that_refuses_its_start_request_is_reported(app, scaling):
     app.settings(instance_class="B1", **{f"{scaling}_scaling": {"instances": 1}})
     app.write("main.py", HELLO.replace("200 OK", "503 Service Unavailable"))
 
     assert "/_ah/start was answered with 503" in await app.problem()
 
 
-async def test_an_instance_that_does_not_know_the_question_starts(app):
+async def test_an_instance_without_a_route_for_the_start_request_starts(app):
     app.settings(instance_class="B1", manual_scaling={"instances": 1})
     app.write("main.py", HELLO.replace("200 OK", "404 Not Found"))
 
     await app.run_version(is_content)
 
 
-async def test_an_instance_that_ends_in_the_middle_is_the_reason_given(app):
+async def test_an_instance_that_ends_is_reported_as_the_cause(app):
     app.settings('python -c "import main"')
     app.write("main.py", ENDS_WHEN_ASKED)
 
     assert "ended by itself, with exit code 7" in await app.problem()
 
 
-async def test_a_test_that_fails_and_a_write_are_both_told(app):
+async def test_a_failed_test_and_a_write_are_both_reported(app):
     app.write("main.py", "import os\nos.chmod('.', 0o700)\nopen('app.db', 'w').write('data')\n" + HELLO)
 
     async def check(running: RunningVersion) -> None:

@@ -1,4 +1,4 @@
-"""Templates: what they render, and which values they refuse."""
+"""Templates: the rendered files, and the values that are refused."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ HOSTILE = [
     "x" * 5000,
     "x " * 500,
 ]
-"""Values that mean something to YAML or Jinja2, and must mean nothing here."""
+"""Values with a meaning in YAML or Jinja2, which must have none here."""
 
 
 def rendered(**variables) -> dict:
@@ -48,12 +48,12 @@ def rendered(**variables) -> dict:
 
 @pytest.mark.parametrize("sample", ["flask", "django", "wsgi"])
 @pytest.mark.parametrize("name", ["app.yaml", ".gcloudignore"])
-def test_what_the_samples_have_to_copy_is_what_is_rendered_when_nothing_is_said(sample, name):
+def test_the_files_of_the_samples_equal_the_templates_with_default_values(sample, name):
     assert (SAMPLES / sample / name).read_text() == render(name, Variables())
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=ascii)
-def test_the_value_of_an_environment_variable_arrives_as_it_was_given(value):
+def test_the_value_of_an_environment_variable_survives_rendering(value):
     settings = rendered(environment={"BEFORE": "x", "VALUE": value, "WHEN": "y"})
 
     assert settings["env_variables"] == {"BEFORE": "x", "VALUE": value, "WHEN": "y"}
@@ -61,18 +61,18 @@ def test_the_value_of_an_environment_variable_arrives_as_it_was_given(value):
 
 
 @pytest.mark.parametrize("value", [value for value in HOSTILE if value.strip()], ids=ascii)
-def test_the_entrypoint_arrives_as_it_was_given(value):
+def test_the_entrypoint_survives_rendering(value):
     assert rendered(entrypoint=value)["entrypoint"] == value
 
 
-def test_a_variable_that_does_not_exist_is_an_error_that_names_it_and_the_file(tmp_path):
+def test_an_unknown_variable_is_an_error_with_its_name_and_file(tmp_path):
     (tmp_path / "app.yaml").write_text("runtime: {{ runtimes }}\n")
 
     with pytest.raises(TemplateError, match=r"app\.yaml: 'runtimes' is undefined"):
         render("app.yaml", Variables(), tmp_path)
 
 
-def test_a_template_with_a_mistake_is_an_error_with_its_line(tmp_path):
+def test_a_syntax_error_in_a_template_is_an_error_with_its_line(tmp_path):
     (tmp_path / "app.yaml").write_text("a: 1\nb: {{ runtime\n")
 
     with pytest.raises(TemplateError, match=r"app\.yaml, line 2: "):
@@ -110,7 +110,7 @@ def test_every_kind_of_scaling_is_rendered_with_its_limits():
     assert rendered(scaling=ManualScaling(instances=2), instance_class="B1")["manual_scaling"] == {"instances": 2}
 
 
-def test_secrets_are_named_and_accounts_too():
+def test_the_secret_and_the_account_are_rendered():
     secret = "projects/my-project/secrets/keys"
     account = "app@my-project.iam.gserviceaccount.com"
     settings = rendered(signing_keys_secret=secret, service_account=account, location="us-central1")
@@ -122,7 +122,7 @@ def test_secrets_are_named_and_accounts_too():
     }
 
 
-def test_warming_up_can_be_left_out():
+def test_warm_up_can_be_switched_off():
     assert rendered()["inbound_services"] == ["warmup"]
     assert "inbound_services" not in rendered(warmup=False)
 
@@ -149,7 +149,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("variables", "message"), REFUSED, ids=[message for _, message in REFUSED])
-def test_a_value_that_app_engine_does_not_take_is_named_with_what_it_takes(variables, message):
+def test_a_value_that_app_engine_refuses_is_named_with_the_rule(variables, message):
     with pytest.raises(VariableError) as error:
         Variables(**variables)
 
@@ -174,7 +174,7 @@ LIMITS = [
 
 
 @pytest.mark.parametrize(("kind", "values", "message"), LIMITS, ids=[message for *_, message in LIMITS])
-def test_limits_are_kept(kind, values, message):
+def test_numbers_beyond_a_limit_are_refused(kind, values, message):
     with pytest.raises(VariableError) as error:
         kind(**values)
 

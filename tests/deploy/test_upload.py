@@ -1,4 +1,4 @@
-"""What is uploaded of a folder: the rules of .gcloudignore."""
+"""The files of a folder that are uploaded, by the rules of .gcloudignore."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def uploaded(folder: Path, ignore: str | None = None) -> set[str]:
-    """Return the names of what arrives."""
+    """Upload the folder, and return the names of the uploaded files."""
     if ignore is not None:
         (folder / ".gcloudignore").write_text(ignore)
     target = folder.parent / "workspace"
@@ -37,13 +37,13 @@ def uploaded(folder: Path, ignore: str | None = None) -> set[str]:
     return arrived
 
 
-def test_what_the_file_names_stays(folder):
+def test_ignored_files_are_not_uploaded(folder):
     patterns = "# a comment\n\n__pycache__/\n/setup.cfg\ntest_*.py\n.git*\nnotes/\n!notes/todo.txt\n.gcloudignore\n"
 
     assert uploaded(folder, patterns) == {"main.py", "web/views.py", "web/setup.cfg"}
 
 
-def test_a_later_line_can_take_back_an_earlier_one(folder):
+def test_a_later_line_can_revoke_an_earlier_one(folder):
     assert uploaded(folder, "*\n!main.py\n!.gitignore") == {"main.py", ".gitignore"}
 
 
@@ -62,11 +62,11 @@ def test_a_file_that_cannot_be_included_is_named(folder, name, message):
         uploaded(folder, f"#!include:{name}\n")
 
 
-def test_without_the_file_gcloud_leaves_what_no_app_needs(folder):
+def test_without_the_file_the_defaults_of_gcloud_apply(folder):
     assert uploaded(folder) == {"main.py", "test_main.py", "web/views.py", "web/setup.cfg", "notes/todo.txt"}
 
 
-def test_links_arrive_as_what_they_lead_to_and_empty_folders_do_not_arrive(folder, tmp_path):
+def test_links_are_uploaded_as_their_targets_and_empty_folders_not_at_all(folder, tmp_path):
     (tmp_path / "elsewhere.py").write_text("elsewhere")
     (folder / "link.py").symlink_to(tmp_path / "elsewhere.py")
     (folder / "empty").mkdir()

@@ -1,4 +1,4 @@
-"""Names of versions."""
+"""The names of versions."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ NOW = datetime(2026, 11, 21, 15, 30, tzinfo=UTC)
 LONGEST_PROJECT = "p" * 30
 
 
-def test_a_name_says_when_and_what():
+def test_a_name_has_the_time_and_the_commit():
     name = versions.name("v", NOW, "96b4d1e-dirty", "default", "my-project")
 
     assert re.fullmatch(r"v-20261121-1530-[a-z0-9]{4}-96b4d1e-dirty", name)
@@ -25,20 +25,20 @@ def test_names_of_the_same_minute_differ():
 
 @pytest.mark.parametrize("service", ["default", "a-service"])
 @pytest.mark.parametrize("commit", ["", "96b4d1e", "96b4d1e-dirty"])
-def test_a_host_name_has_room_for_it_in_the_longest_project(service, commit):
+def test_a_host_name_has_room_for_a_name_in_the_longest_project(service, commit):
     name = versions.name("e2e", NOW, commit, service, LONGEST_PROJECT[: 30 if service == "default" else 20])
 
     assert len(versions.host_label(name, service, LONGEST_PROJECT[: 30 if service == "default" else 20])) <= 63
     assert name.startswith("e2e-20261121-1530-")
 
 
-def test_where_there_is_no_room_it_says_how_much_there_is():
+def test_a_name_that_is_too_long_is_refused_with_the_limit():
     with pytest.raises(UsageError, match=r"characters, and a host name takes 63: .*--service"):
         versions.name("e2e", NOW, "", "s" * 63, LONGEST_PROJECT)
 
 
 @pytest.mark.parametrize("name", ["", "V1", "a_b", "-a", "a-", "default", "latest", "ah-mine", "a" * 64, "a.b", "ä"])
-def test_a_name_that_app_engine_does_not_take_is_refused(name):
+def test_a_name_that_app_engine_refuses_is_refused(name):
     with pytest.raises(UsageError, match=re.escape(repr(name))):
         versions.check(name, "default", "p")
 
@@ -47,7 +47,7 @@ def test_a_folder_outside_a_repository_has_no_commit(tmp_path):
     assert versions.commit(tmp_path) == ""
 
 
-def test_a_commit_says_whether_there_are_changes(tmp_path):
+def test_a_commit_is_marked_dirty_after_changes(tmp_path):
     def git(*arguments: str) -> None:
         author = ["-c", "user.name=x", "-c", "user.email=x@example.com"]
         subprocess.run(["git", "-C", str(tmp_path), *author, *arguments], check=True, capture_output=True)

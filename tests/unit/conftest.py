@@ -1,4 +1,4 @@
-"""What the unit tests share: an environment without settings, and a Cloud Tasks that is a list."""
+"""Fixtures of the unit tests: an environment without settings, and a Cloud Tasks that keeps its requests in lists."""
 
 import os
 import sys
@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(
-    0, str(Path(__file__).parent)
-)  # the helpers beside the tests are modules that other processes import too
+sys.path.insert(0, str(Path(__file__).parent))  # other processes import the helpers beside the tests by the same names
 
 from app_engine import ON_APP_ENGINE
 from deferred_callables import MARKS
@@ -27,7 +25,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.startswith(SETTINGS):
             monkeypatch.delenv(name)
     monkeypatch.setenv("NO_GCE_CHECK", "true")  # google-auth is not to look for Google's machines
-    monkeypatch.setattr(dead_letters, "_try_to_keep", lambda write, what: None)  # there is no Datastore to write to
+    monkeypatch.setattr(dead_letters, "_try", lambda act, what: True)  # there is no Datastore to write to
     settings.forget()
     yield
     settings.forget()
@@ -35,7 +33,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def queue(monkeypatch: pytest.MonkeyPatch) -> FakeCloudTasks:
-    """The Cloud Tasks of project ``my-project`` in ``us-east1``; it records what it is sent."""
+    """The Cloud Tasks of project ``my-project`` in ``us-east1``. It records its requests."""
     fake = FakeCloudTasks()
     monkeypatch.setattr(cloud_tasks, "_client", PerProcess(lambda address: fake))
     monkeypatch.setattr(cloud_tasks, "time", FakeTime())
@@ -47,7 +45,7 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> FakeCloudTasks:
 
 @pytest.fixture
 def marks() -> list[str]:
-    """What tasks, and the unpickling of traps, have left."""
+    """Marks of tasks that have run, and of traps that were unpickled."""
     MARKS.clear()
     return MARKS
 
@@ -62,6 +60,6 @@ def app_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def datastore(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Datastore that contexts can be opened for; nobody listens there."""
+    """The address of a Datastore, so that NDB opens contexts. No server listens there."""
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")

@@ -74,7 +74,7 @@ class Color(enum.Enum):
     RED = 1
 
 
-Pair = collections.namedtuple("Pair", "left right")  # the kind that old apps have
+Pair = collections.namedtuple("Pair", "left right")  # as old apps have it
 
 
 class Greeter:
@@ -153,7 +153,7 @@ def make_class() -> Any:
 
 
 def cases() -> dict[str, Case]:
-    """Return the calls, by a name for each kind."""
+    """Return the calls by the name of their kind."""
     loud = LoudGreeter("hi")
     local = make_class()
     return {
@@ -206,7 +206,7 @@ def cases() -> dict[str, Case]:
 
 
 def cases_by_name() -> dict[str, Case]:
-    """Return further calls that can travel by name only."""
+    """Return further calls, which travel by name only."""
     return {"cached function": (cached, (3,), {})}
 
 

@@ -1,4 +1,4 @@
-"""A Cloud Tasks client that keeps what it is sent in lists, and fails where a test tells it to."""
+"""A Cloud Tasks client that keeps its requests in lists, and fails where a test asks for it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Models of an app; ``bundled_sdk_entities.json`` holds entities of theirs from when they were of the bundled NDB."""
+"""Models of an app. ``bundled_sdk_entities.json`` holds entities of these models from the bundled NDB."""
 
 from google.cloud import ndb
 

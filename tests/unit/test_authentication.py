@@ -1,4 +1,4 @@
-"""Nobody in: requests that are not from our queue are refused, and nothing of them is unpickled."""
+"""A request that our queue did not send is refused, and its body is not unpickled."""
 
 import datetime
 import io
@@ -38,7 +38,7 @@ class Mark:
 
 
 class Watched(io.BytesIO):
-    """A request's input that notes how much of it was asked for."""
+    """A request's input that counts the bytes that were asked for."""
 
     asked = 0
 
@@ -65,7 +65,7 @@ def with_keys(monkeypatch: pytest.MonkeyPatch, datastore: None) -> None:
 
 
 def call(mark: Path) -> bytes:
-    """Return a task that leaves a mark when it is run, or only unpickled."""
+    """Return the body of a task that leaves a mark when it is run, and also when it is only unpickled."""
     return pickle.dumps((Path.touch, (mark, Mark(mark)), {}))
 
 
@@ -111,7 +111,7 @@ def ran(environ: Environ, mark: Path) -> bool:
     return mark.exists()
 
 
-# Each hostile request: how it is made from the body of a task, and what it is answered.
+# Hostile requests: each is made from the body of a task, and has the expected status.
 OFF_APP_ENGINE: dict[str, tuple[Callable[[bytes], Environ], HTTPStatus]] = {
     "no header of a task": (lambda body: signed(body, HTTP_X_APPENGINE_TASKNAME=None), HTTPStatus.FORBIDDEN),
     "forged App Engine headers": (lambda body: environ_of(body), HTTPStatus.FORBIDDEN),
@@ -151,13 +151,13 @@ OFF_APP_ENGINE: dict[str, tuple[Callable[[bytes], Environ], HTTPStatus]] = {
         lambda body: signed(body, CONTENT_LENGTH=None, HTTP_TRANSFER_ENCODING="chunked"),
         HTTPStatus.LENGTH_REQUIRED,
     ),
-    "a length that is no number": (lambda body: signed(body, CONTENT_LENGTH="-1"), HTTPStatus.BAD_REQUEST),
+    "an invalid length": (lambda body: signed(body, CONTENT_LENGTH="-1"), HTTPStatus.BAD_REQUEST),
     "empty": (lambda body: signed(b""), HTTPStatus.BAD_REQUEST),
     "signature without a key id": (
         lambda body: signed(body, HTTP_X_DEFERRED_SIGNATURE="0" * 64),
         HTTPStatus.FORBIDDEN,
     ),
-    "signature that is no ASCII": (
+    "signature that is not ASCII": (
         lambda body: signed(body, HTTP_X_DEFERRED_SIGNATURE="k1:\xff\xfe"),
         HTTPStatus.FORBIDDEN,
     ),
@@ -316,7 +316,7 @@ def test_accepting_unsigned_tasks_opens_nothing_where_only_a_signature_proves_th
 
 
 @pytest.mark.parametrize("value", ["2027-01-31", "until:2027-02-30", "until:31.1.2027", "yes", "until:20270131"])
-def test_a_setting_of_unsigned_tasks_that_is_no_day_accepts_nothing(
+def test_an_invalid_day_for_unsigned_tasks_accepts_no_task(
     value: str, mark: Path, with_keys: None, on_app_engine: None, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", value)
@@ -344,7 +344,7 @@ def test_a_body_that_is_too_long_is_not_read_and_takes_no_memory(mark: Path, wit
     assert request["wsgi.input"].asked == 0
 
 
-def test_of_a_request_without_proof_nothing_is_read(mark: Path, with_keys: None):
+def test_the_body_of_a_request_without_proof_is_not_read(mark: Path, with_keys: None):
     request = environ_of(call(mark))
     answer(request)
     assert request["wsgi.input"].asked == 0
@@ -371,12 +371,12 @@ any_request = given(
 
 @any_request
 @settings(deadline=None)
-def test_no_invented_request_is_run_or_crashes(environ: dict[str, str], body: bytes):
+def test_an_invented_request_runs_no_task_and_raises_no_error(environ: dict[str, str], body: bytes):
     send_invented(environ, body)
 
 
 @pytest.mark.heavy
-def test_in_a_minute_of_invented_requests_none_is_run_or_crashes():
+def test_a_minute_of_invented_requests_runs_no_task_and_raises_no_error():
     end = time.monotonic() + 60
     while time.monotonic() < end:
         settings(deadline=None, max_examples=2000)(any_request(send_invented))()

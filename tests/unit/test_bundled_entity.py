@@ -1,4 +1,4 @@
-"""States of entities as appengine-python-standard 3.1.0 pickles them, read into models that say less than then."""
+"""States of entities that appengine-python-standard 3.1.0 pickled, read into models that have changed since."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ KEY = b"j\x19j\x0cs~my-projectr\t\x0b\x12\x05Order\x0c"
 GROUP = b"\x82\x01\x00"
 
 NO_TAGS = KEY + b"r\x0b\x08\x18\x1a\x03tag \x00*\x00" + GROUP
-"""Of ``tag = ndb.StringProperty(repeated=True, write_empty_list=True)``, without values."""
+"""State of an entity with ``tag = ndb.StringProperty(repeated=True, write_empty_list=True)``, without values."""
 
 COMPRESSED = KEY + b"z \x08\x0e\x12\x04ZLIB\x1a\x04note \x00*\x0e\x1a\x0cx\x9c\xcb\xcb#\x15\x00\x00$*\x15}" + GROUP
-"""Of ``note = ndb.BlobProperty(compressed=True)``, with the letter n 50 times."""
+"""State of an entity with ``note = ndb.BlobProperty(compressed=True)``, with the letter n 50 times."""
 
 
 NAMED = KEY + b"r\x0e\x1a\x04name \x00*\x04\x1a\x02\xc3\xbc" + GROUP
-"""Of ``name = ndb.StringProperty()``, with the letter ü."""
+"""State of an entity with ``name = ndb.StringProperty()``, with the letter ü."""
 
 
 class Anything(ndb.Expando):
@@ -47,5 +47,5 @@ def test_text_is_text_also_where_no_property_says_so():
     assert read(NAMED, Anything).name == "ü"
 
 
-def test_what_was_compressed_is_read_by_a_model_that_compresses_no_longer():
+def test_a_compressed_value_is_read_by_a_model_that_does_not_compress():
     assert read(COMPRESSED, Uncompressed).note == b"n" * 50

@@ -1,4 +1,4 @@
-"""Tasks cross over: what the bundled SDK has enqueued runs here, and what is enqueued here is what it would enqueue.
+"""Tasks cross over: tasks of the bundled SDK run here, and pickles made here equal its own.
 
 ``bundled_sdk_pickles.json`` holds what ``google.appengine.ext.deferred.serialize`` of appengine-python-standard 3.1.0
 made, on Python 3.11, of calls in ``deferred_callables.cases()``; bytes as Latin-1 text.
@@ -17,8 +17,8 @@ from gae_deferred import deferred, payload
 PICKLES: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("bundled_sdk_pickles.json").read_text())
 THEIR_MODULE = "google.appengine.ext.deferred.deferred"
 STORED_CALL = PICKLES.pop("call stored in Datastore")
-CURRIED_ONLY_HERE = {"built-in method of an empty object"}  # the bundled SDK takes it for a function
-DOTTED_NAMES = {"class in a class", "static method"}  # in protocol 0, each Python version writes them in its own way
+CURRIED_ONLY_HERE = {"built-in method of an empty object"}  # the bundled SDK treats it as a function
+DOTTED_NAMES = {"class in a class", "static method"}  # each Python version writes them differently in protocol 0
 ENUM = "enum member as an argument"
 ENUM_BY_VALUE = deferred_callables.Color.RED.__reduce_ex__(2)[0] is deferred_callables.Color  # not in 3.11.2
 PROTOCOLS = {"highest protocol": "", "protocol 0": "1"}
@@ -27,7 +27,7 @@ both_protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
 def operations(data: bytes) -> list[tuple[str, object]]:
-    """Return what a pickle says, with the bundled SDK's name for the module of the helpers written as ours."""
+    """Return the opcodes of a pickle, with our name in place of the bundled SDK's module of helpers."""
     return [
         (code.name, arg.replace(THEIR_MODULE, "gae_deferred.deferred") if isinstance(arg, str) else arg)
         for code, arg, _ in pickletools.genops(data)
@@ -44,7 +44,7 @@ def test_a_task_of_the_bundled_sdk_runs(kind: str, protocol: str):
 
 @both_protocols
 @pytest.mark.parametrize("kind", sorted(PICKLES.keys() - CURRIED_ONLY_HERE))
-def test_the_pickle_says_what_the_bundled_sdk_says(kind: str, protocol: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_pickle_equals_the_bundled_sdks(kind: str, protocol: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL", PROTOCOLS[protocol])
     function, args, kwargs = cases()[kind]
     theirs = PICKLES[kind][protocol].encode("latin-1")

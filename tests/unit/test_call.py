@@ -44,7 +44,7 @@ def test_a_callable_is_described_by_its_name(kind: str, name: str):
     ],
     ids=["plain", "once", "method", "once and method"],
 )
-def test_what_carries_a_call_is_not_what_was_deferred(call: Call, name: str, args: tuple[Any, ...]):
+def test_a_call_is_unwrapped_from_the_calls_that_carry_it(call: Call, name: str, args: tuple[Any, ...]):
     assert call.describe() == name
     unwrapped = call.unwrapped()
     assert (unwrapped.function.__name__, unwrapped.args, unwrapped.kwargs) == ("greet", args, {})

@@ -1,4 +1,4 @@
-"""The commands, as somebody meets them for the first time."""
+"""The command line: help, plug-ins, and messages about missing distributions."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""One clock for the whole library, which a test can hold."""
+"""The library's clock, which a test can hold."""
 
 import datetime
 

@@ -210,7 +210,7 @@ def prepare(number: int, **options):
     return [deferred.prepare(greet, str(index), _name=f"n{index}", **options) for index in range(number)]
 
 
-def test_defer_many_of_nothing_calls_nobody(queue: FakeCloudTasks):
+def test_defer_many_of_an_empty_list_makes_no_call(queue: FakeCloudTasks):
     assert deferred.defer_many([]) == []
     assert queue.batches == []
 

@@ -1,4 +1,4 @@
-"""Google's client libraries are loaded when first needed, not before: App Engine starts instances on demand."""
+"""Google's client libraries are loaded when they are first needed: App Engine starts instances on demand."""
 
 import json
 import os
@@ -11,7 +11,7 @@ HEAVY = ("aiohttp", "grpc", "google", "cloudpickle", "proto", "requests", "async
 
 
 def heavy_modules(code: str) -> list[str]:
-    """Return those of the heavy modules that a new process has loaded after it has run some code."""
+    """Run code in a new process, and return the heavy modules that it has loaded."""
     report = f"import json, sys; print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
     environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], env=environment, capture_output=True, text=True)
@@ -44,7 +44,7 @@ def test_a_test_run_that_does_not_use_the_local_cloud_does_not_load_it():
     assert {*loaded}.isdisjoint({"aiohttp", "grpc", "google", "cloudpickle"})
 
 
-def test_what_counts_as_loaded_is_seen():
+def test_a_loaded_module_is_noticed():
     assert "google" in heavy_modules("import google.cloud.tasks_v2")
     assert "aiohttp" in heavy_modules("from gae_deferred.testing import CloudForTests")
 

@@ -1,4 +1,4 @@
-"""Options go to the task, everything else to the callable; a bad option raises its error and enqueues nothing."""
+"""Options go to the task, all other arguments to the callable. An invalid option raises, and no task is enqueued."""
 
 import datetime
 import os
@@ -171,7 +171,7 @@ def check_refused(options: dict[str, Any], error: type[Exception], named: str, q
         deferred.defer(greet, "Ada", **options)
     with pytest.raises(error):
         deferred.prepare(greet, "Ada", **options)
-    assert caught.type is error  # and no subclass
+    assert caught.type is error  # not a subclass
     assert named in str(caught.value)
     assert len(str(caught.value)) < 500
     assert queue.created == []
@@ -226,13 +226,13 @@ def test_without_a_time_a_task_is_due_now(queue: FakeCloudTasks):
 
 
 @pytest.mark.parametrize("obj", [None, "greet"])
-def test_what_cannot_be_called_enqueues_nothing(obj, queue: FakeCloudTasks):
+def test_an_object_that_is_not_callable_is_not_enqueued(obj, queue: FakeCloudTasks):
     with pytest.raises(ValueError, match="Only a callable"):
         deferred.defer(obj)
     assert queue.created == []
 
 
-def test_what_cannot_be_pickled_enqueues_nothing(queue: FakeCloudTasks):
+def test_a_call_that_cannot_be_pickled_is_not_enqueued(queue: FakeCloudTasks):
     with pytest.raises(errors.SerializationError):
         deferred.defer(greet, (item for item in "generator"))
     assert queue.created == []

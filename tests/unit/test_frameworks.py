@@ -1,4 +1,4 @@
-"""Flask and Django apps: streamed responses have their NDB context, and a view of one's own runs tasks."""
+"""Flask and Django apps: streamed responses have their NDB context, and an app's own view runs tasks."""
 
 from typing import Any
 

@@ -1,5 +1,6 @@
-"""The handler runs a task for the task queue only, and reads nothing as a pickle before it knows who asks."""
+"""The handler runs a task for the task queue only, and unpickles a body only after the sender is proven."""
 
+import asyncio
 import contextlib
 import io
 import logging
@@ -15,7 +16,7 @@ from google.cloud import ndb, tasks_v2
 from google.cloud.ndb.context import get_context
 from wsgi_client import call, environ
 
-from gae_deferred import cloud_tasks, datastore, deferred, settings, signing
+from gae_deferred import cloud_tasks, datastore, deferred, errors, settings, signing
 from gae_deferred.per_process import PerProcess
 
 TRAP = pickle.dumps((greet, (Trap(),), {}))
@@ -150,7 +151,7 @@ def test_outside_app_engine_no_header_proves_anything(
 
 @pytest.fixture
 def delivering(queue: FakeCloudTasks, datastore: None, monkeypatch: pytest.MonkeyPatch) -> tasks_v2.Task:
-    """The task that a local queue is delivering, for the first time: the trap."""
+    """The trap, as a task that a local queue is delivering for the first time."""
     monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")
     task = tasks_v2.Task(
         app_engine_http_request=tasks_v2.AppEngineHttpRequest(relative_uri=URL, body=TRAP), dispatch_count=1
@@ -184,7 +185,7 @@ def test_where_no_token_is_expected_a_task_may_carry_one_for_its_own_purpose(
     assert marks == ["unpickled"]
 
 
-def test_a_retry_runs_as_the_attempt_that_it_is(delivering: tasks_v2.Task, marks: list[str]):
+def test_a_retry_in_flight_is_run(delivering: tasks_v2.Task, marks: list[str]):
     delivering.dispatch_count, delivering.response_count = 4, 3
     assert post(TRAP, **TASK)[1] == HTTPStatus.FORBIDDEN
     assert post(TRAP, **TASK | {"HTTP_X_APPENGINE_TASKRETRYCOUNT": "3"})[1] == HTTPStatus.OK
@@ -212,7 +213,7 @@ FORGERIES = {
     "a name that is a path": {"HTTP_X_APPENGINE_TASKNAME": "x/../n"},
     "another attempt": {"HTTP_X_APPENGINE_TASKRETRYCOUNT": "1"},
     "no attempt": {"HTTP_X_APPENGINE_TASKRETRYCOUNT": None},
-    "an attempt that is no number": {"HTTP_X_APPENGINE_TASKRETRYCOUNT": "zero"},
+    "an invalid retry count": {"HTTP_X_APPENGINE_TASKRETRYCOUNT": "zero"},
     "an attempt in other digits": {"HTTP_X_APPENGINE_TASKRETRYCOUNT": "\u0660"},
     "an attempt of 5000 digits": {"HTTP_X_APPENGINE_TASKRETRYCOUNT": "9" * 5000},
     "another path": {"PATH_INFO": "/other"},
@@ -234,7 +235,9 @@ def test_another_body_than_the_tasks_is_refused_and_not_unpickled(delivering: ta
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (1, 1)], ids=["waits for its time", "is answered and waits for a retry"])
-def test_a_task_that_is_not_on_its_way_is_refused(counts: tuple[int, int], delivering: tasks_v2.Task, marks: list[str]):
+def test_a_task_that_the_queue_is_not_delivering_is_refused(
+    counts: tuple[int, int], delivering: tasks_v2.Task, marks: list[str]
+):
     delivering.dispatch_count, delivering.response_count = counts
     assert post(TRAP, **TASK)[1] == HTTPStatus.FORBIDDEN
     assert marks == []
@@ -253,7 +256,7 @@ def test_where_the_local_queue_gives_no_answer_nothing_runs(
     assert marks == []
 
 
-def test_where_nobody_listens_at_the_local_queues_address_nothing_runs(
+def test_without_an_answer_of_the_local_queue_no_task_runs(
     datastore: None, marks: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")
@@ -273,7 +276,7 @@ BODIES = {
     "empty": (b"", {"CONTENT_LENGTH": "0"}, HTTPStatus.BAD_REQUEST),
     "empty, in digits": (b"", {"CONTENT_LENGTH": 0}, HTTPStatus.BAD_REQUEST),
     "of no length": (TRAP, {"CONTENT_LENGTH": ""}, HTTPStatus.LENGTH_REQUIRED),
-    "of a length that is no number": (TRAP, {"CONTENT_LENGTH": "many"}, HTTPStatus.BAD_REQUEST),
+    "of an invalid length": (TRAP, {"CONTENT_LENGTH": "many"}, HTTPStatus.BAD_REQUEST),
     "of negative length": (TRAP, {"CONTENT_LENGTH": "-1"}, HTTPStatus.BAD_REQUEST),
     "of a length in other digits": (TRAP, {"CONTENT_LENGTH": "٣"}, HTTPStatus.BAD_REQUEST),
     "of a negative integer's length": (TRAP, {"CONTENT_LENGTH": -1}, HTTPStatus.BAD_REQUEST),
@@ -286,7 +289,7 @@ BODIES = {
 
 @pytest.mark.usefixtures("app_engine")
 @pytest.mark.parametrize(("body", "extra", "expected"), BODIES.values(), ids=BODIES)
-def test_a_body_that_is_not_whole_is_answered_with_a_status_and_logged(
+def test_an_incomplete_body_is_answered_with_a_status_and_logged(
     body: bytes, extra: dict[str, Any], expected: HTTPStatus, marks: list[str], caplog: pytest.LogCaptureFixture
 ):
     text, status, _ = post(body, **FROM_QUEUE | extra)
@@ -318,7 +321,7 @@ def test_no_more_is_read_than_the_body_is_long(marks: list[str]):
 
 
 @pytest.mark.usefixtures("app_engine")
-def test_a_whole_body_that_is_no_pickle_ends_the_task_with_a_log(caplog: pytest.LogCaptureFixture):
+def test_a_body_that_cannot_be_unpickled_ends_the_task_with_a_log(caplog: pytest.LogCaptureFixture):
     assert post(b"hello", **FROM_QUEUE)[:2] == ("PermanentTaskFailure", HTTPStatus.OK)
     assert "for good" in caplog.text
     assert "UnpicklingError" in caplog.text
@@ -327,7 +330,7 @@ def test_a_whole_body_that_is_no_pickle_ends_the_task_with_a_log(caplog: pytest.
 # How a task ends
 
 
-def fail(error: type[Exception]) -> None:
+def fail(error: type[BaseException]) -> None:
     raise error("on purpose")
 
 
@@ -345,10 +348,18 @@ def test_a_permanent_failure_is_done_with_its_traceback_in_the_log(caplog: pytes
 
 
 @pytest.mark.usefixtures("app_engine")
-@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
 def test_any_other_exception_propagates(error: type[Exception]):
     with pytest.raises(error, match="on purpose"):
         post_from_queue(fail, error)
+
+
+@pytest.mark.usefixtures("app_engine")
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, asyncio.CancelledError, BaseException])
+def test_what_would_end_the_process_is_a_failure_of_the_task(error: type[BaseException]):
+    with pytest.raises(errors.TaskExitError, match="on purpose") as raised:
+        post_from_queue(fail, error)
+    assert isinstance(raised.value.__cause__, error)
 
 
 @pytest.mark.usefixtures("app_engine")
@@ -444,7 +455,7 @@ def test_an_overridden_post_answers(marks: list[str]):
 
 
 @pytest.mark.usefixtures("app_engine")
-def test_an_overridden_run_from_request_is_what_post_runs():
+def test_post_runs_an_overridden_run_from_request():
     class Custom(deferred.Handler):
         def run_from_request(self, environ):
             raise deferred.SingularTaskFailure

@@ -1,4 +1,4 @@
-"""The job tests of noxfile.py: which tests its arguments select. A stub takes the place of nox."""
+"""noxfile.py: the tests that arguments select, and how packages are installed. A stub takes the place of nox."""
 
 import importlib.util
 import sys
@@ -50,8 +50,13 @@ def noxfile(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec = importlib.util.spec_from_file_location("noxfile", NOXFILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "install", lambda session, *arguments: None)
     return module
+
+
+@pytest.fixture
+def noxfile_without_install(noxfile: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr(noxfile, "install", lambda session, *arguments: None)
+    return noxfile
 
 
 @pytest.mark.parametrize(
@@ -95,20 +100,33 @@ def test_paths_take_the_place_of_the_parts(noxfile: ModuleType, arguments: list[
     assert noxfile.parts_of_tests(arguments) == {".": arguments}
 
 
-def test_a_part_without_a_selected_test_does_not_fail_the_job(noxfile: ModuleType):
+def test_a_part_without_a_selected_test_does_not_fail_the_job(noxfile_without_install: ModuleType):
     session = Session("-k", "counter", codes=[5, 0, 5, 0])
-    noxfile.run_tests(session)
+    noxfile_without_install.run_tests(session)
     assert len(session.runs) == 4
 
 
-def test_the_job_fails_if_no_part_selects_a_test(noxfile: ModuleType):
+def test_the_job_fails_if_no_part_selects_a_test(noxfile_without_install: ModuleType):
     with pytest.raises(AssertionError, match="No test matches -k nonsense"):
-        noxfile.run_tests(Session("-k", "nonsense", codes=[5, 5, 5, 5]))
+        noxfile_without_install.run_tests(Session("-k", "nonsense", codes=[5, 5, 5, 5]))
 
 
 @pytest.mark.parametrize("codes", [[1], [0, 2], [5, 0, 1]])
-def test_the_job_fails_with_the_first_part_that_fails(noxfile: ModuleType, codes: list[int]):
+def test_the_job_fails_with_the_first_part_that_fails(noxfile_without_install: ModuleType, codes: list[int]):
     session = Session(codes=codes)
     with pytest.raises(CommandFailed):
-        noxfile.run_tests(session)
+        noxfile_without_install.run_tests(session)
     assert len(session.runs) == len(codes)
+
+
+def test_installing_shows_progress_and_hands_the_settings_of_run_py_to_uv(
+    noxfile: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(NOXFILE.parent)
+    monkeypatch.setenv("SETUP_UV_INDEX", "https://mirror.test")
+    session = MagicMock()
+    session.virtualenv.location = str(tmp_path)
+    noxfile.install(session, "something")
+    assert session.install.call_args.kwargs == {"env": {"UV_INDEX": "https://mirror.test"}, "silent": False}
+    noxfile.install(session, "something")
+    assert session.install.call_count == 1

@@ -1,4 +1,4 @@
-"""OIDC tokens: only the expected service account's, for the expected audience, of the issuer, and now."""
+"""An OIDC token is accepted only from its issuer, for the expected service account and audience, while it is valid."""
 
 import datetime
 import pickle
@@ -54,12 +54,12 @@ def google() -> Issuer:
 
 @pytest.fixture(scope="module")
 def stranger() -> Issuer:
-    return Issuer("google-1")  # claims to be the other
+    return Issuer("google-1")  # has the key id of the other
 
 
 @pytest.fixture(autouse=True)
 def fetched(google: Issuer, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The URLs that certificates were fetched from."""
+    """URLs from which certificates were fetched, in order."""
     urls: list[str] = []
 
     def fetch(url: str) -> dict[str, str]:
@@ -114,12 +114,10 @@ def test_an_expired_or_foreign_token_is_refused_and_nothing_unpickled(
 
 
 @pytest.mark.parametrize("claims", [{"exp": 1_700_000_000, "iat": 1_699_990_000}, {"email": "someone@else.example"}])
-def test_a_signature_that_nobody_can_verify_does_not_save_a_token_that_is_refused(
-    claims: dict[str, Any], google: Issuer, tmp_path: Path
-):
+def test_a_signature_without_keys_does_not_save_a_refused_token(claims: dict[str, Any], google: Issuer, tmp_path: Path):
     mark = tmp_path / "ran"
     headers = {
-        "HTTP_X_DEFERRED_SIGNATURE": f"k1:{'0' * 64}",  # there are no keys here
+        "HTTP_X_DEFERRED_SIGNATURE": f"k1:{'0' * 64}",  # no keys are set
         "HTTP_AUTHORIZATION": f"Bearer {google.token(**claims)}",
     }
     _, status, _ = deferred.Handler().post(environ_of(call(mark), "CLOUDTASKS", **headers))
@@ -139,7 +137,7 @@ def test_a_scheduler_proves_itself_by_its_token(on_app_engine: bool, google: Iss
         assert caught.value.status == 403
 
 
-def test_a_token_that_somebody_else_signed_is_refused(stranger: Issuer):
+def test_a_token_with_a_foreign_signature_is_refused(stranger: Issuer):
     with pytest.raises(oidc.TokenRefusedError):
         verify(stranger.token())
 
@@ -152,7 +150,7 @@ def test_a_token_whose_claims_were_changed_is_refused(google: Issuer):
 
 
 @pytest.mark.parametrize("token", ["", "abc", "a.b.c", ".", "..", "\xff", "e30.e30.", "W10.W10.AA", "x" * 100_000])
-def test_what_is_no_token_is_refused(token: str):
+def test_text_that_is_not_a_token_is_refused(token: str):
     with pytest.raises(oidc.TokenRefusedError):
         verify(token)
 
@@ -199,7 +197,7 @@ class Unreachable:
 
 @pytest.fixture
 def unreachable(fetched: list[str], monkeypatch: pytest.MonkeyPatch) -> Unreachable:
-    """The issuer from now on, with certificates that were fetched when it still answered."""
+    """An issuer that no longer answers; its certificates have been fetched before."""
     issuer = Unreachable()
     certificates = oidc._Certificates(issuer.clock)
     certificates.of(oidc.GOOGLE_CERTS_URL, "any")
@@ -257,7 +255,7 @@ def test_a_token_with_a_known_key_does_not_wait_while_another_makes_us_ask(
 
 
 @pytest.mark.parametrize("token", ["ya29.an-access-token", "an-api-key", "e30.YW4tYWNjZXNzLXRva2Vu.AAAA"])
-def test_a_secret_that_is_no_token_of_ours_is_not_quoted(token: str, caplog: pytest.LogCaptureFixture):
+def test_a_secret_in_place_of_a_token_is_not_quoted(token: str, caplog: pytest.LogCaptureFixture):
     text, status, _ = deferred.Handler().post(environ_of(b"x", "CLOUDTASKS", HTTP_AUTHORIZATION=f"Bearer {token}"))
     assert status == 403
     for secret in (token, "an-access-token"):
@@ -265,7 +263,7 @@ def test_a_secret_that_is_no_token_of_ours_is_not_quoted(token: str, caplog: pyt
         assert secret not in caplog.text
 
 
-def test_what_a_stranger_writes_into_a_token_does_not_fill_the_log():
+def test_a_strangers_long_token_does_not_fill_the_log():
     with pytest.raises(oidc.TokenRefusedError) as caught:
         verify(Issuer("x" * 5000).token())
     assert len(str(caught.value)) < 500

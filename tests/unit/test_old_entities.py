@@ -1,4 +1,4 @@
-"""Entities of the bundled NDB in waiting tasks: a method of one was deferred, and now the model is Cloud NDB's.
+"""Waiting tasks that call a method of an entity of the bundled NDB, whose model is Cloud NDB's now.
 
 ``bundled_sdk_entities.json`` holds what ``google.appengine.ext.deferred.serialize`` of appengine-python-standard 3.1.0
 made on Python 3.11 of ``entity.tell`` of entities of ``old_entities``, when that imported the bundled NDB; and what
@@ -43,7 +43,7 @@ def test_every_property_is_as_it_was(writer: str):
         assert order.place == ndb.GeoPt(52.5, 13.25)
 
 
-def test_an_entity_without_values_has_none(writer: str):
+def test_an_entity_without_values_is_read(writer: str):
     with datastore.context():
         order = entity_of(writer, "empty")
         assert order == Order()

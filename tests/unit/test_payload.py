@@ -32,7 +32,7 @@ print(json.dumps(results))
 
 
 def python(*args: str, stdin: str = "", cwd: Path = HERE, **environment: str) -> str:
-    """Run Python in a process that can import what is beside this file, and return what it printed."""
+    """Run Python in a process that can import the modules beside this file, and return its output."""
     done = subprocess.run(
         [sys.executable, *args],
         input=stdin,
@@ -56,7 +56,7 @@ def protocol(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def run_by_name(protocol: str) -> dict[str, str]:
-    """What another process returns for each case, when the callables are those of an importable module."""
+    """Results of another process for each case, with the callables of an importable module."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL", protocol)
         calls = cases() | cases_by_name()
@@ -65,7 +65,7 @@ def run_by_name(protocol: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def run_by_value(protocol: str) -> dict[str, str]:
-    """What another process returns for each case, when the callables are those of a ``__main__`` without a file."""
+    """Results of another process for each case, with the callables of a ``__main__`` without a file."""
     source = (HERE / "deferred_callables.py").read_text()
     payloads = json.loads(python("-", stdin=source, DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL=protocol))
     assert b"cloudpickle" in bytes.fromhex(payloads["function"])
@@ -74,7 +74,7 @@ def run_by_value(protocol: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def run_by_scripts_name(protocol: str) -> dict[str, str]:
-    """What another process returns for each case, when the callables are those of a script that it can import."""
+    """Results of another process for each case, with the callables of a script that it can import."""
     script = str(HERE / "deferred_callables.py")
     payloads = json.loads(python(script, DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL=protocol))
     assert b"cloudpickle" not in bytes.fromhex(payloads["function"])
@@ -239,7 +239,7 @@ def test_a_function_whose_name_leads_nowhere_travels_by_value(monkeypatch: pytes
 @pytest.mark.parametrize(
     "kind", ["function", "bound method", "class method", "static method", "private method", "class"]
 )
-def test_what_has_a_name_travels_by_name(kind: str):
+def test_a_callable_with_a_name_travels_by_name(kind: str):
     function, args, kwargs = cases()[kind]
     data = deferred.serialize(function, *args, **kwargs)
     assert b"deferred_callables" in data
@@ -279,7 +279,7 @@ def test_any_text_in_the_setting_gives_protocol_0(setting: str, protocol: int, m
 
 
 @pytest.mark.parametrize("obj", [None, 5, "greet", [greet]])
-def test_what_is_not_callable_raises_value_error_that_names_it(obj):
+def test_an_object_that_is_not_callable_raises_a_value_error_that_names_it(obj):
     with pytest.raises(ValueError, match="Only a callable can be deferred") as caught:
         deferred.serialize(obj)
     assert repr(obj) in str(caught.value)
@@ -320,7 +320,7 @@ class RefusesToBePickled:
     [(threading.Lock(), "lock"), (nested_deeply(), "recursion"), (RefusesToBePickled(), "I stay here")],
     ids=["lock", "deep", "unwilling"],
 )
-def test_what_cannot_be_pickled_raises_serialization_error_that_names_the_callable(argument, reason: str):
+def test_a_call_that_cannot_be_pickled_raises_an_error_that_names_the_callable(argument, reason: str):
     with pytest.raises(errors.SerializationError, match=reason) as caught:
         deferred.serialize(greet, argument)
     assert isinstance(caught.value, pickle.PicklingError)
@@ -347,12 +347,12 @@ def test_a_lock_is_refused_with_protocol_0_too(monkeypatch: pytest.MonkeyPatch):
         b"cdeferred_callables\nno_such_function\n.",
     ],
 )
-def test_bytes_that_are_no_call_are_a_permanent_failure(data: bytes):
+def test_bytes_without_a_call_are_a_permanent_failure(data: bytes):
     with pytest.raises(errors.PermanentTaskFailure, match="cannot be read"):
         deferred.run(data)
 
 
-def test_run_returns_what_the_callable_returns_and_raises_what_it_raises():
+def test_run_returns_the_callables_result_and_raises_its_error():
     assert deferred.run(deferred.serialize(greet, "Ada")) == "hello Ada!"
     with pytest.raises(ZeroDivisionError):
         deferred.run(deferred.serialize(divmod, 1, 0))

@@ -20,19 +20,19 @@ class Client:
 
 
 def in_child(function: Callable[[], Any]) -> str:
-    """Fork, and return what the function returned in the child, as text; a child that hangs is ended."""
+    """Fork, and return the function's result in the child, as text. A child that hangs is killed."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         signal.alarm(10)
         try:
             answer = str(function())
-        except BaseException as error:  # noqa: BLE001  # whatever it is, it belongs to the parent's test
+        except BaseException as error:  # noqa: BLE001  # the parent's test reports it, whatever it is
             answer = f"raised {error!r}"
         os.write(write, answer.encode())
         os._exit(0)
     os.close(write)
-    with open(read) as pipe:  # noqa: PTH123  # a file descriptor
+    with open(read) as pipe:  # noqa: PTH123  # read is a file descriptor
         answer = pipe.read()
     _, status = os.waitpid(child, 0)
     assert status == 0, f"the child ended with {status}"
@@ -45,7 +45,7 @@ def test_many_threads_at_first_use_get_one_client():
 
     def make(address: str | None) -> Client:
         made.append(Client(address))
-        threading.Event().wait(0.02)  # hold the door open for the others
+        threading.Event().wait(0.02)  # give the other threads time to enter
         return made[-1]
 
     clients = PerProcess(make)
@@ -116,7 +116,7 @@ def test_a_forked_child_does_not_drop_its_parents_client():
     assert in_child(child) == "True"
 
 
-def test_a_fork_while_another_thread_makes_the_client_blocks_nobody():
+def test_a_fork_while_another_thread_makes_the_client_does_not_block():
     inside, go_on = threading.Event(), threading.Event()
 
     def make(address: str | None) -> Client:

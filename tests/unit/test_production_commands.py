@@ -1,4 +1,4 @@
-"""The commands for production, where there is nothing to talk to."""
+"""The production commands without credentials, and with a Datastore that does not answer."""
 
 import pytest
 from click.testing import CliRunner
@@ -33,7 +33,7 @@ def test_help_needs_no_credentials(command: list[str]):
 
 
 def test_a_datastore_that_does_not_answer_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch):
-    def refused(*_: object) -> None:  # as Cloud NDB tells it, after three times
+    def refused(*_: object) -> None:  # as Cloud NDB raises it after three attempts
         raise RetryError("Maximum number of 3 retries exceeded", cause=ServiceUnavailable("Connection refused"))
 
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""Secret Manager, as far as it is used: an HTTP server here gives its answers."""
+"""Reading a secret: a local HTTP server gives Secret Manager's answers."""
 
 import base64
 import json
@@ -71,13 +71,13 @@ def test_a_refusal_says_what_is_missing(status: int, server: Server):
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_what_passes_is_to_be_tried_again(status: int, server: Server):
+def test_a_temporary_failure_is_a_transient_error(status: int, server: Server):
     server.status = status
     with pytest.raises(TransientError, match=str(status)):
         secret_manager.read(NAME)
 
 
-def test_a_server_that_is_not_there_is_to_be_tried_again(server: Server, monkeypatch: pytest.MonkeyPatch):
+def test_an_unreachable_server_is_a_transient_error(server: Server, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(secret_manager, "_URL", "http://127.0.0.1:1/v1")
     with pytest.raises(TransientError, match=NAME):
         secret_manager.read(NAME)
@@ -86,20 +86,20 @@ def test_a_server_that_is_not_there_is_to_be_tried_again(server: Server, monkeyp
 @pytest.mark.parametrize(
     "body", ["", "[]", '{"payload": {}}', '{"payload": {"data": "%%"}}', '{"payload": {"data": "/w=="}}']
 )
-def test_an_answer_that_is_no_text_is_an_error(body: str, server: Server):
+def test_an_answer_without_text_is_an_error(body: str, server: Server):
     server.body = body
-    with pytest.raises(ConfigurationError, match="is no text"):
+    with pytest.raises(ConfigurationError, match="is not text"):
         secret_manager.read(NAME)
 
 
 def test_a_secret_in_another_encoding_is_not_told_in_the_error(server: Server):
     text = "k1:what-nobody-may-see".encode("utf-16")  # as PowerShell writes files
     server.body = json.dumps({"payload": {"data": base64.b64encode(text).decode()}})
-    with pytest.raises(ConfigurationError, match="is no text") as caught:
+    with pytest.raises(ConfigurationError, match="is not text") as caught:
         secret_manager.read(NAME)
     told = "".join(traceback.format_exception(caught.value))
     assert "nobody" not in told.replace("\\x00", "")
-    assert caught.value.__cause__ is None  # which holds the bytes, for those who report errors with all that is in them
+    assert caught.value.__cause__ is None  # the cause would hold the bytes, and error reports include causes
 
 
 def test_keys_that_were_written_where_their_name_belongs_are_not_told_in_the_error():
@@ -111,7 +111,7 @@ def test_keys_that_were_written_where_their_name_belongs_are_not_told_in_the_err
 @pytest.mark.parametrize(
     "name", ["keys", "projects/p/secrets/", "projects/p/secrets/k/versions/1:destroy", "projects/p/secrets/k?x"]
 )
-def test_what_is_no_name_of_a_secret_is_not_asked_for(name: str, server: Server):
+def test_an_invalid_name_of_a_secret_is_not_sent(name: str, server: Server):
     with pytest.raises(ConfigurationError, match="not the name of a secret"):
         secret_manager.read(name)
     assert server.paths == []

@@ -1,4 +1,4 @@
-"""Where the project and the location come from, and what an error tells to set."""
+"""Settings: sources of the project and the location, and errors that say what to set."""
 
 import http.client
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from gae_deferred.errors import ConfigurationError
 
 
 class FakeMetadataServer:
-    """Stands in for the connections to the metadata server, and counts them."""
+    """Stands in for connections to the metadata server, and counts them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: bytes | Exception, status: int = 200) -> None:
         self.requests: list[tuple[Any, ...]] = []
@@ -152,7 +152,7 @@ def signing_keys_secret() -> str | None:
         ("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL", "1", settings.cross_compatible_pickle),
     ],
 )
-def test_what_each_task_needs_is_looked_up_once_unless_a_test_forgets_it(
+def test_settings_of_each_task_are_read_once_until_a_test_forgets_them(
     name: str, value: str, setting: Callable[[], object], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv(name, value)
@@ -171,7 +171,7 @@ def test_what_each_task_needs_is_looked_up_once_unless_a_test_forgets_it(
         ("DEFERRED_SIGNING_KEYS_SECRET", signing_keys_secret),
     ],
 )
-def test_that_there_are_no_keys_is_not_remembered(
+def test_the_absence_of_keys_is_not_remembered(
     name: str, setting: Callable[[], object], monkeypatch: pytest.MonkeyPatch
 ):
     assert not setting()

@@ -29,7 +29,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def change_keys(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
-    """Go on as a process that was started with other keys."""
+    """Set other keys, as in a process that is started with them."""
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", keys)
     settings.forget()
 
@@ -201,7 +201,7 @@ def test_a_seal_says_who_wrote_something(monkeypatch: pytest.MonkeyPatch):
         (":a-secret-that-is-long-enough", "Key 1 .* not id:secret"),
         ("id:tooshort", "Key 1 .* 8 characters, less than 16"),
         ("id:fifteen-letters", "Key 1 .* 15 characters, less than 16"),
-        (f"{NEW},new:another-secret-altogether", "Key 2 .* as one before"),
+        (f"{NEW},new:another-secret-altogether", "Key 2 .* an earlier key"),
         (" , ", "no key"),
     ],
 )
@@ -254,7 +254,7 @@ def test_what_proves_an_app_engine_task_proves_no_http_task(
 
 
 @pytest.mark.parametrize("url", ["app.example", "ftp://app.example", "https://", "https://a/?b=c", "https://[::1"])
-def test_a_target_url_that_is_none_is_an_error(url: str, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
+def test_an_invalid_target_url_is_an_error(url: str, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DEFERRED_TARGET_URL", url)
     with pytest.raises(ConfigurationError, match="DEFERRED_TARGET_URL"):
         deferred.defer(greet, "Ada")

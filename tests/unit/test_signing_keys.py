@@ -1,4 +1,4 @@
-"""Signing keys that are kept in Secret Manager: when they are read, and how a new one becomes known."""
+"""Signing keys in Secret Manager: the times at which they are read, and how a new key becomes known."""
 
 import pytest
 

@@ -29,7 +29,7 @@ def ndb_context() -> ndb.context.Context | None:
 
 @pytest.fixture
 def log(datastore: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What happens: NDB contexts that open and close, and what a test writes down."""
+    """Events in order: NDB contexts that open and close, and the test's own notes."""
     events: list[str] = []
     original = ndb.Client.context
 
@@ -47,7 +47,7 @@ def log(datastore: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 class Stream:
-    """A response that writes down its steps and, at each, whether an NDB context is open."""
+    """A response that notes its steps, and at each whether an NDB context is open."""
 
     def __init__(self, log: list[str], chunks: int = 2, fail_at: int | None = None) -> None:
         self.log, self.chunks, self.fail_at = log, chunks, fail_at
@@ -85,7 +85,7 @@ def plain(environ, start_response):
     return [b"plain"]
 
 
-def test_a_request_has_an_ndb_context_and_none_is_left_behind(log: list[str]):
+def test_a_request_has_an_ndb_context_that_ends_with_it(log: list[str]):
     assert call(wrap_wsgi_app(plain), environ()) == ("200 OK", dict(HTML), b"plain")
     assert log == ["open", "close"]
     assert ndb_context() is None
@@ -116,7 +116,7 @@ def test_the_context_stays_open_until_a_streamed_response_is_closed(log: list[st
     answer = Answer(wrap_wsgi_app(streaming(Stream(log))), environ())
     assert list(answer.chunks) == [b"1", b"2"]
     assert log == ["open", "chunk 1", "chunk 2"]
-    assert ndb_context() is None  # in the server, between the steps
+    assert ndb_context() is None  # between the steps, in the server
     answer.close()
     assert log == ["open", "chunk 1", "chunk 2", "app's close", "close"]
 
@@ -169,7 +169,7 @@ def test_an_app_that_raises_has_its_context_closed_and_its_exception_raised(erro
         call(wrap_wsgi_app(app), environ())
     assert log == ["open", "close"]
     assert ndb_context() is None
-    del caught  # until here it kept the wrapper's frame, so that nothing was closed by being collected
+    del caught  # until here it keeps the wrapper's frame alive, so that garbage collection closes nothing
 
 
 def test_a_response_that_raises_has_its_context_closed_by_close(log: list[str]):
@@ -186,7 +186,7 @@ def test_a_close_that_raises_does_not_keep_the_context_open(log: list[str]):
     with pytest.raises(ZeroDivisionError) as caught:
         call(wrap_wsgi_app(streaming(BadEnd(log))), environ())
     assert log[-1] == "close"
-    del caught  # kept for the same reason as above
+    del caught  # kept until here for the same reason
 
 
 def test_streamed_responses_that_take_turns_in_one_thread_keep_their_own_contexts(log: list[str]):
@@ -259,7 +259,7 @@ def test_inside_ndbs_own_context_that_one_is_used_and_left_open(log: list[str]):
     assert log == ["open", "close"]
 
 
-def test_what_an_app_leaves_running_in_ndb_is_finished_with_the_request(log: list[str]):
+def test_ndb_work_that_an_app_leaves_running_is_finished_with_the_request(log: list[str]):
     def app(environ, start_response):
         ndb_context().eventloop.call_soon(log.append, "finished")
         return plain(environ, start_response)
@@ -310,13 +310,13 @@ VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", defau
 
 
 @pytest.mark.usefixtures("app_engine")
-def test_what_a_task_sets_in_its_context_does_not_reach_the_next_request():
-    request = environ("POST", "/_ah/queue/deferred", deferred.serialize(VARIABLE_set, "task"), **FROM_QUEUE)
+def test_context_variables_of_a_task_do_not_reach_the_next_request():
+    request = environ("POST", "/_ah/queue/deferred", deferred.serialize(set_variable, "task"), **FROM_QUEUE)
     assert call(wrap_wsgi_app(plain, use_deferred=True), request)[0] == "200 OK"
     assert VARIABLE.get() == "unset"
 
 
-def VARIABLE_set(value: str) -> None:  # noqa: N802
+def set_variable(value: str) -> None:
     VARIABLE.set(value)
 
 
@@ -358,7 +358,7 @@ def test_a_warm_up_goes_on_to_the_app(log: list[str], queue: FakeCloudTasks):
 
 
 @pytest.mark.parametrize("status", ["302 Found", "500 Internal Server Error"])
-def test_what_the_app_answers_to_a_warm_up_counts(status: str, log: list[str], queue: FakeCloudTasks):
+def test_the_apps_own_answer_to_a_warm_up_counts(status: str, log: list[str], queue: FakeCloudTasks):
     def app(environ, start_response):
         start_response(status, HTML)
         return [b""]
@@ -392,13 +392,13 @@ def test_on_app_engine_the_app_sees_the_users_address_and_scheme(scheme: str, po
 
 
 @pytest.mark.usefixtures("app_engine")
-def test_a_scheme_that_is_none_changes_nothing():
+def test_an_unknown_scheme_is_ignored():
     seen = environ(HTTP_X_FORWARDED_PROTO="gopher", SERVER_PORT="8080")
     call(wrap_wsgi_app(plain), seen)
     assert (seen["wsgi.url_scheme"], seen["SERVER_PORT"]) == ("http", "8080")
 
 
-def test_elsewhere_nobody_is_believed(datastore: None):
+def test_off_app_engine_the_front_ends_headers_are_ignored(datastore: None):
     seen = environ(HTTP_X_APPENGINE_USER_IP="0.1.0.2", HTTP_X_FORWARDED_PROTO="https", REMOTE_ADDR="203.0.113.7")
     call(wrap_wsgi_app(plain), seen)
     assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("203.0.113.7", "http")

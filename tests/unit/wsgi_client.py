@@ -7,7 +7,7 @@ from wsgiref.util import setup_testing_defaults
 
 
 def environ(method: str = "GET", path: str = "/", body: bytes = b"", **extra: Any) -> dict[str, Any]:
-    """Return a request's environ; a value of None in ``extra`` takes the key out."""
+    """Return a request's environ. A value of None in ``extra`` removes the key."""
     request: dict[str, Any] = {"REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": ""}
     setup_testing_defaults(request)
     request["wsgi.input"] = io.BytesIO(body)
@@ -18,7 +18,7 @@ def environ(method: str = "GET", path: str = "/", body: bytes = b"", **extra: An
 
 
 class Answer:
-    """What an app has answered so far; ``chunks`` is its iterable."""
+    """An app's answer so far. ``chunks`` is its iterable."""
 
     def __init__(self, app: Any, request: dict[str, Any]) -> None:
         self.status = ""
@@ -32,7 +32,7 @@ class Answer:
         return self.written.append
 
     def read(self) -> bytes:
-        """Take the whole body, then close the response."""
+        """Read the whole body, then close the response."""
         try:
             return b"".join([*self.written, *self.chunks])
         finally:

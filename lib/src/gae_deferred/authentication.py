@@ -1,4 +1,4 @@
-"""Decides whether a request may run code: a pickle is code, so nothing is unpickled before its sender is proven.
+"""Decides whether a request may run code. A pickle is code: it is read only after its sender has been proven.
 
 Where signing keys are set, a task has to be signed, and the signature alone decides. The other proofs count where there
 are no keys, and for unsigned tasks from before the keys, while ``DEFERRED_ACCEPT_UNSIGNED`` lets them pass:
@@ -33,13 +33,9 @@ BodyCheck: TypeAlias = Callable[[Delivery, bytes], None]
 """Refuses a body that the task queue has not sent, by raising a :class:`~gae_deferred.errors.RequestRefusedError`."""
 
 _TASK_QUEUE_IP = "0.1.0.2"
-"""Where App Engine's task requests come from (App Engine documentation, "Create App Engine task handlers")."""
+"""Address of App Engine's task requests (App Engine documentation, "Create App Engine task handlers")."""
 
 _BEARER = "Bearer "
-
-_NO_TASK_NAME = (
-    "The request has no X-AppEngine-TaskName or X-CloudTasks-TaskName header, so it does not come from the task queue"
-)
 
 _SIGNATURE = headers.SIGNATURE.environ_key
 _USER_IP = headers.USER_IP.environ_key
@@ -58,7 +54,24 @@ def check_headers(delivery: Delivery) -> BodyCheck:
         RequestRefusedError: 403, with the reason; 503 if signing keys or an issuer's certificates cannot be read now.
         ConfigurationError: a setting, or the secret with the keys, cannot be read.
     """
-    return _check_on_app_engine(delivery) if delivery.on_app_engine else _check_off_app_engine(delivery)
+    environ = delivery.environ
+    if not delivery.on_app_engine:
+        _check_that_proof_is_possible()
+    if not delivery.name:
+        raise _forbidden(
+            "The request has no X-AppEngine-TaskName or X-CloudTasks-TaskName header, so it does not come from the "
+            "task queue"
+        )
+    if delivery.on_app_engine:
+        address = environ.get(_USER_IP) or environ.get("REMOTE_ADDR")
+        if address != _TASK_QUEUE_IP:
+            raise _forbidden(f"The request comes from {address!r}, not from the task queue's address {_TASK_QUEUE_IP}")
+    if environ.get(_SIGNATURE) and signing_keys.are_set():
+        return _check_signature
+    if delivery.on_app_engine:
+        _check_unsigned_accepted(delivery)
+        return _accept_any_body
+    return _check_unsigned_off_app_engine(delivery)
 
 
 def check_scheduler(environ: dict[str, Any]) -> None:
@@ -81,36 +94,6 @@ def check_scheduler(environ: dict[str, Any]) -> None:
         )
 
 
-def _check_on_app_engine(delivery: Delivery) -> BodyCheck:
-    environ = delivery.environ
-    if not delivery.name:
-        raise _forbidden(_NO_TASK_NAME)
-    address = environ.get(_USER_IP) or environ.get("REMOTE_ADDR")
-    if address != _TASK_QUEUE_IP:
-        raise _forbidden(f"The request comes from {address!r}, the task queue's come from {_TASK_QUEUE_IP}")
-    if environ.get(_SIGNATURE) and signing_keys.are_set():
-        return _check_signature
-    _check_unsigned_accepted(delivery)
-    return _accept_any_body
-
-
-def _check_off_app_engine(delivery: Delivery) -> BodyCheck:
-    _check_that_proof_is_possible()
-    if not delivery.name:
-        raise _forbidden(_NO_TASK_NAME)
-    if delivery.environ.get(_SIGNATURE) and signing_keys.are_set():
-        return _check_signature
-    token = _token(delivery.environ)
-    if token is not None:
-        _check_token(token)
-        _check_unsigned_accepted(delivery)
-        return _accept_any_body
-    if settings.cloud_tasks_emulator():
-        _check_unsigned_accepted(delivery)
-        return _check_with_local_queue
-    raise _forbidden("The request has neither a signature nor an OIDC token, one of which has to prove its sender")
-
-
 def _check_that_proof_is_possible() -> None:
     if not (signing_keys.are_set() or settings.service_account() or settings.cloud_tasks_emulator()):
         raise _forbidden(
@@ -119,6 +102,18 @@ def _check_that_proof_is_possible() -> None:
             "are made and where they run, or DEFERRED_SERVICE_ACCOUNT and DEFERRED_TARGET_URL for OIDC "
             "tokens, or run the app with `gae-deferred dev`"
         )
+
+
+def _check_unsigned_off_app_engine(delivery: Delivery) -> BodyCheck:
+    token = _token(delivery.environ)
+    if token is not None:
+        _check_token(token)
+        _check_unsigned_accepted(delivery)
+        return _accept_any_body
+    if settings.cloud_tasks_emulator():
+        _check_unsigned_accepted(delivery)
+        return _check_with_local_queue
+    raise _forbidden("The request has neither a signature nor an OIDC token to prove its sender")
 
 
 def _check_signature(delivery: Delivery, body: bytes) -> None:
@@ -138,7 +133,7 @@ def _check_signature(delivery: Delivery, body: bytes) -> None:
 
 
 def _token(environ: dict[str, Any]) -> str | None:
-    """Return the request's OIDC token, or None if it has none or no account is set whose token it could be."""
+    """Return the request's OIDC token, or None without one, or if no service account is set to compare it with."""
     authorization: str = environ.get(headers.AUTHORIZATION.environ_key, "")
     if settings.service_account() and authorization[: len(_BEARER)].lower() == _BEARER.lower():
         return authorization[len(_BEARER) :].strip()

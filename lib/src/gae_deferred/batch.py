@@ -1,4 +1,4 @@
-"""Tasks that are created together: whether they may be, and how many fit into one call."""
+"""Batches of tasks: checks that tasks can be created together, and splits their requests into calls."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     from google.cloud import tasks_v2
 
 MAX_TASKS = 100
-"""Most tasks of one BatchCreateTasks call (docstring of ``BatchCreateTasksRequest.requests``)."""
+"""Maximum number of tasks in one BatchCreateTasks call (docstring of ``BatchCreateTasksRequest.requests``)."""
 
 MAX_BYTES = 8 * 2**20
-"""Most bytes of one BatchCreateTasks call. Google's APIs take requests of 10 MiB; the rest is for field tags."""
+"""Maximum bytes of requests in one BatchCreateTasks call. Google's APIs take 10 MiB; the rest is for field tags."""
 
 
 def check(tasks: Iterable[Task], before: Mapping[tuple[str, str | None], Task] = MappingProxyType({})) -> None:
-    """Make sure that tasks can be created together.
+    """Check that tasks can be created together.
 
     Parameters:
-        tasks: the tasks.
-        before: those that they are to be created with besides, by queue and name, which have been checked.
+        tasks: the tasks to check.
+        before: tasks that passed this check and will be created together with these, by queue and name.
 
     Raises:
-        BadTaskStateError: a task has been enqueued before, or is there twice.
+        BadTaskStateError: a task has been enqueued before, or is listed twice.
         DuplicateTaskNameError: two tasks of one queue have the same name.
     """
     names: set[tuple[str, str]] = set()
@@ -35,7 +35,7 @@ def check(tasks: Iterable[Task], before: Mapping[tuple[str, str | None], Task] =
             raise errors.BadTaskStateError(f"{task!r} has been enqueued before; make a new task")
         same_name = before.get((task.queue_name, task.name))
         if id(task) in identities or same_name is task:
-            raise errors.BadTaskStateError(f"{task!r} is twice in one call; make two tasks")
+            raise errors.BadTaskStateError(f"{task!r} is listed twice in one call; make two tasks")
         identities.add(id(task))
         if task.name:
             if same_name is not None or (task.queue_name, task.name) in names:
@@ -46,7 +46,7 @@ def check(tasks: Iterable[Task], before: Mapping[tuple[str, str | None], Task] =
 
 
 def split(requests: "Sequence[tasks_v2.CreateTaskRequest]") -> Iterator[list[int]]:
-    """Split requests into calls: each the indices of those for one queue, not too many nor too large together."""
+    """Yield for each call the indices of its requests: all for one queue, within the limits of a call."""
     from google.cloud import tasks_v2
 
     queues: dict[str, list[int]] = {}

@@ -1,8 +1,8 @@
-"""Entities of the bundled SDK's NDB in pickles, such as that of a deferred method of one, as entities of Cloud NDB.
+"""Reads entities of the bundled SDK's NDB from pickles, such as a deferred method of an entity, as Cloud NDB's.
 
-The state of such an entity is an ``EntityProto``, the message in which App Engine's Datastore had entities. Cloud NDB
-(2.7) reads these too, but has repeated values twice, no structured ones, and takes no key that has a name. Users
-(``UserProperty``) are left out by both.
+The bundled NDB pickles an entity as an ``EntityProto``, the message in which App Engine's Datastore kept entities.
+Cloud NDB (2.7) reads it too, but duplicates repeated values, drops structured ones and rejects named keys. Both leave
+out users (``UserProperty``).
 """
 
 import datetime
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from google.cloud.datastore import Entity
 
 MARK = b"~"
-"""In every pickle of such an entity: its key names the app, ``s~my-project`` for example."""
+"""Every pickle of such an entity holds this: the entity's key names the app, such as ``s~my-project``."""
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 _COMPRESSED = 22
-"""Meaning, in Datastore, of bytes that NDB has compressed."""
+"""Datastore's ``meaning`` of bytes that NDB has compressed."""
 
 
 @functools.cache
 def patch_ndb_unpickling() -> None:
-    """Have ``ndb.Model`` read entities of the bundled NDB when it is unpickled, in this process from now on."""
+    """Patch ``ndb.Model.__setstate__`` to read entities of the bundled NDB too, in this process from now on."""
     from google.cloud import ndb
 
     model: Any = ndb.Model
@@ -46,21 +46,21 @@ def patch_ndb_unpickling() -> None:
 def _read(state: bytes, model_class: "type[ndb.Model]") -> "ndb.Model":
     import google.cloud.ndb.model
 
-    model: Any = google.cloud.ndb.model  # what it reads entities from Datastore with is not public
+    model: Any = google.cloud.ndb.model  # its reader of Datastore's entities is not public
     entity: ndb.Model = model._entity_from_ds_entity(_datastore_entity(state), model_class=model_class)
     return entity
 
 
 def _datastore_entity(state: bytes) -> "Entity":
-    """Return an entity as it would come from Datastore today."""
+    """Return the entity of an ``EntityProto`` as Datastore's client library returns it."""
     from google.cloud.datastore import Entity
 
-    messages: Any = importlib.import_module("google.cloud.ndb._legacy_entity_pb")  # which the type stubs leave out
+    messages: Any = importlib.import_module("google.cloud.ndb._legacy_entity_pb")  # the type stubs leave it out
     proto = messages.EntityProto()
     proto.MergePartialFromString(state)
     reference = proto.key()
     path = reference.path.element_list()
-    has_key = len(path) > 1 or any(part.has_id() or part.has_name() for part in path)  # else it tells the kind only
+    has_key = len(path) > 1 or any(part.has_id() or part.has_name() for part in path)  # otherwise only a kind
     entity = Entity(_key(path, reference.app, reference.name_space) if has_key else None)
     for stored in proto.property_list():
         name = text(stored.name())
@@ -76,7 +76,7 @@ def _datastore_entity(state: bytes) -> "Entity":
 
 
 def _value(stored: Any) -> Any:
-    """Return the value of a property, or of one of its values, as it would come from Datastore today."""
+    """Return the value of a property, or one value of a repeated one, as Datastore's client library returns it."""
     value = stored.value()
     if value.has_stringvalue():
         content = value.stringvalue()
@@ -110,11 +110,11 @@ def _key(path: Iterable[Any], app: Any, namespace: Any) -> Any:
 
 
 def _of(part: Any, name: str) -> Any:
-    """Return a field of a part of a path, which is an attribute in one class of them and a method in the other."""
+    """Return a field of a path element: an attribute in one class of path elements, a method in the other."""
     field = getattr(part, name)
     return field() if callable(field) else field
 
 
 def _bytes(value: Any) -> Any:
-    """Return the state as bytes; of Python 2, it has been read as text."""
+    """Return the state as bytes. A state that Python 2 pickled has been read as text."""
     return value.encode(errors="surrogateescape") if isinstance(value, str) else value

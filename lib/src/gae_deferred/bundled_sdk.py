@@ -1,4 +1,4 @@
-"""What pickles of the bundled SDK name, as it is called here: tasks that it enqueued before a migration still run."""
+"""Maps names in the bundled SDK's pickles to their equivalents here, so that tasks from before a migration run."""
 
 import datetime
 import re
@@ -7,7 +7,7 @@ from typing import Any
 from gae_deferred.task import TaskRetryOptions
 
 _HELPERS = "google.appengine.ext.deferred.deferred"
-"""Where its pickles look for ``invoke_member`` and ``run_from_datastore``."""
+"""Module in which its pickles look up ``invoke_member`` and ``run_from_datastore``."""
 
 _NDB = "google.appengine.ext.ndb."
 
@@ -17,14 +17,14 @@ _STAND_INS = {
     ("google.appengine.api.datastore_types", "BlobKey"): "PickledBlobKey",
     ("google.appengine.api.taskqueue.taskqueue", "TaskRetryOptions"): "PickledRetryOptions",
 }
-"""Classes whose objects have another state there, and which class below reads it."""
+"""Classes whose pickled state differs from today's, each with the class below that reads it."""
 
 
 def new_name(module: str, name: str) -> tuple[str, str]:
-    """Return the module and name of what is here the equivalent of something that a pickle names.
+    """Return module and name of the equivalent of a name in a pickle.
 
     Parameters:
-        module, name: from a pickle, of the bundled SDK or not.
+        module, name: from any pickle. A name without an equivalent here is returned as it is.
     """
     if module == _HELPERS:
         return "gae_deferred.deferred", name
@@ -36,7 +36,7 @@ def new_name(module: str, name: str) -> tuple[str, str]:
 
 
 class _StandIn:
-    """Stands for an object while it is unpickled, and becomes one of a class of today when its state is known."""
+    """Stands in for an object while it is unpickled. With its state, it turns into an object of today's class."""
 
     def __new__(cls, *state: Any) -> Any:
         return object.__new__(cls)
@@ -89,9 +89,9 @@ class PickledRetryOptions(_StandIn):
 
 
 class Datetime2(datetime.datetime):
-    """Reads a ``datetime`` of Python 2: what its pickles have as text is decoded by then, though it is not meant to be.
+    """Reads a ``datetime`` that Python 2 pickled: its state, which is bytes, has been decoded as text.
 
-    A class, and not a function, because a pickle may name it to call a method of it.
+    It is a class rather than a function because a pickle may name it to call one of its methods.
     """
 
     def __new__(cls, *args: Any) -> Any:
@@ -113,23 +113,23 @@ class Time2(datetime.time):
 
 
 PYTHON_2_DATES: dict[str, type] = {"datetime": Datetime2, "date": Date2, "time": Time2}
-"""What to read dates of Python 2 with, by the name that they have in the module ``datetime``."""
+"""Classes that read dates of Python 2, by the names of these dates in the module ``datetime``."""
 
 _PYTHON_2_DATE = re.compile(rb"cdatetime\n(?:datetime|date|time)\n(?:p[0-9]+\n|q.|r....)?\(?(?:S['\"]|U)", re.DOTALL)
-"""A class, perhaps its place in the memo, and a string of Python 2: no pickle of Python 3 has one."""
+"""A class, perhaps its place in the memo, and a string of Python 2. Python 3 pickles no such string."""
 
 
 def has_python_2_dates(data: bytes) -> bool:
-    """Tell whether a pickle holds a date that Python 2 wrote."""
+    """Return whether a pickle holds a date that Python 2 wrote."""
     return _PYTHON_2_DATE.search(data) is not None
 
 
 def _encoded(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the arguments of a date with the state that a pickle has, its first one, as bytes again."""
+    """Return the arguments of a date, with the first one, its pickled state, as bytes again."""
     state, *others = args
     return (state.encode(errors="surrogateescape") if isinstance(state, str) else state, *others)
 
 
 def text(value: Any) -> Any:
-    """Return text of what the bundled SDK has as bytes."""
+    """Return text that the bundled SDK keeps as bytes; return any other value as it is."""
     return value.decode() if isinstance(value, bytes) else value

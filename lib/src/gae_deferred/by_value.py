@@ -26,7 +26,7 @@ def dump(call: Parts) -> tuple[bytes, bool]:
         Exception: cloudpickle cannot write it; any class is possible.
     """
     buffer = io.BytesIO()
-    # Never protocol 0: by value, no other Python can read it anyway, and it lets pass what nobody can read, a lock.
+    # Never protocol 0: no other Python can read a value anyway, and it writes a lock, which nobody can read.
     pickler = _Pickler(buffer, pickle.HIGHEST_PROTOCOL)
     pickler.dump(call)
     return buffer.getvalue(), pickler.has_copied

@@ -24,9 +24,9 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
 
     def unwrapped(self) -> "Call":
-        """Return the call that was deferred, without what was put around it to carry it.
+        """Return the call that was deferred, from inside the calls that carry it.
 
-        A method's call replaces the one of :func:`invoke_member`, a function's the one of :func:`makes_call` functions.
+        Those are calls of :func:`invoke_member` and of functions marked with :func:`makes_call`.
 
         Raises:
             AttributeError: the object has no method of that name.
@@ -38,7 +38,7 @@ class Call(NamedTuple):
         return Call(getattr(obj, name), tuple(args), call.kwargs)
 
     def describe(self) -> str:
-        """Return a name of what was deferred, for people, such as ``shop.Order.confirm``. Runs none of it."""
+        """Return the name of the deferred callable, such as ``shop.Order.confirm``, for people. Runs no code of it."""
         call = self._inside_wrappers()
         if call.function is invoke_member and len(call.args) >= 2:
             return f"{describe(type(call.args[0]))}.{call.args[1]}"
@@ -52,10 +52,10 @@ class Call(NamedTuple):
 
 
 def makes_call(wrapped_call: Callable[..., Call]) -> Callable[[Function], Function]:
-    """Mark a function that makes another call, for :class:`Call` to find that call.
+    """Mark a function that makes another call, so that :class:`Call` finds that call.
 
     Parameters:
-        wrapped_call: takes the arguments of the function and returns the other call.
+        wrapped_call: takes the function's arguments and returns the other call.
     """
 
     def mark(function: Function) -> Function:
@@ -66,24 +66,24 @@ def makes_call(wrapped_call: Callable[..., Call]) -> Callable[[Function], Functi
 
 
 def invoke_member(obj: Any, membername: str, *args: Any, **kwargs: Any) -> Any:
-    """Call a method by its name; bound methods travel as calls to this function."""
+    """Call a method by its name. A deferred bound method travels as a call of this function."""
     return getattr(obj, membername)(*args, **kwargs)
 
 
-# Pickles name functions by module: the public one, so that tasks in flight survive a move of this file.
+# Pickles name a function by its module. This is the public one, so that tasks in flight survive a move of this file.
 invoke_member.__module__ = "gae_deferred.deferred"
 
 
 def curry(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parts:
-    """Return the call to make later for a call to ``obj``: a method's is one of :func:`invoke_member`.
+    """Return the call that a task makes to call ``obj``: for a bound method, a call of :func:`invoke_member`.
 
     Raises:
         ValueError: ``obj`` is not callable, or its call would do nothing.
     """
     if _is_lazy(obj):
         raise ValueError(
-            f"A call of {describe(obj)} would do nothing: it makes a coroutine or generator, and nobody runs that. "
-            "Defer a function that does, for example with asyncio.run"
+            f"A call of {describe(obj)} would do nothing: it only makes a coroutine or generator. "
+            "Defer a function that runs it, for example with asyncio.run"
         )
     if isinstance(obj, types.MethodType):
         name = _member_name(obj)
@@ -98,7 +98,7 @@ def curry(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def describe(obj: Callable[..., Any]) -> str:
-    """Return a name for people, such as ``main.do_something_later``, of a callable."""
+    """Return the name of a callable, such as ``main.do_something_later``, for people."""
     while isinstance(obj, functools.partial):
         obj = obj.func
     if isinstance(obj, types.BuiltinMethodType) and not isinstance(obj.__self__, types.ModuleType | None):
@@ -108,15 +108,15 @@ def describe(obj: Callable[..., Any]) -> str:
 
 
 def _is_lazy(obj: object) -> bool:
-    """Tell whether a call would only make an object that does nothing until somebody iterates over it or awaits it."""
+    """Return whether a call only makes an object that does nothing until it is iterated over or awaited."""
     while isinstance(obj, functools.partial):
         obj = obj.func
-    flags = getattr(getattr(obj, "__code__", None), "co_flags", 0)  # methods have their function's
+    flags = getattr(getattr(obj, "__code__", None), "co_flags", 0)  # a method has its function's
     return isinstance(flags, int) and bool(flags & _LAZY_FLAGS)
 
 
 def _member_name(method: types.MethodType) -> str | None:
-    """Return the name by which a method's object knows it, or None if it knows another by that name (super().save)."""
+    """Return the attribute of its object that is a method, or None if that is another method, as for super().save."""
     name = getattr(method.__func__, "__name__", "")
     class_name = getattr(method.__func__, "__qualname__", "").rpartition(".")[0].rpartition(".")[2]
     mangled = f"_{class_name.lstrip('_')}{name}"  # of self.__private

@@ -1,4 +1,4 @@
-"""The time that this library goes by. A test holds it with :func:`held_by`."""
+"""The library's clock. A test holds it with :func:`held_by`."""
 
 import contextlib
 import datetime

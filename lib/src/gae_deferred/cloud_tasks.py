@@ -1,4 +1,4 @@
-"""The only module that talks to Cloud Tasks: it sends tasks, and asks a local queue about the ones that it delivers."""
+"""Calls to Cloud Tasks: creates tasks, and asks a local queue about a delivery. No other module calls Cloud Tasks."""
 
 import time
 import urllib.parse
@@ -40,9 +40,9 @@ def _make_client(emulator: str | None) -> "tasks_v2.CloudTasksClient":
     from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
     options = [
-        ("grpc.max_send_message_length", -1),  # these two as on the channels that the library makes by itself
+        ("grpc.max_send_message_length", -1),  # these two as on the library's own channels
         ("grpc.max_receive_message_length", -1),
-        ("grpc.use_local_subchannel_pool", 1),  # else a forked child may be given its parent's connection
+        ("grpc.use_local_subchannel_pool", 1),  # otherwise a forked child may get its parent's connection
     ]
     channel = grpc.insecure_channel(emulator, options=options)
     return tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
@@ -55,7 +55,7 @@ _CONNECT_TIMEOUT = 10.0
 
 
 def warm_up() -> None:
-    """Load the client library, make the client and let it connect, so that the first ``defer`` need not.
+    """Load the client library, make the client and connect it, to spare the first ``defer`` that time.
 
     Raises:
         ConfigurationError: the process has no Google credentials.
@@ -79,9 +79,9 @@ def create(task: Task) -> None:
 
     Raises:
         BadTaskStateError: the task has been enqueued before.
-        ConfigurationError: the project, the location or the credentials are not there.
-        TaskQueueError: the service refused the task or could not be reached; the subclass says why, and its ``task``
-            is the task.
+        ConfigurationError: the project, the location or the credentials are missing.
+        TaskQueueError: the service refused the task or could not be reached; the subclass says why. Its ``task`` is
+            this task.
     """
     batch.check([task])
     client = _client.get(settings.cloud_tasks_emulator())
@@ -102,18 +102,17 @@ def create(task: Task) -> None:
 def create_many(tasks: Sequence[Task]) -> None:
     """Put tasks into their queues, with one call for up to :data:`batch.MAX_TASKS` tasks of a queue.
 
-    Each task stands for itself: when one is refused, the others are enqueued all the same. As with :func:`create`,
-    tasks without a name get one, and what may or may not have been created is sent again, for :data:`RPC_TIMEOUT`
-    seconds after the first round of calls.
+    A refused task does not hold up the others. As with :func:`create`, tasks without a name get one, and tasks that may
+    or may not have been created are sent again, for :data:`RPC_TIMEOUT` seconds after the first round of calls.
 
     Raises:
-        BadTaskStateError: a task has been enqueued before; none is sent.
-        DuplicateTaskNameError: two tasks of one queue have the same name; none is sent.
-        ConfigurationError: the project, the location or the credentials are not there; none is sent.
+        BadTaskStateError: a task has been enqueued before. Nothing is sent.
+        DuplicateTaskNameError: two tasks of one queue have the same name. Nothing is sent.
+        ConfigurationError: the project, the location or the credentials are missing. Nothing is sent.
         BatchError: some tasks were not enqueued; it says which, and why.
     """
     batch.check(tasks)
-    _client.get(settings.cloud_tasks_emulator())  # missing credentials are the first thing to know of
+    _client.get(settings.cloud_tasks_emulator())  # fail first where credentials are missing
     _give_names(tasks)
     requests = [task_request.make(task) for task in tasks]
     failures: dict[int, errors.TaskQueueError] = {}
@@ -138,10 +137,10 @@ def send(requests: "Sequence[tasks_v2.CreateTaskRequest]") -> "list[str | errors
     """Send requests of :func:`task_request.make`, with one call for up to :data:`batch.MAX_TASKS` of a queue.
 
     Returns:
-        For each request the full name of the created task, or why there is none.
+        For each request the full name of the created task, or the error that kept it from being created.
 
     Raises:
-        ConfigurationError: the credentials are not there; nothing is sent.
+        ConfigurationError: the credentials are missing. Nothing is sent.
     """
     client = _client.get(settings.cloud_tasks_emulator())
     outcomes: dict[int, str | errors.TaskQueueError] = {}
@@ -151,16 +150,13 @@ def send(requests: "Sequence[tasks_v2.CreateTaskRequest]") -> "list[str | errors
 
 
 def in_flight_body(queue: str, name: str, path: str, retry_count: str) -> bytes | None:
-    """Ask a queue of the local cloud for the body of a task that it has sent and waits to be answered.
+    """Return the body of a task that a queue of the local cloud is delivering, or None if it delivers no such task.
 
     Parameters:
         queue: short name of the queue.
         name: short name of the task.
-        path: the path that it has been sent to, decoded as WSGI does it (percent-decoded, as Latin-1).
-        retry_count: the number of attempts before this one, as the request's header tells it.
-
-    Returns:
-        The body, or None if the queue is not delivering such a task.
+        path: the path that it has been sent to, as WSGI has it: percent-decoded, and its bytes as Latin-1 (PEP 3333).
+        retry_count: the number of attempts before this one, as in the request's header.
 
     Raises:
         TaskQueueError: the queue could not be asked.
@@ -219,7 +215,7 @@ def _get(queue: str, name: str, *, with_body: bool) -> "tasks_v2.Task | None":
         return client.get_task(
             request=tasks_v2.GetTaskRequest(name=full_name, response_view=view),
             timeout=RPC_TIMEOUT,
-            retry=None,  # of a delivery: the queue that has just sent it is there, or it is forged
+            retry=None,  # a queue that has just sent a request answers; otherwise the request is forged
         )
     except (NotFound, InvalidArgument):
         return None
@@ -283,7 +279,7 @@ def _create_one(
 def _create_batch(
     client: "tasks_v2.CloudTasksClient", requests: "Sequence[tasks_v2.CreateTaskRequest]"
 ) -> "list[str | errors.TaskQueueError]":
-    """Send one BatchCreateTasks call, and return for each request the task's full name or why there is none."""
+    """Send one BatchCreateTasks call. Return for each request the full name of its task, or its error."""
     from concurrent.futures import TimeoutError as OperationTimeoutError
 
     from google.api_core.exceptions import GoogleAPICallError, RetryError, from_grpc_status
@@ -324,7 +320,7 @@ def _batch_outcome(operation: "Operation") -> tuple[Iterable["tasks_v2.Task"], d
     try:
         created = operation.result(timeout=RPC_TIMEOUT).tasks
     except GoogleAPICallError:
-        # An operation that failed as a whole still tells of each request, if there was no other reason.
+        # The metadata names each failed request, unless the operation failed for a reason of its own.
         failed = dict(operation.metadata.failed_requests) if operation.metadata else {}
         if not failed:
             raise
@@ -338,6 +334,6 @@ def short_name(full_name: str) -> str:
 
 
 def mark_enqueued(task: Task, name: str) -> None:
-    """Note that a queue has taken a task, under this full name."""
+    """Note in a task that a queue has taken it, under this full name."""
     task.name = short_name(name)
     task.was_enqueued = True

@@ -1,4 +1,4 @@
-"""Cloud NDB, loaded when it is first needed: the context of a request, and the state of its transaction."""
+"""Opens NDB contexts, and runs code outside a transaction. Cloud NDB is loaded when it is first needed."""
 
 import contextvars
 import functools
@@ -14,30 +14,43 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_ENTITY_BYTES = 900 * 1024
-"""Bytes of data that are put into one entity. Datastore takes 1 MiB less 4 bytes (Datastore documentation, "Limits");
+MAX_ENTITY_BYTES = 900 * 2**10
+"""Maximum bytes of data in one entity of ours. Datastore takes 1 MiB less 4 bytes (Datastore documentation, "Limits");
 the rest is for keys, other properties and field tags."""
 
 
-def _make_client(emulator: str | None) -> "ndb.Client":
+def _make_client(emulator: str | None, database: str = "") -> "ndb.Client":
     from google.cloud import ndb
 
     # On the real service, NDB finds the project by itself, also where GOOGLE_CLOUD_PROJECT is not set.
-    return ndb.Client(project=settings.project() if emulator else None)
+    return ndb.Client(project=settings.project() if emulator else None, database=database or None)
 
 
 _WARM_UP_TIMEOUT = 10.0
-"""Seconds that Datastore has for the look-up of a warm-up."""
+"""Seconds that a warm-up waits for Datastore."""
 
 _client = PerProcess(_make_client)
+_clients_of_databases: "dict[str, PerProcess[ndb.Client]]" = {}
+
+
+def _client_of(database: str) -> "ndb.Client":
+    """Return this process's client of a database; ``""`` is the default database."""
+    if not database:
+        return _client.get(settings.datastore_emulator())
+    made = _clients_of_databases.get(database)
+    if made is None:
+        make = functools.partial(_make_client, database=database)
+        made = _clients_of_databases.setdefault(database, PerProcess(make))
+    return made.get(settings.datastore_emulator())
+
 
 _ALREADY_OPEN: AbstractContextManager[None] = nullcontext()
 
 
 def warm_up() -> None:
-    """Load Cloud NDB, make its client and look for an entity that is not there, so that the first request need not.
+    """Load Cloud NDB, make its client and look up an entity, to spare the first request that time.
 
-    The look-up opens the connection, fetches a token and costs one read.
+    The look-up opens the connection and fetches a token. It costs one read. The entity does not exist.
 
     Raises:
         google.auth.exceptions.DefaultCredentialsError: the process has no Google credentials.
@@ -50,10 +63,10 @@ def warm_up() -> None:
 
 
 def context(namespace: str = "") -> AbstractContextManager[None]:
-    """Return what runs a block in an NDB context: the one that is open already, or else a new one.
+    """Return a context manager that gives a block an NDB context: the one that is open, or else a new one.
 
     Parameters:
-        namespace: the namespace that is the default in the block; without one, that of the context.
+        namespace: the default namespace in the block; ``""`` keeps the context's own.
 
     Raises:
         google.auth.exceptions.DefaultCredentialsError: the process has no Google credentials.
@@ -64,21 +77,21 @@ def context(namespace: str = "") -> AbstractContextManager[None]:
     if current is not None:
         in_namespace: AbstractContextManager[Any] = current.new(namespace=namespace).use()
         return in_namespace
-    client = _client.get(settings.datastore_emulator())
+    client = _client_of(settings.databases()[0])
     opened: AbstractContextManager[Any] = client.context(namespace=namespace) if namespace else client.context()
     return opened
 
 
 @functools.cache
 def _get_context() -> Callable[..., Any]:
-    """Return NDB's function of that name; a statement that imports it takes longer than the call."""
+    """Return NDB's ``get_context``. It is imported once: an import statement takes longer than the call."""
     from google.cloud.ndb.context import get_context
 
     return get_context
 
 
 def in_transaction() -> bool:
-    """Tell whether the caller is inside an NDB transaction."""
+    """Return whether the caller is inside an NDB transaction."""
     from google.cloud import ndb
 
     try:
@@ -88,15 +101,32 @@ def in_transaction() -> bool:
 
 
 def run_outside_transaction(function: Callable[[], T]) -> T:
-    """Call a function in an NDB context of its own, where what it reads and writes is part of no transaction.
+    """Call a function in an NDB context of its own, so that its reads and writes belong to no transaction.
 
-    The context has the client of the one that is open, if there is one.
+    The context has the client of the open one, if there is one.
     """
     current = _get_context()(raise_context_error=False)
-    client = _client.get(settings.datastore_emulator()) if current is None else current.client
+    return _run_with(_client_of(settings.databases()[0]) if current is None else current.client, function)
 
+
+def run_in(database: str, function: Callable[[], T]) -> T:
+    """Call a function in an NDB context of its own, of a database; ``""`` is the default database.
+
+    The context has the client of the one that is open, if that is of the same database.
+    """
+    current = _get_context()(raise_context_error=False)
+    is_same = current is not None and (current.client.database or "") == database
+    return _run_with(current.client if is_same else _client_of(database), function)
+
+
+def current_database() -> str:
+    """Return the database of the NDB context that is open; ``""`` is the default database."""
+    return _get_context()().client.database or ""
+
+
+def _run_with(client: "ndb.Client", function: Callable[[], T]) -> T:
     def run() -> T:
         with client.context():
             return function()
 
-    return contextvars.Context().run(run)  # NDB finds the open context by a context variable: here there is none
+    return contextvars.Context().run(run)  # NDB keeps the open context in a context variable: this is empty

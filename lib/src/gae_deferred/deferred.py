@@ -22,6 +22,7 @@ from gae_deferred import (
     cloud_tasks,
     datastore,
     dead_letters,
+    ending,
     headers,
     outbox,
     payload,
@@ -41,6 +42,7 @@ from gae_deferred.errors import (
     PermanentTaskFailure,
     RequestRefusedError,
     SingularTaskFailure,
+    TaskNotKeptError,
     TaskQueueError,
 )
 from gae_deferred.once import is_once, new_identity, once, run_once
@@ -82,26 +84,26 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
     Delivery is at least once: a task may run twice, and is run again when it raises. Write it so that this does no
     harm.
 
-    Each task has a name from the start, 32 random hexadecimal digits if it is given none, so that the call to Cloud
-    Tasks can be made again, within 20 seconds, when its answer is lost: the queue refuses a second task of that name.
-    A name has a price: looking for duplicates "significantly" increases the latency of creating a task (docstring of
-    ``google.cloud.tasks_v2.types.CreateTaskRequest.task``, which recommends random prefixes).
-    ``DEFERRED_GENERATED_NAMES=off`` saves it; a call without an answer is then not repeated.
+    Each task has a name from the start: without ``_name``, 32 random hexadecimal digits. ``defer`` repeats a call to
+    Cloud Tasks whose answer is lost, for up to 20 seconds: the queue refuses a second task of the same name. A name has
+    a price: Cloud Tasks looks for duplicates, and creating a task has "significantly increased latency"
+    (docstring of ``google.cloud.tasks_v2.types.CreateTaskRequest.task``, which recommends random prefixes).
+    ``DEFERRED_GENERATED_NAMES=off`` avoids the price. A call whose answer is lost then raises, and is not repeated.
 
-    A payload that is too big for a task is compressed, and if it is still too big kept in Datastore until the task has
+    A payload that is too big for a task is compressed. If it is still too big, Datastore keeps it until the task has
     run: at most 9 MiB, compressed.
 
     Parameters:
-        obj: a function, class, bound method, built-in or other callable. What pickle finds by name travels by name, and
-            so do functions and classes of the script that the process was started with, which the app that runs the
-            task has to be able to import. Lambdas, closures, and nested functions and classes travel by value
-            (cloudpickle), with copies of the globals that they use, to the same version of Python.
+        obj: a function, class, bound method, built-in or other callable. Functions and classes at the top level of a
+            module travel by name. So do those of the script that started the process: the app that runs the task
+            imports the script as a module. Lambdas, closures, and nested functions and classes travel by value
+            (cloudpickle), with copies of the globals that they use, and run on the same version of Python only.
         args: positional arguments of the callable, pickled now.
         kwargs: keyword arguments of the callable, and, beginning with an underscore, options of the task:
-        _countdown: seconds from now to run it in.
-        _eta: ``datetime.datetime`` to run it at; a naive one is in local time, which is UTC on App Engine.
-        _name: name of the task, by which the queue refuses a second one for up to 24 hours. Names that begin alike,
-            such as with a date or a number that counts up, slow down the whole queue (the same docstring).
+        _countdown: seconds from now after which the task runs.
+        _eta: ``datetime.datetime`` at which the task runs; a naive one is in local time, which is UTC on App Engine.
+        _name: name of the task. The queue refuses a second task of this name for up to 24 hours. Names that begin with
+            a date or a counter slow down the whole queue (the same docstring).
         _target: App Engine service or ``version.service`` to run it on; by default the version that calls ``defer``.
         _queue: name of the queue; ``"default"`` by default.
         _url: path of a handler of your own; see :class:`Handler`.
@@ -109,28 +111,30 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
             ``X-AppEngine-*`` and ``X-Google-*`` by itself; these are left out.
         _retry_options: a :class:`~gae_deferred.TaskRetryOptions`.
         _transactional: enqueue if and only if the current NDB transaction commits, and at once when it has.
-        _once: let its effects in Datastore happen once, however often the task is delivered; see :func:`once`.
+        _once: let the effects in Datastore happen once, however often the task is delivered; see :func:`once`.
 
     Returns:
-        The task, as the queue has taken it, or will: its ``was_enqueued`` is false until its transaction has committed.
+        The task. Its ``was_enqueued`` is true once a queue has taken it, with ``_transactional`` after the commit.
 
     Raises:
         ValueError: ``obj`` is not callable, or a call of it would do nothing (an ``async def``, a generator function).
         SerializationError: the callable or an argument cannot be pickled, or something else is found by its name, as
             by that of a function that a decorator has replaced.
         InvalidTaskError: an option is not valid (its subclasses: name, URL, ETA, size).
-        InvalidQueueNameError: there can be no queue of that name.
-        BadTransactionStateError: ``_transactional`` is true, and there is no transaction.
-        ConfigurationError: the project or the location of the queue is not known, or there are no credentials.
+        InvalidQueueNameError: no queue can have that name.
+        BadTransactionStateError: ``_transactional`` is true outside a transaction.
+        ConfigurationError: the project, the location of the queue or the credentials are missing, or nothing could
+            prove the task where it runs.
         UnknownQueueError: the queue does not exist.
-        TaskAlreadyExistsError: the given name has been used in the last 24 hours; if ``may_be_enqueued`` is true,
-            perhaps by this very task, in a call that was not answered. Not with ``_transactional``: the transaction has
-            committed when the queue says so, and the task that has the name is taken for this one.
+        TaskAlreadyExistsError: the name in ``_name`` has been used in the last 24 hours. If the error's
+            ``may_be_enqueued`` is true, a call for this task may have used it. Never with ``_transactional``: the queue
+            says so after the commit, and the task with that name counts as this one.
         TransientError: Cloud Tasks could not be reached, or is overloaded.
-        TaskQueueError: any other refusal of Cloud Tasks; all but ``ValueError``, ``SerializationError`` and
-            ``ConfigurationError`` are subclasses of it. If its ``may_be_enqueued`` is true, the queue may have the task
-            nevertheless: do not call ``defer`` again, which makes a second one, but ``defer_many([error.task])``, which
-            does not, within the hour for which Cloud Tasks is sure to remember names.
+        TaskQueueError: Cloud Tasks refused the task for another reason. All errors above are subclasses of it, except
+            ``ValueError``, ``SerializationError`` and ``ConfigurationError``. If the error's ``may_be_enqueued`` is
+            true, the queue may have the task nevertheless. Another ``defer`` would then make a second task;
+            ``defer_many([error.task])`` repeats this one safely, within an hour: Google's quota page lets a queue
+            forget names after that.
     """
     task = prepare(obj, *args, **kwargs)
     if task.transactional:
@@ -145,7 +149,7 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
 
 
 def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
-    """Make the task that :func:`defer` would enqueue, for :func:`defer_many`; arguments and errors are the same.
+    """Make the task that :func:`defer` would enqueue, for :func:`defer_many`. Arguments and errors are the same.
 
     Example::
 
@@ -180,20 +184,21 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
 
 
 def defer_many(tasks: Iterable[Task]) -> list[Task]:
-    """Enqueue many prepared tasks with few calls, one for up to 100 of them.
+    """Enqueue many prepared tasks, with one call for up to 100 tasks of a queue.
 
     Parameters:
-        tasks: what :func:`prepare` returned; they may go to different queues.
+        tasks: tasks that :func:`prepare` returned. They may go to different queues.
 
     Returns:
-        The tasks in the same order, all enqueued, or with ``_transactional`` part of the transaction.
+        The tasks in the same order. Each is enqueued, or with ``_transactional`` part of the transaction.
 
     Raises:
-        BatchError: some tasks were not enqueued; its ``failures`` holds the error of each by its index. The others
-            were. Those whose error has a ``may_be_enqueued`` that is true can be given to ``defer_many`` again.
-        BadTaskStateError: a task has been enqueued before, or is there twice; none is enqueued.
-        DuplicateTaskNameError: two tasks for one queue have the same name; none is enqueued.
-        BadTransactionStateError: a task is transactional, and there is no transaction; none is enqueued.
+        BatchError: some tasks were not enqueued. Its ``failures`` holds the error of each by its index. All other
+            tasks were enqueued. ``defer_many`` takes the failed tasks again, and makes no second one of a task whose
+            error has a true ``may_be_enqueued``.
+        BadTaskStateError: a task has been enqueued before, or is listed twice. No task is enqueued.
+        DuplicateTaskNameError: two tasks for one queue have the same name. No task is enqueued.
+        BadTransactionStateError: a task is transactional, outside a transaction. No task is enqueued.
     """
     prepared = list(tasks)
     batch.check(prepared)
@@ -261,29 +266,38 @@ def serialize(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> bytes:
 
 
 def run(data: bytes) -> Any:
-    """Unpickle a call and make it. The pickle's writer decides what code runs: know who it is.
+    """Unpickle a call and make it.
+
+    Warning: unpickling runs code of the writer's choice. Prove first who wrote the bytes.
+
+    Parameters:
+        data: bytes that :func:`serialize` has returned, or the bundled SDK's.
 
     Returns:
-        What the callable returns.
+        The result of the callable.
 
     Raises:
-        PermanentTaskFailure: the bytes cannot be unpickled, or are no call.
+        PermanentTaskFailure: the bytes can never be unpickled, or are no call.
+        TaskNotReadableYetError: the bytes cannot be unpickled now: an import failed, or what they name is not there.
+        TaskExitError: the callable ended by ``SystemExit`` or the like.
         Exception: what the callable raises.
     """
     return attempt.run(data)
 
 
 def run_from_datastore(key: str) -> Any:
-    """Make a call that the bundled SDK stored in Datastore because it was too big for a task, and delete it.
+    """Make a call that the bundled SDK stored in Datastore because it was too big for a task. Then delete the entity.
 
     Parameters:
         key: the URL-safe key of a ``_DeferredTaskEntity``.
 
     Returns:
-        What the callable returns.
+        The result of the callable.
 
     Raises:
-        PermanentTaskFailure: there is no such entity, or it holds no call; or the callable raised it.
+        PermanentTaskFailure: there is no such entity, or it holds no call, or nothing proves who wrote it; or the
+            callable raised it.
+        TaskNotReadableYetError: the call cannot be unpickled now.
         Exception: what the callable raises; the entity stays for the next attempt.
     """
     from gae_deferred import bundled_payload
@@ -292,14 +306,15 @@ def run_from_datastore(key: str) -> Any:
     try:
         result = attempt.make(parts)
     except PermanentTaskFailure:
-        entity_key.delete()
+        if attempt.current() is None:  # else the entity stays until a dead letter takes its place
+            entity_key.delete()
         raise
     entity_key.delete()
     return result
 
 
 def set_log_level(log_level: int) -> None:
-    """Set the level, such as ``logging.DEBUG``, of the line that is logged for each task that is run."""
+    """Set the level, such as ``logging.DEBUG``, of the line that the library logs for each task that it runs."""
     global _log_level
     _log_level = log_level
 
@@ -307,25 +322,30 @@ def set_log_level(log_level: int) -> None:
 class Handler:
     """Runs the tasks that a queue posts to a URL.
 
-    To run tasks on a URL of your own, pass the WSGI environ of its POST requests to :meth:`post` and answer what it
-    returns, or mount an instance there, which is a WSGI app. Override :meth:`post` or :meth:`run_from_request` to do
-    more. The task runs in the NDB context that is open, or else in one of its own, and if the bundled SDK has enqueued
-    it in a namespace, in that.
+    An instance is a WSGI app. To run tasks on a URL of your own, mount an instance there, or pass the WSGI environ of a
+    POST request to :meth:`post` and send the answer that it returns. Override :meth:`post` or :meth:`run_from_request`
+    to do more.
+
+    The task runs in the open NDB context, or else in one of its own. A task that the bundled SDK enqueued in a
+    namespace runs in that namespace.
     """
 
     def run_from_request(self, environ: "WSGIEnvironment") -> Response:
-        """Prove who the caller is, then run the task in the request's body.
+        """Prove who sent the request, then run the task in its body.
 
         Parameters:
             environ: the WSGI environ (PEP 3333) of a POST request.
 
         Returns:
-            Body, status and headers of the answer: 200, or why the request is refused: 403 for a caller that is not the
-            task queue, 411 for a body of unknown length, 413 for one that is too long for a task, 400 for one that is
-            empty, cut short, or has a length that is no number.
+            Body, status and headers of the answer. The status is 200, or tells why the request is refused: 403 if the
+            task queue did not send it, 411 if its body has no length, 413 if the body is longer than any task, 400 if
+            it is empty or cut short or its length is not a number, 503 if the sender cannot be proven now.
 
         Raises:
-            PermanentTaskFailure: the body cannot be unpickled, or the task raised it; it is kept as a dead letter.
+            PermanentTaskFailure: the body can never be unpickled, or the task raised it; it is kept as a dead letter.
+            TaskNotReadableYetError: the body cannot be unpickled now; another attempt follows.
+            TaskNotKeptError: the task has failed for good, and no dead letter can be kept now.
+            TaskExitError: the task ended by ``SystemExit`` or the like, as of ``sys.exit()``.
             Exception: what the task raises; on its last attempt, as far as that is known, it is kept as a dead letter.
         """
         try:
@@ -345,16 +365,17 @@ class Handler:
             if replays.has_run(delivery):
                 _logger.warning("The task %s has run before; this delivery does nothing", delivery.name)
                 return "Success", _OK, [_PLAIN_TEXT]
+            if delivery.is_last:
+                dead_letters.note_ahead(this)
             try:
                 this.run()
-            except PermanentTaskFailure as error:
-                dead_letters.keep_failed(this, error, dead_letters.FAILED if this.parts else dead_letters.UNREADABLE)
+            except BaseException as error:
+                ending.end_if_due(this, error)
                 raise
-            except Exception as error:
-                if delivery.is_last:
-                    dead_letters.keep_failed(this, error, dead_letters.GIVEN_UP)
-                raise
+            outbox.forget(delivery)
             replays.note(delivery)
+            if this.note is not None:
+                dead_letters.withdraw_note(this)
         return "Success", _OK, [_PLAIN_TEXT]
 
     def post(self, environ: "WSGIEnvironment") -> Response:
@@ -366,10 +387,10 @@ class Handler:
         Returns:
             Body, status and headers of the answer: those of :meth:`run_from_request`, or for a
             :class:`SingularTaskFailure` 408 (the queue tries again), for a :class:`PermanentTaskFailure` 200 (it does
-            not).
+            not), or if that could not be kept 503 (it tries again).
 
         Raises:
-            Exception: what the task raises otherwise. The framework then answers 500, and the queue tries again.
+            Exception: the task raised another error. The framework answers 500, and the queue tries again.
         """
         try:
             return self.run_from_request(environ)
@@ -379,6 +400,9 @@ class Handler:
         except PermanentTaskFailure:
             _logger.exception("The task failed for good and will not be tried again")
             return "PermanentTaskFailure", HTTPStatus.OK, [_PLAIN_TEXT]
+        except TaskNotKeptError:
+            _logger.exception("The task will be tried again, because no dead letter of it could be kept")
+            return "TaskNotKeptError", HTTPStatus.SERVICE_UNAVAILABLE, [_PLAIN_TEXT]
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
         """Answer a request as a WSGI app: run the task of a POST, refuse any other method with 405."""
@@ -395,7 +419,7 @@ application = Handler()
 """A handler as the WSGI app that ``wrap_wsgi_app(app, use_deferred=True)`` routes to."""
 
 _OK = HTTPStatus.OK
-"""Looked up once: for Python 3.11, that takes as long as reading a setting."""
+"""Looked up once: in Python 3.11 the look-up takes as long as reading a setting."""
 
 _PLAIN_TEXT = ("Content-Type", "text/plain")
 
@@ -404,18 +428,19 @@ def _read_body(environ: "WSGIEnvironment") -> bytes:
     """Return the request's body.
 
     Raises:
-        RequestRefusedError: it has no length or none that is a number, is empty, longer than any task, or shorter than
-            it says.
+        RequestRefusedError: the length is missing, is not a number, is zero or more than any task's, or the body is
+            shorter.
     """
     declared = str(environ.get("CONTENT_LENGTH", ""))  # some servers and tests give an integer
     if not (declared.isascii() and declared.isdecimal()):
         if not declared.strip():
             raise RequestRefusedError(HTTPStatus.LENGTH_REQUIRED, "The request has no Content-Length")
-        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, f"The Content-Length {declared!r} is no number")
+        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, f"The Content-Length {declared!r} is not a number")
     length = int(declared[:20])  # Python refuses to read thousands of digits
     if length > MAX_TASK_BYTES:
         raise RequestRefusedError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body has {length} bytes, no task has more than {MAX_TASK_BYTES}"
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"The body has {length} bytes, more than the {MAX_TASK_BYTES} of the largest task",
         )
     if length == 0:
         raise RequestRefusedError(HTTPStatus.BAD_REQUEST, "The body is empty; a task has a payload")
@@ -429,7 +454,7 @@ def _read_body(environ: "WSGIEnvironment") -> bytes:
 
 
 def _discard_payload(task: Task, error: TaskQueueError) -> None:
-    """Delete the stored payload of a task that the queue has refused, unless it may have taken it nevertheless."""
+    """Delete the stored payload of a refused task, unless the queue may have taken the task nevertheless."""
     if task.stored_payload is not None and not error.may_be_enqueued:
         payload_store.discard(task.stored_payload)
 

@@ -1,19 +1,20 @@
-"""What a queue tells of a task in the headers of the request that delivers it."""
+"""A delivery of a task, as the headers of its request describe it."""
 
 from typing import Any
 
 from gae_deferred import headers, settings
 
 _APP_ENGINE = headers.APP_ENGINE
+_MAX_ATTEMPTS = headers.MAX_ATTEMPTS.environ_key
 _SIGNATURE = headers.SIGNATURE.environ_key
 
 
 class Delivery:
-    """One attempt to deliver a task, as its request tells it; ``authentication`` proves who sent the request.
+    """A request to run a task. The module ``authentication`` proves who sent it.
 
     Parameters:
-        environ: the WSGI environ of the request. Its headers are read as those of an App Engine task, or away from App
-            Engine, where it has none of those, as those of an HTTP task.
+        environ: the WSGI environ of the request. On App Engine, and where it has such headers, they are read as those
+            of an App Engine task; otherwise as those of an HTTP task.
 
     Attributes:
         environ: the same.
@@ -35,13 +36,19 @@ class Delivery:
 
     @property
     def retry_count(self) -> str:
-        """The number of attempts before this one as the header has it, or ``""``."""
+        """The number of attempts before this one, as the header has it, or ``""``."""
         count: str = self.environ.get(self._keys.retry_count, "")
         return count
 
     @property
+    def attempt(self) -> int | None:
+        """The number of this attempt, the first of which is 1, or None if the header holds no number."""
+        count = _number(self.retry_count)
+        return None if count is None else count + 1
+
+    @property
     def eta(self) -> str:
-        """When the task was due, in seconds since the Unix epoch, as the header has it, or ``""``."""
+        """The time when the task was due, in seconds since the Unix epoch, as the header has it, or ``""``."""
         eta: str = self.environ.get(self._keys.eta, "")
         return eta
 
@@ -49,8 +56,8 @@ class Delivery:
     def namespace(self) -> str:
         """The namespace in which the bundled SDK enqueued the task, or ``""``.
 
-        Off App Engine, anybody can name one. And a task with a signature is none of the bundled SDK's: what its
-        signature does not cover is not to decide whose data it finds.
+        It is ``""`` off App Engine, where anybody can send this header, and for a signed task, which the bundled SDK
+        did not enqueue and whose signature does not cover this header.
         """
         if not self.on_app_engine or self.environ.get(_SIGNATURE):
             return ""
@@ -59,16 +66,23 @@ class Delivery:
 
     @property
     def path(self) -> str:
-        """The path that it was sent to, as WSGI has it: percent-decoded, and its bytes as Latin-1 (PEP 3333)."""
+        """The path of the request, as WSGI has it: percent-decoded, and its bytes as Latin-1 (PEP 3333)."""
         path: str = self.environ.get("SCRIPT_NAME", "") + self.environ.get("PATH_INFO", "")
         return path
 
     @property
     def is_last(self) -> bool:
-        """Whether this is known to be the task's last attempt."""
-        limit = _number(self.environ.get(headers.MAX_ATTEMPTS.environ_key, ""))
-        count = _number(self.retry_count)
-        return limit is not None and count is not None and count + 1 >= limit
+        """Whether this is the task's last attempt, as far as its own retry options or the setting of its queue tell.
+
+        Raises:
+            ConfigurationError: ``DEFERRED_QUEUE_MAX_ATTEMPTS`` cannot be read.
+        """
+        own = self.environ.get(_MAX_ATTEMPTS)
+        limit = settings.queue_max_attempts(self.queue) if own is None else _number(own)
+        if not limit:
+            return False
+        number = self.attempt
+        return number is not None and number >= limit
 
 
 def _number(text: str) -> int | None:

@@ -1,4 +1,4 @@
-"""The Datastore kinds of this library. They are in the default namespace, whatever the app's, to be found by a sweep.
+"""The Datastore kinds of this library. All are in the default namespace, where a sweep finds them.
 
 Import it inside functions only: it loads NDB.
 """
@@ -7,23 +7,25 @@ from google.cloud import ndb
 
 
 class Uncached(ndb.Model):
-    """Base of every kind: an entity is read from Datastore each time, because other processes change it."""
+    """Base of every kind. NDB does not cache its entities, because other processes change them."""
 
     _use_cache = False
     _use_global_cache = False
 
 
 class Outbox(Uncached):
-    """Tasks that are to be sent because the transaction that wrote this entity has committed.
+    """Tasks to send, because the transaction that wrote this entity has committed.
 
-    Its id begins with 32 random hexadecimal digits, so that many transactions a second write to different places.
+    The id begins with 32 random hexadecimal digits, so that transactions write to different places in Datastore.
 
     Attributes:
         requests: a ``google.cloud.tasks.v2.CreateTaskRequest`` each, as bytes.
+        seals: for each request its seal, by which a sweep knows that this app wrote it; none if there are no keys.
         created: when it was written, in UTC.
     """
 
     requests = ndb.BlobProperty(repeated=True)
+    seals = ndb.TextProperty(repeated=True)
     created = ndb.DateTimeProperty(indexed=False, required=True)
 
     @classmethod
@@ -32,11 +34,11 @@ class Outbox(Uncached):
 
 
 class SweepLease(Uncached):
-    """One sixteenth of the outbox is being swept by somebody; its id is the digit that the outbox ids begin with.
+    """A lease of one sixteenth of the outbox. The id is the digit with which the ids of these outbox entities begin.
 
     Attributes:
-        holder: who sweeps it.
-        until: when others may, in UTC.
+        holder: id of the sweep that holds it.
+        until: the time when it ends, in UTC.
     """
 
     holder = ndb.TextProperty(required=True)
@@ -48,11 +50,11 @@ class SweepLease(Uncached):
 
 
 class PayloadChunk(Uncached):
-    """A part of a payload that was too big for a task; its id is the payload's and the number of the chunk.
+    """A part of a payload that was too big for a task. The id holds the payload's random part and the chunk's number.
 
     Attributes:
         data: the bytes.
-        expires: when a TTL policy may delete it, in UTC; None for never. By then its task has run, or never will.
+        expires: the time when a TTL policy may delete it, in UTC; None for never. No task needs it any more by then.
     """
 
     data = ndb.BlobProperty(required=True)
@@ -64,12 +66,12 @@ class PayloadChunk(Uncached):
 
 
 class Receipt(Uncached):
-    """A task that has had its effect, or whose stored payload has moved into a dead letter.
+    """Records that a task has had its effect, or that its stored payload has moved into a dead letter.
 
-    Its id is the task's identity, or that of its stored payload.
+    The id is the task's identity, or the id of its stored payload.
 
     Attributes:
-        expires: when a TTL policy may delete it, in UTC. By then the queue has forgotten the task.
+        expires: the time when a TTL policy may delete it, in UTC. The queue has forgotten the task by then.
     """
 
     expires = ndb.DateTimeProperty(indexed=False, required=True)
@@ -80,7 +82,15 @@ class Receipt(Uncached):
 
 
 class DeadLetter(Uncached):
-    """A task that will not run any more by itself, with all that is known of it."""
+    """A task that will not run any more by itself, with all that is known of it.
+
+    Its id is a random number of 52 bits.
+
+    Attributes:
+        callable, arguments: labels for people. Anybody who can write to Datastore can write them.
+        stored_payload: the id of the payload where it does not fit into this entity.
+        seal: says that this app wrote what ``resend`` acts on; None without keys, and of what is not proven.
+    """
 
     reason = ndb.StringProperty(required=True)
     queue = ndb.StringProperty(required=True)
@@ -96,6 +106,7 @@ class DeadLetter(Uncached):
     attempts = ndb.IntegerProperty(indexed=False)
     eta = ndb.DateTimeProperty(indexed=False)
     failed_at = ndb.DateTimeProperty(required=True)
+    seal = ndb.TextProperty()
 
     @classmethod
     def _get_kind(cls) -> str:

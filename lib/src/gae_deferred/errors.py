@@ -1,7 +1,7 @@
 """Every exception of gae_deferred, under one base class.
 
-The names and meanings below :class:`TaskQueueError` are those of ``google.appengine.api.taskqueue`` in the bundled
-SDK, so that an app's ``except`` clauses go on working after a migration.
+The subclasses of :class:`TaskQueueError` have the names and meanings that ``google.appengine.api.taskqueue`` gives
+them in the bundled SDK, so that an app's ``except`` clauses go on working after a migration.
 """
 
 import http
@@ -15,27 +15,50 @@ class Error(Exception):
 
 
 class PermanentTaskFailure(Error):
-    """Raise it in a task that will never succeed: the task ends, and is not retried."""
+    """A task will never succeed. Raise it in a task to end it: the queue does not retry it."""
+
+
+class UnreadableTaskError(PermanentTaskFailure):
+    """The payload of a task is no call that can ever be read here."""
+
+
+class UnprovenPayloadError(PermanentTaskFailure):
+    """The call of a task is stored where anybody may have written it, so it is not unpickled."""
+
+
+class TaskNotReadableYetError(Error):
+    """The payload of a task cannot be read now: an import failed, or code that it names is not there.
+
+    A later attempt, or a later version of the code, may read it.
+    """
+
+
+class TaskExitError(Error):
+    """A task ended by ``SystemExit``, as of ``sys.exit()``, or another ``BaseException``: it has failed."""
+
+
+class TaskNotKeptError(Error):
+    """A task has failed for good, and no dead letter could be kept, so the queue has to try it again."""
 
 
 class SingularTaskFailure(Error):
-    """Raise it in a task to have it tried again without an error in the log."""
+    """A task asks for another attempt. Raise it in a task to be retried without an error in the log."""
 
 
 class ConfigurationError(Error):
-    """Something that gae_deferred needs to know is not set; the message says what to set."""
+    """A setting is missing or not valid. The message says what to set."""
 
 
 class SerializationError(Error, pickle.PicklingError):
-    """The callable or an argument can be written neither by pickle nor by cloudpickle."""
+    """Neither pickle nor cloudpickle can write the callable or an argument."""
 
 
 class RequestRefusedError(Error):
-    """A request to run a task is not answered with running it: its caller is not proven, or its body is not whole.
+    """A request to run a task or to sweep is refused: its sender is not proven, or its body is not whole.
 
     Attributes:
-        status: the HTTP status to answer with.
-        reason: why, in a sentence.
+        status: the HTTP status of the answer.
+        reason: the reason, as a sentence.
     """
 
     def __init__(self, status: http.HTTPStatus, reason: str) -> None:
@@ -48,14 +71,14 @@ class RequestRefusedError(Error):
 
 
 class TaskQueueError(Error):
-    """Base of the errors about tasks and queues; ``taskqueue.Error`` of the bundled SDK.
+    """Base of the errors about tasks and queues. The bundled SDK calls it ``taskqueue.Error``.
 
     Attributes:
-        task: the :class:`~gae_deferred.task.Task` that it is about, or None if it is not about a whole one.
-        may_be_enqueued: whether the queue may have the task nevertheless: Cloud Tasks did not answer, or failed
-            without saying before or after what. If the task has a name, ``deferred.defer_many([error.task])`` tries
-            again without making a second one.
-        is_worth_repeating: whether the same call, made again, may succeed.
+        task: the :class:`~gae_deferred.task.Task` that could not be enqueued, or None if the error is about another
+            call.
+        may_be_enqueued: whether the queue may have the task nevertheless: Cloud Tasks did not answer, or failed without
+            saying when. If the task has a name, ``deferred.defer_many([error.task])`` does not make a second one.
+        is_worth_repeating: whether the same call may succeed a moment later.
     """
 
     task: Any = None
@@ -76,30 +99,30 @@ class InvalidTaskNameError(InvalidTaskError):
 
 
 class InvalidUrlError(InvalidTaskError):
-    """A task's URL is not relative, has a fragment or unencoded characters, or is longer than 2083 characters."""
+    """A task's URL is not a path, has a fragment or unencoded characters, or is longer than 2083 characters."""
 
 
 class InvalidEtaError(InvalidTaskError):
-    """A task is to run more than 30 days from now."""
+    """A task's time is more than 30 days from now, or out of range."""
 
 
 class TaskTooLargeError(InvalidTaskError):
-    """A task, with its headers and payload, is larger than Cloud Tasks takes."""
+    """A task, with its headers and payload, is larger than Cloud Tasks or an outbox entity takes."""
 
 
 class TaskAlreadyExistsError(InvalidTaskError):
-    """A task of that name is in the queue, or was until up to 24 hours ago.
+    """A task of that name is in the queue, or was in it in the last 24 hours.
 
-    Where Cloud Tasks tells that it has run or was deleted, a :class:`TombstonedTaskError` is raised instead.
+    If Cloud Tasks says that it has run or was deleted, the error is a :class:`TombstonedTaskError`.
     """
 
 
 class TombstonedTaskError(InvalidTaskError):
-    """A task of that name has run or was deleted lately, and Cloud Tasks said so."""
+    """A task of that name has run, or was deleted, in the last 24 hours."""
 
 
 class DuplicateTaskNameError(TaskQueueError):
-    """Two tasks of one call to ``defer_many`` have the same name and queue."""
+    """Two tasks of one ``defer_many``, or of one transaction, have the same name and queue."""
 
 
 class InvalidTaskRetryOptionsError(TaskQueueError):
@@ -107,7 +130,7 @@ class InvalidTaskRetryOptionsError(TaskQueueError):
 
 
 class InvalidQueueError(TaskQueueError):
-    """The queue is not valid for the operation."""
+    """A queue is not valid for the operation."""
 
 
 class InvalidQueueNameError(InvalidQueueError):
@@ -119,11 +142,11 @@ class UnknownQueueError(TaskQueueError):
 
 
 class BadTaskStateError(TaskQueueError):
-    """The task has been enqueued before."""
+    """A task has been enqueued before, or is listed twice."""
 
 
 class BadTransactionStateError(TaskQueueError):
-    """The current transaction, or the lack of one, does not permit the call."""
+    """A transactional call was made outside a transaction."""
 
 
 class PermissionDeniedError(TaskQueueError):
@@ -131,20 +154,19 @@ class PermissionDeniedError(TaskQueueError):
 
 
 class TransientError(TaskQueueError):
-    """Cloud Tasks could not be reached or is overloaded; trying again may help."""
+    """Cloud Tasks, or the secret with the signing keys, could not be reached now. Trying again may help."""
 
 
 class InternalError(TaskQueueError):
-    """Cloud Tasks failed for a reason of its own."""
+    """Cloud Tasks failed internally."""
 
 
 class BatchError(TaskQueueError):
-    """Some tasks of a ``defer_many`` could not be enqueued; the others were.
+    """Some tasks of a ``defer_many`` could not be enqueued. All others were.
 
     Attributes:
-        failures: for each task that was not enqueued its index in the call, and the error that it would have raised
-            alone.
-        total: how many tasks there were.
+        failures: the error of each task that was not enqueued, by the task's index in the call.
+        total: the number of tasks in the call.
     """
 
     def __init__(self, failures: Mapping[int, TaskQueueError], total: int) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP headers of a task's request: ours, the queue's, and those that the servers in front of an app set."""
+"""Names of the headers of a task's request: ours, the queue's, and those that servers in front of an app set."""
 
 import re
 from typing import NamedTuple
@@ -50,16 +50,16 @@ CALLABLE = _header("X-Deferred-Callable")
 """Name of the task's callable, for people who look at a queue. For display only; never trusted."""
 
 MAX_ATTEMPTS = _header("X-Deferred-Max-Attempts")
-"""Number of attempts that the task's own retry options allow; only a task with such a limit has it."""
+"""Number of attempts that the task's own retry options allow, or 0 if they set no number. Other tasks have none."""
 
 OWN = (SIGNATURE, ID, OUTBOX, PYTHON, CALLABLE, MAX_ATTEMPTS)
 """The headers that this library sets on its tasks."""
 
 APP_ENGINE = _delivery_keys("X-AppEngine-")
-"""Of an App Engine task (App Engine documentation, "Create App Engine task handlers")."""
+"""Headers of an App Engine task (App Engine documentation, "Create App Engine task handlers")."""
 
 CLOUD_TASKS = _delivery_keys("X-CloudTasks-")
-"""Of an HTTP task (Cloud Tasks documentation, "Create HTTP target tasks")."""
+"""Headers of an HTTP task (Cloud Tasks documentation, "Create HTTP target tasks")."""
 
 CRON = _header("X-AppEngine-Cron")
 CURRENT_NAMESPACE = _header("X-AppEngine-Current-Namespace")
@@ -80,14 +80,17 @@ _SET_IN_TRANSIT = re.compile(
     re.IGNORECASE,
 )
 
-_SECRET = {"authorization", "cookie", "proxy-authorization", "x-deferred-signature"}
+_SECRET = re.compile(
+    r"authorization|proxy-authorization|cookie|x-serverless-authorization|x-goog-.*|x-deferred-signature", re.IGNORECASE
+)
+"""The servers of Google in front of an app pass tokens in ``X-Goog-*``, such as ``X-Goog-IAP-JWT-Assertion``."""
 
 
 def is_reserved(name: str) -> bool:
-    """Return whether an app cannot set a header on its tasks.
+    """Return whether an app's own value of a header is left out of its tasks.
 
-    Cloud Tasks sets these by itself and refuses or replaces an app's (docstrings of ``AppEngineHttpRequest.headers``
-    and ``HttpRequest.headers``), or this library does.
+    Cloud Tasks sets these headers and refuses or replaces others' values (docstrings of
+    ``AppEngineHttpRequest.headers`` and ``HttpRequest.headers``), or this library sets them.
     """
     return _RESERVED.fullmatch(name) is not None
 
@@ -99,7 +102,7 @@ def is_set_in_transit(name: str) -> bool:
 
 def is_secret(name: str) -> bool:
     """Return whether the value of a header lets its reader act for another."""
-    return name.lower() in _SECRET
+    return _SECRET.fullmatch(name) is not None
 
 
 def name_of(environ_key: str) -> str | None:

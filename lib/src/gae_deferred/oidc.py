@@ -1,4 +1,4 @@
-"""OIDC tokens: how Cloud Tasks proves in whose name it sends a task away from App Engine (OpenID Connect Core 1.0)."""
+"""Verifies OIDC tokens, by which Cloud Tasks proves off App Engine whose task it sends (OpenID Connect Core 1.0)."""
 
 import json
 import threading
@@ -10,53 +10,55 @@ from typing import Any
 GOOGLE_ISSUERS = ("https://accounts.google.com", "accounts.google.com")
 
 GOOGLE_CERTS_URL = "https://www.googleapis.com/oauth2/v1/certs"
-"""Google's current certificates, in PEM by key id."""
+"""URL of Google's current certificates, in PEM by key id."""
 
 MAX_TOKEN_LENGTH = 8192
-"""Longest token that is looked at; Google's have about 1000 characters."""
+"""Maximum characters of a token. Google's have about 1000."""
 
 _CERTS_LIFETIME = 3600.0
-"""Seconds to keep certificates; Google announces new ones days before it signs with them."""
+"""Seconds to keep certificates. Google publishes new ones days before it signs with them."""
 
 _REFETCH_AFTER = 60.0
-"""Seconds that pass at least before an unknown key id makes us ask again: anybody can invent key ids."""
+"""Minimum seconds before an unknown key id makes us fetch certificates again: anybody can invent key ids."""
 
 _RETRY_AFTER = 5.0
-"""Seconds that pass at least before we ask again an issuer that did not answer: each request would wait for it."""
+"""Minimum seconds before we ask an issuer again that did not answer: requests wait for it."""
 
 _TIMEOUT = 10.0
+"""Seconds to wait for an issuer's answer."""
+
 _CLOCK_SKEW = 10
-"""Seconds by which the issuer's clock may differ from ours."""
+"""Maximum seconds between the issuer's clock and ours."""
 
 _REMOVED_SIGNATURE = ".SIGNATURE_REMOVED_BY_GOOGLE"
-"""The end of each token that a Cloud Run service gets if it takes no request without one (Cloud Run documentation,
-"Troubleshoot issues"). Anybody can write that where it takes others."""
+"""End of each token that reaches a Cloud Run service which requires authentication (Cloud Run documentation,
+"Troubleshoot issues"). It proves nothing: on other services anybody can send it."""
 
 _MAX_REASON = 300
-"""Characters of an error about a token: it may quote what a stranger wrote."""
+"""Maximum characters of a message about a token: it may quote a stranger's text."""
 
 
 class TokenRefusedError(Exception):
-    """A token does not prove what it should; the message says why."""
+    """A token does not prove the expected account and audience. The message says why."""
 
 
 def verify(token: str, *, account: str, audience: str, issuer: str | None = None) -> None:
-    """Make sure that a token was issued to a service account, for an audience, and is valid now.
+    """Check that a token was issued to a service account, for an audience, and is valid now.
 
     Parameters:
         token: the JWT of an ``Authorization: Bearer`` header.
-        account: the e-mail address of the service account that it has to be of.
-        audience: the audience that it has to be for.
+        account: the expected service account, as an e-mail address.
+        audience: the expected audience.
         issuer: URL of the issuer, which serves its certificates at ``/oauth2/v1/certs``; None for Google.
 
     Raises:
-        TokenRefusedError: it proves something else, or nothing.
+        TokenRefusedError: the token is not valid, or is another account's or for another audience.
         google.auth.exceptions.TransportError: the issuer's certificates could not be fetched.
     """
     from google.auth import exceptions, jwt
 
     if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
-        raise TokenRefusedError("it is no token")
+        raise TokenRefusedError("its bearer token is too long or not ASCII")
     if token.endswith(_REMOVED_SIGNATURE):
         raise TokenRefusedError(
             "Cloud Run has removed the signature of its OIDC token, as it does where each caller needs one. Set "
@@ -67,8 +69,8 @@ def verify(token: str, *, account: str, audience: str, issuer: str | None = None
     try:
         key_id = jwt.decode_header(token).get("kid")
     except Exception:  # noqa: BLE001  # a hostile token can make the parsers raise anything
-        # Not quoted, as the parsers do: it may be a secret of another kind, such as an access token.
-        raise TokenRefusedError("its bearer token is no OIDC token") from None
+        # The parser's error quotes the token, which may be another secret, such as an access token.
+        raise TokenRefusedError("its bearer token is not an OIDC token") from None
     try:
         certs = _certificates.of(certs_url, str(key_id))
         claims = jwt.decode(token, certs=certs, audience=audience, clock_skew_in_seconds=_CLOCK_SKEW)
@@ -77,13 +79,13 @@ def verify(token: str, *, account: str, audience: str, issuer: str | None = None
     except Exception as error:
         raise TokenRefusedError(f"its OIDC token is refused: {str(error)[:_MAX_REASON]}") from error
     if claims.get("iss") not in ((issuer,) if issuer else GOOGLE_ISSUERS):
-        raise TokenRefusedError(f"its OIDC token is of the issuer {claims.get('iss')!r}")
+        raise TokenRefusedError(f"its OIDC token comes from the issuer {claims.get('iss')!r}")
     if claims.get("email") != account or claims.get("email_verified") is not True:
-        raise TokenRefusedError(f"its OIDC token is of {claims.get('email')!r}, not of DEFERRED_SERVICE_ACCOUNT")
+        raise TokenRefusedError(f"its OIDC token belongs to {claims.get('email')!r}, not to DEFERRED_SERVICE_ACCOUNT")
 
 
 class _Certificates:
-    """The certificates of issuers, fetched when they are first needed and kept for an hour."""
+    """Certificates of issuers, fetched when they are first needed and kept for an hour."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -92,14 +94,18 @@ class _Certificates:
         self._lock = threading.Lock()
 
     def of(self, url: str, key_id: str) -> Mapping[str, Any]:
-        """Return the certificates at a URL by key id; that one need not be among them.
+        """Return the certificates at a URL, by key id.
+
+        Parameters:
+            url: where the issuer serves them.
+            key_id: the key that is needed. The result may lack it.
 
         Raises:
-            google.auth.exceptions.TransportError: there are none from the last hour, and none can be fetched now.
+            google.auth.exceptions.TransportError: they are not known from the last hour, and cannot be fetched now.
         """
         certs = self._known(url)
         if certs is None or key_id not in certs:
-            with self._lock:  # one thread fetches, the others wait for what it brings
+            with self._lock:  # one thread fetches, the others wait for its result
                 certs = self._renewed(url, key_id)
         return certs
 
@@ -120,7 +126,7 @@ class _Certificates:
             certs = _fetch(url)
             self._fetched[url] = (self._clock(), certs)
         finally:
-            self._asked_at[url] = self._clock()  # also of an issuer that does not answer, which takes the longest
+            self._asked_at[url] = self._clock()  # also if the issuer does not answer, which takes longest
         return certs
 
 

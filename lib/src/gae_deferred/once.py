@@ -1,4 +1,4 @@
-"""Tasks whose effects in Datastore happen once, however often they are delivered."""
+"""Lets the effects of a task in Datastore happen once, however often the task is delivered."""
 
 import functools
 import logging
@@ -25,16 +25,16 @@ _inside: ContextVar[bool] = ContextVar("gae_deferred_once", default=False)
 def once(function: Callable[P, R]) -> Callable[P, R]:
     """Make a function whose effects in Datastore happen once for each time that it is deferred.
 
-    Cloud Tasks delivers a task at least once, which is sometimes twice. A function decorated with this runs in an NDB
-    transaction that also records that the task has run, so that a second delivery finds the record and does nothing.
-    The record expires when the task cannot come any more.
+    Cloud Tasks delivers a task at least once, which is sometimes twice. The decorated function runs in an NDB
+    transaction that also records that the task has run. A second delivery finds the record and does nothing. The
+    record expires after the longest life of a task.
 
-    Only what the transaction covers happens once: what is read and written through NDB, and tasks deferred with
-    ``_transactional=True``. Mails, HTTP requests, files and log lines happen on every attempt, also on those whose
-    transaction is rolled back because of a conflict. The function must not begin a transaction of its own with
-    ``ndb.transaction``; one decorated with ``ndb.transactional`` joins.
+    Only the effects of the transaction happen once: reads and writes through NDB, and tasks deferred with
+    ``_transactional=True``. Mails, HTTP requests, files and log lines happen on every attempt, even if a conflict
+    rolls the transaction back. The function must not begin a transaction of its own with ``ndb.transaction``. A
+    function decorated with ``ndb.transactional`` joins this one.
 
-    Called directly, also by the code of a task, the function runs in a transaction each time, or in the caller's.
+    A direct call, even from the code of a task, runs in a transaction each time, or in the caller's.
 
     Example::
 
@@ -46,12 +46,12 @@ def once(function: Callable[P, R]) -> Callable[P, R]:
 
         deferred.defer(add, key, 10)
 
-    A function that is not decorated, such as one of a library, is deferred likewise with ``defer(..., _once=True)``.
+    For a function that is not decorated, such as a library's, ``defer(..., _once=True)`` does the same.
 
     Raises:
-        ValueError: the function is an ``async def`` or a generator function, a call of which would do nothing.
+        ValueError: the function is an ``async def`` or a generator function, whose call would do nothing.
     """
-    curry(function, (), {})  # refuses what defer refuses: once it is wrapped, nobody could tell
+    curry(function, (), {})  # raises what defer would raise, which cannot see into the wrapped function
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -61,7 +61,7 @@ def once(function: Callable[P, R]) -> Callable[P, R]:
         this = attempt.current()
         if this is None or _inside.get() or not _is_task_of_once(this):
             return cast(R, _in_transaction(call))
-        # A task that was enqueued before the function was decorated, or by the bundled SDK: it brings no identity.
+        # The task was enqueued before the function was decorated, or by the bundled SDK, so it has no identity.
         return cast(R, _run(f"{this.delivery.queue}/{this.delivery.name}", call))
 
     setattr(run, _MARK, True)
@@ -69,12 +69,12 @@ def once(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def is_once(obj: object) -> bool:
-    """Tell whether a callable, or its class's ``__call__``, is decorated with :func:`once`."""
+    """Return whether a callable, or its class's ``__call__``, is decorated with :func:`once`."""
     return getattr(obj, _MARK, False) is True or getattr(type(obj).__call__, _MARK, False) is True
 
 
 def _is_task_of_once(this: attempt.Attempt) -> bool:
-    """Tell whether the task itself is a call of a function decorated with :func:`once`, not of one that calls such."""
+    """Return whether the task's own call is of a function decorated with :func:`once`."""
     call = this.call
     if call is None:
         return False
@@ -85,22 +85,22 @@ def _is_task_of_once(this: attempt.Attempt) -> bool:
 
 
 def new_identity() -> str:
-    """Return what tells a task from every other one, whatever names their queues give them."""
+    """Return an id that no other task has, whatever names their queues give them."""
     return uuid.uuid4().hex
 
 
 @makes_call(lambda identity, function, /, *args, **kwargs: Call(function, args, kwargs))
 def run_once(identity: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Call a function in a transaction, unless that has been done for this identity before.
+    """Call a function in a transaction, unless it has been called for this identity before.
 
-    Tasks in flight name this function: it must stay where it is.
+    Tasks in flight name this function, so it must stay in this module.
 
     Returns:
-        What the callable returns, or None if it has run before.
+        The result of the function, or None if it has run before.
 
     Raises:
-        Exception: what the callable raises; nothing is recorded then, nor has it had an effect.
-        google.api_core.exceptions.GoogleAPICallError: the transaction could not be committed; the queue tries again.
+        Exception: the function raised it. The transaction is rolled back.
+        google.api_core.exceptions.GoogleAPICallError: the transaction could not be committed. The queue tries again.
     """
     this = attempt.current()
     if this is not None:
@@ -121,7 +121,7 @@ def _run(identity: str, call: Callable[[], Any]) -> Any:
         expires = clock.naive_now() + MAX_LIFETIME
         ndb.put_multi([Receipt(key=key, expires=expires)])
         with _being_inside():
-            return call()
+            return attempt.guarded(call, (), {})
 
     return ndb.transaction(in_transaction)
 

@@ -1,9 +1,9 @@
 """Tasks that exist if and only if a Datastore transaction commits.
 
-Inside a transaction, tasks are collected and written with it, as a rule as one :class:`~gae_deferred.entities.Outbox`
-entity; as more where they do not fit into it, or come between many other requests to Datastore. When the transaction
-has committed, they are sent and the entities are deleted. If the process dies in between, ``sweeper`` sends them.
-Sending a task twice does no harm: it has a name, and the queue refuses the second.
+A transaction collects its tasks and writes them, usually as one :class:`~gae_deferred.entities.Outbox` entity. It takes
+more entities if the tasks do not fit into one, or come between many other requests to Datastore. After the commit the
+tasks are sent and the entities deleted. If the process dies in between, ``sweeper`` sends the tasks. Sending a task
+twice does no harm: it has a name, and the queue refuses the second.
 """
 
 import itertools
@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import batch, clock, cloud_tasks, datastore, task_request
+from gae_deferred import batch, clock, cloud_tasks, datastore, headers, settings, stored_outbox, task_request
 from gae_deferred.datastore import MAX_ENTITY_BYTES
 from gae_deferred.errors import (
     BadTransactionStateError,
@@ -21,20 +21,23 @@ from gae_deferred.errors import (
     TaskTooLargeError,
     TombstonedTaskError,
 )
+from gae_deferred.stored_outbox import StoredOutbox
 from gae_deferred.task import Task
 
 if TYPE_CHECKING:
     from google.cloud import ndb, tasks_v2
 
+    from gae_deferred.delivery import Delivery
+
 ID_DIGITS = "0123456789abcdef"
-"""What the ids of outbox entities begin with, each as often as the others."""
+"""First digits of the ids of outbox entities. All are equally likely."""
 
 _IDLE_CHECK = 0.001
-"""Seconds after which a writer that found its transaction busy looks again."""
+"""Seconds between two looks of a writer that waits for its transaction's other requests."""
 
 _MAX_WRITES = 6
-"""How often an entity is written, whole, because tasks were added; later ones go into another. A transaction takes
-10 MiB (Datastore documentation, "Limits"), and each time counts."""
+"""Maximum number of times that a transaction writes one entity. Tasks that come later go into another entity. Each
+time counts towards the 10 MiB of a transaction (Datastore documentation, "Limits")."""
 
 _logger = logging.getLogger(__name__)
 
@@ -43,13 +46,14 @@ _open: "dict[tuple[int, bytes], _Outbox]" = {}
 
 
 def add(tasks: Sequence[Task]) -> None:
-    """Have tasks enqueued when the current transaction commits, and forgotten if it does not: all of them or none.
+    """Let the current transaction enqueue tasks when it commits.
 
-    A task without a name is given one. In a callback of the commit (``call_on_commit``) they are enqueued after it.
+    A task without a name gets one. Called in a callback of the commit (``call_on_commit``), this enqueues the tasks
+    after the callback.
 
     Raises:
-        BadTransactionStateError: there is no transaction.
-        BadTaskStateError: a task has been enqueued before, or is there twice.
+        BadTransactionStateError: no transaction is open.
+        BadTaskStateError: a task has been enqueued before, or is listed twice.
         DuplicateTaskNameError: two tasks of the transaction, for one queue, have the same name.
         ConfigurationError: the project or the location is not known, or nothing could prove a task where it runs.
         TaskTooLargeError: a task does not fit into an entity.
@@ -59,17 +63,23 @@ def add(tasks: Sequence[Task]) -> None:
 
 
 def check_transaction() -> None:
-    """Make sure that there is a transaction.
+    """Check that a transaction is open.
 
     Raises:
-        BadTransactionStateError: there is none.
+        BadTransactionStateError: there is none, or it is in a database that no sweep looks at.
     """
     if not datastore.in_transaction():
         raise BadTransactionStateError("_transactional=True is only allowed inside a transaction, and there is none")
+    database = datastore.current_database()
+    if database not in settings.databases():
+        raise BadTransactionStateError(
+            f"The transaction is in the database {database or '(default)'!r}, which no sweep looks at: add it to "
+            "DEFERRED_DATABASE, where tasks are made and where they run"
+        )
 
 
 def is_sent(outcome: str | TaskQueueError) -> bool:
-    """Tell whether the queue has a task, now or from an earlier time that it was sent."""
+    """Return whether a queue has taken a task, now or when it was sent before."""
     return isinstance(outcome, str | TaskAlreadyExistsError | TombstonedTaskError)
 
 
@@ -81,8 +91,8 @@ def _of_this_transaction() -> "_Outbox":
     outbox = _open.get(key)
     if outbox is None:
         outbox = _open[key] = _Outbox()
-        # NDB calls these in the thread of the transaction, once: the first after a commit, the second in any case. What
-        # another callback of the commit adds afterwards goes into an outbox of its own, whose callback NDB then calls.
+        # NDB calls each once, in the thread of the transaction: the first after a commit, the second in any case. Tasks
+        # that a later callback of the commit adds go into another outbox, whose callback NDB calls as well.
         context.call_on_commit(lambda: _open.pop(key).send())
         context.call_on_transaction_complete(lambda: _open.pop(key, None))
     return outbox
@@ -94,12 +104,13 @@ class _Page:
     def __init__(self, key: "ndb.Key") -> None:
         self.key = key
         self.requests: list[bytes] = []
+        self.seals: list[str] = []
         self.size = 0
-        self.written = 0  # how many of the requests the transaction holds
+        self.written = 0  # number of requests that the transaction holds
         self.writes = 0
 
-    def has_room(self, request: bytes) -> bool:
-        return self.size + len(request) <= MAX_ENTITY_BYTES and self.writes < _MAX_WRITES
+    def has_room(self, size: int) -> bool:
+        return self.size + size <= MAX_ENTITY_BYTES and self.writes < _MAX_WRITES
 
 
 class _Outbox:
@@ -121,13 +132,16 @@ class _Outbox:
         batch.check(tasks, self._by_name)
         for task in tasks:
             task.name = task.name or f"{self._id}-{next(self._numbers)}"
+        pages = [self._page_for(task) for task in tasks]
         requests = [task_request.make(task) for task in tasks]
         written = [tasks_v2.CreateTaskRequest.serialize(request) for request in requests]
         for task, data in zip(tasks, written, strict=True):
             if len(data) > MAX_ENTITY_BYTES:
                 raise TaskTooLargeError(f"{task!r} takes {len(data)} bytes; an outbox entity holds {MAX_ENTITY_BYTES}")
-        for data in written:
-            self._put_on_page(data)
+        seals = [stored_outbox.seal(page.key, self._created, data) for page, data in zip(pages, written, strict=True)]
+        for page, data, seal in zip(pages, written, seals, strict=True):
+            page.requests.append(data)
+            page.seals.append(seal)
         self._tasks += tasks
         self._by_name |= {(task.queue_name, task.name): task for task in tasks}
         self._requests += requests
@@ -136,26 +150,29 @@ class _Outbox:
             # NDB finishes every tasklet of a transaction before it commits.
             _as_tasklet(self._write)()
 
-    def _put_on_page(self, request: bytes) -> None:
+    def _page_for(self, task: Task) -> _Page:
+        """Return the page that a task goes on, and note its place on the task."""
         from google.cloud import ndb
 
         from gae_deferred.entities import Outbox
 
-        if not self._pages or not self._pages[-1].has_room(request):
+        if not self._pages or not self._pages[-1].has_room(task.size):
             name = f"{self._id}-{len(self._pages)}" if self._pages else self._id
             self._pages.append(_Page(ndb.Key(Outbox, name, namespace="")))
-        self._pages[-1].requests.append(request)
-        self._pages[-1].size += len(request)
+        page = self._pages[-1]
+        page.size += task.size
+        task.outbox = _place(page.key)
+        return page
 
     def _write(self) -> Any:
-        """Add the entity to the transaction: as a rule once, when nothing is left to do but to commit."""
+        """Add the entities to the transaction: usually once, when only the commit is left to do."""
         from google.cloud import ndb
 
         from gae_deferred.entities import Outbox
 
         yield ndb.sleep(0)
-        # While an RPC is under way, the transaction's function waits for it and may add tasks afterwards. What is
-        # written too early is correct, but has to be written again.
+        # While a request is under way, the transaction's function waits for it and may add tasks afterwards. Then an
+        # entity that is written too early has to be written again.
         while getattr(ndb.get_context().eventloop, "rpcs", None):
             yield ndb.sleep(_IDLE_CHECK)
         self._writing = False
@@ -164,11 +181,14 @@ class _Outbox:
             page.written = len(page.requests)
             page.writes += 1
         yield ndb.put_multi_async(
-            [Outbox(key=page.key, requests=page.requests, created=self._created) for page in pages]
+            [
+                Outbox(key=page.key, requests=page.requests, seals=_if_any(page.seals), created=self._created)
+                for page in pages
+            ]
         )
 
     def send(self) -> None:
-        """Send what has been committed. Never raises: the transaction has committed, whatever happens here."""
+        """Send the tasks after the commit. Raises nothing: the transaction has committed, whatever happens here."""
         try:
             datastore.run_outside_transaction(self._send)
         except Exception:
@@ -193,6 +213,48 @@ class _Outbox:
                 done.append(page.key)
             first = last
         ndb.delete_multi(done)
+
+
+def _place(key: "ndb.Key") -> str:
+    """Return an outbox entity's place for the header of its tasks: its id, and before it a database with a name."""
+    return f"{key.database()}/{key.id()}" if key.database() else str(key.id())
+
+
+def _if_any(seals: Sequence[str]) -> Sequence[str]:
+    return seals if any(seals) else []
+
+
+def forget(delivery: "Delivery") -> None:
+    """Take a transactional task that has ended out of the outbox, if it is still there. Never raises.
+
+    As a rule it is not: the process that committed the transaction deletes the entity when it has sent the tasks. If
+    that process died in between and no sweep came for as long as queues remember names, a later sweep would send the
+    task again.
+    """
+    place = delivery.environ.get(headers.OUTBOX.environ_key)
+    if not place:
+        return
+    database, _, entity_id = place.rpartition("/")
+    identity = delivery.environ.get(headers.ID.environ_key)
+    try:
+        datastore.run_in(database, lambda: _forget(entity_id, identity))
+    except Exception:
+        _logger.exception("The task %s could not be taken out of the outbox %s", delivery.name, place)
+
+
+def _forget(entity_id: str, identity: str | None) -> None:
+    from google.cloud import ndb
+
+    from gae_deferred.entities import Outbox
+
+    key = ndb.Key(Outbox, entity_id, namespace="")
+    for entity in stored_outbox.read([key]):
+        if isinstance(entity, StoredOutbox):
+            ended = {
+                stored.data for stored in entity.requests if stored_outbox.header(stored, headers.ID.name) == identity
+            }
+            if ended:
+                stored_outbox.forget(key, ended)
 
 
 def _as_tasklet(function: Callable[[], Any]) -> Callable[[], Any]:

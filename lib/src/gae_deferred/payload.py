@@ -1,4 +1,4 @@
-"""A call as bytes: ``(callable, args, kwargs)``, written by pickle, or by cloudpickle where pickle cannot."""
+"""Writes a call as bytes and reads it back: a pickle of ``(callable, args, kwargs)``, or cloudpickle's."""
 
 import io
 import pickle
@@ -13,15 +13,15 @@ from gae_deferred.errors import SerializationError
 _CROSS_COMPATIBLE_PROTOCOL = 0
 
 _BUNDLED_SDK = b"google.appengine."
-"""In every pickle that names something of the bundled SDK."""
+"""Every pickle that names a part of the bundled SDK holds this."""
 
 _BUNDLED_ENTITY = bundled_entity.MARK
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 _PYTHON_3 = b"\x80\x03"
-"""What a pickle of protocol 3 begins with, the first that Python 2 does not have; in the order of bytes, lower ones are
-below, and higher ones above."""
+"""First bytes of a pickle of protocol 3, the lowest that only Python 3 writes. As bytes, pickles of lower protocols are
+less than this, those of higher protocols are more."""
 
 
 class Written(NamedTuple):
@@ -44,36 +44,35 @@ def dump(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, An
 def write(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Written:
     """Write a call as a pickle of ``(callable, args, kwargs)``.
 
-    Plain pickle names functions and classes by module, so that the bytes are small and the code that runs is the code
-    deployed when the task runs. What cannot be found by name in the process that runs the task (lambdas, closures,
-    nested functions and classes, and what is defined in a ``__main__`` that cannot be imported, such as an interactive
-    session's) is written by value, with cloudpickle, together with copies of the globals that it uses; only the Python
-    version that wrote it (such as 3.12) can read that.
+    Plain pickle names functions and classes by module: the bytes are small, and the task runs the code that is deployed
+    then. Lambdas, closures, nested functions and classes, and everything defined in a ``__main__`` that cannot be
+    imported (an interactive session) cannot be found by name in the process that runs the task. cloudpickle writes them
+    by value, with copies of the globals that they use, for the Python version (such as 3.12) that wrote them only.
 
     Raises:
-        ValueError: ``obj`` is not callable (the class that the bundled SDK raises), or its call would do nothing, as
-            that of an ``async def`` or of a generator function.
-        SerializationError: the callable or an argument can be written by neither, or has a name under which something
-            else is found, such as a function that a decorator has replaced.
+        ValueError: ``obj`` is not callable (the bundled SDK raises this class too), or its call would do nothing: it is
+            an ``async def`` or a generator function.
+        SerializationError: neither pickle nor cloudpickle can write the callable or an argument, or a name leads to
+            something else, as that of a function that a decorator has replaced.
     """
     call = curry(obj, args, dict(kwargs))
     protocol = _CROSS_COMPATIBLE_PROTOCOL if settings.cross_compatible_pickle() else pickle.HIGHEST_PROTOCOL
     try:
         data = pickle.dumps(call, protocol)
-    except Exception:  # noqa: BLE001  # pickle raises many classes; what is really wrong, cloudpickle says again
+    except Exception:  # noqa: BLE001  # pickle raises any class; cloudpickle repeats a real error
         return _write_by_value(call)
     return _write_by_value(call) if b"__main__" in data else Written(data, None)
 
 
 def load(data: bytes) -> Parts:
-    """Read a call back. Reading a pickle runs code of its writer's choice: prove first who wrote it.
+    """Unpickle a call. Unpickling runs code of the writer's choice: prove first who wrote the bytes.
 
     Raises:
-        Exception: whatever unpickling raises; any class is possible.
+        Exception: unpickling raises errors of any class.
         ValueError: the pickle holds something else than ``(callable, args, kwargs)``.
     """
     main_module.name()  # the pickle may name functions of the script that this process was started with
-    # Not with "in", which takes five times as long for bytes: it first looks whether it has been given a number.
+    # "in" takes five times as long for bytes: it first checks whether its operand is a number.
     if data.find(_BUNDLED_ENTITY) != -1:
         bundled_entity.patch_ndb_unpickling()
     is_plain = data >= _PYTHON_3 and data.find(_BUNDLED_SDK) == -1
@@ -86,7 +85,7 @@ def load(data: bytes) -> Parts:
 
 
 def _write_by_value(call: Parts) -> Written:
-    from gae_deferred import by_value  # most processes never need it
+    from gae_deferred import by_value  # few processes need it
 
     try:
         data, has_copied = by_value.dump(call)
@@ -96,10 +95,10 @@ def _write_by_value(call: Parts) -> Written:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds what the bundled SDK's pickles name here, so that tasks it enqueued before a migration still run."""
+    """Finds here the functions and classes that pickles of the bundled SDK name."""
 
     def __init__(self, data: bytes) -> None:
-        # Strings of Python 2 are bytes: read as UTF-8, which most are, and so that the others can be encoded again.
+        # Strings of Python 2 are bytes. Most are UTF-8; "surrogateescape" lets others be encoded again.
         super().__init__(io.BytesIO(data), encoding="utf-8", errors="surrogateescape")
         self._dates = bundled_sdk.PYTHON_2_DATES if bundled_sdk.has_python_2_dates(data) else {}
 

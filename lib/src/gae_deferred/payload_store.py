@@ -1,4 +1,4 @@
-"""Payloads that are too big for a task: compressed, or if that is not enough in Datastore, for the task to find."""
+"""Keeps payloads that are too big for a task: compressed in the task, or in Datastore."""
 
 import datetime
 import hashlib
@@ -14,44 +14,45 @@ from typing import TYPE_CHECKING, Any
 from gae_deferred import attempt, clock, datastore, payload
 from gae_deferred.call import Call
 from gae_deferred.datastore import MAX_ENTITY_BYTES
-from gae_deferred.errors import PermanentTaskFailure, TaskTooLargeError
+from gae_deferred.errors import PermanentTaskFailure, TaskTooLargeError, UnreadableTaskError
 from gae_deferred.task import MAX_LIFETIME
 
 if TYPE_CHECKING:
     from google.cloud import ndb
 
 MAX_STORED_BYTES = 9 * 2**20
-"""Most bytes of a compressed payload. A Datastore transaction takes 10 MiB (Datastore documentation, "Limits"), and
-what the app writes in it needs room too."""
+"""Maximum bytes of a compressed payload. A Datastore transaction takes 10 MiB (Datastore documentation, "Limits"), and
+the app's own writes in it need room too."""
 
 MAX_PAYLOAD_BYTES = 128 * 2**20
-"""Most bytes of a payload before compression: what a task may make the process that runs it unpack."""
+"""Maximum bytes of a payload before compression. It bounds the memory of the process that unpacks the payload."""
 
 _ID = re.compile(r"[0-9a-f]{32}-[0-9]{1,4}-[0-9a-f]{64}")
-"""Id of a stored payload: chance, the number of its chunks, and the SHA-256 of its compressed bytes.
+"""Id of a stored payload: a random part, the number of its chunks, and the SHA-256 of its compressed bytes.
 
-A task's signature covers what it carries, which is this id. With the hash in it, it covers what is stored as well: who
-can write to Datastore, and has no key, cannot make a task run something else.
+The task carries the id, and its signature covers it. Through the hash the signature also covers the stored bytes: a
+writer of Datastore without a signing key cannot make a task run other code.
 """
 
 _logger = logging.getLogger(__name__)
 
 
 def shrink(data: bytes, room: int, *, transactional: bool) -> tuple[bytes, str | None]:
-    """Make a payload that does what another one does and takes no more than ``room`` bytes.
+    """Make a payload of at most ``room`` bytes that makes the same call as another one.
 
-    It is the other one compressed, or a reference to it in Datastore.
+    It holds the other one compressed, or a reference to it in Datastore.
 
     Parameters:
         data: a payload as :func:`gae_deferred.deferred.serialize` makes it.
-        room: how many bytes a payload may have in its task.
-        transactional: whether it is stored with the current transaction, or at once.
+        room: maximum bytes of the new payload.
+        transactional: whether the current transaction stores it; otherwise it is stored at once.
 
     Returns:
-        The payload, and the id of what was stored for it, or None if it is compressed.
+        The new payload, and the id of the bytes that were stored for it, or None if nothing was.
 
     Raises:
-        TaskTooLargeError: even compressed it is larger than what can be stored.
+        TaskTooLargeError: the payload has more than :data:`MAX_PAYLOAD_BYTES`, or compressed more than
+            :data:`MAX_STORED_BYTES`.
     """
     compressed = zlib.compress(data) if len(data) <= MAX_PAYLOAD_BYTES else b""
     if compressed:
@@ -69,18 +70,18 @@ def shrink(data: bytes, room: int, *, transactional: bool) -> tuple[bytes, str |
 
 
 def store(data: bytes) -> str:
-    """Write bytes into Datastore in as many entities as it takes, without an expiry, and return their id.
+    """Write bytes without an expiry into as many entities as they need, and return their id.
 
-    Part of the current transaction, if there is one.
+    This is part of the current transaction, if there is one.
     """
     return _store(zlib.compress(data), lifetime=None)
 
 
 def load(stored: str) -> bytes:
-    """Return what :func:`store` was given.
+    """Return the bytes that :func:`store` has written.
 
     Raises:
-        KeyError: it is not there, not whole, or not what was stored.
+        KeyError: they are missing, not whole, or not the bytes that were stored; or the id is not valid.
     """
     from google.cloud import ndb
 
@@ -89,21 +90,21 @@ def load(stored: str) -> bytes:
         raise KeyError(f"The stored payload {stored} is not in Datastore (any more)")
     compressed = b"".join(chunk.data for chunk in chunks)
     if hashlib.sha256(compressed).hexdigest() != stored.rpartition("-")[2]:
-        raise KeyError(f"What is in Datastore as the stored payload {stored} is not what was stored")
+        raise KeyError(f"The stored payload {stored} has been changed in Datastore: it is not what was stored")
     return unpack(compressed)
 
 
 def delete(stored: str) -> None:
-    """Delete stored bytes, part of the current transaction if there is one."""
+    """Delete stored bytes, as part of the current transaction if there is one."""
     from google.cloud import ndb
 
     ndb.delete_multi(_keys(stored))
 
 
 def end(stored: str) -> None:
-    """Delete the payload of a task that has ended, and note that for a delivery that is still to come.
+    """Delete the payload of a task that has ended, and write a receipt for a delivery that still comes.
 
-    Part of the current transaction, if there is one.
+    This is part of the current transaction, if there is one.
     """
     from google.cloud import ndb
 
@@ -114,9 +115,10 @@ def end(stored: str) -> None:
 
 
 def keep(stored: str) -> bool:
-    """Take the expiry off a stored payload, at once: what refers to it now may be read years later.
+    """Take the expiry off a stored payload, for a dead letter that may be read years later.
 
-    It is no part of the current transaction, which could not hold a large payload besides what else it writes.
+    This is done at once, in a transaction of its own: the current one could not hold a large payload besides its other
+    writes.
 
     Returns:
         Whether the payload is there, and whole.
@@ -139,7 +141,7 @@ def unpack(compressed: bytes) -> bytes:
     """Decompress a payload.
 
     Raises:
-        ValueError: it is not compressed, cut short, or larger than :data:`MAX_PAYLOAD_BYTES`.
+        ValueError: it is not compressed, is cut short, or is larger than :data:`MAX_PAYLOAD_BYTES`.
     """
     decompressor = zlib.decompressobj()
     try:
@@ -152,13 +154,13 @@ def unpack(compressed: bytes) -> bytes:
 
 
 def read_call(body: bytes) -> Call:
-    """Unpickle the call that a task's payload stands for, also from inside a compressed or stored one.
+    """Unpickle the call of a payload, even if the payload is compressed or stored.
 
-    Reading a pickle runs code of its writer's choice: prove first who wrote it.
+    Unpickling runs code of the writer's choice: prove first who wrote the bytes.
 
     Raises:
-        Exception: whatever unpickling raises; any class is possible.
-        KeyError: the call is stored, and not there.
+        Exception: unpickling raises errors of any class.
+        KeyError: the call is stored, and missing.
         ValueError: the payload holds something else than ``(callable, args, kwargs)``.
     """
     call = Call(*payload.load(body))
@@ -170,24 +172,24 @@ def read_call(body: bytes) -> Call:
 
 
 def run_compressed(compressed: bytes) -> Any:
-    """Make the call of a compressed payload. Tasks in flight name this function: it must stay where it is.
+    """Make the call of a compressed payload. Tasks in flight name this function, so it must stay in this module.
 
     Raises:
         PermanentTaskFailure: the payload cannot be read; or the callable raised it.
-        Exception: what the callable raises.
+        Exception: the callable raised it.
     """
     return attempt.run(_read(lambda: unpack(compressed), "The compressed payload"))
 
 
 def run_stored(stored: str) -> Any:
-    """Make the call of a payload in Datastore. Tasks in flight name this function: it must stay where it is.
+    """Make the call of a payload in Datastore. Tasks in flight name this function, so it must stay in this module.
 
-    The payload is deleted when the call has succeeded; when it has failed for good, by whoever keeps what failed. A
-    delivery after that does nothing.
+    Deletes the payload when the call has succeeded. When it has failed for good, its dead letter takes the payload.
+    A delivery after that does nothing.
 
     Raises:
-        PermanentTaskFailure: the payload is not there, or cannot be read; or the callable raised it.
-        Exception: what the callable raises; the payload stays for the next attempt.
+        PermanentTaskFailure: the payload is missing, or cannot be read; or the callable raised it.
+        Exception: the callable raised it. The payload stays for the next attempt.
     """
     try:
         data = _read(lambda: load(stored), f"The stored payload {stored}")
@@ -202,7 +204,7 @@ def run_stored(stored: str) -> Any:
 
 
 def discard(stored: str) -> None:
-    """Delete a payload that no task refers to; if that fails, it expires."""
+    """Delete a payload to which no task refers. If that fails, the payload expires."""
     _try_to_remove(stored, delete)
 
 
@@ -220,15 +222,15 @@ def _has_ended(stored: str) -> bool:
 
 
 def stored_by(data: bytes) -> str | None:
-    """Return the id of the stored payload that a task's payload refers to, or None if it holds the call itself.
+    """Return the id of the stored payload to which a task's payload refers, or None if it holds the call itself.
 
-    No code of the payload is run, whoever wrote it.
+    Runs no code of the payload, whoever wrote it.
     """
     if run_stored.__name__.encode() not in data[:200]:
         return None
     try:
         call = _ReferenceReader(io.BytesIO(data)).load()
-    except Exception:  # noqa: BLE001  # unpickling raises many classes; all of them mean that it is another call
+    except Exception:  # noqa: BLE001  # unpickling raises many classes, and each means another call
         return None
     match call:
         case (_ReferenceReader.RUN_STORED, (str(stored),), {}) if _ID.fullmatch(stored):
@@ -237,7 +239,7 @@ def stored_by(data: bytes) -> str | None:
 
 
 class _ReferenceReader(pickle.Unpickler):
-    """Reads pickles that name nothing but :func:`run_stored`; for it they get an object that cannot be called."""
+    """Reads pickles that name only :func:`run_stored`, and puts an object that is not callable in its place."""
 
     RUN_STORED = object()
 
@@ -264,7 +266,7 @@ def _store(compressed: bytes, lifetime: datetime.timedelta | None = MAX_LIFETIME
 
 
 def _keys(stored: str) -> "list[ndb.Key]":
-    """Return the keys of the chunks; the id of a payload holds their number."""
+    """Return the keys of a payload's chunks. The id holds their number."""
     from google.cloud import ndb
 
     from gae_deferred.entities import PayloadChunk
@@ -276,7 +278,7 @@ def _keys(stored: str) -> "list[ndb.Key]":
 
 
 def _receipt_key(stored: str) -> "ndb.Key":
-    """Return the key of the note that the task of a payload has ended: a receipt with the payload's id."""
+    """Return the key of the receipt that the task of a payload has ended. Its id is the payload's."""
     from google.cloud import ndb
 
     from gae_deferred.entities import Receipt
@@ -288,4 +290,4 @@ def _read(read: Callable[[], bytes], what: str) -> bytes:
     try:
         return read()
     except (KeyError, ValueError) as error:
-        raise PermanentTaskFailure(f"{what} cannot be read: {error}") from error
+        raise UnreadableTaskError(f"{what} cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""A client that is costly to make: one for each process, made when it is first needed."""
+"""Makes a costly client once in each process, when it is first needed."""
 
 import os
 import threading
@@ -9,13 +9,13 @@ T = TypeVar("T")
 
 
 class PerProcess(Generic[T]):
-    """Makes an object on first use and keeps it, but does not use it across a fork.
+    """Makes an object on first use and keeps it, for one process only.
 
-    A gRPC channel must not be used by two processes, and servers such as gunicorn fork after they have loaded an app.
-    Objects are never dropped, so an instance belongs in a module, not in a request.
+    Two processes must not use the same gRPC channel, and servers such as gunicorn fork after they have loaded an app.
+    Objects are kept for ever, so an instance belongs in a module, not in a request.
 
     Parameters:
-        make: makes the object for an address; None stands for the real service.
+        make: makes the object for an address, or for the real service if the address is None.
     """
 
     def __init__(self, make: Callable[[str | None], T]) -> None:
@@ -26,7 +26,7 @@ class PerProcess(Generic[T]):
         os.register_at_fork(after_in_child=self._begin_child)
 
     def get(self, address: str | None) -> T:
-        """Return this process's object for an address, and make it if there is none yet."""
+        """Return this process's object for an address, and make it at the first call."""
         if address not in self._made:
             with self._lock:
                 if address not in self._made:
@@ -34,8 +34,8 @@ class PerProcess(Generic[T]):
         return self._made[address]
 
     def _begin_child(self) -> None:
-        # Another thread may have held the lock when this process was forked. The parent's objects are kept: dropping
-        # them would close connections that the parent goes on using.
+        # Another thread of the parent may have held the lock during the fork. The parent's objects are kept, because
+        # dropping them would close connections that the parent still uses.
         self._lock = threading.Lock()
         self._of_parents.append(self._made)
         self._made = {}

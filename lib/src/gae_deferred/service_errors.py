@@ -5,7 +5,7 @@ import re
 from gae_deferred import errors, settings
 
 _BACKEND_ERROR = re.compile(r"ExecutorServiceError::([A-Z_]+)")
-"""Names the error of the queue's own backend where the service's message has one; the bundled SDK goes by it too."""
+"""Finds the error of the queue's own backend in the service's message. The bundled SDK looks for it too."""
 
 _BACKEND_ERRORS: dict[str, type[errors.TaskQueueError]] = {
     "INTERNAL_ERROR": errors.InternalError,
@@ -23,9 +23,12 @@ _BACKEND_ERRORS: dict[str, type[errors.TaskQueueError]] = {
 
 
 def translate(error: Exception, queue: str, name: str | None) -> errors.TaskQueueError:
-    """Return the error of ours that says what an error of the Cloud Tasks service or its client library means.
+    """Return the error of this library for one of Cloud Tasks or its client library.
 
-    Its ``__cause__`` is that error.
+    Parameters:
+        error: raised by the client library; the ``__cause__`` of the result.
+        queue: short name of the queue.
+        name: short name of the task, if it has one.
     """
     from google.api_core.exceptions import Aborted
 
@@ -44,7 +47,7 @@ def unanswered(message: str) -> errors.InternalError:
 
 
 def _is_ambiguous(error: Exception) -> bool:
-    """Return whether the service may have done what was asked for, before or after it or its answer failed.
+    """Return whether the service may have made the task before it failed, or before its answer was lost.
 
     The other codes are refusals (``google/rpc/code.proto``).
     """

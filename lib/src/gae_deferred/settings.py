@@ -1,8 +1,8 @@
-"""Every environment variable that gae_deferred reads, looked up at the moment of use.
+"""Reads every environment variable that gae_deferred uses, at the moment of use.
 
-Those that each task needs are looked up once for each process, at their first use: App Engine, and whoever starts a
-process elsewhere, sets them before. A test that changes one of them calls :func:`forget`. That there are no signing
-keys is never remembered: an app may set them when it has begun to serve, and is not to go on without.
+The variables that each task needs are read once in each process, at their first use, because they are set before the
+process starts. A test that changes one of them calls :func:`forget`. The absence of signing keys is never remembered:
+an app may set them after it has begun to serve, and must not go on without them.
 """
 
 import datetime
@@ -15,20 +15,21 @@ from http import HTTPStatus
 from gae_deferred.errors import ConfigurationError
 
 LOCAL_PROJECT = "local-dev"
-"""Project of the local cloud when ``GOOGLE_CLOUD_PROJECT`` is not set."""
+"""Project of the local cloud if ``GOOGLE_CLOUD_PROJECT`` is not set."""
 
 LOCAL_LOCATION = "us-central1"
-"""Location of the local cloud when none is set."""
+"""Location of the local cloud if no location is set."""
 
 _METADATA_HOST = "metadata.google.internal"
 _METADATA_TIMEOUT = 2.0
-"""Seconds to wait for the metadata server, which answers in milliseconds where there is one."""
+"""Seconds to wait for the metadata server. Where there is one, it answers in milliseconds."""
 
 _METADATA_REGION = re.compile(r"projects/[^/\s]+/regions/([a-z0-9-]+)")
 
-LOWEST_MAX_TASK_BYTES = 32 * 1024
-"""Bytes that a task may have at least: headers, names and URLs take some of them."""
+LOWEST_MAX_TASK_BYTES = 32 * 2**10
+"""Minimum of ``DEFERRED_MAX_TASK_BYTES``: headers, names and URLs need room."""
 
+_QUEUE = re.compile(r"[A-Za-z0-9-]*")
 _NUMBER = re.compile(r"[0-9]{1,10}")
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -72,8 +73,19 @@ def datastore_emulator() -> str | None:
 
 
 @functools.cache
+def databases() -> tuple[str, ...]:
+    """Return the databases in which transactions may defer tasks, and which sweeps look at (``DEFERRED_DATABASE``).
+
+    It is a list with commas between; ``""`` here, and ``(default)`` there, is the default database, which is also what
+    an unset variable means. This library keeps its own entities, such as dead letters, in the first.
+    """
+    names = [name.strip() for name in os.environ.get("DEFERRED_DATABASE", "").split(",") if name.strip()]
+    return tuple("" if name == "(default)" else name for name in names) or ("",)
+
+
+@functools.cache
 def cross_compatible_pickle() -> bool:
-    """Tell whether payloads are written in pickle protocol 0, which every Python can read."""
+    """Return whether payloads are written in pickle protocol 0, which every Python can read."""
     return bool(os.environ.get("DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL"))
 
 
@@ -83,10 +95,10 @@ def signing_keys() -> str:
 
 
 def signing_keys_or_secret() -> tuple[str, str | None]:
-    """Return ``DEFERRED_SIGNING_KEYS`` or ``""``, and the name of the secret with the signing keys or None.
+    """Return ``DEFERRED_SIGNING_KEYS`` or ``""``, and ``DEFERRED_SIGNING_KEYS_SECRET`` or None.
 
-    The name (``DEFERRED_SIGNING_KEYS_SECRET``) is ``projects/PROJECT/secrets/SECRET``, of Secret Manager. The keys
-    themselves go before it.
+    The latter is the name of a secret in Secret Manager, ``projects/PROJECT/secrets/SECRET``. The former takes
+    precedence.
     """
     global _signing_keys_or_secret
     if _signing_keys_or_secret is not None:
@@ -98,7 +110,7 @@ def signing_keys_or_secret() -> tuple[str, str | None]:
 
 
 _signing_keys_or_secret: tuple[str, str | None] | None = None
-"""What was found, once it was something."""
+"""The values of both variables, once one of them was set."""
 
 
 def accept_unsigned_until() -> datetime.date | None:
@@ -181,6 +193,37 @@ def service_audience(name: str) -> str:
 
 
 @functools.cache
+def _queue_limits() -> dict[str, int]:
+    text = os.environ.get("DEFERRED_QUEUE_MAX_ATTEMPTS", "")
+    limits: dict[str, int] = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        name, _, number = entry.rpartition("=")
+        if not (_QUEUE.fullmatch(name) and _NUMBER.fullmatch(number) and 0 < int(number) < 2**31):
+            raise ConfigurationError(
+                f"DEFERRED_QUEUE_MAX_ATTEMPTS has {entry!r}; it takes the max_attempts of the queues, such as 100, or "
+                "100,mail=5 where a queue has another number"
+            )
+        limits[name] = int(number)
+    return limits
+
+
+def queue_max_attempts(queue: str) -> int | None:
+    """Return how many attempts a queue allows (``DEFERRED_QUEUE_MAX_ATTEMPTS``), or None if that is not known.
+
+    Cloud Tasks tells an app neither the limit of a queue nor that an attempt is the last. With this setting, a task
+    that fails on the last attempt of its queue is kept as a dead letter; without it, Cloud Tasks drops the task.
+
+    Parameters:
+        queue: short name of the queue.
+
+    Raises:
+        ConfigurationError: the variable is not a list of numbers, each perhaps after ``QUEUE=``.
+    """
+    limits = _queue_limits()
+    return limits.get(queue, limits.get("")) if limits else None
+
+
+@functools.cache
 def keeps_receipts() -> bool:
     """Return whether a receipt is kept of each signed task, so that it cannot be sent again once it has run.
 
@@ -236,7 +279,7 @@ def _is_on(variable: str) -> bool:
 def oidc_issuer() -> str | None:
     """Return the URL of the local cloud's own issuer of OIDC tokens (``DEFERRED_OIDC_ISSUER``), or None for Google's.
 
-    Away from the local cloud there is no issuer but Google, whatever the variable says.
+    Outside the local cloud the variable has no effect: Google is the only issuer.
     """
     return os.environ.get("DEFERRED_OIDC_ISSUER") or None if cloud_tasks_emulator() else None
 
@@ -262,10 +305,10 @@ def location() -> str:
     """Return the Cloud Tasks location of the queues, such as ``us-central1``.
 
     It is ``DEFERRED_LOCATION``, or ``LOCATION_ID``, or with a local cloud :data:`LOCAL_LOCATION`, or the region that
-    the metadata server tells (asked once per process).
+    the metadata server names (asked once in each process).
 
     Raises:
-        ConfigurationError: none of these is there.
+        ConfigurationError: no variable is set, and the metadata server does not answer.
     """
     name = os.environ.get("DEFERRED_LOCATION") or os.environ.get("LOCATION_ID")
     if not name:
@@ -275,14 +318,14 @@ def location() -> str:
 
 @functools.cache
 def _metadata_region() -> str:
-    """Ask the metadata server, which answers ``projects/123/regions/us-central1``."""
+    """Return the region that the metadata server names in an answer such as ``projects/123/regions/us-central1``."""
     import http.client  # only a process on Google Cloud without DEFERRED_LOCATION needs it
 
     connection = http.client.HTTPConnection(_METADATA_HOST, timeout=_METADATA_TIMEOUT)
     try:
         connection.request("GET", "/computeMetadata/v1/instance/region", headers={"Metadata-Flavor": "Google"})
         response = connection.getresponse()
-        answer = response.read(1024).decode("ascii", "replace").strip()
+        answer = response.read(2**10).decode("ascii", "replace").strip()
     except (OSError, http.client.HTTPException) as error:
         raise ConfigurationError(f"{_SET_LOCATION} (no metadata server: {error})") from error
     finally:
@@ -294,13 +337,13 @@ def _metadata_region() -> str:
 
 
 def forget() -> None:
-    """Look up everything again at its next use. For tests: the environment of a running service does not change."""
+    """Read every variable again at its next use. For tests: the environment of a running service does not change."""
     global _signing_keys_or_secret
     _signing_keys_or_secret = None
     for remembered in (
-        *(on_app_engine, cross_compatible_pickle, _metadata_region),
-        *(own_service_audience, own_url_audience, service_audience, keeps_receipts, generates_names),
-        max_task_bytes,
+        *(on_app_engine, databases, cross_compatible_pickle, _metadata_region),
+        *(_queue_limits, own_service_audience, own_url_audience, service_audience, keeps_receipts),
+        *(generates_names, max_task_bytes),
     ):
         remembered.cache_clear()
 

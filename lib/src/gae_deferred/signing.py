@@ -46,7 +46,7 @@ def sign(audience: str, url: str, covered: Mapping[str, str], body: bytes) -> st
 
     Raises:
         ConfigurationError: the keys cannot be read.
-        TransientError: they cannot be read now.
+        TransientError: Secret Manager cannot be reached now.
     """
     for key_id, secret in signing_keys.current().items():
         values = {name.lower(): value for name, value in covered.items()}
@@ -70,7 +70,7 @@ def verify(environ: Mapping[str, Any], audience: str, body: bytes) -> str | None
 
     Raises:
         ConfigurationError: the keys cannot be read.
-        TransientError: they cannot be read now.
+        TransientError: Secret Manager cannot be reached now.
     """
     signature: str = environ[_SIGNATURE]
     parts = signature.split(":") if len(signature) <= MAX_SIGNATURE_LENGTH else []

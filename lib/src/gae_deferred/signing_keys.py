@@ -1,4 +1,4 @@
-"""The keys that tasks are signed with: from the environment, or from a secret of Secret Manager that it names."""
+"""Reads the keys that sign tasks: from the environment, or from a secret in Secret Manager that it names."""
 
 import functools
 import logging
@@ -10,13 +10,13 @@ from gae_deferred import secret_manager, settings
 from gae_deferred.errors import ConfigurationError, TransientError
 
 MIN_SECRET_LENGTH = 16
-"""Characters that the secret of a key has at least; random ones, 32 are better."""
+"""Minimum characters of a key's secret. They should be random; 32 are better."""
 
 RENEWAL_INTERVAL = 60.0
-"""Seconds between two readings of a secret, at least: strangers who make up key ids do not keep us reading."""
+"""Minimum seconds between two readings of a secret: strangers who make up key ids must not keep us reading."""
 
 LIFETIME = 600.0
-"""Seconds after which a secret is read again: a key that has leaked, and is no longer in it, is trusted no longer."""
+"""Seconds after which a secret is read again, so that a leaked key that was removed from it is no longer trusted."""
 
 MAX_STALENESS = 1800.0
 """Seconds for which keys are trusted while their secret cannot be read again. Tasks wait in their queue after that."""
@@ -32,13 +32,13 @@ _logger = logging.getLogger(__name__)
 class SecretKeys:
     """Keys that are kept in Secret Manager.
 
-    They are read when they are first needed, again when a signature names a key that is not among them (another
-    instance may have read a newer version of the secret), and again after :data:`LIFETIME`. So neither a new key
-    nor the end of an old one needs a restart.
+    They are read when they are first needed, and again after :data:`LIFETIME` seconds, or when a signature names an
+    unknown key: another instance may have read a newer version of the secret. So neither a new key nor the removal of
+    an old one needs a restart.
 
     Parameters:
-        read: returns the text of a secret by its name.
-        clock: seconds that never go back.
+        read: returns the text of a secret, given its name.
+        clock: returns seconds that never go back.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class SecretKeys:
         return keys
 
     def find(self, name: str, key_id: str) -> bytes | None:
-        """Return one key's secret, if need be after a look at the secret's latest version; None if it is not there.
+        """Return the secret of a key by its id, or None if it is unknown. An unknown id has the keys read again.
 
         Raises:
             ConfigurationError, TransientError: as for :meth:`get`.
@@ -127,7 +127,7 @@ def find(key_id: str) -> bytes | None:
 
 
 def are_set() -> bool:
-    """Tell whether there are to be keys. Reads none."""
+    """Return whether a setting promises keys. Reads no keys."""
     return settings.signing_keys_or_secret() != ("", None)
 
 
@@ -150,8 +150,8 @@ def parse(text: str, source: str = "DEFERRED_SIGNING_KEYS") -> Keys:
         if len(secret) < MIN_SECRET_LENGTH:
             raise ConfigurationError(f"{where} has a secret of {len(secret)} characters, less than {MIN_SECRET_LENGTH}")
         if key_id in keys:
-            raise ConfigurationError(f"{where} has the id {key_id!r}, as one before it has")
+            raise ConfigurationError(f"{where} has the id {key_id!r}, which an earlier key has")
         keys[key_id] = secret.encode()
     if not keys:
-        raise ConfigurationError(f"There is no key in {source}")  # not the same as unset
+        raise ConfigurationError(f"There is no key in {source}")  # an unset variable is no error, an empty list is
     return keys

@@ -1,4 +1,4 @@
-"""A task: what is checked before anything is sent to a queue."""
+"""A task and its options, checked before anything is sent to a queue."""
 
 import datetime
 import math
@@ -24,7 +24,7 @@ DEFAULT_QUEUE = "default"
 DEFAULT_URL = "/_ah/queue/deferred"
 
 MAX_TASK_BYTES = 1_048_569
-"""Largest task that Cloud Tasks takes, in the form that it stores: the FULL view, with what the service fills in.
+"""Maximum bytes of a task in the form that Cloud Tasks stores: the FULL view, with the values that it fills in.
 
 Recordings of the service (aertje/cloud-tasks-emulator, ``internal/engine/tasksize.go``, 2026) show this limit for App
 Engine tasks and HTTP tasks alike. Google's quota page says 1 MB, the docstring of ``CloudTasksClient.create_task``
@@ -32,10 +32,10 @@ Engine tasks and HTTP tasks alike. Google's quota page says 1 MB, the docstring 
 """
 
 MAX_ETA_SECONDS = 30 * 24 * 3600
-"""How far ahead a task may be scheduled (the same page: maximum schedule time 30 days)."""
+"""Maximum seconds between now and a task's time (the same page: maximum schedule time 30 days)."""
 
 MAX_LIFETIME = datetime.timedelta(days=62)
-"""After that a task is gone: it waits up to 30 days for its time, and is kept for 31 (the same page: retention)."""
+"""Maximum life of a task: up to 30 days until its time, and 31 days of retention after that (the same page)."""
 
 MAX_URL_LENGTH = 2083
 MAX_TASK_NAME_LENGTH = 500
@@ -50,30 +50,30 @@ _TARGET_PART = re.compile(r"[a-zA-Z0-9_-]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-_MESSAGE_OVERHEAD = 6 * 1024
-"""Most bytes of all that is not counted one by one: 2083 of the URL, 2083 of an OIDC token's audience, 320 of its
-account, 320 of the full name before the queue's, 255 of the host, 189 of the routing, 500 of our own headers and of the
-signature without what it covers, 150 of those of the service, 150 of times, retry options and field tags."""
+_MESSAGE_OVERHEAD = 6 * 2**10
+"""Maximum bytes of all parts that are not counted one by one: 2083 of the URL, 2083 of an OIDC token's audience, 320 of
+its account, 320 of the full name before the queue's, 255 of the host, 189 of the routing, 500 of our own headers and of
+the signature without the names of headers, 150 of the service's headers, 150 of times, retry options, field tags."""
 
 _GENERATED_NAME_LENGTH = 64
-"""Most characters of a name that this library gives to a task."""
+"""Maximum characters of a name that this library gives to a task."""
 
 _HEADER_OVERHEAD = 16
-"""Most bytes that a header takes besides its name and value: six field tags and lengths, and a separator in the
-signature, which names it again."""
+"""Maximum bytes of a header besides its name and value: six field tags and lengths, and a separator in the signature,
+which repeats the name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRetryOptions:
-    """When a failed task is tried again. What is None is taken from the queue.
+    """Times and limits of a failed task's retries. A value of None leaves the queue's own.
 
     Parameters:
         min_backoff_seconds: the shortest wait before a retry, in seconds.
         max_backoff_seconds: the longest wait before a retry, in seconds.
-        task_age_limit: seconds since the first attempt after which the task is given up; rounded up.
-        max_doublings: how often the wait doubles before it grows evenly.
-        task_retry_limit: how many retries follow the first attempt. With ``task_age_limit`` as well, the task is
-            given up when both are reached.
+        task_age_limit: seconds since the first attempt after which the queue gives the task up; rounded up.
+        max_doublings: the number of times that the wait doubles before it grows evenly.
+        task_retry_limit: the number of retries after the first attempt. Together with ``task_age_limit``, the queue
+            gives the task up when both are reached.
 
     Raises:
         InvalidTaskRetryOptionsError: a value is negative, infinite or too large, or the longest wait is shorter than
@@ -104,31 +104,31 @@ class TaskRetryOptions:
             return
         if not isinstance(value, (int, number)) or isinstance(value, bool):
             raise TypeError(f"{name} is {value!r}; it takes {number.__name__}")
-        if not 0 <= value <= maximum:  # also refuses NaN
+        if not 0 <= value <= maximum:  # NaN, too, fails this
             raise InvalidTaskRetryOptionsError(f"{name} is {value}; it takes 0 to {maximum}")
 
 
 class Task:
-    """A request that a queue is to make later.
+    """A request that a queue makes later.
 
     Parameters:
         payload: the body of the request.
         queue: short name of the queue.
-        name: the task's short name, unique in its queue; None stands for one that is made when the task is sent.
-        url: the path that the request goes to. None stands for the queue's own, ``/_ah/queue/`` and its name.
+        name: the task's short name, unique in its queue. None stands for a name that is made when the task is sent.
+        url: the path of the request. None stands for the queue's own, ``/_ah/queue/`` and its name.
         headers: headers of the request.
-        countdown: seconds from now to run it in.
-        eta: the time to run it at; a naive one is in local time, which is UTC on App Engine.
-        target: the App Engine service, or ``version.service``, or ``instance.version.service``, to run it on; None
+        countdown: seconds from now after which the task runs.
+        eta: the time at which the task runs. A naive one is in local time, which is UTC on App Engine.
+        target: the App Engine service, ``version.service`` or ``instance.version.service`` that runs the task. None
             stands for the service and version of this process.
-        retry_options: when it is tried again; None stands for what the queue says.
-        transactional: whether it is enqueued if and only if a Datastore transaction commits.
+        retry_options: times and limits of retries. None leaves the queue's own.
+        transactional: whether the task is enqueued if and only if a Datastore transaction commits.
 
     Raises:
-        InvalidTaskError: the options contradict each other, or a value is none that a task can have; its subclasses
+        InvalidTaskError: an option is not valid, or two options contradict each other. The subclasses
             :class:`InvalidTaskNameError`, :class:`InvalidUrlError`, :class:`InvalidEtaError` and
-            :class:`TaskTooLargeError` say which.
-        InvalidQueueNameError: the queue cannot have that name.
+            :class:`TaskTooLargeError` name the option.
+        InvalidQueueNameError: no queue can have that name.
 
     Attributes:
         identity: 32 random hexadecimal digits, which tell the task from every other, whatever its queue names it.
@@ -194,7 +194,7 @@ class Task:
 
     @property
     def size(self) -> int:
-        """Bytes that the task takes of what Cloud Tasks allows, at most: an estimate that is some KiB too high."""
+        """Upper bound, in bytes, of the task's share of :data:`MAX_TASK_BYTES`; some KiB more than the exact number."""
         headers = sum(2 * len(name) + len(value.encode()) + _HEADER_OVERHEAD for name, value in self._headers.items())
         name = len(self.queue_name) + (len(self.name) if self.name else _GENERATED_NAME_LENGTH)
         return len(self.payload) + headers + name + _MESSAGE_OVERHEAD
@@ -214,10 +214,10 @@ def max_bytes() -> int:
 
 
 def check_queue_name(name: object) -> None:
-    """Make sure that a queue can have a name.
+    """Check the short name of a queue.
 
     Raises:
-        InvalidQueueNameError: it cannot.
+        InvalidQueueNameError: no queue can have that name.
     """
     _check_name(name, _QUEUE_NAME, InvalidQueueNameError, "queue")
 
@@ -228,16 +228,17 @@ def _check_name(name: object, pattern: re.Pattern[str], error: type[Exception], 
 
 
 def split_target(target: object) -> tuple[str, str, str]:
-    """Return service, version and instance, ``""`` where it names none, of a target such as ``version.service``.
+    """Return service, version and instance of a target such as ``version.service``; ``""`` for a missing part.
+
+    A dot may be written ``-dot-``, as in App Engine's host names.
 
     Raises:
-        InvalidTaskError: it is none of ``service``, ``version.service`` and ``instance.version.service``. The
-            ``-dot-`` of App Engine's host names may stand for a dot.
+        InvalidTaskError: the target is not ``service``, ``version.service`` or ``instance.version.service``.
     """
     parts = target.replace("-dot-", ".").split(".") if isinstance(target, str) else []
     if not 1 <= len(parts) <= 3 or not all(_TARGET_PART.fullmatch(part) for part in parts):
         raise InvalidTaskError(
-            f"The target {_shorten(target)} is none of 'service', 'version.service' and 'instance.version.service'"
+            f"The target {_shorten(target)} is not 'service', 'version.service' or 'instance.version.service'"
         )
     service, version, instance, *_ = (*reversed(parts), "", "")
     return service, version, instance
@@ -259,13 +260,13 @@ def _check_url(url: object) -> str:
 
 
 def _check_headers(headers: Mapping[str, str], target: str | None) -> dict[str, str]:
-    """Return the headers that a task may carry, once for each name in any case; the last one given counts."""
+    """Return checked headers. Of headers whose names differ only in case, the last counts."""
     checked: dict[str, tuple[str, str]] = {}
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise InvalidTaskError(f"{_shorten(name)} is no name for an HTTP header")
+            raise InvalidTaskError(f"{_shorten(name)} is not a valid name of an HTTP header")
         if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
-            raise InvalidTaskError(f"The header {name} has {_shorten(value)}, no value for an HTTP header")
+            raise InvalidTaskError(f"The header {name} has a value that HTTP does not allow: {_shorten(value)}")
         checked[name.lower()] = (name, value)
     if target is not None and "host" in checked:
         raise InvalidTaskError(
@@ -275,7 +276,7 @@ def _check_headers(headers: Mapping[str, str], target: str | None) -> dict[str, 
 
 
 def _determine_eta(countdown: Any, eta: Any) -> datetime.datetime:
-    """Return the time to run a task at, in UTC."""
+    """Return the time at which a task runs, in UTC."""
     created = chosen = clock.now()
     if countdown is not None and eta is not None:
         raise InvalidTaskError(f"A task takes a countdown ({countdown!r}) or an ETA ({eta!r}), not both")

@@ -12,19 +12,20 @@ if TYPE_CHECKING:
 
 
 def make(task: Task) -> "tasks_v2.CreateTaskRequest":
-    """Write a task as the request that creates it: for App Engine, or with ``DEFERRED_TARGET_URL`` for that server.
+    """Return the request that creates a task for App Engine, or with ``DEFERRED_TARGET_URL`` for that server.
 
-    It is signed here, so that nothing of it can change until it arrives.
+    If we have signing keys, the request carries a signature of the task's queue, path and body.
 
     Raises:
         ConfigurationError: the project or the location is not known, or nothing could prove the task where it runs.
+        TransientError: the signing keys are in a secret that cannot be read now.
     """
     from google.cloud import tasks_v2
 
     client = tasks_v2.CloudTasksClient  # its path methods are static
     project, location, base = settings.project(), settings.location(), settings.target_url()
     request = tasks_v2.CreateTaskRequest()
-    # The fields are set in the protocol buffer: the library's wrapper around it copies what it is given several times.
+    # The fields are set in the protocol buffer: the library's wrapper around it copies each value several times.
     message: Any = tasks_v2.CreateTaskRequest.pb(request)
     message.parent = client.queue_path(project, location, task.queue_name)
     if base is None:
@@ -44,7 +45,7 @@ def make(task: Task) -> "tasks_v2.CreateTaskRequest":
     if task.is_scheduled:
         message.task.schedule_time.FromDatetime(task.eta)
     if task.retry_options is not None and task.retry_options != TaskRetryOptions():
-        _set_retry_config(message.task.retry_config, task.retry_options)  # even an empty one would hide the queue's
+        _set_retry_config(message.task.retry_config, task.retry_options)  # even an empty one replaces the queue's
     return request
 
 
@@ -52,8 +53,9 @@ def _request_headers(task: Task, service: str | None, path: str) -> dict[str, st
     """Return the headers of a task that goes to an App Engine service, or with None to ``DEFERRED_TARGET_URL``."""
     request_headers = {name: value for name, value in task.headers.items() if not headers.is_reserved(name)}
     options = task.retry_options
-    if options is not None and options.task_retry_limit is not None and options.task_age_limit is None:
-        request_headers[headers.MAX_ATTEMPTS.name] = str(options.task_retry_limit + 1)
+    if options is not None and options != TaskRetryOptions():
+        has_number = options.task_retry_limit is not None and options.task_age_limit is None
+        request_headers[headers.MAX_ATTEMPTS.name] = str((options.task_retry_limit or 0) + 1 if has_number else 0)
     request_headers[headers.ID.name] = task.identity
     if task.outbox is not None:
         request_headers[headers.OUTBOX.name] = task.outbox
@@ -82,9 +84,10 @@ def _arrives_unchanged(name: str, value: str) -> bool:
 
 
 def _is_proven_by_its_queue() -> bool:
-    """Tell whether a task is believed for its queue's sake: by App Engine's headers, or because a local one is asked.
+    """Return whether a task needs no further proof: App Engine's headers prove it, or the local queue is asked.
 
-    No HTTP task is: anybody can send its headers, and a local queue is asked about App Engine tasks alone.
+    An HTTP task always needs one: anybody can send its headers, and the local queue is asked only about App Engine
+    tasks.
     """
     return settings.target_url() is None and (settings.on_app_engine() or settings.cloud_tasks_emulator() is not None)
 
@@ -102,9 +105,9 @@ def _service_of(task: Task) -> str:
 
 
 def _set_routing(routing: Any, task: Task) -> None:
-    """Say where a task runs: what its target says, else the service and version of this process.
+    """Set where a task runs: on its target, or else on the service and version of this process.
 
-    A target for this process's own service without a version means this version too, as with the bundled SDK.
+    A target that names this process's own service without a version means this version, as with the bundled SDK.
     """
     service, version, instance = settings.service(), settings.version(), ""
     if task.target:
@@ -124,7 +127,7 @@ def _set_retry_config(config: Any, options: TaskRetryOptions) -> None:
     if options.task_age_limit is not None:
         _set_seconds(config.max_retry_duration, options.task_age_limit)
         if options.task_retry_limit is None:
-            # Retries stop when attempts and duration are both used up; one attempt leaves the age alone to decide.
+            # Retries end when both limits are reached. With one attempt, only the age counts.
             config.max_attempts = 1
     if options.min_backoff_seconds is not None:
         _set_seconds(config.min_backoff, options.min_backoff_seconds)

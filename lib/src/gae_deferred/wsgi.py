@@ -1,4 +1,4 @@
-"""The WSGI wrapper of an app: routes the App Engine endpoints, and opens an NDB context for each request."""
+"""Wraps a WSGI app: routes App Engine's own paths, and opens an NDB context for each request."""
 
 import contextvars
 import logging
@@ -23,14 +23,14 @@ def wrap_wsgi_app(
 ) -> "WSGIApplication":
     """Return a WSGI app that gives each request of ``app`` an NDB context, and runs deferred tasks.
 
-    The context stays open until the response has been closed, also when it is streamed. Where one is open already (a
-    wrapped app inside a wrapped app, or inside NDB middleware), it is used. ``/_ah/warmup`` loads the Google clients,
-    connects them and reads the signing keys, so that no user waits for it, and is then passed on to the app.
+    The context stays open until the response has been closed, even if it is streamed. A context that is already open
+    (in a wrapped app inside a wrapped app, or inside NDB middleware) is used. ``/_ah/warmup`` loads the Google clients,
+    connects them and reads the signing keys, so that no user waits for that. Then the app gets the request too.
 
     Parameters:
         app: the WSGI app, for example Flask's ``app.wsgi_app``.
-        use_legacy_context_mode: accepted because the bundled SDK has it. There it made ``os.environ`` differ from
-            request to request, for APIs that this library does not have; here it changes nothing.
+        use_legacy_context_mode: has no effect; the bundled SDK has it. There ``os.environ`` differs from request to
+            request, for APIs that this library does not have.
         use_deferred: route ``/_ah/queue/deferred`` to ``deferred.application``, and ``/_ah/deferred/sweep``, which a
             scheduler calls, to ``sweeper.application``.
     """
@@ -49,15 +49,15 @@ def wrap_wsgi_app(
 
 
 def _run_task(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-    """Let the handler open the NDB context, after it has proven the caller: others cost nothing."""
+    """Run the handler without an NDB context: it opens one itself, once the sender is proven."""
     return contextvars.copy_context().run(deferred.application, environ, start_response)
 
 
 class _NdbContext:
     """Middleware that opens an NDB context for each request and closes it with the response.
 
-    A request runs in a :class:`contextvars.Context` of its own, which holds the NDB context: whichever thread iterates
-    over or closes the response, no other request sees it.
+    A request runs in a :class:`contextvars.Context` of its own, which holds the NDB context. No other request sees it,
+    whichever thread iterates over the response or closes it.
     """
 
     def __init__(self, app: "WSGIApplication") -> None:
@@ -73,14 +73,14 @@ class _NdbContext:
             request.run(ndb_context.__exit__, type(error), error, error.__traceback__)
             raise
         response = _Response(request, ndb_context, chunks)
-        if type(chunks) in (list, tuple):  # complete: nothing of the app runs any more
+        if type(chunks) in (list, tuple):  # complete: no code of the app runs any more
             response.close()
             return chunks
         return response
 
 
 class _Response:
-    """A response in the making: every step of it runs in its request's context."""
+    """A response that is not complete yet. Every step of it runs in its request's context."""
 
     def __init__(
         self, request: contextvars.Context, ndb_context: AbstractContextManager[None], chunks: Iterable[bytes]
@@ -112,9 +112,9 @@ class _Response:
 
 
 class _Warmup:
-    """Does what the first request would have to wait for, then lets the app warm itself up.
+    """Spares the first request the slow steps, then lets the app warm itself up.
 
-    App Engine takes any answer; where the app has no route of its own for it, 200 looks better in the log than 404.
+    App Engine accepts any answer. An app without a route for it answers 404, which becomes 200 for the log's sake.
     """
 
     def __init__(self, app: "WSGIApplication", use_deferred: bool) -> None:
@@ -137,11 +137,11 @@ def _try(step: Callable[[], object]) -> None:
     try:
         step()
     except Exception:
-        _logger.exception("Warming up failed; requests will show why")
+        _logger.exception("Warming up failed; requests will show the reason")
 
 
 def _trust_front_end(environ: "WSGIEnvironment") -> None:
-    """Describe the user's request, not the front end's: App Engine tells of it in headers that only it can set."""
+    """Describe the user's request instead of the front end's, by headers that only App Engine can set."""
     address = environ.get(headers.USER_IP.environ_key)
     if address:
         environ["REMOTE_ADDR"] = address

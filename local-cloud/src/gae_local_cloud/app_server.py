@@ -1,8 +1,8 @@
-"""The app's own process under ``gae-deferred dev``: gunicorn, which reports to the process that started it.
+"""The app's process under ``dev``: gunicorn, which reports to its parent process.
 
-Run as ``python -m gae_local_cloud.app_server MODULE:APP LISTEN_FD CONTROL_FD`` in the app's folder. CONTROL_FD is a
-socket: what the app server has to say goes out on it, one JSON object a line (see :class:`Event`), and when it is
-closed from the other side, the app server stops.
+The parent runs ``python -m gae_local_cloud.app_server MODULE:APP LISTEN_FD CONTROL_FD`` in the app's folder. CONTROL_FD
+is a socket. The app server writes its events to it, one JSON object a line (see :class:`Event`), and stops when the
+parent closes it.
 """
 
 import contextlib
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 THREADS = 8
-"""Requests at a time, as in the gunicorn command line that App Engine's Python runtime uses by default."""
+"""Concurrent requests, as in the default gunicorn command line of App Engine's Python runtime."""
 
 _KEEP_ALIVE = 75
-"""Seconds that the local cloud's idle connections stay open."""
+"""Seconds that idle connections from the local cloud stay open."""
 
 _GRACE = 5
-"""Seconds that requests in progress have to end."""
+"""Seconds that requests in progress have to finish when the server stops."""
 
 
 _SECOND_LOOK = 2.0
-"""Seconds after which a new worker looks whether its files have changed; gunicorn's reloader looks every second."""
+"""Seconds after which a new worker checks its files for changes; gunicorn's reloader checks every second."""
 
 
 class Event(TypedDict):
-    """What the app server reports: a worker that serves the app (no error), or why the app cannot be loaded."""
+    """A report of the app server: the app is served (``error`` is None), or the error that prevents loading it."""
 
     error: str | None
 
 
 class AppServer(BaseApplication):
-    """gunicorn with one worker, which starts anew when a file of the app changes.
+    """gunicorn with one worker, which restarts when a file of the app changes.
 
     Parameters:
         target: the app, as ``MODULE:APP``.
         listen_fd: a bound socket.
-        control: the connection to the process that started this one.
+        control: the connection to the parent process.
     """
 
     def __init__(self, target: str, listen_fd: int, control: socket.socket) -> None:
@@ -76,12 +76,12 @@ class AppServer(BaseApplication):
             "post_worker_init": self._start_worker,
         }
         if "control_socket_disable" in self.cfg.settings:  # gunicorn 25.1 and newer
-            settings["control_socket_disable"] = True  # its path is the same for all apps of a user
+            settings["control_socket_disable"] = True  # all apps of a user would share its path
         for name, value in settings.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Any:  # a WSGI app; gunicorn names its type more narrowly than servers need
-        """Import the app, in a worker, or else a page that tells what prevents it, until a file changes."""
+    def load(self) -> Any:  # a WSGI app; gunicorn's type is narrower than servers need
+        """Return the app, imported in a worker, or a page that shows why the import failed."""
         self._files = _file_times()
         try:
             return _import_app(self._target)
@@ -106,33 +106,33 @@ class AppServer(BaseApplication):
         second_look.start()
 
     def _reload_if_changed(self) -> None:
-        """Catch what changed after it was imported and before gunicorn's reloader first looked at it."""
+        """Restart the worker if a file changed between its import and the first check of gunicorn's reloader."""
         if _file_times() != self._files:
-            os.kill(os.getpid(), signal.SIGTERM)  # the worker ends, and gunicorn starts another
+            os.kill(os.getpid(), signal.SIGTERM)  # the worker ends, and gunicorn starts a new one
 
     def _report(self) -> None:
         event = Event(error=self._load_error)
-        with contextlib.suppress(OSError):  # the parent is gone, and _stop_with_parent about to notice
+        with contextlib.suppress(OSError):  # the parent is gone; _stop_with_parent stops this process
             self._control.sendall(json.dumps(event).encode() + b"\n")
 
 
 def _leave_ctrl_c_to_parent() -> None:
-    """Ignore the SIGINT that a terminal sends to every process: the parent stops this one in its own time.
+    """Ignore the SIGINT that a terminal sends to the whole process group; the parent stops this process.
 
-    Two signals at once make gunicorn's thread worker wait for itself: its handler takes the thread pool's lock twice.
+    Two signals at once would block gunicorn's thread worker: its handler takes the thread pool's lock twice.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _ErrorPage:
-    """Stands in for an app that cannot be imported."""
+    """Replaces an app that cannot be imported."""
 
     def __init__(self, text: str) -> None:
         self._text = text
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         start_response("500 Internal Server Error", [("Content-Type", "text/plain; charset=utf-8")])
-        return [f"The app cannot be imported. Mend it and save; it is loaded again then.\n\n{self._text}".encode()]
+        return [f"The app cannot be imported. Fix and save it to load it again.\n\n{self._text}".encode()]
 
 
 def _import_app(target: str) -> "WSGIApplication":
@@ -141,15 +141,15 @@ def _import_app(target: str) -> "WSGIApplication":
     for name in attribute.split("."):
         app = getattr(app, name)
     if not callable(app):
-        raise TypeError(f"{target} is of type {type(app).__name__}, which is no WSGI app")
-    return app  # type: ignore[no-any-return]  # a callable: what more can be told of a WSGI app
+        raise TypeError(f"{target} is of type {type(app).__name__}, which is not a WSGI app")
+    return app  # type: ignore[no-any-return]  # being callable is all that can be checked of a WSGI app
 
 
 def _describe(error: BaseException, target: str) -> str:
-    """Return a traceback without the frames of the import machinery, or less where less says more."""
+    """Return the traceback without frames of the import machinery, or a sentence if the module is missing."""
     module = target.partition(":")[0]
     if isinstance(error, ModuleNotFoundError) and error.name == module:
-        return f"There is no module {module!r} in {Path.cwd()}; --app-dir says where else to look"
+        return f"There is no module {module!r} in {Path.cwd()}; choose another folder with --app-dir"
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename in _IMPORT_FILES:
         trace = trace.tb_next
@@ -165,7 +165,7 @@ _IMPORT_FILES = {
 
 
 def _file_times() -> dict[Path, int]:
-    """Return when each Python file of the app was last changed, in nanoseconds."""
+    """Return the time of the last change of each Python file of the app, in nanoseconds."""
     times = {}
     for path in _source_files(Path.cwd()):
         with contextlib.suppress(FileNotFoundError):
@@ -174,7 +174,7 @@ def _file_times() -> dict[Path, int]:
 
 
 def _source_files(folder: Path) -> Iterable[Path]:
-    """Yield the Python files of an app, without those of virtual environments and hidden folders inside it."""
+    """Yield the Python files of an app, except those in virtual environments and hidden folders."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name in ("node_modules", "__pycache__"):
             continue
@@ -187,7 +187,7 @@ def _source_files(folder: Path) -> Iterable[Path]:
 
 def main() -> None:
     target, listen_fd, control_fd = sys.argv[1:]
-    # gunicorn reads further arguments from the command line and the environment; there are none for it.
+    # gunicorn would read arguments of its own from the command line and the environment.
     sys.argv[1:] = []
     os.environ.pop("GUNICORN_CMD_ARGS", None)
     sys.path.insert(0, str(Path.cwd()))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from gae_local_cloud.client_code import LANGUAGES, client_code
 from gae_local_cloud.version import __version__
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,7 +21,7 @@ _DATA_DIR = ".local-cloud"
 @click.version_option(__version__, prog_name="gae-local-cloud")
 def main() -> None:
     """Serve Cloud Tasks and Datastore on this machine, alone or together with an app."""
-    # Google's packages warn of Pythons that they will not support one day. An app's own process still says so.
+    # Google's packages warn of Python versions whose support will end. The app's own process still shows the warning.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
 
 
@@ -34,6 +35,12 @@ def _service(context: click.Context, parameter: click.Parameter, values: tuple[s
     return services
 
 
+def _issuer(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.startswith(("http://", "https://")):
+        raise click.BadParameter(f"{value!r} is not a URL, such as http://host.docker.internal:8124")
+    return value.rstrip("/") if value else None
+
+
 def _concurrency(context: click.Context, parameter: click.Parameter, value: str) -> Any:
     from gae_local_cloud.datastore import Concurrency
 
@@ -41,12 +48,14 @@ def _concurrency(context: click.Context, parameter: click.Parameter, value: str)
 
 
 def _cloud_options(command: F) -> F:
-    """Add the options that both commands have."""
+    """Add the options that ``emulators`` and ``dev`` share."""
     port = click.IntRange(0, 65535)
     existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     for option in reversed(
         (
-            click.option("--tasks-port", type=port, default=8123, help="Port of Cloud Tasks over gRPC; 0: a free one."),
+            click.option(
+                "--tasks-port", type=port, default=8123, help="Port of Cloud Tasks over gRPC; 0: any free port."
+            ),
             click.option("--tasks-rest-port", type=port, default=8124, help="Port of Cloud Tasks over HTTP."),
             click.option("--datastore-port", type=port, default=8081, help="Port of Datastore over gRPC."),
             click.option(
@@ -54,27 +63,29 @@ def _cloud_options(command: F) -> F:
                 type=port,
                 help="Port of Datastore over HTTP.  [default: the one after --datastore-port, if free]",
             ),
-            click.option("--datastore-emulator", metavar="HOST:PORT", help="Use this Datastore, not the embedded one."),
+            click.option(
+                "--datastore-emulator", metavar="HOST:PORT", help="Datastore to use instead of the embedded one."
+            ),
             click.option(
                 "--service",
                 "services",
                 metavar="NAME=URL",
                 multiple=True,
                 callback=_service,
-                help="Where tasks for this App Engine service go.",
+                help="URL that receives tasks of this App Engine service.",
             ),
             click.option(
                 "--queue",
                 "queues",
                 metavar="NAME",
                 multiple=True,
-                help="A queue that exists at start, besides 'default'.",
+                help="A queue to create at start, besides 'default'.",
             ),
-            click.option("--queue-yaml", type=existing_file, help="A queue.yaml with queues that exist at start."),
+            click.option("--queue-yaml", type=existing_file, help="A queue.yaml with queues to create at start."),
             click.option(
                 "--index-yaml",
                 type=click.Path(dir_okay=False, path_type=Path),
-                help="The index.yaml to add the composite indexes to that queries need.",
+                help="The index.yaml that receives the composite indexes that queries need.",
             ),
             click.option(
                 "--concurrency",
@@ -83,14 +94,34 @@ def _cloud_options(command: F) -> F:
                 callback=_concurrency,
                 help="Concurrency mode of Datastore's transactions.",
             ),
-            click.option("--require-indexes", is_flag=True, help="Refuse queries without their index, as production."),
             click.option(
-                "--project", default="local-dev", envvar="GOOGLE_CLOUD_PROJECT", help="Project of the queues at start."
+                "--require-indexes", is_flag=True, help="Refuse queries without their index, as in production."
             ),
             click.option(
-                "--location", default="us-central1", envvar="DEFERRED_LOCATION", help="Location of the queues at start."
+                "--project",
+                default="local-dev",
+                envvar="GOOGLE_CLOUD_PROJECT",
+                help="Project of the queues created at start.",
             ),
-            click.option("--no-rate-limits", is_flag=True, help="Dispatch as fast as the app takes tasks."),
+            click.option(
+                "--location",
+                default="us-central1",
+                envvar="DEFERRED_LOCATION",
+                help="Location of the queues created at start.",
+            ),
+            click.option("--no-rate-limits", is_flag=True, help="Ignore dispatch rates, not concurrency limits."),
+            click.option(
+                "--reuse-queue-names",
+                is_flag=True,
+                help="Free the name of a deleted queue at once; in production it stays taken for up to 3 days.",
+            ),
+            click.option(
+                "--oidc-issuer",
+                metavar="URL",
+                callback=_issuer,
+                help="Issuer of the OIDC tokens of HTTP tasks, for apps that reach the REST port under another name.  "
+                "[default: URL of the REST port]",
+            ),
             click.option(
                 "--data-dir",
                 type=click.Path(file_okay=False, path_type=Path),
@@ -105,17 +136,41 @@ def _cloud_options(command: F) -> F:
 
 @main.command(context_settings={"show_default": True})
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
-@click.option("--app-url", default="http://127.0.0.1:8080", help="Where tasks for App Engine go.")
+@click.option("--app-url", default="http://127.0.0.1:8080", help="URL that receives App Engine tasks.")
 @_cloud_options
-def emulators(**parameters: Any) -> None:
-    """Serve the local cloud alone.
+@click.option(
+    "--print-clients",
+    "language",
+    type=click.Choice(LANGUAGES),
+    help="Print code that connects Google's client of Cloud Tasks to these ports, and exit.",
+)
+def emulators(language: str | None, **parameters: Any) -> None:
+    """Serve the local cloud without an app.
 
-    Prints the variables that make Google's client libraries use it, as export lines for a shell, then 'ready'.
+    Prints export lines for a shell, then 'ready'. With these variables Google's clients of Datastore find the local
+    cloud, and so do gae-deferred and Firebase Admin. Google's clients of Cloud Tasks read no such variable and would
+    call production: connect them with the code that --print-clients prints.
+
+    Targets of HTTP tasks may have a self-signed certificate: name its file in SSL_CERT_FILE.
     """
     from gae_local_cloud import emulators
 
+    if language is not None:
+        _print_client_code(language, parameters)
+        return
+
     options = _make_options(Path(), parameters)
     _run(lambda: emulators.serve(options))
+
+
+def _print_client_code(language: str, parameters: Mapping[str, Any]) -> None:
+    from gae_local_cloud.cloud import reachable_host
+
+    host = reachable_host(parameters["host"])
+    port, project = parameters["tasks_port"], parameters["project"]
+    if port == 0:
+        raise click.UsageError("--print-clients needs a --tasks-port other than 0")
+    click.echo(client_code(language, host=host, port=port, project=project), nl=False)
 
 
 @main.command(context_settings={"show_default": True})
@@ -127,15 +182,17 @@ def emulators(**parameters: Any) -> None:
     help="The app's folder.",
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port of the app; 0: a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port of the app; 0: any free port.")
 @_cloud_options
 def dev(target: str, app_dir: Path, host: str, port: int, **parameters: Any) -> None:
     """Serve an app together with the local cloud.
 
-    MODULE:APP names a WSGI app, such as main:app for app in main.py. It starts anew when one of its files changes. Each
-    task is shown when it has run. A queue.yaml in the app's folder is read, and the composite indexes that queries need
-    are added to an index.yaml there. Tasks and entities are kept in .local-cloud in the app's folder, unless --data-dir
-    or --ephemeral says otherwise.
+    MODULE:APP names a WSGI app, such as main:app for app in main.py. The app restarts when one of its files changes.
+    Each attempt of a task is shown in one line. The command reads a queue.yaml in the app's folder, and adds the
+    composite indexes that queries need to an index.yaml there. Tasks and entities are kept in .local-cloud in the app's
+    folder unless you give --data-dir or --ephemeral.
+
+    Targets of HTTP tasks may have a self-signed certificate: name its file in SSL_CERT_FILE.
     """
     from gae_local_cloud import dev
 
@@ -148,9 +205,9 @@ def dev(target: str, app_dir: Path, host: str, port: int, **parameters: Any) -> 
 
 @main.group()
 def data() -> None:
-    """Save and load what the local Datastore holds.
+    """Save and load the entities of the local Datastore.
 
-    The file may be a fixture for tests. The local cloud that uses the folder has to be stopped.
+    The file can serve as a fixture for tests. Stop the local cloud that uses the folder first.
     """
 
 
@@ -174,7 +231,7 @@ def export_data(file: Path, data_dir: Path) -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @_data_command
 def import_data(file: Path, data_dir: Path) -> None:
-    """Put the entities of FILE in place of those with the same keys."""
+    """Load the entities of FILE, replacing those with the same keys."""
     from gae_local_cloud import entity_files
 
     _run(lambda: entity_files.import_entities(data_dir, file))
@@ -186,7 +243,7 @@ def _make_options(folder: Path, parameters: dict[str, Any]) -> Any:
     ephemeral, data_dir = parameters.pop("ephemeral"), parameters.pop("data_dir")
     no_rate_limits = parameters.pop("no_rate_limits")
     if ephemeral and data_dir is not None:
-        raise click.UsageError("--data-dir keeps the data, --ephemeral does not: choose one")
+        raise click.UsageError("--data-dir keeps the data and --ephemeral does not: choose one")
     return Options(
         **parameters,
         rate_limits=not no_rate_limits,
@@ -195,7 +252,7 @@ def _make_options(folder: Path, parameters: dict[str, Any]) -> Any:
 
 
 def _run(serve: Callable[[], Coroutine[None, None, None]]) -> None:
-    """Run a server until it is stopped, or say in one message why it cannot."""
+    """Run a command to its end, and report an expected error in one message."""
     from gae_local_cloud.cloud import LocalCloudError
     from gae_local_cloud.cloud_tasks import QueueYamlError
     from gae_local_cloud.datastore import ImportFailed, IndexFileError

@@ -1,4 +1,4 @@
-"""Time, as the local cloud sees it: real, or held still by a test and advanced by hand."""
+"""The clocks of the local cloud: the machine's, and one that a test holds and advances."""
 
 import asyncio
 import heapq
@@ -8,27 +8,27 @@ from collections.abc import Callable
 from typing import Protocol
 
 SECOND = 1_000_000
-"""One second, in the microseconds that the local cloud counts in (Cloud Tasks truncates its times to microseconds)."""
+"""One second in microseconds, the unit of all times here. Cloud Tasks truncates its times to microseconds."""
 
-_LONGEST_SLEEP = 30.0
-"""Seconds after which a waiting timer looks at the wall clock again, so that a clock set forward is noticed."""
+_MAX_SLEEP = 30.0
+"""Seconds after which a waiting timer reads the wall clock again, in case the clock was set forward."""
 
 
 class Timer(Protocol):
-    """A callback that waits for its time."""
+    """A callback that runs at a given time."""
 
     def cancel(self) -> None:
-        """Forget the callback. Does nothing once it has run."""
+        """Cancel the callback; has no effect once it has run."""
 
 
 class Clock(Protocol):
-    """Tells the time and wakes callbacks, on the event loop that the local cloud runs in."""
+    """Tells the time, and runs callbacks on the local cloud's event loop."""
 
     def now(self) -> int:
         """Return the time in microseconds since the Unix epoch (UTC)."""
 
     def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
-        """Run a callback on the event loop once :meth:`now` has reached ``when`` (microseconds), never before."""
+        """Run a callback on the event loop when :meth:`now` has reached ``when`` (microseconds), never earlier."""
 
 
 class SystemClock:
@@ -50,7 +50,7 @@ class _SystemTimer:
 
     def _sleep(self) -> asyncio.TimerHandle:
         seconds = (self._when - self._clock.now()) / SECOND
-        return asyncio.get_running_loop().call_later(min(max(seconds, 0.0), _LONGEST_SLEEP), self._wake)
+        return asyncio.get_running_loop().call_later(min(max(seconds, 0.0), _MAX_SLEEP), self._wake)
 
     def _wake(self) -> None:
         if self._clock.now() < self._when:
@@ -63,10 +63,10 @@ class _SystemTimer:
 
 
 class HeldClock:
-    """A clock that stands still until a test advances it.
+    """A clock that moves only when a test advances it.
 
     Parameters:
-        now: the time it shows at first, in microseconds since the epoch.
+        now: the initial time, in microseconds since the epoch.
     """
 
     def __init__(self, now: int = 1_700_000_000 * SECOND) -> None:
@@ -86,13 +86,13 @@ class HeldClock:
         return timer
 
     def next_wake(self) -> int | None:
-        """Return the time of the earliest timer that still waits, None if there is none."""
+        """Return the time of the earliest waiting timer, or None."""
         while self._timers and self._timers[0][2].cancelled:
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
 
     def advance(self, seconds: float) -> None:
-        """Move the clock forward, waking each timer that comes due at its own time, in order.
+        """Move the clock forward, and run each timer at its own time, in order.
 
         Call it on the local cloud's event loop.
 

@@ -1,4 +1,4 @@
-"""The local cloud as a whole: its servers, the ports they listen on, and the folder that their data is in."""
+"""The local cloud: its servers, their ports and their data folder."""
 
 import errno
 import fcntl
@@ -13,7 +13,7 @@ import grpc.aio
 from aiohttp import web
 
 from gae_local_cloud import cloud_tasks, datastore
-from gae_local_cloud.clock import Clock, SystemClock
+from gae_local_cloud.clock import Clock, HeldClock, SystemClock
 from gae_local_cloud.environment import Contribution
 from gae_local_cloud.storage import IN_MEMORY, Database, naming_file
 
@@ -27,47 +27,50 @@ DATASTORE_FILE = "datastore.sqlite3"
 """Name of the file in the data folder that holds the entities."""
 
 _MAX_MESSAGE_BYTES = 32 * 2**20
-"""Largest gRPC message taken. Google's APIs stop at 10 MiB; what does here, says so itself, with their error."""
+"""Largest gRPC message accepted. It exceeds the limit of Google's APIs (10 MiB), which the servers check themselves."""
 
 _GRPC_OPTIONS = [
-    ("grpc.so_reuseport", 0),  # else a second server on the same port would silently take half of the calls
+    ("grpc.so_reuseport", 0),  # otherwise a second server on the same port would receive half of the calls
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
 ]
 
 _STOP_GRACE = 1.0
-"""Seconds that calls in progress have to end when the local cloud stops."""
-
+"""Seconds that calls in progress have to finish when the local cloud stops."""
 
 _TASK_GRACE = 5.0
-"""Seconds that tasks that are running have to end."""
+"""Seconds that running tasks have to finish when the local cloud stops."""
 
 
 class LocalCloudError(Exception):
-    """The local cloud cannot start; the message says why, and what to do."""
+    """The local cloud cannot start; the message says why and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the local cloud serves, and where.
+    """The settings of a local cloud.
 
     Attributes:
         host: address to listen on.
         tasks_port, tasks_rest_port, datastore_port: ports of Cloud Tasks over gRPC and over HTTP, and of Datastore over
-            gRPC; 0 takes a free one.
+            gRPC; 0 takes any free port.
         datastore_rest_port: port of Datastore over HTTP; None takes the one after ``datastore_port`` if it is free,
             else any free one.
-        datastore_emulator: ``host:port`` of another Datastore to use instead of the embedded one.
-        app_url: where tasks for App Engine are sent.
-        services: for each App Engine service with an address of its own, its URL.
-        project, location: where the queues are that exist at start.
-        queues: short names of further queues that exist at start, besides ``default``.
-        queue_yaml: a ``queue.yaml`` file with queues that exist at start.
-        rate_limits: whether queues keep to their rate.
+        datastore_emulator: ``host:port`` of a Datastore to use instead of the embedded one.
+        app_url: base URL that receives App Engine tasks.
+        services: base URL of each App Engine service that has its own, by service name.
+        project, location: project and location of the queues created at start.
+        queues: short names of queues to create at start, besides ``default``.
+        queue_yaml: a ``queue.yaml`` file with queues to create at start.
+        rate_limits: whether to enforce the queues' dispatch rates; concurrency limits always apply.
+        reuse_queue_names: whether the name of a deleted queue is free at once. In production it stays taken for up to 3
+            days. On a held clock it is always free at once.
+        oidc_issuer: issuer of the OIDC tokens of HTTP tasks, a URL under which the app reaches the REST port; None for
+            that port's URL on this machine.
         concurrency: the concurrency mode of Datastore's transactions.
-        index_yaml: the app's ``index.yaml``, to which the composite indexes that its queries need are added.
-        require_indexes: whether a query without its composite index is refused, as in production.
-        data_dir: the folder for the data, made if missing; None keeps it in memory.
+        index_yaml: the app's ``index.yaml``, which receives the composite indexes that queries need.
+        require_indexes: whether to refuse a query without its composite index, as in production.
+        data_dir: folder for the data, created if missing; None keeps the data in memory.
     """
 
     host: str = "127.0.0.1"
@@ -83,6 +86,8 @@ class Options:
     queues: Sequence[str] = ()
     queue_yaml: Path | None = None
     rate_limits: bool = True
+    reuse_queue_names: bool = False
+    oidc_issuer: str | None = None
     concurrency: datastore.Concurrency = datastore.Concurrency.PESSIMISTIC
     index_yaml: Path | None = None
     require_indexes: bool = False
@@ -93,13 +98,13 @@ class LocalCloud:
     """The servers of the local cloud, in one event loop.
 
     ``async with LocalCloud(options) as cloud`` answers clients inside the block. Tasks wait until :meth:`run_tasks` is
-    called, which an app that serves them can do when it is up.
+    called, so that the app can start first.
 
     Parameters:
-        options: what to serve, and where.
-        clock: the time that the servers go by.
-        on_attempt: called after each attempt to run a task.
-        contributions: add environment variables for the app.
+        options: the settings.
+        clock: the clock of the servers; by default the machine's.
+        on_attempt: called after each attempt of a task.
+        contributions: functions that add environment variables for the app.
         on_shutdown: stops the process, for ``POST /shutdown`` of Datastore; None refuses it.
     """
 
@@ -130,7 +135,7 @@ class LocalCloud:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables that make clients use the local cloud, with those of the contributions."""
+        """The environment variables that lead clients to the local cloud, with those of the contributions."""
         return {
             "CLOUD_TASKS_EMULATOR_HOST": self.tasks_address,
             "DATASTORE_EMULATOR_HOST": self.datastore_address,
@@ -153,27 +158,29 @@ class LocalCloud:
 
     @property
     def _issuer(self) -> str:
-        """Where the OIDC tokens of HTTP tasks are from."""
-        return f"http://{self.tasks_rest_address}"
+        """The issuer of the OIDC tokens of HTTP tasks."""
+        return self.options.oidc_issuer or f"http://{self.tasks_rest_address}"
 
     async def run_tasks(self) -> None:
-        """Begin to send tasks to the app, those that are left from the last time included."""
+        """Begin to dispatch tasks to the app, including tasks left from the last run."""
         await self.tasks.start()
 
     async def stop_tasks(self) -> None:
-        """Send no more tasks, and wait a moment for those that are running, so that they need not run again."""
+        """Dispatch no further task, and wait a moment for running tasks, so that they need not run again."""
         await self.tasks.stop(_TASK_GRACE)
 
     async def reset(self, clock: Clock) -> None:
-        """Forget every task and entity of a local cloud that is in memory, and go by another clock, on the same ports.
+        """Delete all tasks and entities of a local cloud in memory, and continue with another clock on the same ports.
 
-        Tasks wait again until :meth:`run_tasks` is called. The HTTP port goes on showing what was.
+        Tasks wait again until :meth:`run_tasks` is called. The REST port continues to serve the old state.
 
         Raises:
-            LocalCloudError: the local cloud keeps its data.
+            LocalCloudError: the local cloud keeps its data in a folder.
         """
         if self.options.data_dir is not None:
-            raise LocalCloudError(f"What is in {self.options.data_dir} is kept; only what is in memory is forgotten")
+            raise LocalCloudError(
+                f"Only data in memory can be reset; this local cloud keeps them in {self.options.data_dir}"
+            )
         await self.tasks.stop()
         await self._state.aclose()
         self._clock = clock
@@ -199,7 +206,7 @@ class LocalCloud:
             self.datastore_rest_address = await self._serve_datastore_http(stack)
         self.tasks.issuer = self._issuer
         self._contribute()
-        stack.push_async_callback(self.stop_tasks)  # before the ports close: an app may be asking about its task
+        stack.push_async_callback(self.stop_tasks)  # before the ports close: a running task may call them
 
     def _contribute(self) -> None:
         location, data_dir = self.options.location, self.options.data_dir
@@ -210,7 +217,7 @@ class LocalCloud:
                 raise LocalCloudError(f"The data folder {data_dir} cannot be used: {error}") from error
 
     async def _open(self, state: AsyncExitStack) -> None:
-        """Open the databases, and make the servers that answer from them."""
+        """Open the databases and create the servers."""
         with naming_file(self._path(_TASKS_FILE)):
             self._open_tasks(state)
         if not self.options.datastore_emulator:
@@ -225,6 +232,7 @@ class LocalCloud:
             app_url=options.app_url,
             services=options.services,
             rate_limits=options.rate_limits,
+            reuse_queue_names=options.reuse_queue_names or isinstance(self._clock, HeldClock),
             on_attempt=self._on_attempt,
         )
         parent = f"projects/{options.project}/locations/{options.location}"
@@ -263,7 +271,7 @@ class LocalCloud:
             raise _port_error(self.options.host, port, name, option) from error
         await server.start()
         stack.push_async_callback(server.stop, _STOP_GRACE)
-        return f"{self._reachable_host}:{bound}"
+        return f"{reachable_host(self.options.host)}:{bound}"
 
     async def _serve_datastore_http(self, stack: AsyncExitStack) -> str:
         app = datastore.HttpFace(lambda: self._datastore.service, self._on_shutdown).app()
@@ -282,16 +290,11 @@ class LocalCloud:
             await web.TCPSite(runner, self.options.host, port).start()
         except OSError as error:
             raise _port_error(self.options.host, port, name, option, error) from error
-        return f"{self._reachable_host}:{runner.addresses[0][1]}"
-
-    @property
-    def _reachable_host(self) -> str:
-        """The address under which this machine reaches what listens on all of its addresses."""
-        return "127.0.0.1" if self.options.host in ("0.0.0.0", "::") else self.options.host  # noqa: S104
+        return f"{reachable_host(self.options.host)}:{runner.addresses[0][1]}"
 
 
-class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # subscripts only in its type stub
-    """Handlers of a gRPC server that can be replaced while it runs."""
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic only in its type stub
+    """Handlers of a gRPC server that can be replaced while the server runs."""
 
     def __init__(self) -> None:
         self._handlers: Sequence[RpcHandler] = ()
@@ -302,6 +305,11 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # subscripts
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         answers = (handler.service(handler_call_details) for handler in self._handlers)
         return next((answer for answer in answers if answer is not None), None)
+
+
+def reachable_host(host: str) -> str:
+    """Return the host under which this machine reaches servers on ``host``: loopback if that is all addresses."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  # compares, does not bind
 
 
 def _is_free(host: str, port: int) -> bool:
@@ -318,15 +326,15 @@ def _port_error(host: str, port: int, name: str, option: str, error: OSError | N
         return LocalCloudError(f"{name} cannot listen on {host}:{port}: {error.strerror}")
     return LocalCloudError(
         f"{name} cannot listen on {host}:{port}: is the port in use, perhaps by another local cloud? "
-        f"Stop that, or choose another port with {option} (0 takes a free one)"
+        f"Stop that one, or choose another port with {option} (0 takes any free port)"
     )
 
 
 def lock(data_dir: Path) -> IO[str]:
-    """Make the data folder ours alone, until the file returned is closed.
+    """Lock the data folder for this process until the returned file is closed.
 
     Raises:
-        LocalCloudError: the folder cannot be made, or belongs to a local cloud that is running.
+        LocalCloudError: the folder cannot be created, or a running local cloud uses it.
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -339,6 +347,6 @@ def lock(data_dir: Path) -> IO[str]:
     except OSError as error:
         lock.close()
         raise LocalCloudError(
-            f"The data folder {data_dir} is in use by another local cloud: stop that, or choose another --data-dir"
+            f"The data folder {data_dir} is in use by another local cloud: stop that one, or choose another --data-dir"
         ) from error
     return lock

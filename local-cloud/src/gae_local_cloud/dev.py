@@ -1,4 +1,4 @@
-"""``gae-local-cloud dev``: an app under gunicorn, and the local cloud that it uses."""
+"""``gae-local-cloud dev``: an app under gunicorn, together with the local cloud."""
 
 import asyncio
 import contextlib
@@ -26,8 +26,8 @@ class App:
 
     Attributes:
         target: ``MODULE:APP``, where APP is a WSGI app in MODULE.
-        folder: where the module is.
-        host, port: where to serve it; port 0 takes a free one.
+        folder: the folder of the module.
+        host, port: the address to serve on; port 0 takes any free port.
     """
 
     target: str
@@ -47,7 +47,8 @@ async def serve(app: App, options: Options) -> None:
     """Serve an app with a local cloud until SIGINT or SIGTERM.
 
     Raises:
-        LocalCloudError: a port is in use, the app cannot be imported, or it stopped by itself. Nothing is left running.
+        LocalCloudError: a port is in use, the app cannot be imported, or the app server ended by itself. All processes
+            have ended then.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -75,7 +76,7 @@ async def serve(app: App, options: Options) -> None:
             print_dev_overview(cloud, app.target)
             while (event := await _first_of(process.next_event(), stopped)) is not None:
                 print_reload(app.target, event["error"])
-            await cloud.stop_tasks()  # before the app: what is running may end
+            await cloud.stop_tasks()  # before the app stops, so that running tasks can finish
 
 
 def _bind(app: App) -> socket.socket:
@@ -87,13 +88,13 @@ def _bind(app: App) -> socket.socket:
         listener.close()
         raise LocalCloudError(
             f"The app cannot listen on {app.host}:{app.port}: {error.strerror}. "
-            "Stop what listens there, or choose another port with --port (0 takes a free one)"
+            "Stop the program that listens there, or choose another port with --port (0 takes any free port)"
         ) from error
     return listener
 
 
 def _app_environment(cloud: LocalCloud, port: int) -> dict[str, str]:
-    """Return what App Engine would set, as far as apps look at it, and where the local cloud is."""
+    """Return the app's environment: the variables that App Engine sets, and those of the local cloud."""
     app_engine = {
         "GAE_APPLICATION": f"local~{cloud.options.project}",
         "GAE_SERVICE": "default",
@@ -105,14 +106,14 @@ def _app_environment(cloud: LocalCloud, port: int) -> dict[str, str]:
         **app_engine,
         **os.environ,
         **cloud.environment,
-        "GAE_ENV": "localdev",  # the value under dev_appserver.py too; "standard" would mean App Engine
+        "GAE_ENV": "localdev",  # as under dev_appserver.py; "standard" would mean App Engine
         "PORT": str(port),
         "PYTHONUNBUFFERED": "1",
     }
 
 
 class _AppProcess:
-    """The app server's process, which ends when this process does, however that happens."""
+    """The app server's process. It ends when this process ends, even by SIGKILL."""
 
     def __init__(self, process: asyncio.subprocess.Process, events: asyncio.StreamReader) -> None:
         self._process = process
@@ -142,14 +143,14 @@ class _AppProcess:
             writer.close()
 
     async def next_event(self) -> Event:
-        """Wait for the next thing that the app server reports.
+        """Wait for the next report of the app server.
 
         Raises:
             LocalCloudError: the app server has ended.
         """
         line = await self._events.readline()
         if not line:
-            raise LocalCloudError(f"The app's server ended by itself, with exit code {await self._process.wait()}")
+            raise LocalCloudError(f"The app server ended by itself, with exit code {await self._process.wait()}")
         event: Event = json.loads(line)
         return event
 
@@ -159,13 +160,13 @@ class _AppProcess:
         try:
             await asyncio.wait_for(self._process.wait(), _STOP_TIMEOUT)
         except TimeoutError:
-            print_warning(f"The app does not stop within {_STOP_TIMEOUT:.0f} s and is killed")
+            print_warning(f"The app did not stop within {_STOP_TIMEOUT:.0f} s and is killed")
             self._process.kill()
             await self._process.wait()
 
 
 async def _first_of(event: Coroutine[None, None, Event], stopped: asyncio.Event) -> Event | None:
-    """Wait for an event, or return None once the user has stopped the command."""
+    """Return the next event, or None once the user has stopped the command."""
     waiting = asyncio.ensure_future(event)
     stop = asyncio.ensure_future(stopped.wait())
     try:

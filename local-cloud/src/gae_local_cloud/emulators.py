@@ -1,4 +1,4 @@
-"""``gae-local-cloud emulators``: the local cloud alone, for apps and tests that are started otherwise."""
+"""``gae-local-cloud emulators``: the local cloud without an app."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""``gae-deferred data``: the entities of a data folder, saved to a file and loaded from one."""
+"""``gae-local-cloud data``: saves the entities of a data folder to a file, and loads them from one."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +19,7 @@ async def export_entities(data_dir: Path, file: Path) -> None:
         LocalCloudError: the folder holds no entities or is in use, or the file cannot be written.
     """
     if not (data_dir / DATASTORE_FILE).exists():
-        raise LocalCloudError(f"There are no entities in {data_dir}: --data-dir says where they are")
+        raise LocalCloudError(f"There are no entities in {data_dir}: choose the folder with --data-dir")
     async with _datastore(data_dir) as server:
         try:
             count = await server.export_entities(file)
@@ -33,7 +33,7 @@ async def import_entities(data_dir: Path, file: Path) -> None:
 
     Raises:
         LocalCloudError: the folder is in use.
-        ImportFailed: the file has a line that is no entity; what the lines before it hold has been imported.
+        ImportFailed: a line of the file is not an entity; the lines before it have been imported.
     """
     async with _datastore(data_dir) as server:
         count = await server.import_entities(file)

@@ -1,4 +1,4 @@
-"""Environment variables that other distributions add to those of the local cloud, for the app beside it."""
+"""Environment variables that other distributions contribute to the app beside the local cloud."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 GROUP = "gae_local_cloud.environment"
-"""Group of the entry points that add variables. The value of each is a :class:`Contribution`."""
+"""Group of the entry points that contribute variables; each names a :class:`Contribution`."""
 
 
 class Contribution(Protocol):
@@ -16,9 +16,9 @@ class Contribution(Protocol):
         """Return the variables.
 
         Parameters:
-            location: location of the queues that exist at start, such as ``us-central1``.
-            oidc_issuer: URL of the local cloud's own issuer of OIDC tokens.
-            data_dir: the folder in which the local cloud keeps its data, or None if it keeps them in memory.
+            location: location of the queues created at start, such as ``us-central1``.
+            oidc_issuer: issuer of the local cloud's OIDC tokens, a URL.
+            data_dir: the local cloud's data folder, or None if its data are in memory.
 
         Raises:
             OSError: the data folder cannot be read or written.

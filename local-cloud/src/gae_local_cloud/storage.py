@@ -1,4 +1,4 @@
-"""Durable storage for the local cloud's servers: one SQLite file each, written once per turn of the event loop."""
+"""Durable storage of the local cloud's servers: one SQLite file each, committed once per turn of the event loop."""
 
 import asyncio
 import sqlite3
@@ -11,7 +11,7 @@ IN_MEMORY = ":memory:"
 
 
 class StorageError(sqlite3.DatabaseError):
-    """A database file cannot be used: it is damaged, locked, or made by a newer version. The message has its path."""
+    """A database file cannot be used: it is damaged, locked, or written by a newer version. The message names it."""
 
 
 class StorageFull(StorageError):
@@ -41,20 +41,20 @@ def _explained(error: sqlite3.DatabaseError, path: Path | str) -> sqlite3.Databa
 
 
 class Database:
-    """A SQLite database that groups what is written in one turn of the event loop into one commit.
+    """A SQLite database that commits all writes of one turn of the event loop together.
 
-    Reads see every write made so far, committed or not. A server acknowledges a request only after the future of its
-    :meth:`atomic` block is done, so what is acknowledged survives the death of the process at any instant (WAL with
-    ``synchronous=NORMAL``: a crash of the operating system itself may lose the last commits, never damage the file).
+    Reads see all writes so far, committed or not. A server acknowledges a request only after the future of its
+    :meth:`atomic` block is done, so acknowledged writes survive the death of the process at any instant. A crash of the
+    operating system may lose the last commits but never damages the file (WAL with ``synchronous=NORMAL``).
 
     Use it from one event loop only.
 
     Parameters:
-        path: the file, made if missing, or ``":memory:"``.
-        migrations: SQL scripts; the n-th brings a database of version n to version n + 1. Only ever append to them.
+        path: the file, created if missing, or ``":memory:"``.
+        migrations: SQL scripts; script n (from 0) migrates version n of the database to n + 1. Only append scripts.
 
     Raises:
-        StorageError: the file is not a database, is in use by another process, or has a newer version.
+        StorageError: the file is not a database, another process uses it, or its version is newer.
     """
 
     def __init__(self, path: Path | str, migrations: Sequence[str]) -> None:
@@ -77,30 +77,30 @@ class Database:
         if version > len(migrations):
             raise StorageError(
                 f"{self.path} has version {version}, this program knows versions up to {len(migrations)}: "
-                "upgrade gae-deferred, or use another --data-dir"
+                "upgrade gae-local-cloud, or choose another folder with --data-dir"
             )
         for number, script in enumerate(migrations[version:], start=version + 1):
             self._connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={number}; COMMIT;")
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
-        """Run one statement. A statement that writes belongs in an :meth:`atomic` block."""
+        """Run one statement. Statements that write belong inside an :meth:`atomic` block."""
         try:
             return self._connection.execute(sql, parameters)
         except sqlite3.DatabaseError as error:
             raise _explained(error, self.path) from error
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> sqlite3.Cursor:
-        """Run one statement for each row, in an :meth:`atomic` block."""
+        """Run one statement for each row, inside an :meth:`atomic` block."""
         with naming_file(self.path):
             return self._connection.executemany(sql, rows)
 
     @contextmanager
     def atomic(self) -> Iterator[asyncio.Future[None]]:
-        """Make the statements of a block happen all or not at all; do not await inside it.
+        """Apply the statements of a block all or not at all; do not await inside it.
 
         Yields:
-            A future that is done when the block's writes are committed, or holds the :class:`sqlite3.Error` that
-            prevented it (then none of the group's writes has happened).
+            A future that is done when the block's writes are committed. If the commit fails, it holds the
+            :class:`sqlite3.Error`, and all writes of the turn are undone.
         """
         loop = asyncio.get_running_loop()
         if not self._connection.in_transaction:
@@ -128,7 +128,7 @@ class Database:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         for stored in waiting:
-            if stored.done():  # its request was cancelled meanwhile
+            if stored.done():  # its request has been cancelled
                 continue
             if failure is None:
                 stored.set_result(None)
@@ -136,7 +136,7 @@ class Database:
                 stored.set_exception(failure)
 
     def close(self) -> None:
-        """Commit what is pending and close the file."""
+        """Commit pending writes and close the file."""
         if self._connection.in_transaction:
             if self._commit_handle is not None:
                 self._commit_handle.cancel()

@@ -1,4 +1,4 @@
-"""What the commands print."""
+"""The output of the commands."""
 
 import datetime
 import shlex
@@ -12,15 +12,19 @@ if TYPE_CHECKING:
 
 
 def print_dev_overview(cloud: "LocalCloud", target: str) -> None:
-    """Say what runs where."""
+    """Print the addresses of the app and the servers."""
     _print_row("App", cloud.options.app_url, f"{target}, loaded again when a file changes")
     _print_servers(cloud)
-    click.secho("Each task is shown when it has run. Ctrl-C stops everything.", dim=True)
+    click.secho("Each attempt of a task is shown here. Ctrl-C stops everything.", dim=True)
 
 
 def print_emulators_overview(cloud: "LocalCloud") -> None:
-    """Say what runs where, as lines that a shell can evaluate, then ``ready``."""
+    """Print the servers' addresses as lines that a shell can evaluate, then ``ready``."""
     _print_servers(cloud, prefix="# ")
+    host, _, port = cloud.tasks_address.rpartition(":")
+    code = f"gae-local-cloud emulators --host {host} --tasks-port {port} --print-clients python|node|go|java"
+    click.echo("# Google's clients of Datastore read these variables. Its clients of Cloud Tasks need code, printed by")
+    click.echo(f"#   {code}")
     for name, value in cloud.environment.items():
         click.echo(f"export {name}={shlex.quote(value)}")
     click.echo("# Datastore clients over HTTP (for Java and PHP, or with GOOGLE_CLOUD_DISABLE_GRPC) need instead:")
@@ -29,8 +33,8 @@ def print_emulators_overview(cloud: "LocalCloud") -> None:
 
 
 def print_attempt(attempt: "AttemptReport") -> None:
-    """Tell of one attempt to run a task, in one line."""
-    time = datetime.datetime.now().strftime("%H:%M:%S")  # the user's own time
+    """Print one attempt of a task, in one line."""
+    time = datetime.datetime.now().strftime("%H:%M:%S")  # the user's time zone
     succeeded = attempt.status is not None and 200 <= attempt.status < 300
     outcome = str(attempt.status) if attempt.status is not None else attempt.error or "no answer"
     if not succeeded:
@@ -46,22 +50,22 @@ def print_attempt(attempt: "AttemptReport") -> None:
 
 
 def print_reload(target: str, error: str | None) -> None:
-    """Tell that the app was loaded again, or why it could not be."""
+    """Print that the app was reloaded, or why it could not be."""
     if error is None:
         click.secho(f"{target} was loaded again", dim=True)
     else:
-        click.secho(f"{target} cannot be imported; mend it and save:\n\n{error}\n", fg="red", err=True)
+        click.secho(f"{target} cannot be imported. Fix and save it to load it again:\n\n{error}\n", fg="red", err=True)
 
 
 def print_warning(text: str) -> None:
-    """Tell of something that went wrong, and goes on."""
+    """Print a warning."""
     click.secho(text, fg="yellow", err=True)
 
 
 def _print_servers(cloud: "LocalCloud", prefix: str = "") -> None:
     _print_row("Cloud Tasks", cloud.tasks_address, f"http://{cloud.tasks_rest_address}", prefix)
     data = cloud.options.data_dir
-    kept = "in memory, forgotten at the end" if data is None else f"in {data}"
+    kept = "in memory, lost at the end" if data is None else f"in {data}"
     where = "not the embedded one" if cloud.options.datastore_emulator else f"data {kept}"
     _print_row("Datastore", cloud.datastore_address, f"http://{cloud.datastore_rest_address}, {where}", prefix)
 

@@ -1,4 +1,4 @@
-"""Fixtures: a server by the machine's clock, and one by a clock that stands still."""
+"""Fixtures: a server on the machine's clock, and one on a held clock."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""An app without sockets, for tests that count the turns of the event loop."""
+"""An app without sockets, for tests that count turns of the event loop."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from gae_local_cloud.cloud_tasks.outcome import Outcome, unanswered
 from gae_local_cloud.cloud_tasks.request import OutgoingRequest
 
 BUSY_TURNS = 40
-"""More turns of the event loop than anything takes that does not wait for the app or the clock."""
+"""Turns of the event loop within which all work ends that waits for neither the app nor the clock."""
 
 
 async def turns(count: int) -> None:
@@ -20,7 +20,7 @@ async def turns(count: int) -> None:
 
 @dataclass
 class Sent:
-    """A request that the app has and has not answered."""
+    """A request that the app has received."""
 
     name: str
     retries: int
@@ -32,7 +32,7 @@ class Sent:
 
 @dataclass
 class FakeApp:
-    """Stands in for the sender: the requests in flight wait for the test's answers."""
+    """Replaces the sender: requests in flight wait for the test's answers."""
 
     clock: HeldClock
     in_flight: dict[str, Sent] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A Cloud Tasks server on real sockets, the client library connected to it, and an app that notes what it is sent."""
+"""A Cloud Tasks server on real sockets, a connected client, and an app that records its requests."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,11 +20,11 @@ PARENT = "projects/test/locations/us-central1"
 QUEUE = f"{PARENT}/queues/default"
 
 PATIENCE = 10.0
-"""Seconds after which a test that waits for something has failed."""
+"""Seconds after which a waiting test fails."""
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], patience: float = PATIENCE) -> None:
-    """Poll until a condition holds, at most ``patience`` seconds."""
+    """Poll until a condition holds, for at most ``patience`` seconds."""
     async with _deadline(patience):
         while True:
             held = condition()
@@ -51,7 +51,7 @@ async def _deadline(patience: float) -> AsyncIterator[None]:
         yield
     except asyncio.CancelledError:
         if expired:
-            raise AssertionError(f"not so within {patience} s") from None
+            raise AssertionError(f"the condition did not hold within {patience} s") from None
         raise
     finally:
         handle.cancel()
@@ -59,7 +59,7 @@ async def _deadline(patience: float) -> AsyncIterator[None]:
 
 @dataclass
 class Received:
-    """A request as the app got it; header names in lower case."""
+    """A request as the app received it; header names in lower case."""
 
     method: str
     path: str
@@ -70,19 +70,19 @@ class Received:
 
 @dataclass
 class App:
-    """An app that answers what a test tells it to, and notes every request."""
+    """An app that gives the answers a test sets, and records each request."""
 
     clock: Clock
     url: str = ""
     received: list[Received] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
-    """What the next requests are answered with; 200 when it is empty."""
+    """Statuses of the next answers; 200 when the list is empty."""
     headers: dict[str, str] = field(default_factory=dict)
-    """Sent with each answer."""
+    """Headers of each answer."""
     hold: asyncio.Event | None = None
-    """If set, requests wait for it before they are answered."""
+    """If not None, requests wait for this event before they are answered."""
     waiting: int = 0
-    most_waiting: int = 0
+    max_waiting: int = 0
 
     async def handle(self, request: web.Request) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
@@ -90,7 +90,7 @@ class App:
         self.received.append(Received(request.method, request.raw_path, headers, body, self.clock.now()))
         status = self.statuses.pop(0) if self.statuses else 200
         self.waiting += 1
-        self.most_waiting = max(self.most_waiting, self.waiting)
+        self.max_waiting = max(self.max_waiting, self.waiting)
         try:
             if self.hold is not None:
                 await self.hold.wait()
@@ -113,7 +113,7 @@ class App:
 
 
 class Cloud:
-    """A running server; :meth:`restart` stops it and starts another on the same data."""
+    """A running server; :meth:`restart` stops it and starts a new one on the same data."""
 
     def __init__(self, app: App, clock: Clock, path: Path | str = IN_MEMORY, **options: Any) -> None:
         self.app = app
@@ -136,7 +136,12 @@ class Cloud:
         self.server = CloudTasksServer(
             self.database,
             self.clock,
-            **{"app_url": self.app.url, "on_attempt": self.reports.append, **self.options},
+            **{
+                "app_url": self.app.url,
+                "on_attempt": self.reports.append,
+                "reuse_queue_names": isinstance(self.clock, HeldClock),  # as LocalCloud does
+                **self.options,
+            },
         )
         self.server.ensure_queue(QUEUE)
         self._grpc = grpc.aio.server(options=[("grpc.max_receive_message_length", 2**25)])
@@ -165,7 +170,7 @@ class Cloud:
         await self.open()
 
     async def create(self, queue: str = QUEUE, **task: Any) -> tasks_v2.Task:
-        """Create a task, an App Engine one for ``/task`` unless it says otherwise."""
+        """Create a task, by default an App Engine task for ``/task``."""
         if "http_request" not in task:
             task.setdefault("app_engine_http_request", {"relative_uri": "/task"})
         return await self.client.create_task(parent=queue, task=tasks_v2.Task(**task))

@@ -1,6 +1,6 @@
-"""An app that notes each task it has done in a file, and fails at random: ``python load_app.py PORT FILE SHARE``.
+"""An app that records finished tasks in a file and fails at random: ``python load_app.py PORT FILE SHARE``.
 
-A line is written before the answer leaves, so a task that the server counts as done is in the file, whatever kills us.
+It writes a task's line before it answers, so each task that the server counts as done is in the file after a kill, too.
 """
 
 import os
@@ -11,7 +11,7 @@ from aiohttp import web
 
 
 def main(port: int, path: str, share: float) -> None:
-    dice = random.Random()  # noqa: S311 - failures, not secrets
+    dice = random.Random()  # noqa: S311  # failures, not secrets
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     async def handle(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""A Cloud Tasks server as a process of its own, to be killed: ``python serve.py DATABASE APP_URL`` prints its port."""
+"""A Cloud Tasks server in a process that a test kills: ``python serve.py DATABASE APP_URL`` prints its port."""
 
 import asyncio
 import sys

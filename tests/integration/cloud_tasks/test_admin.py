@@ -1,4 +1,4 @@
-"""Locations, access policies and keys are kept and returned."""
+"""Locations, access policies and keys are stored and returned."""
 
 import pytest
 from google.api_core import exceptions
@@ -22,7 +22,7 @@ async def test_locations_are_listed_and_found(held: Cloud) -> None:
     assert [*first.locations, *second.locations] == list(listed.locations)
 
 
-async def test_policy_is_kept_with_a_new_etag_each_time(held: Cloud, tmp_path: str) -> None:
+async def test_each_change_of_a_policy_is_stored_with_a_new_etag(held: Cloud, tmp_path: str) -> None:
     held.path = f"{tmp_path}/tasks.sqlite3"
     await held.restart()
     empty = await held.client.get_iam_policy(request={"resource": QUEUE})
@@ -39,7 +39,7 @@ async def test_policy_is_kept_with_a_new_etag_each_time(held: Cloud, tmp_path: s
     assert await held.client.get_iam_policy(request={"resource": QUEUE}) == kept
 
 
-async def test_policy_goes_with_its_queue(held: Cloud) -> None:
+async def test_policy_is_deleted_with_its_queue(held: Cloud) -> None:
     policy = policy_pb2.Policy(bindings=[policy_pb2.Binding(role="roles/viewer", members=["user:a@example.com"])])
     await held.client.set_iam_policy(request=iam_policy_pb2.SetIamPolicyRequest(resource=QUEUE, policy=policy))
     await held.client.delete_queue(name=QUEUE)
@@ -57,7 +57,7 @@ async def test_caller_has_every_permission(held: Cloud) -> None:
         await held.client.test_iam_permissions(request={"resource": QUEUE, "permissions": ["cloudtasks.*"]})
 
 
-async def test_key_of_a_location_is_kept(held: Cloud) -> None:
+async def test_key_of_a_location_is_stored(held: Cloud) -> None:
     name = f"{PARENT}/cmekConfig"
     assert (await held.client.get_cmek_config(name=name)).kms_key == ""
     config = tasks_v2.CmekConfig(name=name, kms_key="projects/test/locations/l/keyRings/r/cryptoKeys/k")

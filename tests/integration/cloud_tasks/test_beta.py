@@ -1,4 +1,4 @@
-"""v2beta3 over gRPC, by its own client."""
+"""v2beta3 over gRPC, with its own client."""
 
 from collections.abc import AsyncIterator
 
@@ -18,7 +18,7 @@ async def client(held: Cloud) -> AsyncIterator[tasks_v2beta3.CloudTasksAsyncClie
         yield tasks_v2beta3.CloudTasksAsyncClient(transport=CloudTasksGrpcAsyncIOTransport(channel=channel))
 
 
-async def test_queues(held: Cloud, client: tasks_v2beta3.CloudTasksAsyncClient) -> None:
+async def test_queues_in_v2beta3(held: Cloud, client: tasks_v2beta3.CloudTasksAsyncClient) -> None:
     name = f"{PARENT}/queues/beta"
     created = await client.create_queue(parent=PARENT, queue=tasks_v2beta3.Queue(name=name))
     assert created.type_ == tasks_v2beta3.Queue.Type.PUSH
@@ -37,7 +37,7 @@ async def test_queues(held: Cloud, client: tasks_v2beta3.CloudTasksAsyncClient) 
         await client.get_queue(name=name)
 
 
-async def test_tasks(held: Cloud, client: tasks_v2beta3.CloudTasksAsyncClient) -> None:
+async def test_tasks_in_v2beta3(held: Cloud, client: tasks_v2beta3.CloudTasksAsyncClient) -> None:
     await client.pause_queue(name=QUEUE)
     created = await client.create_task(
         parent=QUEUE,

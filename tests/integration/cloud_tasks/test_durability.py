@@ -1,4 +1,4 @@
-"""What was acknowledged survives the end of the process, also one by SIGKILL."""
+"""Acknowledged changes survive the end of the process, even by SIGKILL."""
 
 import asyncio
 import sys
@@ -29,7 +29,7 @@ async def test_pending_tasks_run_after_a_restart(tmp_path: Path) -> None:
         assert {request.body for request in held.app.received} == {b"kept"}
 
 
-async def test_task_in_flight_at_a_restart_is_attempted_again_at_once(tmp_path: Path) -> None:
+async def test_attempt_in_flight_at_a_restart_is_repeated_at_once(tmp_path: Path) -> None:
     async with cloud(HeldClock(), tmp_path / "tasks.sqlite3") as held:
         held.app.hold = asyncio.Event()
         task = await held.create()
@@ -112,7 +112,7 @@ async def test_kill_at_any_instant_loses_no_acknowledged_task(tmp_path: Path) ->
         async with _process(database, app):
             await until(lambda: acknowledged <= executed().keys())
 
-    # At least once, and again only what a kill cut off.
+    # Each task runs at least once; only attempts that a kill cut off are repeated.
     again = sum(count - 1 for count in executed().values())
     assert again < len(acknowledged) / 2
     retried = [request for request in app.received if request.headers["x-appengine-taskretrycount"] != "0"]

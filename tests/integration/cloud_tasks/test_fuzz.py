@@ -1,4 +1,4 @@
-"""Malformed requests get an error for an answer, and the server stays up."""
+"""Malformed requests are answered with an error, and the server stays up."""
 
 import asyncio
 import random
@@ -27,7 +27,7 @@ BATCH = 50
 async def target() -> AsyncIterator[Cloud]:
     async with cloud(HeldClock()) as running:
         yield running
-        # Still up; what was in order has been done, so the queue may be gone.
+        # The server is still up. Requests that happened to be valid were executed, so the queue may be gone.
         running.server.ensure_queue(QUEUE)
         assert (await running.client.get_queue(name=QUEUE)).name == QUEUE
         await running.create()
@@ -38,7 +38,7 @@ def noise(dice: random.Random) -> bytes:
 
 
 def almost_a_message(dice: random.Random) -> bytes:
-    """Return protobuf fields of random numbers, types and contents, some nested, some with names that exist."""
+    """Return protobuf fields of random numbers, types and contents; some are nested, some name real resources."""
     parts = []
     for _ in range(dice.randrange(1, 6)):
         number, kind = dice.randrange(1, 14), dice.choice((0, 1, 2, 2, 2, 5))
@@ -68,7 +68,7 @@ def _varint(number: int) -> bytes:
 
 
 async def status_of(channel: grpc.aio.Channel, path: str, request: bytes) -> grpc.StatusCode:
-    """Send bytes as a request; OK is a status too, for what happens to be in order."""
+    """Send bytes as a request and return the status: OK if the bytes happen to be valid."""
     try:
         await channel.unary_unary(path)(request, timeout=10)
     except grpc.aio.AioRpcError as error:
@@ -78,28 +78,28 @@ async def status_of(channel: grpc.aio.Channel, path: str, request: bytes) -> grp
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("make", [noise, almost_a_message])
-async def test_any_bytes_for_a_method(target: Cloud, version: str, make: object) -> None:
-    dice = random.Random(f"{version} {make}")  # noqa: S311 - the same noise each time
+async def test_any_bytes_sent_to_a_method_are_answered(target: Cloud, version: str, make: object) -> None:
+    dice = random.Random(f"{version} {make}")  # noqa: S311  # the same noise each time
     assert callable(make)
     seen: set[grpc.StatusCode] = set()
     async with grpc.aio.insecure_channel(target.address) as channel:
         for method in METHODS:
             path = f"/google.cloud.tasks.{version}.CloudTasks/{method}"
             answers = await asyncio.gather(*(status_of(channel, path, make(dice)) for _ in range(BATCH)))
-            # UNKNOWN is what an exception in a handler becomes.
+            # UNKNOWN would mean that a handler raised an exception.
             assert grpc.StatusCode.UNKNOWN not in answers, method
             assert grpc.StatusCode.DEADLINE_EXCEEDED not in answers, method
             seen.update(answers)
     assert grpc.StatusCode.INVALID_ARGUMENT in seen
 
 
-async def test_method_that_is_not_there(target: Cloud) -> None:
+async def test_unknown_method_is_unimplemented(target: Cloud) -> None:
     async with grpc.aio.insecure_channel(target.address) as channel:
         status = await status_of(channel, "/google.cloud.tasks.v2.CloudTasks/BufferTask", b"")
     assert status == grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_request_that_is_too_big(target: Cloud) -> None:
+async def test_too_big_request_is_refused(target: Cloud) -> None:
     async with grpc.aio.insecure_channel(target.address) as channel:
         status = await status_of(channel, "/google.cloud.tasks.v2.CloudTasks/CreateTask", bytes(2**26))
     assert status == grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -110,8 +110,8 @@ async def test_request_that_is_too_big(target: Cloud) -> None:
 
 
 @pytest.mark.parametrize("port", ["grpc", "rest"])
-async def test_any_bytes_on_a_socket(target: Cloud, port: str) -> None:
-    dice = random.Random(port)  # noqa: S311 - the same noise each time
+async def test_any_bytes_on_a_socket_leave_the_server_up(target: Cloud, port: str) -> None:
+    dice = random.Random(port)  # noqa: S311  # the same noise each time
     host, number = (target.address if port == "grpc" else target.rest_url.removeprefix("http://")).split(":")
     openings = (
         b"",
@@ -127,8 +127,8 @@ async def test_any_bytes_on_a_socket(target: Cloud, port: str) -> None:
         writer.close()
 
 
-async def test_any_json(target: Cloud) -> None:
-    dice = random.Random("json")  # noqa: S311 - the same noise each time
+async def test_any_json_is_answered_without_a_server_error(target: Cloud) -> None:
+    dice = random.Random("json")  # noqa: S311  # the same noise each time
     values = ("null", "[]", "{}", '"x"', "-1", "1e400", "true", '{"task":{}}', '{"task":{"httpRequest":[]}}', "\x00")
     fields = (
         "task",
@@ -143,11 +143,22 @@ async def test_any_json(target: Cloud) -> None:
         "responseView",
     )
     paths = (f"{PARENT}/queues", QUEUE, f"{QUEUE}/tasks", f"{QUEUE}/tasks:batchCreate", f"{QUEUE}:setIamPolicy")
+    queries = (
+        "",
+        "?fields=*",
+        "?fields=name(",
+        "?$fields=a.b/c(d,*),",
+        "?updateMask=a_b,,C.",
+        "?name.x=1",
+        "?\xff=%00",
+    )
+    overrides: tuple[dict[str, str], ...] = ({}, {}, {"X-HTTP-Method-Override": "GET"}, {"X-Goog-FieldMask": ",("})
     async with aiohttp.ClientSession() as session:
         for _ in range(400):
             body = ",".join(f'"{dice.choice(fields)}":{dice.choice(values)}' for _ in range(dice.randrange(4)))
             text = dice.choice(("{%s}", "[%s]", "%s")) % body
-            url = f"{target.rest_url}/{dice.choice(VERSIONS)}/{dice.choice(paths)}"
-            async with session.request(dice.choice(("POST", "PATCH")), url, data=text.encode()) as response:
+            url = f"{target.rest_url}/{dice.choice(VERSIONS)}/{dice.choice(paths)}{dice.choice(queries)}"
+            verb, headers = dice.choice(("POST", "PATCH")), dice.choice(overrides)
+            async with session.request(verb, url, data=text.encode(), headers=headers) as response:
                 assert response.status < 500, text
                 await response.json()

@@ -1,4 +1,4 @@
-"""The real ``gcloud tasks`` drives the server."""
+"""``gcloud tasks`` works with the server."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud i
 
 
 async def gcloud(cloud: Cloud, *arguments: str) -> Any:
-    """Run a command of ``gcloud tasks``, and return what it prints."""
+    """Run a command of ``gcloud tasks``, and return its JSON output."""
     process = await asyncio.create_subprocess_exec(
         "gcloud",
         "tasks",
@@ -39,7 +39,7 @@ async def gcloud(cloud: Cloud, *arguments: str) -> Any:
     return json.loads(output) if output.strip() else None
 
 
-async def test_queues(held: Cloud) -> None:
+async def test_gcloud_manages_queues(held: Cloud) -> None:
     await gcloud(held, "queues", "create", "mine", "--max-attempts=5", "--max-dispatches-per-second=20")
     described = await gcloud(held, "queues", "describe", "mine")
     assert described["retryConfig"]["maxAttempts"] == 5
@@ -59,7 +59,7 @@ async def test_queues(held: Cloud) -> None:
         await gcloud(held, "queues", "describe", "mine")
 
 
-async def test_tasks(held: Cloud) -> None:
+async def test_gcloud_manages_tasks(held: Cloud) -> None:
     await gcloud(held, "queues", "pause", "default")
     await gcloud(
         held, "create-app-engine-task", "one", "--queue=default", "--relative-uri=/one", "--body-content=hello"

@@ -1,4 +1,4 @@
-"""A queue's HttpTarget is put in place of its HTTP tasks' own request."""
+"""A queue's HttpTarget overrides the requests of its HTTP tasks."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def test_parts_of_the_url_are_replaced(override: dict[str, Any], url: str) -> No
     assert url_with(**override) == url
 
 
-def test_if_not_exists_fills_in_what_the_task_leaves_open() -> None:
+def test_if_not_exists_fills_in_the_parts_that_the_task_lacks() -> None:
     everything: dict[str, Any] = {
         "scheme": 2,
         "host": "other.test",
@@ -59,7 +59,7 @@ def test_if_not_exists_fills_in_what_the_task_leaves_open() -> None:
     assert url_with("http://www.example.com/", **everything) == "http://www.example.com:123/default?a=1"
 
 
-async def test_dispatch_is_the_queues_way(held: Cloud) -> None:
+async def test_dispatch_applies_the_queues_overrides(held: Cloud) -> None:
     host, port = held.app.url.removeprefix("http://").split(":")
     queue = tasks_v2.Queue(
         name=f"{PARENT}/queues/target",
@@ -105,7 +105,7 @@ async def test_dispatch_is_the_queues_way(held: Cloud) -> None:
         ({"oauth_token": {"service_account_email": "a@example.com"}}, "oauth_token must have"),
     ],
 )
-async def test_target_is_refused(held: Cloud, target: dict[str, Any], message: str) -> None:
+async def test_invalid_target_is_refused(held: Cloud, target: dict[str, Any], message: str) -> None:
     queue = tasks_v2.Queue(name=f"{PARENT}/queues/target", http_target=target)
     with pytest.raises(exceptions.InvalidArgument, match=f"Queue.http_target.*{message}|{message}"):
         await held.client.create_queue(parent=PARENT, queue=queue)

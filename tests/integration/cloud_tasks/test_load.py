@@ -1,6 +1,6 @@
-"""Under load, with an app that fails and dies: every task succeeds, and exactly as often as the app has done it.
+"""Load from an app that fails and dies: each task succeeds once, and the app ran it once unless a kill took its answer.
 
-``CLOUD_TASKS_LOAD_SECONDS=60`` makes the load as long as a release asks for.
+``CLOUD_TASKS_LOAD_SECONDS=60`` sets the length that a release asks for.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from .harness import QUEUE, cloud, until
 SECONDS = float(os.environ.get("CLOUD_TASKS_LOAD_SECONDS", "4"))
 FAILING = 0.1
 BACKLOG = 2000
-"""Tasks that wait at most: the app is at its limit, and the end is near when creating ends."""
+"""Maximum number of waiting tasks: enough to keep the app busy, few enough to end soon."""
 
 
 def free_port() -> int:
@@ -27,7 +27,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def test_every_task_succeeds_as_often_as_the_app_has_done_it(tmp_path: Path) -> None:
+async def test_each_task_succeeds_once_and_runs_again_only_after_a_lost_answer(tmp_path: Path) -> None:
     port, done = free_port(), tmp_path / "done"
     program = str(Path(__file__).with_name("load_app.py"))
 
@@ -36,7 +36,7 @@ async def test_every_task_succeeds_as_often_as_the_app_has_done_it(tmp_path: Pat
 
     database = tmp_path / "tasks.sqlite3"
     async with cloud(path=database, rate_limits=False, app_url=f"http://127.0.0.1:{port}") as live:
-        # Failures are retried soon and for ever: the app is away for a while, twice.
+        # Failures are retried soon and without limit, because the app is killed twice.
         await live.client.update_queue(
             queue=tasks_v2.Queue(
                 name=QUEUE,
@@ -49,7 +49,7 @@ async def test_every_task_succeeds_as_often_as_the_app_has_done_it(tmp_path: Pat
         async def kill_it_twice() -> asyncio.subprocess.Process:
             last = app
             for _ in range(2):
-                await asyncio.sleep(SECONDS / 3)  # the load's own course, not a wait for something
+                await asyncio.sleep(SECONDS / 3)  # the course of the load, not a wait for a condition
                 last.kill()
                 await last.wait()
                 last = await start_app()
@@ -77,7 +77,7 @@ async def test_every_task_succeeds_as_often_as_the_app_has_done_it(tmp_path: Pat
         assert len(succeeded) == created
         assert set(succeeded.values()) == {1}
         assert recorded.keys() == succeeded.keys()
-        # Done more than once: only where a kill took the answer.
+        # A task ran more than once only where a kill took its answer.
         assert all(count - 1 <= unanswered[task] for task, count in recorded.items())
         assert any(report.status == 500 for report in live.reports)
         assert unanswered

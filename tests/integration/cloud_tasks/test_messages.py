@@ -1,4 +1,4 @@
-"""The server needs the message types of the client libraries, and none of the rest."""
+"""The server imports the message types of the client libraries and no other part of them."""
 
 import subprocess
 import sys

@@ -1,6 +1,6 @@
-"""Random operations, crashes and restarts, checked against a model of what the service promises.
+"""Random operations, crashes and restarts, checked against a model of the service.
 
-The server runs on a held clock and its app is the test itself, so that everything is exact: a crash copies the database
+The server runs on a held clock, and the test plays the app, so that all times are exact. A crash copies the database
 file between two turns of the event loop, as a kill would leave it, and a new server starts on the copy.
 """
 
@@ -44,14 +44,14 @@ from .harness import QUEUE
 
 POLICY = RetryPolicy(max_attempts=4, min_backoff=2 * SECOND, max_backoff=10 * SECOND, max_doublings=1)
 BACKOFFS = (2 * SECOND, 4 * SECOND, 8 * SECOND)
-"""What the policy above comes to, worked out by hand."""
+"""The intervals of the policy above, calculated by hand."""
 TOMBSTONE = 24 * 3600 * SECOND
-MEMORY = Path("/dev/shm")  # noqa: S108 - where a disk sync, of which there are thousands, costs nothing
+MEMORY = Path("/dev/shm")  # noqa: S108  # a RAM disk makes thousands of syncs cheap
 
 
 @dataclass
 class Expected:
-    """A task that must be there."""
+    """The expected state of a task."""
 
     schedule: int
     dispatched: int = 0
@@ -59,7 +59,7 @@ class Expected:
 
 
 class CloudTasksModel(RuleBasedStateMachine):
-    """What the service promises, next to a server."""
+    """A model of the service, compared with a server."""
 
     names: Bundle[str] = Bundle("names")
 
@@ -90,14 +90,14 @@ class CloudTasksModel(RuleBasedStateMachine):
         await self.server.start()
 
     def resume_counts(self) -> None:
-        """Accept attempts that were recorded and cut off before their request left: the least that a crash costs."""
+        """Accept one attempt that a crash cut off between its record and its request."""
         for name, count in self.database.execute("SELECT name, dispatch_count FROM tasks"):
             if name in self.tasks:
                 assert count - self.tasks[name].dispatched in (0, 1)
                 self.tasks[name].dispatched = count
 
     def era(self) -> None:
-        """Begin to count dispatches anew: the bucket is another, or full again."""
+        """Restart the count of dispatches: the bucket is new or full again."""
         self.era_began = self.clock.now()
         self.era_log = len(self.app.log)
 
@@ -115,7 +115,7 @@ class CloudTasksModel(RuleBasedStateMachine):
         return self.run(self.server.api.method(method).call(request))
 
     def note_dispatches(self) -> None:
-        """Check every new request against the task it is of."""
+        """Check each new request against its task."""
         self.expire()
         unnoted, self.noted = self.app.log[self.noted :], len(self.app.log)
         for sent in unnoted:
@@ -252,7 +252,7 @@ class CloudTasksModel(RuleBasedStateMachine):
         self.run(advance())
 
     def expire(self) -> None:
-        """Note attempts that their deadline has ended: the app no longer has them."""
+        """Record attempts that their deadline has ended; they have left the app."""
         for report in self.reports:
             if report.error is not None and report.task in self.tasks:
                 self.failed(report.task, report.attempt)
@@ -275,7 +275,7 @@ class CloudTasksModel(RuleBasedStateMachine):
     @precondition(lambda self: self.app.in_flight)
     @rule(seconds=st.sampled_from([0.5, 1.5]))
     def answer_late(self, seconds: float) -> None:
-        """Fail a request that took some time: the delay counts from the failure, or from the call of RunTask."""
+        """Fail a request after some time: the delay counts from the failure, or from the call of RunTask."""
         self.advance(seconds)
         for name in sorted(self.app.in_flight):
             self.answer_one(name, 500)
@@ -304,7 +304,7 @@ class CloudTasksModel(RuleBasedStateMachine):
     # The end of the process
 
     async def crash(self) -> None:
-        """Go on as if the process had been killed: with what the file holds now."""
+        """Continue as if the process had been killed: with the present content of the file."""
         self.note_dispatches()
         survivor = self.folder / f"{next(self.generation)}-survivor.sqlite3"
         for suffix in ("", "-wal"):
@@ -315,7 +315,7 @@ class CloudTasksModel(RuleBasedStateMachine):
         self.file = survivor
         await self.open()
         for task in self.tasks.values():
-            # An attempt that was cut off is made again, at its schedule; a forced one as an ordinary one.
+            # An attempt that was cut off is repeated at its schedule, a forced one as an ordinary one.
             task.forced_at = None
 
     @rule()
@@ -368,7 +368,7 @@ class CloudTasksModel(RuleBasedStateMachine):
 
         self.run(succeed_and_die())
 
-    # What always holds
+    # Invariants
 
     async def listed(self) -> dict[str, Task]:
         tasks: dict[str, Task] = {}
@@ -392,7 +392,7 @@ class CloudTasksModel(RuleBasedStateMachine):
             assert from_timestamp(task.schedule_time) == self.tasks[name].schedule, name
 
     @invariant()
-    def limits_are_kept_to(self) -> None:
+    def limits_are_enforced(self) -> None:
         if not hasattr(self, "server"):
             return
         ordinary = [sent for sent in self.app.log[self.era_log :] if not sent.forced]
@@ -402,8 +402,8 @@ class CloudTasksModel(RuleBasedStateMachine):
         assert in_flight <= self.concurrent
 
     @invariant()
-    def nothing_waits_that_could_go(self) -> None:
-        """No task is forgotten: if one is due and the queue has room, none of its limits is free."""
+    def due_tasks_are_dispatched_or_wait_for_a_limit(self) -> None:
+        """A task that is due while the queue has room waits for a timer of the rate limit."""
         if not hasattr(self, "server") or self.paused:
             return
         due = [
@@ -414,10 +414,10 @@ class CloudTasksModel(RuleBasedStateMachine):
         if due and len(self.app.in_flight) < self.concurrent:
             wake = self.clock.next_wake()
             assert wake is not None
-            assert wake <= self.clock.now() + SECOND, "a due task waits for nothing"
+            assert wake <= self.clock.now() + SECOND, "a due task waits without a timer"
 
     def teardown(self) -> None:
-        """Let everything succeed: each acknowledged task runs, and none after its success."""
+        """Let all attempts succeed: each acknowledged task runs, and never again after its success."""
         if not hasattr(self, "server"):
             return
         self.resume()
@@ -439,7 +439,7 @@ class CloudTasksModel(RuleBasedStateMachine):
 
 TestCloudTasksModel = CloudTasksModel.TestCase
 TestCloudTasksModel.settings = settings(
-    phases=[Phase.explicit, Phase.generate],  # a failing run of hundreds of steps is not made shorter in useful time
+    phases=[Phase.explicit, Phase.generate],  # shrinking a run of hundreds of steps takes too long
     max_examples=40,
     stateful_step_count=30,
     deadline=None,

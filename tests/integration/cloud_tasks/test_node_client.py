@@ -1,11 +1,14 @@
-"""Google's client for Node drives the server."""
+"""Google's client for Node works with the server."""
 
 import asyncio
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+
+from gae_local_cloud.client_code import client_code
 
 from .harness import PARENT, QUEUE, Cloud, until
 
@@ -17,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-async def test_node_client_does_what_it_does_with_the_service(live: Cloud) -> None:
+async def test_node_client_works(live: Cloud) -> None:
     process = await asyncio.create_subprocess_exec(
         "node",
         str(FOLDER / "check.mjs"),
@@ -47,3 +50,23 @@ async def test_node_client_does_what_it_does_with_the_service(live: Cloud) -> No
     }
     await until(lambda: "/one" in [request.path for request in live.app.received])
     assert next(request.body for request in live.app.received if request.path == "/one") == b"payload"
+
+
+async def test_printed_code_connects_the_node_client_without_a_proxy(live: Cloud, tmp_path: Path) -> None:
+    host, _, port = live.address.rpartition(":")
+    program = FOLDER / f"{tmp_path.name}.mjs"  # beside node_modules, where Node looks for the client
+    code = client_code("node", host=host, port=int(port), project="test")
+    program.write_text(f"{code}const [queue] = await client.getQueue({{name: '{QUEUE}'}});\nconsole.log(queue.name);\n")
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:1")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "node",
+            str(program),
+            env={**os.environ, **proxies},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+    finally:
+        program.unlink()
+    assert (output.decode().strip(), process.returncode) == (QUEUE, 0), errors.decode()

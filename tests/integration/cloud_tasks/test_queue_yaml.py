@@ -1,4 +1,4 @@
-"""queue.yaml makes queues; a mistake in it is found with file, line and field."""
+"""queue.yaml creates queues; errors in it name the file, line and field."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ async def test_file_creates_and_changes_queues(held: Cloud, tmp_path: Path) -> N
     assert queues["stopped"].state == tasks_v2.Queue.State.PAUSED
 
 
-async def test_rate_of_the_file_is_kept_to(held: Cloud, tmp_path: Path) -> None:
+async def test_rate_of_the_file_is_enforced(held: Cloud, tmp_path: Path) -> None:
     file = tmp_path / "queue.yaml"
     file.write_text("queue:\n- name: default\n  rate: 1/m\n  bucket_size: 2\n")
     held.server.load_queue_yaml(file, PARENT)
@@ -85,7 +85,7 @@ async def test_rate_of_the_file_is_kept_to(held: Cloud, tmp_path: Path) -> None:
         ("queue:\n- rate: 1/s\n", 2, "queue.name is missing"),
         ("queue:\n- name: a_b\n", 2, "queue.name must be"),
         ("queue:\n- name: a\n- name: a\n", 3, "queue.name is the name of an earlier queue"),
-        ("queue:\n- name: a\n  name: b\n", 3, "queue.name is there twice"),
+        ("queue:\n- name: a\n  name: b\n", 3, "queue.name is set twice"),
         ("queue:\n- name: a\n  mode: pull\n", 3, "queue.mode must be push"),
         ("queue:\n- name: a\n  bucket_size: -1\n", 3, "queue.bucket_size must be a whole number"),
         ("queue:\n- name: a\n  bucket_size: [1]\n", 3, "queue.bucket_size must be a single value"),
@@ -102,7 +102,7 @@ async def test_rate_of_the_file_is_kept_to(held: Cloud, tmp_path: Path) -> None:
         ("queue:\n- name: [\n", 3, "is not YAML"),
     ],
 )
-async def test_mistake_is_found(held: Cloud, tmp_path: Path, text: str, line: int, message: str) -> None:
+async def test_error_names_file_line_and_field(held: Cloud, tmp_path: Path, text: str, line: int, message: str) -> None:
     file = tmp_path / "queue.yaml"
     file.write_text(text)
     with pytest.raises(QueueYamlError, match=message) as caught:

@@ -42,7 +42,7 @@ async def test_output_only_fields_of_a_new_queue_are_ignored(held: Cloud) -> Non
     assert created.rate_limits.max_burst_size == 10
 
 
-async def test_name_of_a_queue_is_taken_once(held: Cloud) -> None:
+async def test_existing_queue_is_not_created_again(held: Cloud) -> None:
     with pytest.raises(exceptions.AlreadyExists, match="Queue already exists"):
         await held.client.create_queue(parent=PARENT, queue=tasks_v2.Queue(name=QUEUE))
 
@@ -57,7 +57,7 @@ async def test_lists_the_queues_of_a_location_in_order(held: Cloud) -> None:
     assert [queue.name async for queue in pager] == [QUEUE, *names]
 
 
-async def test_deleted_queue_is_gone_with_its_tasks(held: Cloud) -> None:
+async def test_deleted_queue_and_its_tasks_are_gone(held: Cloud) -> None:
     await held.client.pause_queue(name=QUEUE)
     task = await held.create()
     await held.client.delete_queue(name=QUEUE)
@@ -65,14 +65,14 @@ async def test_deleted_queue_is_gone_with_its_tasks(held: Cloud) -> None:
         await held.client.get_queue(name=QUEUE)
     with pytest.raises(exceptions.NotFound):
         await held.client.get_task(name=task.name)
-    with pytest.raises(exceptions.FailedPrecondition, match="no longer exists"):
+    with pytest.raises(exceptions.NotFound, match="Queue does not exist"):
         await held.create()
     await held.client.create_queue(parent=PARENT, queue=tasks_v2.Queue(name=QUEUE))
     assert await held.empty()
     await held.create(name=task.name)
 
 
-async def test_purged_queue_is_empty_and_goes_on(held: Cloud) -> None:
+async def test_purged_queue_is_empty_and_still_works(held: Cloud) -> None:
     await held.client.pause_queue(name=QUEUE)
     names = [(await held.create()).name for _ in range(30)]
     purged = await held.client.purge_queue(name=QUEUE)
@@ -119,7 +119,7 @@ async def test_update_changes_what_the_mask_names(held: Cloud) -> None:
     assert updated == paused
     assert await held.client.get_queue(name=name) == updated
 
-    # A field that the mask names and the queue lacks returns to its default, even if all around it is missing.
+    # A field that the mask names and the request leaves unset returns to its default, even if its parent is unset.
     updated = await held.client.update_queue(
         queue=tasks_v2.Queue(name=name), update_mask=FieldMask(paths=["rate_limits.max_dispatches_per_second"])
     )
@@ -127,7 +127,7 @@ async def test_update_changes_what_the_mask_names(held: Cloud) -> None:
     assert (updated.retry_config.max_attempts, updated.retry_config.max_doublings) == (3, 0)
 
 
-async def test_update_without_a_mask_replaces_all_but_what_is_output_only(held: Cloud) -> None:
+async def test_update_without_a_mask_replaces_all_fields_but_output_only_ones(held: Cloud) -> None:
     await held.client.pause_queue(name=QUEUE)
     purged = await held.client.purge_queue(name=QUEUE)
     updated = await held.client.update_queue(queue=tasks_v2.Queue(name=QUEUE, **retry_config(max_attempts=3)))
@@ -137,7 +137,7 @@ async def test_update_without_a_mask_replaces_all_but_what_is_output_only(held: 
     assert updated.retry_config.max_doublings == 16
 
 
-async def test_update_creates_a_queue_that_is_not_there(held: Cloud) -> None:
+async def test_update_creates_a_missing_queue(held: Cloud) -> None:
     name = f"{PARENT}/queues/new"
     created = await held.client.update_queue(queue=tasks_v2.Queue(name=name, **retry_config(max_attempts=3)))
     assert created.state == tasks_v2.Queue.State.RUNNING
@@ -190,7 +190,7 @@ async def test_update_refuses_unknown_fields_and_bad_values(held: Cloud) -> None
         ("retry_config.max_attempts = -1", "fast"),
     ],
 )
-async def test_filter_picks_queues(held: Cloud, text: str, names: str) -> None:
+async def test_filter_selects_queues(held: Cloud, text: str, names: str) -> None:
     await held.client.create_queue(
         parent=PARENT,
         queue=tasks_v2.Queue(
@@ -214,6 +214,6 @@ async def test_filter_picks_queues(held: Cloud, text: str, names: str) -> None:
         *("(" * 100, "x" * 2001),
     ],
 )
-async def test_filter_that_makes_no_sense_is_refused(held: Cloud, text: str) -> None:
+async def test_invalid_filter_is_refused(held: Cloud, text: str) -> None:
     with pytest.raises(exceptions.InvalidArgument, match="filter"):
         await held.client.list_queues(request={"parent": PARENT, "filter": text})

@@ -28,7 +28,7 @@ def test_slow_rates_are_exact(seconds: int) -> None:
     assert bucket.next_token(NOW) == NOW + seconds * SECOND
 
 
-def test_changed_bucket_keeps_its_tokens_and_gains_at_the_new_rate() -> None:
+def test_reconfigured_bucket_keeps_its_tokens_and_gains_at_the_new_rate() -> None:
     bucket = TokenBucket(0.001, 10)
     bucket.take(7, NOW)
     bucket.configure(100, 20, NOW)
@@ -41,12 +41,24 @@ def test_changed_bucket_keeps_its_tokens_and_gains_at_the_new_rate() -> None:
     assert bucket.next_token(NOW) == NOW + SECOND // 10
 
 
+def test_full_bucket_stays_full_when_it_is_reconfigured() -> None:
+    for taken, now in ((0, NOW), (5, NOW + SECOND), (5, NOW + 3600 * SECOND)):
+        bucket = TokenBucket(10, 5)
+        bucket.take(taken, NOW)
+        bucket.configure(20, 5, now)
+        assert bucket.available(now) == 5
+        bucket.configure(7, 3, now)
+        assert bucket.available(now) == 3
+        bucket.take(3, now)
+        assert bucket.available(now) == 0
+
+
 @given(
     rate=st.floats(min_value=0.01, max_value=500),
     burst=st.integers(min_value=1, max_value=500),
     pauses=st.lists(st.integers(min_value=0, max_value=10 * SECOND), min_size=1, max_size=200),
 )
-def test_never_lets_more_through_than_burst_and_rate_allow(rate: float, burst: int, pauses: list[int]) -> None:
+def test_dispatches_never_exceed_burst_and_rate(rate: float, burst: int, pauses: list[int]) -> None:
     bucket = TokenBucket(rate, burst)
     now, taken = NOW, 0
     for pause in pauses:
@@ -58,7 +70,7 @@ def test_never_lets_more_through_than_burst_and_rate_allow(rate: float, burst: i
 
 
 @given(rate=st.floats(min_value=0.01, max_value=500), burst=st.integers(min_value=1, max_value=500))
-def test_next_token_is_there_when_promised(rate: float, burst: int) -> None:
+def test_next_token_is_available_at_its_time_and_not_earlier(rate: float, burst: int) -> None:
     bucket = TokenBucket(rate, burst)
     bucket.take(burst, NOW)
     when = bucket.next_token(NOW)

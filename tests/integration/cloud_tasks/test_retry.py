@@ -49,13 +49,13 @@ def test_gives_up_when_both_limits_are_reached(
     assert RetryPolicy(**limits).gives_up(attempts, seconds * SECOND) is gives_up
 
 
-def test_open_fields_take_the_defaults() -> None:
+def test_unset_fields_take_the_defaults() -> None:
     config = RetryConfig()
     complete(config)
     assert policy_of(config) == RetryPolicy()
 
 
-def test_default_backoffs_give_way_to_a_given_one() -> None:
+def test_default_backoff_adapts_to_the_other_given_backoff() -> None:
     config = RetryConfig(max_backoff=duration(SECOND // 20))
     complete(config)
     assert policy_of(config).min_backoff == SECOND // 20

@@ -34,6 +34,7 @@ async def test_created_task_is_returned_as_the_service_completes_it(held: Cloud)
     assert task.app_engine_http_request.http_method == tasks_v2.HttpMethod.POST
     assert task.app_engine_http_request.headers == {
         "X-Mine": "1",
+        "Content-Length": "7",
         "Content-Type": "application/octet-stream",
         "User-Agent": "AppEngine-Google; (+http://code.google.com/appengine)",
     }
@@ -118,13 +119,13 @@ async def test_name_of_an_executed_task_stays_taken(held: Cloud) -> None:
         await held.create(name=name)
 
 
-async def test_generated_names_do_not_collide_on_a_clock_that_stands_still(held: Cloud) -> None:
+async def test_generated_names_are_unique_on_a_held_clock(held: Cloud) -> None:
     tasks = await asyncio.gather(*(held.create(schedule_time=later(held)) for _ in range(50)))
     assert len({task.name for task in tasks}) == 50
 
 
-async def test_generated_name_that_is_taken_costs_the_task_nothing(held: Cloud) -> None:
-    # On a clock that stands still, the first name is known before.
+async def test_generated_name_that_is_taken_is_replaced_by_the_next_one(held: Cloud) -> None:
+    # On a held clock the first generated name is known in advance.
     taken = await held.create(name=f"{QUEUE}/tasks/{held.clock.now() * 1000}", schedule_time=later(held))
     request = {"relative_uri": "/whole", "body": b"whole"}
     created = await held.create(schedule_time=later(held), app_engine_http_request=request)
@@ -146,9 +147,9 @@ async def test_generated_names_are_not_repeated_after_a_restart(held: Cloud, tmp
 
 
 async def test_unknown_task_and_queue_are_not_found(held: Cloud) -> None:
-    with pytest.raises(exceptions.NotFound, match="Task does not exist"):
+    with pytest.raises(exceptions.NotFound, match="Requested entity was not found"):
         await held.client.get_task(name=f"{QUEUE}/tasks/none")
-    with pytest.raises(exceptions.NotFound, match="Queue does not exist"):
+    with pytest.raises(exceptions.NotFound, match="Requested entity was not found"):
         await held.client.get_task(name=QUEUE.replace("default", "none") + "/tasks/none")
     with pytest.raises(exceptions.NotFound, match="Queue does not exist"):
         await held.create(QUEUE.replace("default", "none"))
@@ -181,7 +182,7 @@ async def test_batch_creates_all_or_reports_each_failure(held: Cloud) -> None:
     assert len(await held.names()) == 2
 
 
-async def test_batch_of_which_nothing_succeeds_is_an_error(held: Cloud) -> None:
+async def test_batch_without_a_success_is_an_error(held: Cloud) -> None:
     bad = {"parent": QUEUE, "task": {"app_engine_http_request": {"relative_uri": "no-slash"}}}
     operation = await held.client.batch_create_tasks(request={"parent": QUEUE, "requests": [bad]})
     with pytest.raises(exceptions.GoogleAPICallError, match="None of the requests succeeded"):
@@ -206,7 +207,7 @@ async def test_batch_has_1_to_100_requests(held: Cloud, count: int) -> None:
     assert await held.empty()
 
 
-async def test_batch_deletes_what_is_there_and_reports_the_rest(held: Cloud) -> None:
+async def test_batch_deletes_existing_tasks_and_reports_the_others(held: Cloud) -> None:
     names = [(await held.create(schedule_time=later(held))).name for _ in range(5)]
     other = f"{PARENT}/queues/other/tasks/x"
     request = {"parent": QUEUE, "names": [*names[:3], f"{QUEUE}/tasks/none", other], "request_id": "once"}
@@ -235,7 +236,7 @@ async def test_operation_is_found_by_its_name(held: Cloud) -> None:
         await held.client.get_operation({"name": f"{PARENT}/operations/none"})
 
 
-async def test_synchronous_client_works_too(live: Cloud) -> None:
+async def test_synchronous_client_works(live: Cloud) -> None:
     def use() -> str:
         channel = grpc.insecure_channel(live.address)
         client = tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))

@@ -20,7 +20,7 @@ EMAIL = "worker@test.iam.gserviceaccount.com"
 
 
 async def send(cloud: Cloud, **request: Any) -> str:
-    """Run an HTTP task, and return the token it arrived with."""
+    """Run an HTTP task, and return the token that the app received."""
     await cloud.create(http_request={"url": f"{cloud.app.url}/hook?x=1", **request})
     await cloud.server.quiet()
     scheme, _, token = cloud.app.received[-1].headers["authorization"].partition(" ")
@@ -67,11 +67,11 @@ async def test_discovery_leads_to_the_key(live: Cloud) -> None:
     assert json.loads(decoded(head)) == {"typ": "JWT", "alg": "RS256", "kid": key["kid"]}
     numbers = rsa.RSAPublicNumbers(int.from_bytes(decoded(key["e"]), "big"), int.from_bytes(decoded(key["n"]), "big"))
     numbers.public_key().verify(decoded(signature), f"{head}.{payload}".encode(), padding.PKCS1v15(), SHA256())
-    # Without an audience, the token is for the URL.
+    # The audience defaults to the URL.
     assert json.loads(decoded(payload))["aud"] == f"{live.app.url}/hook?x=1"
 
 
-async def test_key_is_kept_with_the_data(live: Cloud, tmp_path: Path) -> None:
+async def test_key_survives_a_restart_with_the_data(live: Cloud, tmp_path: Path) -> None:
     live.path = tmp_path / "tasks.sqlite3"
     await live.restart()
     token = await send(live, oidc_token={"service_account_email": EMAIL, "audience": "my-app"})
@@ -79,7 +79,7 @@ async def test_key_is_kept_with_the_data(live: Cloud, tmp_path: Path) -> None:
     assert (await verify(live, token, "my-app"))["email"] == EMAIL
 
 
-async def test_access_token_replaces_a_header_of_the_tasks_own(live: Cloud) -> None:
+async def test_access_token_replaces_the_tasks_own_authorization_header(live: Cloud) -> None:
     token = await send(
         live, oauth_token={"service_account_email": EMAIL}, headers={"authorization": "Bearer mine", "X-Mine": "1"}
     )
@@ -87,5 +87,5 @@ async def test_access_token_replaces_a_header_of_the_tasks_own(live: Cloud) -> N
     assert live.app.received[-1].headers["x-mine"] == "1"
 
 
-async def test_own_authorization_header_arrives(live: Cloud) -> None:
+async def test_tasks_own_authorization_header_arrives_without_a_token(live: Cloud) -> None:
     assert await send(live, headers={"Authorization": "Bearer mine"}) == "mine"

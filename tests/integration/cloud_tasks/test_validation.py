@@ -1,4 +1,4 @@
-"""What the service refuses: the code, and a message that names the field."""
+"""Invalid queues and tasks are refused with INVALID_ARGUMENT and a message that names the field."""
 
 from typing import Any
 
@@ -25,12 +25,12 @@ def http(**fields: Any) -> dict[str, Any]:
 
 
 REFUSED_TASKS = {
-    "no request": ({}, "app_engine_http_request and Task.http_request"),
+    "no request": ({}, "app_engine_http_request or Task.http_request"),
     "name of another form": ({"name": "short", **app_engine()}, "Task.name"),
-    "name too long": ({"name": f"{QUEUE}/tasks/{'x' * 501}", **app_engine()}, "Task.name"),
-    "name with a dot": ({"name": f"{QUEUE}/tasks/a.b", **app_engine()}, "Task.name"),
-    "name in another queue": ({"name": f"{PARENT}/queues/other/tasks/a", **app_engine()}, "Task.name"),
-    "too big": (app_engine(body=b"x" * 1024 * 1024), "Task is too big.*Task.app_engine_http_request.body"),
+    "name too long": ({"name": f"{QUEUE}/tasks/{'x' * 501}", **app_engine()}, "Task ID must between 1 and 500"),
+    "name with a dot": ({"name": f"{QUEUE}/tasks/a.b", **app_engine()}, 'Task ID "a.b" can contain only'),
+    "name in another queue": ({"name": f"{PARENT}/queues/other/tasks/a", **app_engine()}, "in the named task"),
+    "too big": (app_engine(body=b"x" * 2**20), "Task size too large.*Task.app_engine_http_request.body"),
     "relative uri": (app_engine(relative_uri="work"), "Task.app_engine_http_request.relative_uri"),
     "relative uri with space": (app_engine(relative_uri="/a b"), "Task.app_engine_http_request.relative_uri"),
     "relative uri with line break": (
@@ -44,7 +44,7 @@ REFUSED_TASKS = {
     "header name": (app_engine(headers={"a b": "1"}), "Task.app_engine_http_request.headers"),
     "header value": (http(headers={"A": "1\r\nB: 2"}), r"Task.http_request.headers\[A\]"),
     "headers too big": (http(headers={"A": "x" * 80 * 1024}), "Task.http_request.headers"),
-    "no url": (http(url=""), "Task.http_request.url"),
+    "no url": (http(url=""), "HttpRequest.url is required"),
     "ftp url": (http(url="ftp://example.com/"), "Task.http_request.url"),
     "url without host": (http(url="http:///path"), "Task.http_request.url"),
     "url with bad port": (http(url="http://example.com:99999/"), "Task.http_request.url"),
@@ -68,7 +68,7 @@ REFUSED_TASKS = {
 
 
 @pytest.mark.parametrize("case", REFUSED_TASKS)
-async def test_task_is_refused(held: Cloud, case: str) -> None:
+async def test_invalid_task_is_refused(held: Cloud, case: str) -> None:
     task, message = REFUSED_TASKS[case]
     with pytest.raises(exceptions.InvalidArgument, match=message):
         await held.client.create_task(parent=QUEUE, task=tasks_v2.Task(**task))
@@ -76,7 +76,7 @@ async def test_task_is_refused(held: Cloud, case: str) -> None:
 
 
 ACCEPTED_TASKS = {
-    "biggest": app_engine(body=b"x" * (1024 * 1024 - 200)),
+    "biggest": app_engine(body=b"x" * (2**20 - 300)),
     "longest name": {"name": f"{QUEUE}/tasks/{'x' * 500}", **app_engine()},
     "no relative uri": app_engine(),
     "longest relative uri": app_engine(relative_uri="/" * 2083),
@@ -88,7 +88,7 @@ ACCEPTED_TASKS = {
 
 
 @pytest.mark.parametrize("case", ACCEPTED_TASKS)
-async def test_task_is_accepted(held: Cloud, case: str) -> None:
+async def test_task_at_a_limit_is_accepted(held: Cloud, case: str) -> None:
     await held.client.pause_queue(name=QUEUE)
     await held.client.create_task(parent=QUEUE, task=tasks_v2.Task(**ACCEPTED_TASKS[case]))
     assert len(await held.names()) == 1
@@ -102,8 +102,8 @@ async def test_schedule_is_at_most_30_days_ahead(held: Cloud) -> None:
 
 
 REFUSED_QUEUES = {
-    "underscore": ({"name": f"{PARENT}/queues/a_b"}, "Queue.name"),
-    "too long": ({"name": f"{PARENT}/queues/{'q' * 101}"}, "Queue.name"),
+    "underscore": ({"name": f"{PARENT}/queues/a_b"}, "Queue name must be formatted"),
+    "too long": ({"name": f"{PARENT}/queues/{'q' * 101}"}, "Queue name must be formatted"),
     "other location": ({"name": "projects/test/locations/other/queues/q"}, "Queue.name.*parent"),
     "rate": ({"rate_limits": {"max_dispatches_per_second": 501}}, "Queue.rate_limits.max_dispatches_per_second"),
     "negative rate": ({"rate_limits": {"max_dispatches_per_second": -1}}, "max_dispatches_per_second"),
@@ -116,7 +116,7 @@ REFUSED_QUEUES = {
 
 
 @pytest.mark.parametrize("case", REFUSED_QUEUES)
-async def test_queue_is_refused(held: Cloud, case: str) -> None:
+async def test_invalid_queue_is_refused(held: Cloud, case: str) -> None:
     settings, message = REFUSED_QUEUES[case]
     queue = tasks_v2.Queue(**{"name": f"{PARENT}/queues/new", **settings})
     with pytest.raises(exceptions.InvalidArgument, match=message):
@@ -124,7 +124,7 @@ async def test_queue_is_refused(held: Cloud, case: str) -> None:
     assert [queue.name async for queue in await held.client.list_queues(parent=PARENT)] == [QUEUE]
 
 
-async def test_malformed_names_name_the_field(held: Cloud) -> None:
+async def test_malformed_names_and_numbers_name_the_field(held: Cloud) -> None:
     with pytest.raises(exceptions.InvalidArgument, match="parent must be formatted"):
         await held.client.list_queues(parent="projects/p")
     with pytest.raises(exceptions.InvalidArgument, match="parent must be formatted"):

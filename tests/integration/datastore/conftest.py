@@ -6,6 +6,8 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import datastore, ndb
 
+from gae_local_cloud.datastore import Concurrency
+
 from .wire import Serving, Stub, serving
 
 _projects = itertools.count()
@@ -39,6 +41,34 @@ def project() -> str:
 @pytest.fixture
 def stub(address: str, project: str) -> Iterator[Stub]:
     found = Stub(address, project)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def optimistic_server() -> Iterator[Serving]:
+    """An embedded Datastore whose transactions are optimistic."""
+    with serving(concurrency=Concurrency.OPTIMISTIC) as found:
+        yield found
+
+
+@pytest.fixture
+def optimistic_stub(optimistic_server: Serving, project: str) -> Iterator[Stub]:
+    found = Stub(optimistic_server.address, project)
+    yield found
+    found.close()
+
+
+@pytest.fixture(params=list(Concurrency))
+def any_server(request: pytest.FixtureRequest) -> Serving:
+    """An embedded Datastore, in each concurrency mode."""
+    optimistic = request.param is Concurrency.OPTIMISTIC
+    return request.getfixturevalue("optimistic_server" if optimistic else "server")
+
+
+@pytest.fixture
+def any_stub(any_server: Serving, project: str) -> Iterator[Stub]:
+    found = Stub(any_server.address, project)
     yield found
     found.close()
 

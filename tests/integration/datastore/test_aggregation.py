@@ -72,14 +72,14 @@ def test_aggregations_that_break_a_rule_are_refused(stub, aggregations, message)
         stub.aggregate("K", *aggregations)
 
 
-def test_an_aggregation_in_a_transaction_conflicts_with_what_changes_it(stub):
-    stub.put(stub.entity("K", 1, v=1))
-    transaction = stub.begin()
-    stub.call(
+def test_an_aggregation_in_a_transaction_conflicts_with_what_changes_it(optimistic_stub):
+    optimistic_stub.put(optimistic_stub.entity("K", 1, v=1))
+    transaction = optimistic_stub.begin()
+    optimistic_stub.call(
         "RunAggregationQuery",
         aggregation_query={"nested_query": {"kind": [{"name": "K"}]}, "aggregations": [count()]},
         read_options={"transaction": transaction},
     )
-    stub.put(stub.entity("K", 2, v=1))
+    optimistic_stub.put(optimistic_stub.entity("K", 2, v=1))
     with refused("ABORTED", "K:2"):
-        stub.commit(Mutation(upsert=stub.entity("Seen", 1)), transaction=transaction)
+        optimistic_stub.commit(Mutation(upsert=optimistic_stub.entity("Seen", 1)), transaction=transaction)

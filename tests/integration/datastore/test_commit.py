@@ -229,12 +229,12 @@ def test_malformed_bytes_are_refused_and_the_server_goes_on(stub):
     stub.put(stub.entity("K", 1))
 
 
-def test_writing_an_equal_entity_keeps_the_version(stub):
-    first = stub.put(stub.entity("K", 1, v=1, w="x")).mutation_results[0]
-    again = stub.put(stub.entity("K", 1, w="x", v=1)).mutation_results[0]
+def test_writing_an_equal_entity_keeps_the_version(optimistic_stub):
+    first = optimistic_stub.put(optimistic_stub.entity("K", 1, v=1, w="x")).mutation_results[0]
+    again = optimistic_stub.put(optimistic_stub.entity("K", 1, w="x", v=1)).mutation_results[0]
     assert (again.version, again.update_time) == (first.version, first.update_time)
-    transaction = stub.begin()
-    stub.get("K", 1, transaction=transaction)
-    stub.put(stub.entity("K", 1, v=1, w="x"))
-    stub.commit(Mutation(upsert=stub.entity("K", 1, v=2)), transaction=transaction)
-    assert stub.put(stub.entity("K", 1, v=2)).mutation_results[0].version > first.version
+    transaction = optimistic_stub.begin()
+    optimistic_stub.get("K", 1, transaction=transaction)
+    optimistic_stub.put(optimistic_stub.entity("K", 1, v=1, w="x"))
+    optimistic_stub.commit(Mutation(upsert=optimistic_stub.entity("K", 1, v=2)), transaction=transaction)
+    assert optimistic_stub.put(optimistic_stub.entity("K", 1, v=2)).mutation_results[0].version > first.version

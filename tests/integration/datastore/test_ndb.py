@@ -1,9 +1,11 @@
 """The unmodified Cloud NDB client."""
 
 import datetime
+import threading
 
 import pytest
 from google.api_core import exceptions
+from google.auth.credentials import AnonymousCredentials
 from google.cloud import ndb
 
 
@@ -106,30 +108,38 @@ def test_keys_are_allocated_and_deleted(ndb_context):
     ndb.delete_multi(keys)
 
 
-def test_a_transaction_retries_on_a_conflict_and_commits_once(ndb_context):
-    key = Item(number=0).put()
+def test_a_transaction_retries_on_a_conflict_and_commits_once(any_server, project, monkeypatch):
+    """The other transaction begins to commit first. It waits for our locks, or has stored already."""
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", any_server.address)
     tries = []
 
+    def add_ten(key: ndb.Key) -> None:
+        with ndb.Client(project=project, credentials=AnonymousCredentials()).context(cache_policy=False):
+            ndb.transaction(lambda: _add(key, 10))
+
     @ndb.transactional(retries=3)
-    def increment() -> None:
+    def increment(key: ndb.Key) -> None:
         item = key.get()
         tries.append(item.number)
-        if len(tries) == 1:  # another transaction commits first
-            other = ndb.transaction(lambda: _add(key, 10), propagation=ndb.TransactionOptions.INDEPENDENT)
-            assert other == 10
+        if len(tries) == 1:
+            other.start()
+            any_server.wait_until(lambda: any_server.waiting() == 1 or not other.is_alive())
         item.number += 1
         item.put()
 
-    increment()
-    assert tries == [0, 10]
-    assert key.get().number == 11
+    with ndb.Client(project=project, credentials=AnonymousCredentials()).context(cache_policy=False):
+        key = Item(number=0).put()
+        other = threading.Thread(target=add_ten, args=(key,))
+        increment(key)
+        other.join(20)
+        assert tries == [0, 10]
+        assert key.get().number == 11
 
 
-def _add(key: ndb.Key, amount: int) -> int:
+def _add(key: ndb.Key, amount: int) -> None:
     item = key.get()
     item.number += amount
     item.put()
-    return int(item.number)
 
 
 def test_an_error_in_a_transaction_leaves_nothing(ndb_context):

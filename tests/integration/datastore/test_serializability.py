@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .wire import Mutation, Stub, where
+from .wire import Mutation, Serving, Stub, where
 
 KEYS = range(1, 4)
 CLIENTS = 3
@@ -61,6 +62,13 @@ def _ask(stub: Stub, client: _Client, read: tuple[str, int], kind: str) -> objec
     return sorted(stub.names(kind, where("v", "=", argument), read=options))
 
 
+def _mutations(stub: Stub, kind: str, writes: dict[int, int | None]) -> list[Mutation]:
+    return [
+        Mutation(delete=stub.key(kind, key)) if value is None else Mutation(upsert=stub.entity(kind, key, v=value))
+        for key, value in writes.items()
+    ]
+
+
 def _kinds() -> Iterator[str]:
     number = 0
     while True:
@@ -73,7 +81,8 @@ _next_kind = _kinds()
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(_steps, min_size=5, max_size=25))
-def test_committed_transactions_are_serializable_and_only_conflicts_abort(stub, steps):
+def test_optimistic_transactions_are_serializable_and_only_conflicts_abort(optimistic_stub, steps):
+    stub = optimistic_stub
     kind = next(_next_kind)
     state: dict[int, int] = {}
     clients: dict[int, _Client] = {}
@@ -88,15 +97,9 @@ def test_committed_transactions_are_serializable_and_only_conflicts_abort(stub, 
             if number != by and other.reads:
                 other.committed_since |= writes.keys()
 
-    def mutations(writes: dict[int, int | None]) -> list[Mutation]:
-        return [
-            Mutation(delete=stub.key(kind, key)) if value is None else Mutation(upsert=stub.entity(kind, key, v=value))
-            for key, value in writes.items()
-        ]
-
     for number, (action, *arguments) in steps:
         if action == "write outside":
-            stub.commit(*mutations({arguments[0]: arguments[1]}))
+            stub.commit(*_mutations(stub, kind, {arguments[0]: arguments[1]}))
             committed({arguments[0]: arguments[1]}, None)
             continue
         client = clients.get(number)
@@ -114,7 +117,7 @@ def test_committed_transactions_are_serializable_and_only_conflicts_abort(stub, 
         else:
             del clients[number]
             try:
-                stub.commit(*mutations(client.writes), transaction=client.transaction)
+                stub.commit(*_mutations(stub, kind, client.writes), transaction=client.transaction)
             except grpc.RpcError as error:
                 assert error.code() == grpc.StatusCode.ABORTED  # noqa: PT017 - either outcome may be right
                 assert any(
@@ -127,6 +130,87 @@ def test_committed_transactions_are_serializable_and_only_conflicts_abort(stub, 
                 for read, found in client.reads:
                     assert found == _read(before, read), "it committed although its reads have changed"
                 committed(client.writes, number)
+    assert {key: stub.get(kind, key) for key in KEYS} == {
+        key: {"v": state[key]} if key in state else None for key in KEYS
+    }
+
+
+class _Pessimistic:
+    """Pessimistic transactions of several clients, whose commits may wait for each other.
+
+    Parameters:
+        server: the server; it tells how many commits wait.
+        stub: a client of it.
+        kind: the kind of the entities.
+    """
+
+    def __init__(self, server: Serving, stub: Stub, kind: str) -> None:
+        self._server = server
+        self._stub = stub
+        self._kind = kind
+        self._open: dict[int, _Client] = {}
+        self._sent: list[tuple[_Client, Any]] = []
+
+    def act(self, number: int, action: str, *arguments: int) -> None:
+        """Perform a step, unless the client's commit is still waiting."""
+        if action == "write outside":
+            self._commit(_Client(b"", writes={arguments[0]: arguments[1]}))
+            return
+        client = self._open.get(number)
+        if client is None:
+            client = self._open[number] = _Client(self._stub.begin())
+        if action in ("get", "query"):
+            read = (action, arguments[0])
+            client.reads.append((read, _ask(self._stub, client, read, self._kind)))
+        elif action == "set":
+            client.writes[arguments[0]] = arguments[1]
+        elif action == "delete":
+            client.writes[arguments[0]] = None
+        else:
+            self._commit(self._open.pop(number))
+
+    def _commit(self, client: _Client) -> None:
+        mutations = _mutations(self._stub, self._kind, client.writes)
+        self._sent.append((client, self._stub.begin_commit(*mutations, transaction=client.transaction or None)))
+        self._server.wait_until(lambda: self._server.waiting() == sum(not answer.done() for _, answer in self._sent))
+
+    def end(self) -> list[_Client]:
+        """Roll back open transactions; return committed ones and writes outside, in the order of their commits."""
+        for client in self._open.values():
+            self._stub.call("Rollback", transaction=client.transaction)
+        committed = []
+        for client, answer in self._sent:
+            try:
+                response = answer.result(20)
+            except grpc.RpcError as error:
+                assert error.code() == grpc.StatusCode.ABORTED  # noqa: PT017 - either outcome may be right
+                assert client.transaction, "a write outside transactions was aborted"
+                assert client.reads, "a transaction without locks was aborted"
+                continue
+            if client.transaction:
+                committed.append((response.commit_time.ToMicroseconds(), client))
+            else:
+                committed.append((response.mutation_results[0].version, client))
+        return [client for _, client in sorted(committed, key=lambda pair: pair[0])]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(_steps, min_size=5, max_size=25))
+def test_pessimistic_transactions_are_serializable_and_only_deadlocks_abort(server, stub, steps):
+    """A transaction that commits has read the state at its commit. No write outside transactions is aborted."""
+    kind = next(_next_kind)
+    play = _Pessimistic(server, stub, kind)
+    for number, (action, *arguments) in steps:
+        play.act(number, action, *arguments)
+    state: dict[int, int] = {}
+    for client in play.end():
+        for read, found in client.reads:
+            assert found == _read(state, read), "it committed although its reads had changed"
+        for key, value in client.writes.items():
+            if value is None:
+                state.pop(key, None)
+            else:
+                state[key] = value
     assert {key: stub.get(kind, key) for key in KEYS} == {
         key: {"v": state[key]} if key in state else None for key in KEYS
     }

@@ -1,4 +1,4 @@
-"""Transactions: snapshots, conflicts, expiry."""
+"""Transactions: snapshots, conflicts, expiry. Locks of pessimistic transactions are in test_locks."""
 
 import sqlite3
 from unittest.mock import Mock
@@ -6,67 +6,71 @@ from unittest.mock import Mock
 import pytest
 
 from gae_local_cloud.clock import HeldClock
-from gae_local_cloud.datastore import DatastoreServer
+from gae_local_cloud.datastore import Concurrency, DatastoreServer
 
 from .wire import Mutation, Stub, refused, serving, where
 
 
-def test_a_transaction_reads_the_state_of_its_first_read(stub):
-    stub.put(stub.entity("K", 1, v=1), stub.entity("K", 2, v=1))
-    transaction = stub.begin()
-    stub.put(stub.entity("K", 1, v=2))
-    assert stub.get("K", 1, transaction=transaction) == {"v": 2}
-    stub.put(stub.entity("K", 1, v=3), stub.entity("K", 3, v=1))
-    stub.delete(stub.key("K", 2))
+def test_a_transaction_reads_the_state_of_its_first_read(optimistic_stub):
+    optimistic_stub.put(optimistic_stub.entity("K", 1, v=1), optimistic_stub.entity("K", 2, v=1))
+    transaction = optimistic_stub.begin()
+    optimistic_stub.put(optimistic_stub.entity("K", 1, v=2))
+    assert optimistic_stub.get("K", 1, transaction=transaction) == {"v": 2}
+    optimistic_stub.put(optimistic_stub.entity("K", 1, v=3), optimistic_stub.entity("K", 3, v=1))
+    optimistic_stub.delete(optimistic_stub.key("K", 2))
     read = {"transaction": transaction}
-    assert stub.get("K", 1, **read) == {"v": 2}
-    assert stub.get("K", 2, **read) == {"v": 1}
-    assert stub.get("K", 3, **read) is None
-    assert stub.names("K", read=read) == [1, 2]
-    assert stub.names("K", where("v", "=", 2), read=read) == [1]
-    assert stub.names("K", order=["-v"], read=read) == [1, 2]
-    assert stub.names("K") == [1, 3]
+    assert optimistic_stub.get("K", 1, **read) == {"v": 2}
+    assert optimistic_stub.get("K", 2, **read) == {"v": 1}
+    assert optimistic_stub.get("K", 3, **read) is None
+    assert optimistic_stub.names("K", read=read) == [1, 2]
+    assert optimistic_stub.names("K", where("v", "=", 2), read=read) == [1]
+    assert optimistic_stub.names("K", order=["-v"], read=read) == [1, 2]
+    assert optimistic_stub.names("K") == [1, 3]
 
 
-def test_writes_of_a_transaction_appear_when_it_commits(stub):
-    transaction = stub.begin()
-    stub.get("K", 1, transaction=transaction)
-    stub.commit(Mutation(upsert=stub.entity("K", 1, v=1)), transaction=transaction)
-    assert stub.get("K", 1) == {"v": 1}
+def test_writes_of_a_transaction_appear_when_it_commits(any_stub):
+    transaction = any_stub.begin()
+    any_stub.get("K", 1, transaction=transaction)
+    any_stub.commit(Mutation(upsert=any_stub.entity("K", 1, v=1)), transaction=transaction)
+    assert any_stub.get("K", 1) == {"v": 1}
 
 
-def test_the_second_of_two_that_read_and_write_an_entity_is_aborted(stub):
-    stub.put(stub.entity("K", "n", v=1))
-    one, two = stub.begin(), stub.begin()
+def test_the_second_of_two_that_read_and_write_an_entity_is_aborted(optimistic_stub):
+    optimistic_stub.put(optimistic_stub.entity("K", "n", v=1))
+    one, two = optimistic_stub.begin(), optimistic_stub.begin()
     for transaction in (one, two):
-        stub.get("K", "n", transaction=transaction)
-    stub.commit(Mutation(update=stub.entity("K", "n", v=2)), transaction=one)
+        optimistic_stub.get("K", "n", transaction=transaction)
+    optimistic_stub.commit(Mutation(update=optimistic_stub.entity("K", "n", v=2)), transaction=one)
     with refused("ABORTED", "K:n"):
-        stub.commit(Mutation(update=stub.entity("K", "n", v=3)), transaction=two)
-    assert stub.get("K", "n") == {"v": 2}
+        optimistic_stub.commit(Mutation(update=optimistic_stub.entity("K", "n", v=3)), transaction=two)
+    assert optimistic_stub.get("K", "n") == {"v": 2}
 
 
 @pytest.mark.parametrize("change", ["insert", "update", "delete"])
-def test_a_lookup_conflicts_with_any_change_of_its_entity(stub, change):
+def test_a_lookup_conflicts_with_any_change_of_its_entity(optimistic_stub, change):
     if change != "insert":
-        stub.put(stub.entity("K", 1, v=1))
-    transaction = stub.begin()
-    stub.get("K", 1, transaction=transaction)
-    stub.commit(Mutation(delete=stub.key("K", 1)) if change == "delete" else Mutation(**{change: stub.entity("K", 1)}))
+        optimistic_stub.put(optimistic_stub.entity("K", 1, v=1))
+    transaction = optimistic_stub.begin()
+    optimistic_stub.get("K", 1, transaction=transaction)
+    optimistic_stub.commit(
+        Mutation(delete=optimistic_stub.key("K", 1))
+        if change == "delete"
+        else Mutation(**{change: optimistic_stub.entity("K", 1)})
+    )
     with refused("ABORTED", "K:1"):
-        stub.commit(Mutation(upsert=stub.entity("Other", 1)), transaction=transaction)
+        optimistic_stub.commit(Mutation(upsert=optimistic_stub.entity("Other", 1)), transaction=transaction)
 
 
-def test_an_entity_that_a_transaction_did_not_read_does_not_conflict(stub):
-    stub.put(stub.entity("K", 1, v=1), stub.entity("K", 2, v=1))
-    transaction = stub.begin()
-    stub.get("K", 1, transaction=transaction)
-    stub.put(stub.entity("K", 2, v=2))
-    stub.commit(Mutation(upsert=stub.entity("K", 1, v=5)), transaction=transaction)
-    blind = stub.begin()
-    stub.put(stub.entity("K", 1, v=6))
-    stub.commit(Mutation(upsert=stub.entity("K", 1, v=7)), transaction=blind)
-    assert stub.get("K", 1) == {"v": 7}
+def test_an_entity_that_a_transaction_did_not_read_does_not_conflict(any_stub):
+    any_stub.put(any_stub.entity("K", 1, v=1), any_stub.entity("K", 2, v=1))
+    transaction = any_stub.begin()
+    any_stub.get("K", 1, transaction=transaction)
+    any_stub.put(any_stub.entity("K", 2, v=2))
+    any_stub.commit(Mutation(upsert=any_stub.entity("K", 1, v=5)), transaction=transaction)
+    blind = any_stub.begin()
+    any_stub.put(any_stub.entity("K", 1, v=6))
+    any_stub.commit(Mutation(upsert=any_stub.entity("K", 1, v=7)), transaction=blind)
+    assert any_stub.get("K", 1) == {"v": 7}
 
 
 @pytest.mark.parametrize(
@@ -76,81 +80,81 @@ def test_an_entity_that_a_transaction_did_not_read_does_not_conflict(stub):
         ("a new entity that does not match", {"v": 9}, False),
     ],
 )
-def test_a_query_conflicts_with_a_new_entity_that_matches(stub, name, changed, conflicts):
-    stub.put(stub.entity("K", 1, v=1), stub.entity("K", 2, v=2))
-    transaction = stub.begin()
-    assert stub.names("K", where("v", "=", 1), read={"transaction": transaction}) == [1]
-    stub.put(stub.entity("K", 3, **changed))
-    mutation = Mutation(upsert=stub.entity("Out", 1))
+def test_a_query_conflicts_with_a_new_entity_that_matches(optimistic_stub, name, changed, conflicts):
+    optimistic_stub.put(optimistic_stub.entity("K", 1, v=1), optimistic_stub.entity("K", 2, v=2))
+    transaction = optimistic_stub.begin()
+    assert optimistic_stub.names("K", where("v", "=", 1), read={"transaction": transaction}) == [1]
+    optimistic_stub.put(optimistic_stub.entity("K", 3, **changed))
+    mutation = Mutation(upsert=optimistic_stub.entity("Out", 1))
     if conflicts:
         with refused("ABORTED", "K:3"):
-            stub.commit(mutation, transaction=transaction)
+            optimistic_stub.commit(mutation, transaction=transaction)
     else:
-        stub.commit(mutation, transaction=transaction)
+        optimistic_stub.commit(mutation, transaction=transaction)
 
 
-def test_a_query_conflicts_with_a_result_that_stops_matching(stub):
-    stub.put(stub.entity("K", 1, v=1))
-    transaction = stub.begin()
-    assert stub.names("K", where("v", "=", 1), read={"transaction": transaction}) == [1]
-    stub.put(stub.entity("K", 1, v=2))
+def test_a_query_conflicts_with_a_result_that_stops_matching(optimistic_stub):
+    optimistic_stub.put(optimistic_stub.entity("K", 1, v=1))
+    transaction = optimistic_stub.begin()
+    assert optimistic_stub.names("K", where("v", "=", 1), read={"transaction": transaction}) == [1]
+    optimistic_stub.put(optimistic_stub.entity("K", 1, v=2))
     with refused("ABORTED", "K:1"):
-        stub.commit(Mutation(upsert=stub.entity("Out", 1)), transaction=transaction)
+        optimistic_stub.commit(Mutation(upsert=optimistic_stub.entity("Out", 1)), transaction=transaction)
 
 
-def test_a_query_with_a_limit_depends_only_on_the_results_up_to_it(stub):
-    stub.put(*(stub.entity("K", number, v=number) for number in (1, 2, 4)))
-    transaction = stub.begin()
-    assert stub.names("K", order=["v"], limit=2, read={"transaction": transaction}) == [1, 2]
-    stub.put(stub.entity("K", 3, v=3))
-    stub.commit(Mutation(upsert=stub.entity("Out", 1)), transaction=transaction)
+def test_a_query_with_a_limit_depends_only_on_the_results_up_to_it(optimistic_stub):
+    optimistic_stub.put(*(optimistic_stub.entity("K", number, v=number) for number in (1, 2, 4)))
+    transaction = optimistic_stub.begin()
+    assert optimistic_stub.names("K", order=["v"], limit=2, read={"transaction": transaction}) == [1, 2]
+    optimistic_stub.put(optimistic_stub.entity("K", 3, v=3))
+    optimistic_stub.commit(Mutation(upsert=optimistic_stub.entity("Out", 1)), transaction=transaction)
 
 
-def test_only_a_transactional_commit_has_a_commit_time(stub):
+def test_only_a_transactional_commit_has_a_commit_time(any_stub):
     """CommitResponse.commit_time: "Not set for non-transactional commits"."""
-    assert not stub.put(stub.entity("K", 1)).HasField("commit_time")
-    response = stub.commit(Mutation(upsert=stub.entity("K", 1, v=1)), transaction=stub.begin())
+    assert not any_stub.put(any_stub.entity("K", 1)).HasField("commit_time")
+    response = any_stub.commit(Mutation(upsert=any_stub.entity("K", 1, v=1)), transaction=any_stub.begin())
     assert response.commit_time == response.mutation_results[0].update_time
 
 
-def test_a_rolled_back_transaction_is_over(stub):
-    transaction = stub.begin()
-    stub.call("Rollback", transaction=transaction)
+def test_a_rolled_back_transaction_is_over(any_stub):
+    transaction = any_stub.begin()
+    any_stub.call("Rollback", transaction=transaction)
     with refused("INVALID_ARGUMENT", "no longer valid"):
-        stub.commit(Mutation(upsert=stub.entity("K", 1)), transaction=transaction)
-    assert stub.get("K", 1) is None
-    stub.call("Rollback", transaction=transaction)  # as clients do after a failed commit
+        any_stub.commit(Mutation(upsert=any_stub.entity("K", 1)), transaction=transaction)
+    assert any_stub.get("K", 1) is None
+    any_stub.call("Rollback", transaction=transaction)  # as clients do after a failed commit
     with refused("INVALID_ARGUMENT", "Invalid transaction"):
-        stub.call("Rollback", transaction=b"never begun")
+        any_stub.call("Rollback", transaction=b"never begun")
 
 
-def test_a_transaction_commits_once_and_belongs_to_its_project(stub):
-    transaction = stub.begin()
-    other = Stub(stub.address, stub.project + "-other")
+def test_a_transaction_commits_once_and_belongs_to_its_project(any_stub):
+    transaction = any_stub.begin()
+    other = Stub(any_stub.address, any_stub.project + "-other")
     with refused("INVALID_ARGUMENT", "Invalid transaction"):
         other.get("K", 1, transaction=transaction)
-    stub.commit(transaction=transaction)
+    any_stub.commit(transaction=transaction)
     with refused("INVALID_ARGUMENT", "no longer valid"):
-        stub.commit(transaction=transaction)
+        any_stub.commit(transaction=transaction)
 
 
-def test_a_read_can_begin_a_transaction(stub):
-    stub.put(stub.entity("K", 1, v=1))
-    response = stub.lookup(stub.key("K", 1), new_transaction={"read_write": {}})
-    stub.put(stub.entity("K", 1, v=2))
+def test_a_read_can_begin_a_transaction(optimistic_stub):
+    optimistic_stub.put(optimistic_stub.entity("K", 1, v=1))
+    response = optimistic_stub.lookup(optimistic_stub.key("K", 1), new_transaction={"read_write": {}})
+    optimistic_stub.put(optimistic_stub.entity("K", 1, v=2))
     with refused("ABORTED"):
-        stub.commit(Mutation(upsert=stub.entity("K", 1, v=3)), transaction=response.transaction)
+        optimistic_stub.commit(Mutation(upsert=optimistic_stub.entity("K", 1, v=3)), transaction=response.transaction)
 
 
-def test_a_read_only_transaction_neither_writes_nor_conflicts(stub):
-    stub.put(stub.entity("K", 1, v=1))
-    transaction = stub.begin(read_only={})
-    assert stub.get("K", 1, transaction=transaction) == {"v": 1}
-    stub.put(stub.entity("K", 1, v=2))
-    assert stub.get("K", 1, transaction=transaction) == {"v": 1}
-    stub.commit(transaction=transaction)
+def test_a_read_only_transaction_neither_writes_nor_conflicts(any_stub):
+    any_stub.put(any_stub.entity("K", 1, v=1))
+    transaction = any_stub.begin(read_only={})
+    assert any_stub.get("K", 1, transaction=transaction) == {"v": 1}
+    any_stub.put(any_stub.entity("K", 1, v=2))
+    assert any_stub.get("K", 1, transaction=transaction) == {"v": 1}
+    any_stub.commit(transaction=transaction)
     with refused("INVALID_ARGUMENT", "read-only"):
-        stub.commit(Mutation(upsert=stub.entity("K", 1)), transaction=stub.begin(read_only={}))
+        any_stub.commit(Mutation(upsert=any_stub.entity("K", 1)), transaction=any_stub.begin(read_only={}))
 
 
 def test_a_transaction_left_open_expires():
@@ -226,7 +230,7 @@ def test_an_old_read_time_of_an_open_transaction_is_kept():
 
 def test_states_too_old_to_read_are_dropped(tmp_path):
     clock = HeldClock()
-    with serving(tmp_path / "store.db", clock) as server:
+    with serving(tmp_path / "store.db", clock, concurrency=Concurrency.OPTIMISTIC) as server:
         stub = Stub(server.address, "p")
         for value in range(1, 4):
             stub.put(*(stub.entity("K", number, v=value) for number in range(1, 401)))
@@ -250,7 +254,7 @@ def _undo_rows(server: DatastoreServer) -> int:
     return int(count)
 
 
-def test_a_single_use_transaction_writes(stub):
-    mutation = Mutation(upsert=stub.entity("K", 1, v=1))
+def test_a_single_use_transaction_writes(any_stub):
+    mutation = Mutation(upsert=any_stub.entity("K", 1, v=1))
     with refused("INVALID_ARGUMENT", "READ_WRITE"):
-        stub.call("Commit", mode=1, single_use_transaction={"read_only": {}}, mutations=[mutation])
+        any_stub.call("Commit", mode=1, single_use_transaction={"read_only": {}}, mutations=[mutation])

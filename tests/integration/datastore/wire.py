@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,17 @@ class Serving(NamedTuple):
     def wait_for(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine on the server's event loop and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+
+    def waiting(self) -> int:
+        """Return the number of commits that wait for locks."""
+        return int(self.on_loop(self.server.service.waiting_commits))
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition is met, such as that a commit waits for locks."""
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline, "the condition was not met within 20 s"
+            time.sleep(0.001)
 
     def on_loop(self, function: Callable[[], Any]) -> Any:
         """Run a function on the server's event loop and return its result."""
@@ -125,8 +137,17 @@ class Stub:
     def close(self) -> None:
         self.channel.close()
 
+    def begin_call(self, method: str, timeout: float = 60.0, **fields: Any) -> Any:
+        """Send a request without waiting for the answer; return a :class:`grpc.Future`."""
+        call, request = self._call(method, fields)
+        return call.future(request, timeout=timeout)
+
     def call(self, method: str, timeout: float = 20.0, wait_for_ready: bool = False, **fields: Any) -> Any:
         """Call a method of the Datastore service with the fields of its request."""
+        call, request = self._call(method, fields)
+        return call(request, timeout=timeout, wait_for_ready=wait_for_ready)
+
+    def _call(self, method: str, fields: dict[str, Any]) -> tuple[Any, Any]:
         request = getattr(types, f"{method}Request").pb()(project_id=self.project, database_id=self.database, **fields)
         response = getattr(types, f"{method}Response").pb()
         call = self.channel.unary_unary(
@@ -134,7 +155,7 @@ class Stub:
             request_serializer=type(request).SerializeToString,
             response_deserializer=response.FromString,
         )
-        return call(request, timeout=timeout, wait_for_ready=wait_for_ready)
+        return call, request
 
     def key(self, *path: str | int | None, namespace: str = "") -> Any:
         """Return the key of ``kind, id or name, kind, ...``; without its last id, or with None, it is incomplete."""
@@ -163,9 +184,11 @@ class Stub:
         return self.commit(*(Mutation(delete=key) for key in keys))
 
     def commit(self, *mutations: Any, transaction: bytes | None = None) -> Any:
-        if transaction is None:
-            return self.call("Commit", mode=CommitRequest.NON_TRANSACTIONAL, mutations=mutations)
-        return self.call("Commit", mode=CommitRequest.TRANSACTIONAL, transaction=transaction, mutations=mutations)
+        return self.call("Commit", **_commit(mutations, transaction))
+
+    def begin_commit(self, *mutations: Any, transaction: bytes | None = None) -> Any:
+        """Commit without waiting for the answer; return a :class:`grpc.Future`."""
+        return self.begin_call("Commit", **_commit(mutations, transaction))
 
     def begin(self, **options: Any) -> bytes:
         response = self.call("BeginTransaction", transaction_options=TransactionOptions(**options))
@@ -239,6 +262,12 @@ class Stub:
     def names(self, *args: Any, **fields: Any) -> list[str | int]:
         """Return the id or name of each result's key."""
         return [name_of(result) for result in self.results(*args, **fields)]
+
+
+def _commit(mutations: Sequence[Any], transaction: bytes | None) -> dict[str, Any]:
+    if transaction is None:
+        return {"mode": CommitRequest.NON_TRANSACTIONAL, "mutations": mutations}
+    return {"mode": CommitRequest.TRANSACTIONAL, "transaction": transaction, "mutations": mutations}
 
 
 def name_of(result: Any) -> str | int:

@@ -1,4 +1,4 @@
-"""Running the ``gae-deferred`` command as a user does, for tests."""
+"""Runs the ``gae-deferred`` command as a user does."""
 
 import os
 import re
@@ -16,13 +16,13 @@ from threading import Thread
 GAE_DEFERRED = str(Path(sys.executable).with_name("gae-deferred"))
 
 START_TIMEOUT = 30.0
-"""Seconds; the machines that run tests are slow at times."""
+"""Seconds that a command may take to start; machines that run tests are sometimes slow."""
 
 FREE_PORTS = ("--tasks-port", "0", "--tasks-rest-port", "0", "--datastore-port", "0")
 
 
 class Command:
-    """A running command in a process group of its own, with what it has printed so far."""
+    """A running command in its own process group, with its output so far."""
 
     def __init__(self, *arguments: str, cwd: Path, **environment: str) -> None:
         self.process = subprocess.Popen(
@@ -57,7 +57,7 @@ class Command:
         return code
 
     def group_is_empty(self) -> bool:
-        """Tell whether no process of the group is left."""
+        """Return whether all processes of the group have ended."""
         self.process.poll()  # a dead process belongs to its group until it has been waited for
         try:
             os.killpg(self.process.pid, 0)
@@ -68,7 +68,7 @@ class Command:
 
 @contextmanager
 def running(*arguments: str, cwd: Path, **environment: str) -> Iterator[Command]:
-    """Run a command in a block, and kill what is left of it afterwards."""
+    """Run a command in a block, and kill its remaining processes afterwards."""
     command = Command(*arguments, cwd=cwd, **environment)
     try:
         yield command
@@ -88,7 +88,7 @@ def until(condition: Callable[[], object], what: str, detail: Callable[[], str] 
 
 
 def get(url: str) -> tuple[int, str]:
-    """Return status and body of a GET request; status 0 if nobody answers."""
+    """Return status and body of a GET request; status 0 without an answer."""
     try:
         with urllib.request.urlopen(url, timeout=START_TIMEOUT) as response:
             return response.status, response.read().decode()

@@ -1,4 +1,4 @@
-"""Both clocks wake callbacks at their time: never before, and the held one exactly then."""
+"""Both clocks run callbacks at their time and never earlier, the held clock exactly then."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ async def test_a_time_in_the_past_wakes_at_once_but_not_inside_the_call():
         woken = []
         clock.call_at(clock.now() - 5 * SECOND, lambda: woken.append(True))  # noqa: B023  # runs within the iteration
         assert not woken
-        await until(lambda: woken)  # noqa: B023
+        await until(lambda: woken)  # noqa: B023  # runs within the iteration
 
 
 async def test_a_cancelled_timer_never_wakes():
@@ -41,7 +41,7 @@ async def test_a_cancelled_timer_never_wakes():
     assert woken == ["kept"]
 
 
-async def test_an_hour_on_the_held_clock_shows_each_timer_its_own_time():
+async def test_each_timer_of_a_held_clock_sees_its_own_time():
     clock = HeldClock(now=0)
     seen = []
 
@@ -64,6 +64,6 @@ async def test_timers_of_the_same_time_wake_in_the_order_they_were_set():
     assert woken == [0, 1, 2, 3, 4]
 
 
-async def test_a_clock_does_not_go_back():
+async def test_a_held_clock_cannot_go_back():
     with pytest.raises(ValueError, match="-1"):
         HeldClock().advance(-1)

@@ -67,7 +67,7 @@ def app_url(command) -> str:
     return command.wait_for(r"App +(http://\S+)")[1]
 
 
-def test_it_serves_the_app_and_shows_what_runs_where_and_each_task(folder):
+def test_it_serves_the_app_and_shows_the_addresses_and_each_task(folder):
     with dev(folder, "--ephemeral") as command:
         url = app_url(command)
         assert get(f"{url}/read") == (200, "none")
@@ -82,7 +82,7 @@ def test_it_serves_the_app_and_shows_what_runs_where_and_each_task(folder):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_signal_stops_everything_with_no_process_left_behind(folder, number):
+def test_a_signal_stops_all_processes(folder, number):
     with dev(folder, "--ephemeral") as command:
         app_url(command)
         if number == signal.SIGINT:
@@ -101,7 +101,7 @@ def test_kill_9_of_the_command_alone_stops_the_app_too(folder):
         until(command.group_is_empty, "the end of the app")
 
 
-def test_tasks_and_entities_are_there_again_after_kill_9_of_everything(folder):
+def test_tasks_and_entities_survive_kill_9_of_all_processes(folder):
     with dev(folder) as command:
         url = app_url(command)
         get(f"{url}/defer/kept")
@@ -113,7 +113,7 @@ def test_tasks_and_entities_are_there_again_after_kill_9_of_everything(folder):
         assert get(f"{app_url(command)}/read") == (200, "kept")
 
 
-def test_a_changed_file_is_loaded_a_broken_one_is_told_and_a_mended_one_recovers(folder):
+def test_a_changed_file_is_loaded_a_broken_one_is_reported_and_a_fixed_one_recovers(folder):
     (folder / "main.py").write_text(APP.replace('"none"', '"first"'))
     with dev(folder, "--ephemeral") as command:
         url = app_url(command)
@@ -133,7 +133,7 @@ def test_a_changed_file_is_loaded_a_broken_one_is_told_and_a_mended_one_recovers
         ("app = 1 / 0", "main:app", "ZeroDivisionError: division by zero"),
         ("def app(:", "main:app", "SyntaxError"),
         ("raise SystemExit('no settings')", "main:app", "SystemExit: no settings"),
-        ("app = 5", "main:app", "main:app is of type int, which is no WSGI app"),
+        ("app = 5", "main:app", "main:app is of type int, which is not a WSGI app"),
         (APP, "main:application", "has no attribute 'application'"),
         (APP, "mian:app", "There is no module 'mian' in"),
         (APP, "main", "'main' is not MODULE:APP, such as main:app"),
@@ -164,7 +164,7 @@ def test_a_port_in_use_is_one_message_that_names_it_and_the_option(folder, optio
             assert command.group_is_empty()
 
 
-def test_two_at_once_in_one_folder_are_refused_by_the_name_of_the_folder(folder):
+def test_a_second_one_in_the_same_folder_is_refused_and_names_the_folder(folder):
     with dev(folder) as first:
         app_url(first)
         with dev(folder) as second:
@@ -190,7 +190,7 @@ def test_a_forged_task_from_outside_is_refused_and_not_unpickled(folder):
         assert not mark.exists()
 
 
-def test_the_queues_of_the_apps_queue_yaml_are_there(folder):
+def test_the_queues_of_the_apps_queue_yaml_exist(folder):
     (folder / "queue.yaml").write_text("queue:\n- name: mail\n  rate: 5/s\n")
     (folder / "main.py").write_text(
         APP.replace("deferred.defer(write, text)", "deferred.defer(write, text, _queue='mail')")
@@ -214,14 +214,14 @@ def test_the_index_that_a_query_needs_in_production_is_added_to_the_apps_index_y
         assert "kind: Note" in (folder / "index.yaml").read_text()
 
 
-def test_with_indexes_required_such_a_query_fails_and_says_what_to_add(folder):
+def test_with_indexes_required_a_query_without_its_index_fails_and_names_the_index(folder):
     with dev(folder, "--ephemeral", "--require-indexes") as command:
         assert get(f"{app_url(command)}/query")[0] == 500
         command.wait_for("- name: rank")
         assert not (folder / "index.yaml").exists()
 
 
-def test_a_task_that_is_running_at_ctrl_c_ends_and_does_not_run_again(folder):
+def test_a_task_that_runs_at_ctrl_c_finishes_and_does_not_run_again(folder):
     slow = APP.replace("def write(text):\n", "def write(text):\n    (Path('begun')).touch()\n    time.sleep(1)\n")
     (folder / "main.py").write_text("import time\nfrom pathlib import Path\n" + slow)
     with dev(folder) as command:

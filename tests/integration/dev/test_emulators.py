@@ -1,14 +1,33 @@
-"""``gae-deferred emulators``: the local cloud for apps and tests that are started otherwise."""
+"""``gae-deferred emulators``: the local cloud without an app."""
 
+import datetime
+import json
 import os
 import re
 import signal
 import socket
+import ssl
+import subprocess
+import sys
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from threading import Thread
 
 import pytest
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from .commands import FREE_PORTS, get, running
+from gae_local_cloud.cli import main
+from gae_local_cloud.client_code import LANGUAGES
+from tests.integration.datastore.wire import Mutation, Stub, refused
+
+from .commands import FREE_PORTS, get, running, until
 
 
 def test_it_prints_export_lines_and_ready_answers_on_the_rest_port_and_stops_cleanly(tmp_path):
@@ -72,7 +91,19 @@ def test_a_damaged_file_in_the_data_folder_is_one_message(tmp_path, name):
         assert "Traceback" not in command.output
 
 
-def test_the_default_queue_and_the_named_ones_exist_at_start(tmp_path):
+def test_the_concurrency_mode_is_an_option(tmp_path):
+    with running("emulators", "--ephemeral", "--concurrency", "optimistic", *FREE_PORTS, cwd=tmp_path) as command:
+        command.wait_for(r"(?m)^ready$")
+        stub = Stub(re.search(r"DATASTORE_EMULATOR_HOST=(\S+)", command.output)[1], "p")
+        transaction = stub.begin()
+        stub.get("K", 1, transaction=transaction)
+        stub.put(stub.entity("K", 1))
+        with refused("ABORTED", "another commit changed K:1"):
+            stub.commit(Mutation(upsert=stub.entity("K", 2)), transaction=transaction)
+        stub.close()
+
+
+def test_the_default_queue_and_the_named_queues_exist_at_start(tmp_path):
     import grpc
     from google.cloud import tasks_v2
     from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
@@ -87,7 +118,7 @@ def test_the_default_queue_and_the_named_ones_exist_at_start(tmp_path):
             assert sorted(queue.name.rpartition("/")[2] for queue in queues) == ["default", "mail", "slow"]
 
 
-def test_options_that_contradict_each_other_or_are_no_values_are_told(tmp_path):
+def test_contradicting_and_invalid_options_are_reported(tmp_path):
     for arguments, message in (
         (("--ephemeral", "--data-dir", "x"), "choose one"),
         (("--service", "worker"), "'worker' is not NAME=URL"),
@@ -96,3 +127,156 @@ def test_options_that_contradict_each_other_or_are_no_values_are_told(tmp_path):
         with running("emulators", *arguments, cwd=tmp_path) as command:
             assert command.wait() == 2
             assert message in command.output
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_printed_code_names_the_address(language):
+    arguments = ("--print-clients", language, "--host", "0.0.0.0", "--tasks-port", "12345")
+    result = CliRunner().invoke(main, ["emulators", *arguments])
+    assert result.exit_code == 0
+    assert "127.0.0.1" in result.output
+    assert "12345" in result.output
+    assert "$" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--oidc-issuer", "localhost:8124"), "'localhost:8124' is not a URL"),
+        (("--print-clients", "python", "--tasks-port", "0"), "needs a --tasks-port other than 0"),
+    ],
+)
+def test_an_invalid_value_is_reported(arguments, message):
+    result = CliRunner().invoke(main, ["emulators", *arguments])
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_printed_code_connects_the_python_client_without_a_proxy(tmp_path):
+    with running("emulators", "--ephemeral", *FREE_PORTS, cwd=tmp_path) as command:
+        hint = command.wait_for(
+            r"#   gae-local-cloud (emulators --host \S+ --tasks-port \d+ --print-clients) python\|node"
+        )
+        command.wait_for(r"(?m)^ready$")
+        with running(*hint[1].split(), "python", cwd=tmp_path) as printing:
+            assert printing.wait() == 0
+        program = f"{printing.output}print(*(q.name for q in client.list_queues(parent={PARENT!r})))"
+        proxies = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:1")
+        seen = subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, **proxies}, check=True, capture_output=True, text=True
+        )
+        assert seen.stdout.strip() == f"{PARENT}/queues/default"
+
+
+def test_the_issuer_of_oidc_tokens_can_be_chosen(tmp_path):
+    issuer = "http://host.docker.internal:8124"
+    with running("emulators", "--ephemeral", *FREE_PORTS, "--oidc-issuer", f"{issuer}/", cwd=tmp_path) as command:
+        command.wait_for(r"(?m)^ready$")
+        assert f"export DEFERRED_OIDC_ISSUER={issuer}\n" in command.output
+        rest = re.search(r"http://127\.0\.0\.1:\d+", command.output)[0]
+        discovery = json.loads(get(f"{rest}/.well-known/openid-configuration")[1])
+        assert (discovery["issuer"], discovery["jwks_uri"]) == (issuer, f"{issuer}/oauth2/v3/certs")
+
+
+def test_queue_names_can_be_reused_at_once(tmp_path):
+    for option, code in (((), "FAILED_PRECONDITION"), (("--reuse-queue-names",), "")):
+        with running("emulators", "--ephemeral", *FREE_PORTS, *option, cwd=tmp_path) as command:
+            command.wait_for(r"(?m)^ready$")
+            client = connect(command)
+            name = f"{PARENT}/queues/default"
+            client.delete_queue(name=name)
+            assert create_queue(client, name) == code
+
+
+def test_ssl_cert_file_names_the_certificate_of_a_self_signed_target(tmp_path):
+    certificate = make_certificate(tmp_path)
+    for environment, answered in (({"SSL_CERT_FILE": str(certificate)}, True), ({}, False)):
+        with (
+            https_target(certificate) as (url, received),
+            running("emulators", "--ephemeral", *FREE_PORTS, cwd=tmp_path, **environment) as command,
+        ):
+            command.wait_for(r"(?m)^ready$")
+            client = connect(command)
+            name = f"{PARENT}/queues/default/tasks/secure"
+            client.create_task(parent=f"{PARENT}/queues/default", task={"name": name, "http_request": {"url": url}})
+            until(lambda client=client, name=name: attempted(client, name), "an attempt", lambda: command.output)
+            assert (received == ["/secure"]) is answered
+
+
+PARENT = "projects/local-dev/locations/us-central1"
+
+
+def connect(command):
+    import grpc
+    from google.cloud import tasks_v2
+    from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
+
+    address = re.search(r"CLOUD_TASKS_EMULATOR_HOST=(\S+)", command.output)[1]
+    return tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=grpc.insecure_channel(address)))
+
+
+def create_queue(client, name: str) -> str:
+    """Create a queue; return the name of the error's code, or ``""``."""
+    from google.api_core import exceptions
+
+    try:
+        client.create_queue(parent=PARENT, queue={"name": name})
+    except exceptions.GoogleAPICallError as error:
+        return error.grpc_status_code.name
+    return ""
+
+
+def attempted(client, name: str) -> bool:
+    """Return whether a task is gone or has failed once."""
+    from google.api_core import exceptions
+
+    try:
+        return client.get_task(name=name).last_attempt.response_status.code != 0
+    except exceptions.NotFound:
+        return True
+
+
+def make_certificate(folder: Path) -> Path:
+    """Write a key and a self-signed certificate for 127.0.0.1 to a file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file = folder / "certificate.pem"
+    file.write_bytes(pem + certificate.public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+@contextmanager
+def https_target(certificate: Path) -> Iterator[tuple[str, list[str]]]:
+    """Serve HTTPS; yield a URL, and the paths of the requests that arrive."""
+    received: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:  # the base class's name
+            received.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            """Print nothing."""
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{server.server_port}/secure", received
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,4 +1,4 @@
-"""``gae-deferred data``: entities to a file and back."""
+"""``gae-deferred data``: entities are exported to a file and imported again."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def run(*arguments: str, cwd: Path) -> tuple[int, str]:
         return command.wait(), command.output
 
 
-def test_what_is_exported_is_there_after_an_import_elsewhere(tmp_path):
+def test_exported_entities_can_be_imported_elsewhere(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     for folder in (here, there):
         folder.mkdir()
@@ -31,7 +31,7 @@ def test_what_is_exported_is_there_after_an_import_elsewhere(tmp_path):
         assert get(f"{app_url(command)}/read") == (200, "kept")
 
 
-def test_a_folder_without_data_and_a_file_that_is_no_export_are_told(tmp_path):
+def test_a_folder_without_data_and_an_invalid_file_are_reported(tmp_path):
     code, output = run("export", "file", cwd=tmp_path)
     assert (code, "There are no entities in .local-cloud" in output) == (1, True)
     (tmp_path / "file").write_text("{}\nnot an entity\n")

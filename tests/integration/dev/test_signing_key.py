@@ -1,4 +1,4 @@
-"""The key that the local cloud makes for itself."""
+"""The signing key that gae-deferred contributes to the local cloud."""
 
 import stat
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from gae_deferred.cli.local_environment import FILE_NAME, signing_key
 
 
-def test_the_key_is_kept_with_the_tasks_that_it_has_signed(tmp_path: Path):
+def test_a_data_folder_keeps_its_key(tmp_path: Path):
     assert signing_key(tmp_path) == signing_key(tmp_path)
 
 
@@ -15,11 +15,11 @@ def test_each_data_folder_and_each_run_in_memory_has_its_own(tmp_path: Path):
     assert len({signing_key(tmp_path), signing_key(tmp_path / "a"), signing_key(None), signing_key(None)}) == 4
 
 
-def test_nobody_else_can_read_it(tmp_path: Path):
+def test_only_its_owner_can_read_the_key(tmp_path: Path):
     signing_key(tmp_path)
     assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o600
 
 
-def test_what_a_killed_process_left_half_written_is_not_taken_for_a_key(tmp_path: Path):
+def test_a_half_written_file_of_a_killed_process_is_not_used_as_a_key(tmp_path: Path):
     (tmp_path / FILE_NAME).with_suffix(".new").write_text("local:abc")
     assert len(signing_key(tmp_path)) > 32

@@ -1,4 +1,4 @@
-"""The database of the local cloud: all or nothing, one commit for each turn of the loop, and durable."""
+"""The database of the local cloud: blocks are atomic, each turn of the loop is one commit, and commits are durable."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ async def test_a_write_is_read_at_once_and_is_on_disk_when_its_future_is_done(pa
     assert notes(Database(path, MIGRATIONS)) == ["one"]
 
 
-async def test_a_block_that_raises_leaves_nothing_and_does_not_spoil_the_others_of_its_turn():
+async def test_a_block_that_raises_is_undone_and_the_other_blocks_of_its_turn_are_kept():
     database = Database(":memory:", MIGRATIONS)
     with database.atomic() as first:
         database.execute("INSERT INTO note VALUES ('kept')")
@@ -53,7 +53,7 @@ async def test_a_block_that_raises_leaves_nothing_and_does_not_spoil_the_others_
     assert notes(database) == ["kept", "kept too"]
 
 
-async def test_what_is_written_in_one_turn_of_the_loop_is_one_commit():
+async def test_all_writes_of_one_turn_of_the_loop_are_one_commit():
     database = Database(":memory:", MIGRATIONS)
     commits = []
     database._connection.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
@@ -68,7 +68,7 @@ async def test_what_is_written_in_one_turn_of_the_loop_is_one_commit():
     assert len(notes(database)) == 50
 
 
-async def test_a_commit_that_fails_is_told_to_every_writer_of_its_turn():
+async def test_a_failed_commit_is_reported_to_each_writer_of_its_turn():
     database = Database(
         ":memory:",
         ["CREATE TABLE p (id INTEGER PRIMARY KEY)", "CREATE TABLE c (p REFERENCES p DEFERRABLE INITIALLY DEFERRED)"],
@@ -93,13 +93,23 @@ async def test_a_cancelled_writer_does_not_keep_the_others_waiting():
     assert notes(database) == ["a", "b"]
 
 
-async def test_closing_commits_what_is_pending(path):
+async def test_closing_commits_pending_writes(path):
     database = Database(path, MIGRATIONS)
     with database.atomic():
         database.execute("INSERT INTO note VALUES ('last words')")
     database.close()
-    await asyncio.sleep(0)  # the turn's own commit must not come after the end
     assert notes(Database(path, MIGRATIONS)) == ["last words"]
+
+
+async def test_closing_cancels_the_commit_of_its_turn(path):
+    failures = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
+    database = Database(path, MIGRATIONS)
+    with database.atomic():
+        database.execute("INSERT INTO note VALUES ('last words')")
+    database.close()
+    await asyncio.sleep(0)  # a commit of the closed database would run, and fail, in this turn
+    assert failures == []
 
 
 async def test_migrations_run_once_each_and_in_order(path):
@@ -111,13 +121,13 @@ async def test_migrations_run_once_each_and_in_order(path):
     assert grown.execute("SELECT author FROM note").fetchall() == [("me",)]
 
 
-def test_a_database_of_a_newer_version_is_refused_with_what_to_do(path):
+def test_a_database_of_a_newer_version_is_refused_with_advice(path):
     Database(path, [*MIGRATIONS, "CREATE TABLE more (x)"]).close()
     with pytest.raises(StorageError, match=r"version 2.*up to 1.*upgrade"):
         Database(path, MIGRATIONS)
 
 
-def test_a_file_that_is_no_database_is_refused_by_name(path):
+def test_a_file_that_is_not_a_database_is_refused_by_name(path):
     path.write_bytes(b"something else entirely" * 100)
     with pytest.raises(StorageError, match=r"notes\.sqlite3"):
         Database(path, MIGRATIONS)
@@ -176,7 +186,7 @@ async def test_a_full_disk_is_told_to_every_writer_of_the_turn_with_the_path_and
     database.close()
 
 
-def test_what_was_acknowledged_survives_kill_9(path):
+def test_acknowledged_writes_survive_kill_9(path):
     writer = subprocess.Popen(
         [sys.executable, "-u", "-c", _WRITE_FOREVER, str(path)], stdout=subprocess.PIPE, text=True
     )

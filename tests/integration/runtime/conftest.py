@@ -1,4 +1,4 @@
-"""An app that runs its tasks, and the local cloud that it uses, in the test's own process, on real sockets."""
+"""Fixtures: an app that runs its tasks, and its local cloud, on real sockets in the test's own process."""
 
 import itertools
 import os
@@ -29,7 +29,7 @@ def running_cloud() -> Iterator[Cloud]:
 
 @pytest.fixture
 def cloud(running_cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    """The local cloud, with a project of this test's own."""
+    """The local cloud, with a new project for this test."""
     for name in os.environ:
         if name.startswith(_SETTINGS):
             monkeypatch.delenv(name)
@@ -51,7 +51,7 @@ def app(environ, start_response):
     if environ["PATH_INFO"] == "/stream":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return stream_entities()
-    if environ["REQUEST_METHOD"] == "POST":  # any other path is one of its own for tasks
+    if environ["REQUEST_METHOD"] == "POST":  # the app runs tasks on every other path
         return CustomHandler()(environ, start_response)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"hello"]
@@ -69,10 +69,10 @@ def _running() -> Iterator[LocalApp]:
 
 @pytest.fixture
 def local(_running: LocalApp, monkeypatch: pytest.MonkeyPatch) -> LocalApp:
-    """The app that runs in its local cloud, with nothing left over from other tests."""
+    """The app in its local cloud, without leftovers of other tests."""
     for name, value in _running.cloud.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.delenv("DEFERRED_SIGNING_KEYS")  # so that the local queue is asked; other tests sign
+    monkeypatch.delenv("DEFERRED_SIGNING_KEYS")  # makes the handler ask the local queue; other tests sign
     settings.forget()
     RAN.clear()
     _running.attempts.clear()

@@ -1,4 +1,4 @@
-"""One of many processes whose transactions get into each other's way: ``python contend.py PROJECT NAME COUNT SEED``."""
+"""One of many processes whose transactions conflict: ``python contend.py PROJECT NAME COUNT SEED``."""
 
 import contextlib
 import random
@@ -13,7 +13,7 @@ from gae_deferred import deferred
 
 
 class ContendedCounter(ndb.Model):
-    """What the transactions fight for."""
+    """The entity that all transactions write."""
 
     value = ndb.IntegerProperty(indexed=False, default=0)
 
@@ -34,10 +34,10 @@ def transact(name: str, tasks: int, counter: int) -> None:
 
 def main() -> None:
     project, name, count, seed = sys.argv[1:]
-    chance = random.Random(int(seed))  # noqa: S311  # to be the same again
+    chance = random.Random(int(seed))  # noqa: S311  # reproducible, not secret
     client = ndb.Client(project=project, credentials=AnonymousCredentials())
     for number in range(int(count)):
-        # One that conflicts again and again gives up, and has not committed.
+        # A transaction that keeps conflicting gives up without a commit.
         with client.context(), contextlib.suppress(GoogleAPICallError, RetryError):
             transact(f"{name}-{number}", chance.choice([0, 1, 20]), chance.randrange(4))
 

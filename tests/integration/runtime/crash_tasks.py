@@ -1,4 +1,4 @@
-"""What the processes of the crash tests do; their app and they import it by the same name."""
+"""Transactions and tasks of the crash tests. The dying processes and their app import them by the same name."""
 
 import os
 import signal
@@ -22,11 +22,11 @@ STEPS = (
     "outbox entity is deleted",
     "outbox entity deleted",
 )
-"""Where a process can be made to die, in the order in which it gets there."""
+"""Steps at which a process can be killed, in order."""
 
 
 class Committed(ndb.Model):
-    """Proof that a transaction has committed; its id is the transaction's."""
+    """Proves that a transaction has committed. The id is the transaction's."""
 
     tasks = ndb.IntegerProperty(indexed=False)
 
@@ -40,7 +40,7 @@ def die() -> None:
 
 
 def die_at(step: str) -> None:
-    """Have this process killed when it gets to a step."""
+    """Let this process be killed when it reaches a step."""
     from google.cloud.ndb import _datastore_api
 
     from gae_deferred import cloud_tasks
@@ -68,7 +68,7 @@ def around(owner: Any, name: str, step: str, before: str, after: str | None) -> 
 
 
 def transact(name: str, tasks: int, step: str = "") -> None:
-    """Commit a transaction with tasks, and die on the way if it is to be."""
+    """Commit a transaction with tasks, and die at the given step."""
     from gae_deferred import deferred, outbox
 
     def in_transaction() -> None:

@@ -1,4 +1,4 @@
-"""Delivers tasks of a queue by hand, as often as a test likes."""
+"""Delivers a task of a queue by hand, as often as a test needs."""
 
 import io
 import urllib.parse
@@ -15,6 +15,7 @@ def environ_of(task: tasks_v2.Task, **changes: str) -> dict[str, Any]:
     request = task.http_request if is_http else task.app_engine_http_request
     prefix = "HTTP_X_CLOUDTASKS" if is_http else "HTTP_X_APPENGINE"
     headers = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in request.headers.items()}
+    headers.pop("HTTP_CONTENT_LENGTH", None)  # WSGI has it without the prefix
     queue, _, name = task.name.partition("/queues/")[2].partition("/tasks/")
     return {
         "REQUEST_METHOD": "POST",

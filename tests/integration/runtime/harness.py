@@ -18,11 +18,11 @@ from gae_deferred.per_process import PerProcess
 from gae_local_cloud.cloud import LocalCloud, Options
 
 PATIENCE = 20.0
-"""Seconds after which a test that waits for something has failed."""
+"""Maximum seconds that a test waits for a condition."""
 
 
 def until(condition: Callable[[], bool], what: str = "", patience: float = PATIENCE) -> None:
-    """Poll until a condition holds, at most so many seconds."""
+    """Poll until a condition holds, and fail after ``patience`` seconds."""
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"not so within {patience} s: {what}"
@@ -35,7 +35,7 @@ class _Server(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
 
 
 class _Quiet(wsgiref.simple_server.WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name that it overrides
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name
         pass
 
 
@@ -123,13 +123,17 @@ class Cloud:
         self.client.resume_queue(name=f"{self.parent}/queues/{queue}")
 
     def tasks(self, queue: str = "paused") -> list[tasks_v2.Task]:
-        """Return the tasks that wait in a queue, whole."""
+        """Return the waiting tasks of a queue, with their bodies."""
         request = tasks_v2.ListTasksRequest(
             parent=f"{self.parent}/queues/{queue}", response_view=tasks_v2.Task.View.FULL
         )
         return list(self.client.list_tasks(request=request))
 
+    def waiting_commits(self) -> int:
+        """Return the number of commits that wait for locks of transactions."""
+        return self._cloud._datastore.service.waiting_commits()
+
     def entities(self, kind: type[ndb.Model]) -> Sequence[ndb.Model]:
-        """Return every entity of a kind of the library's, past any transaction."""
+        """Return all entities of one of the library's kinds, read outside any transaction."""
         found: list[ndb.Model] = datastore.run_outside_transaction(lambda: kind.query(namespace="").fetch())
         return found

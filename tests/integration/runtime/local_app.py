@@ -1,4 +1,4 @@
-"""The local cloud and a served app, in threads of the test's process, for the runtime and Google's clients to use."""
+"""Runs the local cloud and an app in threads of the test's process, for the runtime and Google's clients."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from gae_local_cloud.cloud import LocalCloud, Options
 from gae_local_cloud.cloud_tasks import AttemptReport
 
 PATIENCE = 10.0
-"""Seconds after which a test gives up waiting for what should happen at once."""
+"""Maximum seconds that a test waits for an event."""
 
 
 @contextlib.contextmanager
@@ -88,7 +88,7 @@ def served(app: Any) -> Iterator[int]:
 
 @dataclass
 class Events:
-    """What happened, in the order of happening, waiting to be taken."""
+    """Events in their order, until a test takes them."""
 
     queue: Queue[Any] = field(default_factory=Queue)
 
@@ -96,7 +96,7 @@ class Events:
         self.queue.put(event)
 
     def next(self) -> Any:
-        """Return the next event; fail if there is none in time."""
+        """Return the next event. Fail if none comes in time."""
         try:
             return self.queue.get(timeout=PATIENCE)
         except Empty:

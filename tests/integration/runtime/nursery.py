@@ -13,13 +13,13 @@ import time
 
 import crash_tasks
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import ndb, tasks_v2  # noqa: F401  # loaded for the processes to come
+from google.cloud import ndb, tasks_v2  # noqa: F401  # loaded once, for all forks
 
-import gae_deferred.outbox  # noqa: F401  # the same
+import gae_deferred.outbox  # noqa: F401  # loaded once, for all forks
 
 
 def live(order: dict[str, object]) -> None:
-    """Run transactions until somebody kills this process, or the step does."""
+    """Run transactions until this process is killed, from outside or at a step."""
     os.environ["GOOGLE_CLOUD_PROJECT"] = str(order["project"])
     step = str(order.get("step", ""))
     if step:

@@ -1,4 +1,4 @@
-"""What the tests of tasks that happen once, and of stored payloads, defer."""
+"""Callables that the tests of ``once``, dead letters and stored payloads defer."""
 
 from typing import Any
 

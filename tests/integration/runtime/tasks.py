@@ -1,4 +1,4 @@
-"""What the tests defer. It runs in threads of the same process, and tells in ``RAN`` that it has."""
+"""Callables that tests defer. They run in threads of the same process, and report their runs in ``RAN``."""
 
 import threading
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class Counter(ndb.Model):
 
 
 class Trap:
-    """Tells where it is unpickled."""
+    """Reports when it is unpickled."""
 
     def __reduce__(self) -> Any:
         return tell, ("unpickled",)
@@ -31,7 +31,7 @@ def tell(event: Any) -> Any:
 
 
 def wait(event: Any) -> None:
-    """Tell that it has begun, and wait to be let go."""
+    """Report the start, and wait until the test lets it go on."""
     RAN.put(event)
     assert GO_ON.wait(PATIENCE)
 
@@ -40,7 +40,7 @@ FAILURES: dict[str, list[type[Exception]]] = {}
 
 
 def fail_as_told(key: str) -> None:
-    """Raise the next of the errors laid out for this key; when there are no more, succeed."""
+    """Raise the next error that is prepared for this key. Succeed when none is left."""
     RAN.put(key)
     if FAILURES[key]:
         raise FAILURES[key].pop(0)("on purpose")

@@ -1,4 +1,4 @@
-"""Transactions of many processes that conflict: as many tasks run as were committed, and the counters agree."""
+"""Conflicting transactions of many processes: the tasks of each committed one run, and the counters agree."""
 
 import collections
 import os

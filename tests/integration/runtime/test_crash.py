@@ -1,4 +1,4 @@
-"""A process may die at any time: of each transaction that committed all tasks run, of any other none."""
+"""A process dies at any time: all tasks of committed transactions run, and no others."""
 
 import collections
 import json
@@ -21,7 +21,7 @@ from gae_deferred.entities import DeadLetter, Outbox
 
 
 class Nursery:
-    """A process that makes processes that die."""
+    """A process that forks the processes that die."""
 
     project = ""
 
@@ -35,7 +35,7 @@ class Nursery:
         )
 
     def run(self, **order: Any) -> int:
-        """Let a process live and die, and return how it ended."""
+        """Let a process run until it dies, and return how it ended."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps({"project": self.project, **order}) + "\n")
@@ -65,7 +65,7 @@ def nursery(running_nursery: Nursery, cloud: Cloud) -> Nursery:
 
 
 def committed() -> list[tuple[str, int]]:
-    """Return the tasks of every transaction that committed, as they should run."""
+    """Return the tasks of all committed transactions."""
     proofs: list[Any] = datastore.run_outside_transaction(lambda: Committed.query().fetch())
     return sorted((proof.key.id(), number) for proof in proofs for number in range(proof.tasks))
 
@@ -88,7 +88,7 @@ def test_a_process_that_dies_at_this_step_loses_nothing(step: str, tasks: int, n
 
 
 def kill_at_random_times(count: int, seed: int, nursery: Nursery, cloud: Cloud) -> None:
-    chance = random.Random(seed)  # noqa: S311  # to be the same again
+    chance = random.Random(seed)  # noqa: S311  # reproducible, not secret
     for number in range(count):
         tasks, after = chance.choice([1, 3, 20]), chance.uniform(0, 0.05)
         assert nursery.run(name=f"{seed}-{number}", tasks=tasks, after=after) == -signal.SIGKILL

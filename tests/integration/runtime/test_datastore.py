@@ -1,4 +1,4 @@
-"""Tasks and streamed responses use Cloud NDB, and what the bundled SDK has stored in Datastore runs."""
+"""Tasks and streamed responses use Cloud NDB, and payloads that the bundled SDK stored in Datastore run."""
 
 import pytest
 from google.cloud import ndb
@@ -49,7 +49,7 @@ def context(local: LocalApp):
 
 
 def store(data: bytes, prefix: str | None = "s~") -> tuple[ndb.Key, str]:
-    """Store a payload as the bundled SDK does, and return its key and what that SDK puts into the task."""
+    """Store a payload as the bundled SDK does. Return its key, and the payload that this SDK puts into the task."""
     entity = BundledPayload(data=data)
     key = entity.put()
     return key, key.to_legacy_urlsafe(prefix).decode()

@@ -1,4 +1,4 @@
-"""Deferred calls reach the app through the local Cloud Tasks, with Google's own client in between."""
+"""Deferred calls reach the app through Google's own client and the local Cloud Tasks."""
 
 import datetime
 from concurrent.futures import ThreadPoolExecutor
@@ -86,7 +86,7 @@ def test_a_delayed_task_waits_with_its_time_exact_to_the_microsecond(local: Loca
     )
 
 
-def test_the_queue_holds_what_was_asked_for(local: LocalApp, monkeypatch: pytest.MonkeyPatch):
+def test_the_queue_holds_the_task_with_its_options(local: LocalApp, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GAE_SERVICE", "web")
     monkeypatch.setenv("GAE_VERSION", "v7")
     options = TaskRetryOptions(
@@ -100,7 +100,8 @@ def test_the_queue_holds_what_was_asked_for(local: LocalApp, monkeypatch: pytest
     assert request.relative_uri == "/_ah/queue/deferred"
     assert (request.app_engine_routing.service, request.app_engine_routing.version) == ("worker", "v1")
     assert request.headers["X-Mine"] == "a, b"
-    assert not {"X-AppEngine-TaskName", "Content-Length"} & set(request.headers)
+    assert "X-AppEngine-TaskName" not in request.headers
+    assert request.headers["Content-Length"] == str(len(request.body))  # Cloud Tasks' own, see test_recorded.py
     assert held.retry_config.max_attempts == 6
     assert held.retry_config.max_doublings == 4
     assert held.retry_config.max_backoff == datetime.timedelta(seconds=100)
@@ -115,9 +116,18 @@ def test_a_name_is_taken_once_while_the_task_waits_and_after_it_ran(local: Local
             deferred.defer(tell, "again", _name=name)
 
 
-def test_a_queue_that_is_not_there_raises(local: LocalApp):
+def test_an_unknown_queue_raises(local: LocalApp):
     with pytest.raises(errors.UnknownQueueError, match="'nowhere' of my-project in us-central1"):
         deferred.defer(tell, "lost", _queue="nowhere")
+
+
+def test_a_queue_that_was_deleted_lately_raises(local: LocalApp):
+    client = cloud_tasks._client.get(cloud_tasks.settings.cloud_tasks_emulator())
+    name = client.queue_path("my-project", "us-central1", "short-lived")
+    client.create_queue(parent=name.rpartition("/queues/")[0], queue=tasks_v2.Queue(name=name))
+    client.delete_queue(name=name)
+    with pytest.raises(errors.UnknownQueueError, match="'short-lived' of my-project in us-central1"):
+        deferred.defer(tell, "lost", _queue="short-lived")
 
 
 def test_many_tasks_for_two_queues_run_and_the_bad_ones_are_told_by_index(local: LocalApp):
@@ -157,7 +167,7 @@ def test_another_address_of_the_emulator_is_another_queue(local: LocalApp, monke
             stored(task)
 
 
-def test_where_nobody_listens_a_task_is_not_taken_and_the_error_says_so(
+def test_without_a_server_a_task_is_not_enqueued_and_the_error_says_so(
     local: LocalApp, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""In a test, time passes only when the test says so: everything in the library that goes by the time follows."""
+"""The held clock of a test moves every part of the library that reads the time."""
 
 import datetime
 import os
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from google.cloud import ndb
 
-from gae_deferred import cloud_tasks, dead_letters, deferred, errors, outbox, sweeper
+from gae_deferred import cloud_tasks, dead_letters, deferred, errors, outbox, sweep_lease, sweeper
 from gae_deferred.entities import DeadLetter, Outbox, PayloadChunk, Receipt
 from gae_deferred.task import MAX_LIFETIME
 from gae_deferred.testing import CloudForTests, TaskFailed
@@ -78,7 +78,7 @@ def test_the_lease_of_a_sweep_that_died_ends_by_the_held_clock(local_cloud: Clou
     digit = entity_of(local_cloud, Outbox).key.id()[0]
     local_cloud.clock.advance(sweeper.GRACE)
     with local_cloud.context():
-        assert sweeper._lease(digit, "a sweep that died")
+        assert sweep_lease.take(digit, "a sweep that died")
     local_cloud.clock.advance(179)
     assert sweeper.sweep().sent == 0
     local_cloud.clock.advance(1)
@@ -123,7 +123,7 @@ def enqueue_unsigned(local_cloud: CloudForTests, value: Any) -> None:
 def test_unsigned_tasks_are_accepted_until_the_held_clock_has_passed_the_last_day(
     local_cloud: CloudForTests, monkeypatch: pytest.MonkeyPatch
 ):
-    local_cloud.queue.tasks()  # makes the queue
+    local_cloud.queue.tasks()  # creates the queue
     monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", f"until:{local_cloud.clock.now().date()}")
     enqueue_unsigned(local_cloud, "today")
     local_cloud.queue.run_all()

@@ -1,4 +1,4 @@
-"""Away from App Engine, as on Cloud Run: tasks go to a URL, and a token or a signature proves them."""
+"""Off App Engine, as on Cloud Run: tasks go to a URL, and a token or a signature proves them."""
 
 import urllib.request
 from http import HTTPStatus
@@ -47,12 +47,12 @@ def test_a_signature_is_enough_without_a_token(cloud: Cloud, monkeypatch: pytest
     ("name", "value"),
     [("DEFERRED_SERVICE_ACCOUNT", "other@my-project.iam.gserviceaccount.com"), ("DEFERRED_AUDIENCE", "https://other")],
 )
-def test_a_token_for_somebody_else_is_refused(
+def test_a_token_for_another_app_is_refused(
     name: str, value: str, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     cloud.pause()
     deferred.defer(once_tasks.note, "foreign", _queue="paused")
-    monkeypatch.setenv(name, value)  # now the app expects something else than the task has
+    monkeypatch.setenv(name, value)  # the app now expects another value than the task has
     cloud.resume()
     until(lambda: "OIDC token" in caplog.text)
     assert CALLS == []

@@ -1,4 +1,4 @@
-"""Exactly once, where it matters: effects in Datastore, however often a task is delivered."""
+"""Effects of a task in Datastore happen exactly once, however often it is delivered."""
 
 import datetime
 import functools
@@ -62,7 +62,7 @@ def test_three_deliveries_at_the_same_time_of_each_of_many_tasks_leave_the_count
                     with cloud.context():
                         deliver(task)
                     break
-                except Exception as error:  # noqa: BLE001  # whatever it is, the queue would try again
+                except Exception as error:  # noqa: BLE001  # the queue would retry after any error
                     failed.append(error)
                     assert len(failed) < 200
 
@@ -120,7 +120,7 @@ def test_a_name_that_is_used_again_after_a_day_is_another_task(cloud: Cloud):
         defer(increase_once, "c", _name="daily")
         (task,) = cloud.tasks()
         deliver(task)
-        cloud.client.delete_queue(name=f"{cloud.parent}/queues/paused")  # forgets the name at once
+        cloud.client.delete_queue(name=f"{cloud.parent}/queues/paused")  # a new queue has forgotten the name
         cloud.begin(cloud.project)
         cloud.pause()
     assert value("c") == 2
@@ -159,12 +159,12 @@ def test_a_task_that_fails_for_good_has_had_no_effect_and_is_kept_under_its_own_
     assert letter.arguments == "'c'"
 
 
-def test_what_it_defers_in_its_transaction_is_deferred_once(cloud: Cloud):
+def test_a_task_that_it_defers_in_its_transaction_is_deferred_once(cloud: Cloud):
     defer(once_tasks.increase_and_defer, "c")
     (task,) = cloud.tasks()
     for _ in range(3):
         deliver(task)
-    assert len(cloud.tasks()) == 2  # itself, which was not deleted, and the next
+    assert len(cloud.tasks()) == 2  # the delivered task, which was not deleted, and the next
 
 
 def test_called_directly_it_runs_each_time_in_a_transaction(cloud: Cloud):
@@ -190,7 +190,7 @@ def test_a_task_that_calls_such_functions_calls_each_as_often_as_it_says(cloud: 
     assert cloud.entities(Receipt) == []
 
 
-def test_what_such_a_tasklet_calls_is_part_of_its_transaction(cloud: Cloud):
+def test_calls_of_such_a_tasklet_are_part_of_its_transaction(cloud: Cloud):
     defer(once_tasks.increase_all, "a", "b", "c", "a")
     (task,) = cloud.tasks()
     for _ in range(2):
@@ -198,7 +198,7 @@ def test_what_such_a_tasklet_calls_is_part_of_its_transaction(cloud: Cloud):
     assert [value(name) for name in ("a", "b", "c")] == [2, 1, 1]
 
 
-def test_what_such_a_function_calls_outside_its_transaction_has_one_each_time(cloud: Cloud):
+def test_a_once_function_called_outside_that_transaction_has_one_each_time(cloud: Cloud):
     defer(once_tasks.increase_others_apart, "a", "b", "a")
     deliver(cloud.tasks()[0])
     assert [value(name) for name in ("a", "b")] == [2, 1]
@@ -230,13 +230,14 @@ def test_a_task_from_before_the_decorator_is_told_by_its_name(call: Any, cloud: 
     assert value("c") == 1
 
 
-def test_a_call_that_the_bundled_sdk_stored_happens_once_too(cloud: Cloud):
+def test_a_call_that_the_bundled_sdk_stored_happens_once_too(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", "until:9999-12-31")
     stored = BundledPayload(data=deferred.serialize(increase_once, "c"))
     defer(deferred.run_from_datastore, stored.put().urlsafe().decode())
     (task,) = cloud.tasks()
     for _ in range(2):
         deliver(task)
-        stored.put()  # the process died before it was deleted
+        stored.put()  # as if the process had died before deleting it
     assert value("c") == 1
 
 
@@ -254,13 +255,13 @@ def test_the_queue_runs_it_like_any_other(cloud: Cloud):
 
 
 @pytest.mark.parametrize("once", [False, True])
-def test_a_tasklet_is_waited_for_and_what_it_raises_fails_the_task(once: bool, cloud: Cloud):
+def test_the_handler_waits_for_a_tasklet_and_its_error_fails_the_task(once: bool, cloud: Cloud):
     defer(once_tasks.increase_and_fail_later, "c", _once=once)
     assert deliver(cloud.tasks()[0]) == 408
     assert cloud.entities(Receipt) == []
 
 
-def test_what_would_do_nothing_cannot_be_decorated():
+def test_a_function_whose_call_does_nothing_cannot_be_decorated():
     async def coroutine() -> None: ...
 
     def generator() -> Any:
@@ -271,6 +272,6 @@ def test_what_would_do_nothing_cannot_be_decorated():
             deferred.once(function)
 
 
-def test_what_is_no_callable_is_refused(cloud: Cloud):
+def test_an_object_that_is_not_callable_is_refused(cloud: Cloud):
     with pytest.raises(ValueError, match="callable"):
         defer("increase", _once=True)

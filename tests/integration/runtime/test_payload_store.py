@@ -33,7 +33,7 @@ def defer(*args: Any, **options: Any) -> Any:
     return deferred.defer(*args, **({"_queue": "paused"} | options))
 
 
-def test_what_can_be_compressed_needs_no_datastore(cloud: Cloud):
+def test_a_compressible_payload_is_not_stored(cloud: Cloud):
     value = "x" * 5 * 2**20
     defer(note, value)
     (task,) = cloud.tasks()
@@ -43,7 +43,7 @@ def test_what_can_be_compressed_needs_no_datastore(cloud: Cloud):
 
 
 @pytest.mark.parametrize("megabytes", [1.1, 2, 8.5])
-def test_what_cannot_is_stored_and_deleted_when_the_task_has_succeeded(megabytes: float, cloud: Cloud):
+def test_an_incompressible_payload_is_stored_and_deleted_when_the_task_has_succeeded(megabytes: float, cloud: Cloud):
     value = noise(megabytes)
     defer(note, value)
     (task,) = cloud.tasks()
@@ -83,9 +83,7 @@ def test_when_the_task_has_failed_for_good_its_payload_moves_into_the_dead_lette
     assert payload_store.load(letter.stored_payload) == deferred.serialize(once_tasks.fail_for_good, value)
 
 
-def test_a_payload_that_somebody_has_changed_in_datastore_is_not_unpickled(
-    cloud: Cloud, caplog: pytest.LogCaptureFixture
-):
+def test_a_payload_that_was_changed_in_datastore_is_not_unpickled(cloud: Cloud, caplog: pytest.LogCaptureFixture):
     defer(note, noise(1.5))
     first, second = sorted(cloud.entities(PayloadChunk), key=lambda chunk: chunk.key.id())
     compressed = zlib.compress(deferred.serialize(note, "planted"))
@@ -115,7 +113,7 @@ def test_in_a_transaction_it_is_stored_with_it(cloud: Cloud):
     assert cloud.entities(PayloadChunk) == []
 
 
-def test_of_a_transaction_that_fails_no_payload_is_left(cloud: Cloud):
+def test_a_failed_transaction_leaves_no_payload(cloud: Cloud):
     def in_transaction() -> None:
         defer(note, noise(3), _transactional=True)
         raise ZeroDivisionError
@@ -161,7 +159,7 @@ def test_a_bad_option_is_found_before_anything_is_stored(cloud: Cloud):
     assert cloud.entities(PayloadChunk) == []
 
 
-def test_what_a_queue_refuses_leaves_no_payload(cloud: Cloud):
+def test_a_refused_task_leaves_no_payload(cloud: Cloud):
     with pytest.raises(errors.UnknownQueueError):
         defer(note, noise(1.5), _queue="unknown")
     assert cloud.entities(PayloadChunk) == []
@@ -192,7 +190,7 @@ def test_a_payload_that_is_gone_ends_the_task(cloud: Cloud):
     assert "is not in Datastore" in letter.error
 
 
-def test_a_second_delivery_of_what_has_succeeded_is_no_failure(cloud: Cloud, caplog: pytest.LogCaptureFixture):
+def test_a_second_delivery_after_success_does_nothing(cloud: Cloud, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO)
     defer(note, noise(1.5))
     (task,) = cloud.tasks()
@@ -202,7 +200,7 @@ def test_a_second_delivery_of_what_has_succeeded_is_no_failure(cloud: Cloud, cap
     assert "has ended before" in caplog.text
 
 
-def test_a_second_delivery_of_what_has_failed_for_good_is_no_second_dead_letter(cloud: Cloud):
+def test_a_second_delivery_after_a_permanent_failure_writes_no_second_dead_letter(cloud: Cloud):
     defer(once_tasks.fail_for_good, noise(1.5))
     (task,) = cloud.tasks()
     assert [deliver(task) for _ in range(2)] == [200, 200]
@@ -222,7 +220,7 @@ def test_a_payload_that_cannot_be_deleted_is_left_to_expire(
     assert cloud.entities(Receipt) == []
 
 
-def test_to_tell_whether_a_payload_is_stored_runs_nothing(cloud: Cloud):
+def test_finding_the_stored_payload_of_a_task_runs_no_code(cloud: Cloud):
     defer(note, noise(1.5))
     (chunk, _) = cloud.entities(PayloadChunk)
     stored = f"{chunk.key.id().partition('-')[0]}-2-{'0' * 64}"
@@ -246,7 +244,8 @@ def test_a_payload_that_happens_once_is_deleted_too(cloud: Cloud):
     assert cloud.entities(PayloadChunk) == []
 
 
-def test_a_call_that_the_bundled_sdk_stored_runs_and_is_deleted(cloud: Cloud):
+def test_a_call_that_the_bundled_sdk_stored_runs_and_is_deleted(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", "until:9999-12-31")
     stored = BundledPayload(data=deferred.serialize(note, "theirs"))
     key = stored.put().urlsafe().decode()
     defer(deferred.run_from_datastore, key)

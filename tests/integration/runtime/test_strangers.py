@@ -1,4 +1,4 @@
-"""From outside, over HTTP, nobody has the app unpickle what the local queue is not delivering at that moment."""
+"""Over HTTP, the app unpickles only a body that the local queue is delivering at that moment."""
 
 import http.client
 import pickle
@@ -39,7 +39,9 @@ def in_flight(local: LocalApp):
 @pytest.mark.parametrize(
     "headers", [{}, delivery("no-such-task"), delivery("x/../y"), delivery("a", queue="no-such-queue")]
 )
-def test_a_post_that_is_no_delivery_is_refused_and_not_unpickled(path: str, headers: dict[str, str], local: LocalApp):
+def test_a_post_that_does_not_come_from_the_queue_is_refused_and_not_unpickled(
+    path: str, headers: dict[str, str], local: LocalApp
+):
     status, text = local.request("POST", path, TRAP, headers)
     assert status == 403
     assert text
@@ -103,7 +105,7 @@ def test_an_oversize_body_is_answered_413_without_waiting_for_it(local: LocalApp
     connection.close()
 
 
-def test_what_the_queue_sends_to_the_deferred_url_but_is_no_pickle_ends_there(local: LocalApp):
+def test_a_task_of_another_kind_on_the_deferred_url_fails_for_good(local: LocalApp):
     from gae_deferred import Task, cloud_tasks
 
     task = Task(b"no pickle")

@@ -1,4 +1,4 @@
-"""Sweeps: what a process left behind is sent, once as far as anybody can see, and nothing holds it up."""
+"""Sweeps: tasks that a process left behind are sent, one task for each, and no bad one holds up the others."""
 
 import datetime
 import os
@@ -14,6 +14,7 @@ from google.cloud import ndb, tasks_v2
 from harness import Cloud
 
 from gae_deferred import (
+    burial,
     clock,
     cloud_tasks,
     datastore,
@@ -23,11 +24,14 @@ from gae_deferred import (
     outbox,
     payload_store,
     settings,
+    stored_outbox,
+    sweep_lease,
     sweeper,
     task_request,
 )
 from gae_deferred.cli.group import main
 from gae_deferred.entities import DeadLetter, Outbox, PayloadChunk, SweepLease
+from gae_deferred.stored_outbox import StoredOutbox, StoredRequest
 
 Request = tasks_v2.CreateTaskRequest
 
@@ -49,7 +53,7 @@ def die_before_sending(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Callabl
     return die
 
 
-def test_a_sweep_sends_what_was_left_and_deletes_it(cloud: Cloud, die_before_sending: Any):
+def test_a_sweep_sends_left_over_tasks_and_deletes_their_entity(cloud: Cloud, die_before_sending: Any):
     die_before_sending(lambda: [later(1), later(2)])
     assert cloud.tasks() == []
     report = sweeper.sweep(grace=0)
@@ -116,7 +120,7 @@ def test_a_queue_that_is_away_keeps_its_tasks_in_the_outbox(
     assert cloud.entities(DeadLetter) == []
 
 
-def test_what_could_not_be_sent_for_a_week_becomes_a_dead_letter(
+def test_a_task_that_could_not_be_sent_for_a_week_becomes_a_dead_letter(
     cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
 ):
     die_before_sending(later)
@@ -151,7 +155,7 @@ def test_a_task_that_cannot_be_sent_and_whose_payload_is_gone_is_kept_as_it_is(c
     assert payload_store.stored_by(dead_letters.payload_of(letter)) is not None
 
 
-def test_what_was_sent_is_not_sent_again_while_another_task_of_its_transaction_waits(
+def test_a_sent_task_is_not_sent_again_while_another_of_its_transaction_waits(
     cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
 ):
     die_before_sending(lambda: [later(1), later(2, _queue="default"), later(3, _queue="gone")])
@@ -164,7 +168,7 @@ def test_what_was_sent_is_not_sent_again_while_another_task_of_its_transaction_w
     monkeypatch.setattr(cloud_tasks, "send", forbid_default)
     report = sweeper.sweep(grace=0)
     assert (report.sent, report.dead, report.kept) == (1, 1, 1)
-    cloud.client.delete_queue(name=f"{cloud.parent}/queues/paused")  # forgets the names, as a queue does after a day
+    cloud.client.delete_queue(name=f"{cloud.parent}/queues/paused")  # the names go with it, as after a day
     cloud.begin(cloud.project)
     cloud.pause()
     report = sweeper.sweep(grace=0)
@@ -175,7 +179,7 @@ def test_what_was_sent_is_not_sent_again_while_another_task_of_its_transaction_w
     assert cloud.entities(Outbox) == []
 
 
-def test_a_task_that_has_run_already_is_no_dead_letter(
+def test_a_task_that_has_run_already_does_not_become_a_dead_letter(
     cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
 ):
     die_before_sending(later)
@@ -196,12 +200,18 @@ def test_a_task_that_no_dead_letter_can_hold_stays_and_holds_up_no_other(
     assert (report.dead, report.kept) == (0, 1)
     assert len(cloud.tasks()) == 17
     assert len(cloud.entities(Outbox)) == 1
-    assert "could not be kept" in caplog.text
+    assert "could not be written; the next sweep tries again" in caplog.text
 
 
-def test_many_dead_letters_of_one_entity_are_written_in_few_transactions(cloud: Cloud, die_before_sending: Any):
+def test_many_dead_letters_of_one_entity_are_written_in_few_transactions(
+    cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
+):
     die_before_sending(lambda: [later(number, _queue="gone") for number in range(250)])
+    transactions: list[Any] = []
+    transact = ndb.transaction
+    monkeypatch.setattr(ndb, "transaction", lambda call, **options: transactions.append(call) or transact(call))
     assert sweeper.sweep(grace=0).dead == 250
+    assert len([call for call in transactions if getattr(call, "func", None) is burial._bury_batch]) == 3
     assert len(cloud.entities(DeadLetter)) == 250
     assert cloud.entities(Outbox) == []
 
@@ -209,15 +219,21 @@ def test_many_dead_letters_of_one_entity_are_written_in_few_transactions(cloud: 
 def test_two_sweeps_of_the_same_entity_write_one_dead_letter(cloud: Cloud, die_before_sending: Any):
     die_before_sending(lambda: later(1, _queue="gone"))
     (entity,) = cloud.entities(Outbox)
-    request = Request.deserialize(entity.requests[0])
-    unsent = sweeper._Unsent(entity.requests[0], request, errors.UnknownQueueError("gone"))
-    for _ in range(2):
-        ndb.transaction(lambda: sweeper._bury(entity.key, [unsent]))
+    (stored,) = stored_requests(entity.key)
+    unsent = burial.Unsent(stored, errors.UnknownQueueError("gone"))
+    assert [len([*burial.bury(entity.key, [unsent])]) for _ in range(2)] == [1, 0]
     assert len(cloud.entities(DeadLetter)) == 1
 
 
+def stored_requests(key: ndb.Key) -> list[StoredRequest]:
+    """Return the requests of an outbox entity, as a sweep reads them."""
+    (entity,) = stored_outbox.read([key])
+    assert isinstance(entity, StoredOutbox)
+    return [*entity.requests]
+
+
 def make_backlog(count: int) -> None:
-    """Write outbox entities as that many transactions would, each with a task."""
+    """Write outbox entities as ``count`` transactions with one task each do."""
     deferred_at = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) - datetime.timedelta(hours=1)
     entities: list[ndb.Model] = []
     for number in range(count):
@@ -225,7 +241,9 @@ def make_backlog(count: int) -> None:
         task = deferred.prepare(print, number, _queue="paused")
         task.name = f"{pending._id}-0"
         data = Request.serialize(task_request.make(task))
-        entities.append(Outbox(id=pending._id, namespace="", requests=[data], created=deferred_at))
+        key = ndb.Key(Outbox, pending._id, namespace="")
+        seals = [stored_outbox.seal(key, deferred_at, data)]
+        entities.append(Outbox(key=key, requests=[data], seals=seals, created=deferred_at))
     for start in range(0, count, 500):
         ndb.put_multi(entities[start : start + 500])
 
@@ -261,16 +279,16 @@ def test_sweeps_at_the_same_time_share_the_work(cloud: Cloud):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(report.sent for report in reports) == 800  # each task was sent by one of them
+    assert sum(report.sent for report in reports) == 800  # exactly one sweep has sent each task
     assert sum(report.sent > 0 for report in reports) >= 2
     assert cloud.entities(Outbox) == []
 
 
-def test_a_part_that_somebody_else_sweeps_is_left_alone_until_the_lease_ends(cloud: Cloud, die_before_sending: Any):
+def test_a_part_that_another_sweep_holds_is_left_alone_until_the_lease_ends(cloud: Cloud, die_before_sending: Any):
     die_before_sending(later)
     (entity,) = cloud.entities(Outbox)
     digit = entity.key.id()[0]
-    assert sweeper._lease(digit, "somebody else")
+    assert sweep_lease.take(digit, "somebody else")
     assert sweeper.sweep(grace=0).sent == 0
     (lease,) = cloud.entities(SweepLease)
     lease.until -= datetime.timedelta(hours=1)
@@ -281,18 +299,18 @@ def test_a_part_that_somebody_else_sweeps_is_left_alone_until_the_lease_ends(clo
 def test_what_a_process_wrote_whose_clock_was_ahead_is_swept_and_no_part_stays_taken(
     cloud: Cloud, die_before_sending: Any
 ):
-    die_before_sending(later)
+    in_300_days = clock.now() + datetime.timedelta(days=300)
+    with clock.held_by(lambda: in_300_days):
+        die_before_sending(later)
     (entity,) = cloud.entities(Outbox)
-    entity.created += datetime.timedelta(days=300)
-    entity.put()
     in_a_year = clock.now() + datetime.timedelta(days=365)
     with clock.held_by(lambda: in_a_year):
-        assert sweeper._lease(entity.key.id()[0], "a sweep that died")
+        assert sweep_lease.take(entity.key.id()[0], "a sweep that died")
     assert sweeper.sweep().sent == 1
     assert cloud.entities(Outbox) == []
 
 
-def test_a_sweep_in_a_transaction_of_the_caller_is_no_part_of_it(cloud: Cloud, die_before_sending: Any):
+def test_a_sweep_does_not_join_the_callers_transaction(cloud: Cloud, die_before_sending: Any):
     die_before_sending(later)
 
     def in_transaction() -> None:
@@ -334,7 +352,7 @@ def test_the_app_sweeps_when_cron_asks(cloud: Cloud, die_before_sending: Any, mo
 
 
 @pytest.mark.parametrize("headers", [{}, {"HTTP_X_APPENGINE_CRON": ""}, {"HTTP_AUTHORIZATION": "Bearer abc"}])
-def test_nobody_else_makes_an_app_sweep(headers: dict[str, str], cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+def test_a_stranger_cannot_make_an_app_sweep(headers: dict[str, str], cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(datastore, "run_outside_transaction", lambda function: pytest.fail("it swept"))
     monkeypatch.setenv("GAE_ENV", "standard")
     monkeypatch.setenv("GAE_APPLICATION", "s~my-project")
@@ -362,7 +380,7 @@ print(re.search(r"VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())
 
 def sweep_in_a_process(cloud: Cloud) -> int:
     """Sweep in a process of its own, and return the most memory that it had, in KiB."""
-    # Not ru_maxrss: that of a child is at least what its parent had when it made it.
+    # Not ru_maxrss: a child's is at least its parent's at the fork.
     result = subprocess.run(
         [sys.executable, "-c", SWEEP_AND_TELL_MEMORY],
         env=os.environ | cloud.environment,

@@ -55,7 +55,7 @@ def forget():
     SEEN.clear()
 
 
-def test_a_task_waits_until_the_test_runs_it_and_tells_what_was_called(local_cloud):
+def test_a_task_waits_until_the_test_runs_it_and_shows_its_call(local_cloud):
     deferred.defer(see, 1, word="two")
     (task,) = local_cloud.queue.tasks()
     assert (task.call.function, task.call.args, task.call.kwargs) == (see, (1,), {"word": "two"})
@@ -101,7 +101,7 @@ def test_an_empty_queue_says_so(local_cloud):
         local_cloud.queue.run_next()
 
 
-def test_what_a_task_raises_is_raised_in_the_test_and_the_task_waits_for_its_retry(local_cloud):
+def test_the_error_of_a_task_is_raised_in_the_test_and_the_task_waits_for_its_retry(local_cloud):
     deferred.defer(fail, _retry_options=TaskRetryOptions(min_backoff_seconds=10, task_retry_limit=1))
     with pytest.raises(ZeroDivisionError, match="as asked"):
         local_cloud.queue.run_next()
@@ -125,7 +125,7 @@ def test_the_two_failures_that_the_library_handles_are_not_raised_in_the_test(lo
     assert local_cloud.queue.tasks()[0].attempts == 1
 
 
-def test_run_all_also_runs_what_the_tasks_enqueue_and_stops_one_that_never_ends(local_cloud):
+def test_run_all_runs_the_tasks_that_tasks_enqueue_and_stops_an_endless_chain(local_cloud):
     deferred.defer(spawn, 5)
     assert [call.args for call in local_cloud.queue.run_all()] == [(5,), (4,), (3,), (2,), (1,), (0,)]
     deferred.defer(spawn_forever)
@@ -133,7 +133,7 @@ def test_run_all_also_runs_what_the_tasks_enqueue_and_stops_one_that_never_ends(
         local_cloud.queue.run_all(limit=20)
 
 
-def test_run_together_runs_what_is_due_at_the_same_time_and_keeps_what_fails(local_cloud):
+def test_run_together_runs_due_tasks_at_the_same_time_and_keeps_failed_ones(local_cloud):
     meeting = threading.Barrier(3, timeout=30)
     local_cloud.app = meet_in(meeting)
     for number in range(3):
@@ -149,21 +149,21 @@ def test_run_together_runs_what_is_due_at_the_same_time_and_keeps_what_fails(loc
 
 def meet_in(meeting):
     def app(environ, start_response):
-        meeting.wait()  # goes on when all are here: they do run at the same time
+        meeting.wait()  # goes on when all have come, which proves that they run at the same time
         start_response("200 OK", [])
         return [b""]
 
     return app
 
 
-def test_a_deferred_call_that_cannot_be_read_is_no_request_of_another_kind(local_cloud):
+def test_an_unreadable_deferred_call_is_not_taken_for_a_request_of_another_kind(local_cloud):
     deferred.defer_many([Task(b"no pickle", headers={headers.CALLABLE.name: "shop.remind"})])
     (task,) = local_cloud.queue.tasks()
     assert task.call is None
     assert isinstance(task.problem, pickle.UnpicklingError)
 
 
-def test_a_request_that_is_no_deferred_call_waits_and_runs_beside_those_that_are(local_cloud):
+def test_a_request_of_another_kind_waits_and_runs_beside_deferred_calls(local_cloud):
     requests = []
 
     def app(environ, start_response):
@@ -261,7 +261,7 @@ def test_a_process_that_has_found_itself_on_app_engine_is_not_there_in_the_block
     assert settings.on_app_engine()
 
 
-def test_each_test_has_the_settings_that_it_makes(pytester):
+def test_each_test_has_its_own_settings(pytester):
     pytester.makepyfile(
         """
         import pytest
@@ -278,7 +278,7 @@ def test_each_test_has_the_settings_that_it_makes(pytester):
     pytester.runpytest_subprocess().assert_outcomes(passed=3)
 
 
-def test_the_shared_fixture_keeps_what_earlier_tests_have_left(pytester):
+def test_the_shared_fixture_keeps_the_tasks_of_earlier_tests(pytester):
     pytester.makepyfile(
         """
         from gae_deferred import deferred

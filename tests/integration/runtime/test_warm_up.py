@@ -1,4 +1,4 @@
-"""What App Engine's warm-up request saves the first visitor."""
+"""App Engine's warm-up request spares the first visitor the slow steps."""
 
 import queue
 import subprocess
@@ -60,12 +60,12 @@ def test_a_warm_up_connects(local: LocalApp, monkeypatch: pytest.MonkeyPatch):
     assert states.get(timeout=10) is grpc.ChannelConnectivity.IDLE
     cloud_tasks.warm_up()
     while states.get(timeout=10) is not grpc.ChannelConnectivity.READY:
-        pass  # CONNECTING is not always told
+        pass  # gRPC does not always report CONNECTING
 
 
 def test_a_warm_up_asks_datastore(local: LocalApp, monkeypatch: pytest.MonkeyPatch):
     datastore.warm_up()
-    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")  # nobody listens there
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")  # no server listens there
     with pytest.raises(GoogleAPICallError):
         datastore.warm_up()
 

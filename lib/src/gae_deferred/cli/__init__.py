@@ -1,4 +1,4 @@
-"""The command ``gae-deferred``: looks after tasks in production, and takes further commands from plug-ins.
+"""The command ``gae-deferred``: manages tasks in production. Plug-ins add further commands.
 
-It needs click, which is not a dependency of what runs in production.
+It needs click, which an app in production does not depend on.
 """

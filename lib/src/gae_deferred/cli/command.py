@@ -1,10 +1,10 @@
-"""Where the command ``gae-deferred`` begins. It also runs where click is not installed, and says so."""
+"""Entry point of the command ``gae-deferred``. Without click it says what to install."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command, or say what to install."""
+    """Run the command, or exit with a message that says what to install."""
     try:
         from gae_deferred.cli.group import main as run
     except ModuleNotFoundError as error:

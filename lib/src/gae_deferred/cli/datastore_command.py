@@ -1,4 +1,4 @@
-"""Running a command in an NDB context, and telling of errors in one line."""
+"""Runs a command in an NDB context, and reports errors in one line."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ WHERE = (
 
 @contextlib.contextmanager
 def as_message() -> Iterator[None]:
-    """Report an error of ours in one line, without a traceback.
+    """Report an error of this library in one line, without a traceback.
 
     Raises:
         click.ClickException: the block raised an :class:`~gae_deferred.errors.Error` or a ``KeyError``.
@@ -40,7 +40,7 @@ def in_datastore() -> Iterator[None]:
 
     try:
         context = datastore.context()
-    except (GoogleAuthError, OSError) as error:  # NDB raises OSError where the project is not known
+    except (GoogleAuthError, OSError) as error:  # NDB raises OSError if the project is not known
         raise click.ClickException(f"{error}\n{WHERE}") from error
     try:
         with context:

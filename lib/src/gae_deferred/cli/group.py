@@ -1,4 +1,4 @@
-"""The commands of ``gae-deferred``: its own, and those that other distributions add by an entry point."""
+"""The commands of ``gae-deferred``: its own, and those that other distributions add by entry points."""
 
 from importlib.metadata import entry_points
 
@@ -9,14 +9,14 @@ from gae_deferred.cli.sweep import sweep
 from gae_deferred.version import __version__
 
 PLUGINS = "gae_deferred.commands"
-"""Group of the entry points that add a command. The name of each is the command's name, its value a click command."""
+"""Group of entry points that add a command each: the name of the command, and a click command as the value."""
 
 _LOCAL_CLOUD = ("data", "dev", "emulators")
 """Commands that the distribution gae-local-cloud adds."""
 
 
 class _Commands(click.Group):
-    """A group that loads a plug-in only when its command runs or when the help lists it."""
+    """A group that loads a plug-in when its command runs, or when the help lists it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *entry_points(group=PLUGINS).names})
@@ -39,7 +39,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="gae-deferred")
 def main() -> None:
-    """Look after deferred tasks. With gae-local-cloud installed, also run apps on a local cloud."""
+    """Manage deferred tasks. With gae-local-cloud installed, also run apps on a local cloud."""
 
 
 main.add_command(sweep)

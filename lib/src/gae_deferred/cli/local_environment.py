@@ -1,4 +1,4 @@
-"""Environment variables of this library for an app beside the local cloud: its signing key above all.
+"""Environment variables with which an app uses this library on the local cloud, such as a signing key.
 
 The distribution gae-local-cloud finds :func:`environment` by an entry point.
 """
@@ -19,7 +19,7 @@ def environment(*, location: str, oidc_issuer: str, data_dir: Path | None) -> Ma
     Parameters:
         location: location of the queues, such as ``us-central1``.
         oidc_issuer: URL of the local cloud's own issuer of OIDC tokens.
-        data_dir: the folder in which the local cloud keeps its data, or None if it keeps them in memory.
+        data_dir: the folder of the local cloud's data, or None if the data are in memory.
 
     Raises:
         OSError: the signing key cannot be read from the folder or written to it.
@@ -32,11 +32,11 @@ def environment(*, location: str, oidc_issuer: str, data_dir: Path | None) -> Ma
 
 
 def signing_key(data_dir: Path | None) -> str:
-    """Return a key as ``DEFERRED_SIGNING_KEYS`` takes it, so that nobody has to make one for development.
+    """Return a signing key for development, as ``DEFERRED_SIGNING_KEYS`` takes it.
 
     Parameters:
-        data_dir: the folder that keeps the key beside the tasks that it has signed, so that they still run after a
-            restart; None makes a new key.
+        data_dir: the folder that keeps the key beside the tasks that it signed, so that they still run after a
+            restart. None makes a new key.
 
     Raises:
         OSError: the file cannot be read or written.
@@ -45,7 +45,7 @@ def signing_key(data_dir: Path | None) -> str:
         return _new_key()
     path = data_dir / FILE_NAME
     if not path.exists():
-        # The file gets its name only when it is complete: a process can be killed at any time.
+        # The process may be killed at any time, so the file gets its name only when it is complete.
         unfinished = path.with_suffix(".new")
         unfinished.unlink(missing_ok=True)
         with open(unfinished, "x", opener=_open_private) as file:

@@ -12,13 +12,13 @@ from gae_deferred.cli.datastore_command import as_message, in_datastore
     type=click.FloatRange(min=0),
     default=sweeper.GRACE,
     show_default=True,
-    help="Seconds since a transaction during which its tasks are left to the process that ran it.",
+    help="Seconds during which the tasks of a transaction belong to the process that ran it.",
 )
 @in_datastore()
 def sweep(grace: float) -> None:
     """Send tasks of committed transactions that still wait.
 
-    The cron job of a deployed app does the same (/_ah/deferred/sweep). This command goes on until nothing is left.
+    A deployed app's cron job does the same (/_ah/deferred/sweep). This command goes on until no task is left.
     """
     with as_message():
         while True:

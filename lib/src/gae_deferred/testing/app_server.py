@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _POLL_INTERVAL = 0.05
-"""Seconds after which a server that is to stop notices it."""
+"""Seconds between two looks of the server whether it has been stopped."""
 
 
 class AppServer:
     """A server on a free port, as long as the context is open.
 
     Attributes:
-        app: the WSGI app that it serves. At first one that runs any deferred task, whatever its URL.
-        errors: what the app has raised, by the short name of the task that it was to run.
-        url: where it serves.
+        app: the WSGI app. The first one runs any deferred task, whatever its URL.
+        errors: the errors that the app has raised, by the short name of their task.
+        url: the base URL.
     """
 
     app: "WSGIApplication"
@@ -44,7 +44,7 @@ class AppServer:
         self._stack.close()
 
     def reset(self) -> None:
-        """Serve the app of the beginning again, and forget the errors."""
+        """Serve the first app again, and forget the errors."""
         self.app = wrap_wsgi_app(deferred.application)
         self.errors.clear()
 

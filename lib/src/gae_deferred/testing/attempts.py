@@ -11,7 +11,7 @@ from gae_local_cloud.cloud_tasks import AttemptReport
 
 
 class TaskFailed(AssertionError):
-    """A task that a test ran was not answered with success, and the app's server did not see an exception."""
+    """The app answered a task with something else than success, and raised no error that the test could see."""
 
 
 class Attempts:
@@ -20,7 +20,7 @@ class Attempts:
     Parameters:
         client: Google's client, connected to the local Cloud Tasks.
         app_server: serves the app that the tasks go to.
-        reports: where the local Cloud Tasks tells of each attempt that has ended.
+        reports: gets a report of each attempt that has ended, from the local Cloud Tasks.
     """
 
     def __init__(

@@ -25,9 +25,9 @@ class Clock:
         return datetime.datetime.fromtimestamp(self.held.now() / SECOND, datetime.UTC)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass. Tasks that come due are not run by that; see :meth:`Queue.run_all`."""
+        """Let time pass. This runs no task that comes due; see :meth:`Queue.run_all`."""
         self._loop.call(self.held.advance, seconds)
 
     def restart(self) -> None:
-        """Hold the system's time of this moment, on a new clock that no server has yet."""
+        """Hold the system's present time, on a new clock. The servers need it before the next :meth:`advance`."""
         self.held = HeldClock(now=time.time_ns() // 1000)

@@ -1,4 +1,4 @@
-"""The local cloud of a test: servers in a thread, an app that tasks go to, and a clock that the test moves."""
+"""The local cloud of a test: servers in a thread, the app that runs tasks, and a clock that the test moves."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class CloudForTests:
-    """A local cloud in a thread of its own, in memory, and a server for the app that its tasks go to.
+    """A local cloud in memory, in a thread of its own, and a server for the app that gets its tasks.
 
     Attributes:
         clock: the time.
@@ -63,7 +63,7 @@ class CloudForTests:
 
     @property
     def app(self) -> "WSGIApplication":
-        """The WSGI app that tasks go to. At first one that runs any deferred task, whatever its URL."""
+        """The WSGI app that gets the tasks. The first one runs any deferred task, whatever its URL."""
         return self._app_server.app
 
     @app.setter
@@ -72,7 +72,7 @@ class CloudForTests:
 
     @property
     def app_url(self) -> str:
-        """Where the app is served, for tests that make requests."""
+        """Base URL of the app, for tests that make requests."""
         return self._app_server.url
 
     @property
@@ -86,7 +86,7 @@ class CloudForTests:
         return self.queue_named("default")
 
     def queue_named(self, name: str) -> Queue:
-        """Return a queue, which is made if it is not there."""
+        """Return a queue. Makes it if it does not exist."""
         if name not in self._queues:
             path = self.queue_path(name)
             with contextlib.suppress(AlreadyExists):
@@ -103,11 +103,11 @@ class CloudForTests:
         return tasks_v2.CloudTasksClient.queue_path(options.project, options.location, name)
 
     def context(self) -> AbstractContextManager[None]:
-        """Return a context manager with an NDB context, in which a test reads and writes entities."""
+        """Return a context manager that opens an NDB context, for a test to read and write entities."""
         return datastore.context()
 
     def reset(self) -> None:
-        """Forget everything: tasks, entities, calls, the app, and how far the clock was advanced."""
+        """Forget tasks, entities, calls and the app, and set the clock back to the present."""
         self._app_server.reset()
         self._queues.clear()
         self.clock.restart()
@@ -115,7 +115,7 @@ class CloudForTests:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator["CloudForTests"]:
-        """Make the code under test use this local cloud, and its clock, in a block."""
+        """Let the code under test use this local cloud, and its clock, in a block."""
         before = {name: os.environ.get(name) for name in (*self.environment, "GAE_ENV")}
         os.environ.update(self.environment)
         os.environ.pop("GAE_ENV", None)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 TIMEOUT = 60.0
-"""Seconds that a step of a test may take; one that hangs must not hang the test run."""
+"""Maximum seconds of one step, so that a task that hangs does not hang the test run."""
 
 
 class LoopThread:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:  # every pytest run imports this module, also one that never uses the fixtures
+if TYPE_CHECKING:  # every pytest run imports this module, even if it never uses the fixtures
     from gae_deferred.testing import CloudForTests
 
 
 @pytest.fixture(autouse=True)
 def _settings_of_this_test() -> None:
-    """Let a test that sets ``GAE_ENV`` or signing keys do so, although a process looks these up only once."""
+    """Read the settings anew for each test: a process remembers ``GAE_ENV`` and signing keys."""
     settings = sys.modules.get("gae_deferred.settings")
     if settings is not None:
         settings.forget()
@@ -43,7 +43,7 @@ def local_cloud(_local_cloud_thread: "CloudForTests") -> "Iterator[CloudForTests
 
 @pytest.fixture(scope="session")
 def session_local_cloud() -> "Iterator[CloudForTests]":
-    """A local cloud that all tests of a run share, with what earlier tests have left in it."""
+    """A local cloud that all tests of a run share, with the tasks and entities of earlier tests."""
     from gae_deferred.testing import CloudForTests
 
     with CloudForTests() as cloud, cloud.in_use():

@@ -1,4 +1,4 @@
-"""A queue as a test sees it: its tasks wait to be looked at and run."""
+"""A queue whose tasks wait until a test runs them."""
 
 import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,9 +26,9 @@ class WaitingTask:
         problem: why the call of a deferred task cannot be read here, as the error that reading it raises, or None.
         body: the body of its request.
         url: the path that it goes to.
-        eta: when it is due, in UTC.
-        attempts: how often it has been tried.
-        headers: of its request, as they were given.
+        eta: the time when it is due, in UTC.
+        attempts: the number of its attempts so far.
+        headers: the headers of its request.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Queue:
         self.calls: list[Call] = []
 
     def tasks(self) -> list[WaitingTask]:
-        """Return the tasks that wait, the next one to be due first, and of equals the one that was created first."""
+        """Return the waiting tasks, in the order of their times; equal times in the order of creation."""
         request = tasks_v2.ListTasksRequest(parent=self._path, response_view=_FULL)
         found = {waiting.name: waiting for waiting in map(_waiting, self._client.list_tasks(request))}
         return [found[name] for name in self._names_in_order(self._path) if name in found]
@@ -85,8 +85,8 @@ class Queue:
         Raises:
             LookupError: no task is due; the message says when the next one is.
             TaskFailed: the app answered with something else than success, as it does after a ``SingularTaskFailure``.
-            Exception: what the task raised. The task waits for its next attempt then, or is gone if that was the last.
-                A ``PermanentTaskFailure`` is not raised: it ends the task, and for the queue that is a success.
+            Exception: the task raised it. The task waits for its next attempt, or is gone if this was the last. A
+                ``PermanentTaskFailure`` is not raised: it ends the task, which the queue counts as success.
         """
         now = self._clock.now()
         waiting = self.tasks()
@@ -100,10 +100,10 @@ class Queue:
         return waiting[0].call
 
     def run_together(self) -> list[Call]:
-        """Run everything that is due at the same time, as the real queue does, and wait for the end of all.
+        """Run all due tasks at the same time, as the real queue does, and wait for their ends.
 
         Returns:
-            The calls that succeeded. A task that failed waits for its next attempt, and raises nothing here.
+            The calls that succeeded. A failed task waits for its next attempt, and raises nothing here.
         """
         due = [task for task in self.tasks() if task.eta <= self._clock.now()]
         self._note(due)
@@ -112,22 +112,22 @@ class Queue:
         return [call for call in map(calls.get, ended) if call is not None]
 
     def run_all(self, limit: int = 1000) -> list[Call]:
-        """Run what is due, and what that puts into the queue for now, until nothing is due any more.
+        """Run due tasks one by one, with those that they enqueue, until no task is due.
 
         Parameters:
-            limit: how many tasks are a sign of tasks that never cease to make others.
+            limit: maximum number of tasks, in case tasks enqueue others without end.
 
         Returns:
             The calls, in order.
 
         Raises:
             RuntimeError: ``limit`` tasks have run and there are more.
-            TaskFailed, Exception: as with :meth:`run_next`; the other tasks wait.
+            TaskFailed, Exception: as for :meth:`run_next`. The other tasks wait.
         """
         done: list[Call | None] = []
         while (waiting := self.tasks()) and waiting[0].eta <= self._clock.now():
             if len(done) == limit:
-                raise RuntimeError(f"{limit} tasks of the queue {self._name!r} have run, and the next is due already")
+                raise RuntimeError(f"{limit} tasks of the queue {self._name!r} have run, and another one is due")
             done.append(self.run_next())
         return [call for call in done if call is not None]
 

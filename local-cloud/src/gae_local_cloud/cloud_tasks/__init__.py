@@ -1,4 +1,4 @@
-"""A Cloud Tasks server for one machine: the real protocol, durable, with real rates and retries."""
+"""A Cloud Tasks server for one machine: Google's protocol, durable, with Google's rate limits and retries."""
 
 from gae_local_cloud.cloud_tasks.dispatch import AttemptReport
 from gae_local_cloud.cloud_tasks.errors import QueueYamlError, ServiceError

@@ -1,4 +1,4 @@
-"""What surrounds queues and tasks: locations, access policies, encryption keys. Kept and returned, not enforced."""
+"""Locations, access policies and encryption keys. Policies and keys are stored and returned, never enforced."""
 
 import secrets
 
@@ -16,7 +16,7 @@ from gae_local_cloud.cloud_tasks.store import Store
 
 _MAX_PAGE = 1000
 
-# The regions of App Engine. Any other location that a queue is in is there too.
+# The regions of App Engine. Other locations exist if they have a queue.
 _LOCATIONS = frozenset(
     {
         *("asia-east1", "asia-east2", "asia-northeast1", "asia-northeast2", "asia-northeast3", "asia-south1"),
@@ -28,7 +28,7 @@ _LOCATIONS = frozenset(
 
 
 class AdminService:
-    """The methods of ``Locations``, and those of ``CloudTasks`` on policies and keys: a message in, a message out."""
+    """The methods of ``Locations``, and of ``CloudTasks`` on policies and keys: a message in, a message out."""
 
     def __init__(self, store: Store, registry: QueueRegistry, clock: Clock) -> None:
         self._store = store
@@ -80,7 +80,7 @@ class AdminService:
     async def test_iam_permissions(
         self, request: iam_policy_pb2.TestIamPermissionsRequest
     ) -> iam_policy_pb2.TestIamPermissionsResponse:
-        """Answer that the caller may do everything: whoever reaches a local server may."""
+        """Answer that the caller has every permission, as every caller of a local server has."""
         self._resource(request.resource)
         for permission in request.permissions:
             if "*" in permission:
@@ -94,7 +94,7 @@ class AdminService:
 
     def _policy(self, name: str) -> policy_pb2.Policy:
         document = self._store.document(f"{name}/iamPolicy")
-        # The etag of a policy that was never set is the one that Google's services return.
+        # Google's services return this etag for a policy that was never set.
         return policy_pb2.Policy(etag=b"\x00\x20\x01") if document is None else policy_pb2.Policy.FromString(document)
 
     # Encryption keys
@@ -120,7 +120,7 @@ class AdminService:
 def _cmek_config_name(name: str, field: str) -> str:
     location, _, last = name.rpartition("/")
     location_name(location, field)
-    # The documentation of GetCmekConfigRequest writes CmekConfig, that of the config itself cmekConfig.
+    # GetCmekConfigRequest's documentation spells it CmekConfig, CmekConfig's own cmekConfig.
     if last not in ("cmekConfig", "CmekConfig"):
         raise invalid(f'{field} must end in "/cmekConfig", got "{name}"')
     return f"{location}/cmekConfig"

@@ -1,7 +1,7 @@
-"""Cloud Tasks v2beta3, as v2 in other words: what differs is a queue's form, and the statistics it can come with."""
+"""Cloud Tasks v2beta3, translated to v2. The versions differ in the form of a queue and in its statistics."""
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -12,10 +12,9 @@ from gae_local_cloud.cloud_tasks.dispatch import Dispatcher
 from gae_local_cloud.cloud_tasks.errors import invalid
 from gae_local_cloud.cloud_tasks.methods import Api, Method
 from gae_local_cloud.cloud_tasks.registry import QueueRegistry
+from gae_local_cloud.cloud_tasks.rest_json import Json, camel_case, parse_message
 from gae_local_cloud.cloud_tasks.store import Store
 from gae_local_cloud.cloud_tasks.times import duration, timestamp
-
-Json: TypeAlias = dict[str, Any]
 
 _TASK_LIFETIME = 31 * 86400 * SECOND
 _OPERATION_METHODS = frozenset({"BatchCreateTasks", "BatchDeleteTasks", "GetOperation"})
@@ -23,7 +22,7 @@ _BETA_ONLY = ("type", "stats", "taskTtl", "tombstoneTtl")
 
 
 class BetaApi:
-    """Answers v2beta3's methods by v2's. Requests and answers are JSON, whose fields the two versions mostly share."""
+    """Answers v2beta3's methods by v2's. Requests and answers are JSON, in which the versions share most fields."""
 
     def __init__(self, api: Api, store: Store, registry: QueueRegistry, clock: Clock) -> None:
         self._api = api
@@ -39,7 +38,7 @@ class BetaApi:
         async def call(request: Message) -> Message | None:
             try:
                 request_json = json_format.MessageToDict(request)
-            except json_format.Error as error:  # a timestamp of the year 10000, and the like
+            except json_format.Error as error:  # such as a timestamp in the year 10000
                 raise invalid(f"The request cannot be read: {error}") from error
             answer = await self.call(name, request_json)
             answer_type = beta_answer_type(name)
@@ -51,19 +50,15 @@ class BetaApi:
         """Answer one call.
 
         Raises:
-            ServiceError: as v2's method does; also INVALID_ARGUMENT for a pull queue.
+            ServiceError: as the method of v2 does, and INVALID_ARGUMENT for a pull queue.
         """
         method = self._api.method(name)
         read_mask = str(request.pop("readMask", ""))
         if "queue" in request:
             request["queue"] = _queue_to_v2(request["queue"])
         if "updateMask" in request:
-            request["updateMask"] = str(request["updateMask"]).replace("appEngineHttpQueue.", "")
-        try:
-            message = json_format.ParseDict(request, method.request_type())
-        except json_format.ParseError as error:
-            raise invalid(f"Invalid JSON payload received. {error}") from error
-        response = await method.call(message)
+            request["updateMask"] = camel_case(str(request["updateMask"])).replace("appEngineHttpQueue.", "")
+        response = await method.call(parse_message(request, method.request_type))
         answer: Json = {} if response is None else json_format.MessageToDict(response)
         with_stats = "stats" in read_mask.split(",")
         if name in QUEUE_METHODS:

@@ -1,15 +1,16 @@
-"""The protobuf messages of v2beta3, loaded when a client first speaks it."""
+"""The protobuf messages of v2beta3, loaded on first use."""
 
 from functools import cache
 from typing import Any
 
+from google.cloud.location import locations_pb2  # type: ignore[import-untyped]
 from google.iam.v1 import iam_policy_pb2, policy_pb2  # type: ignore[import-untyped]
 from google.longrunning import operations_pb2  # type: ignore[import-untyped]
 
 from gae_local_cloud.cloud_tasks.messages import types_without_clients
 
 QUEUE_METHODS = frozenset({"GetQueue", "CreateQueue", "UpdateQueue", "PurgeQueue", "PauseQueue", "ResumeQueue"})
-"""The methods that answer with a queue."""
+"""Methods that answer with a queue."""
 
 _TASK_METHODS = frozenset({"CreateTask", "GetTask", "RunTask"})
 
@@ -24,15 +25,17 @@ def beta_request_type(method: str) -> Any:
 
 @cache
 def beta_answer_type(method: str) -> Any:
-    """Return the class of a method's answer, None for an empty one."""
+    """Return the class of a method's answer, or None for an empty answer."""
     if method in QUEUE_METHODS:
         return _beta_type("Queue")
     if method in _TASK_METHODS:
         return _beta_type("Task")
     if method.startswith("Delete"):
         return None
-    if method.startswith("Batch"):
+    if method.startswith("Batch") or method == "GetOperation":
         return operations_pb2.Operation
+    if method in ("ListLocations", "GetLocation"):
+        return locations_pb2.ListLocationsResponse if method == "ListLocations" else locations_pb2.Location
     if method.endswith("IamPolicy"):
         return policy_pb2.Policy
     if method == "TestIamPermissions":

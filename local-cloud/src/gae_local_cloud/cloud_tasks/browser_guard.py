@@ -1,8 +1,8 @@
-"""Keeps web pages from driving the server: it has no passwords, and a browser on the same machine can reach it.
+"""Keeps web pages from using the server, which asks for no credentials and which a browser on the machine can reach.
 
-A request from a page of another site carries an ``Origin`` or ``Sec-Fetch-Site`` header that says so. A page whose own
-name was made to resolve to this machine (DNS rebinding) looks like the server's own; its ``Host`` is a domain name,
-which no local server has.
+The headers ``Origin`` and ``Sec-Fetch-Site`` reveal a request from a page of another site. A page whose domain name
+resolves to this machine (DNS rebinding) passes that test, but its ``Host`` is a public domain name, while local servers
+have an address or a local name.
 """
 
 from ipaddress import ip_address
@@ -16,10 +16,10 @@ _LOCAL_SUFFIXES = (".localhost", ".internal")
 
 
 def check_origin(request: web.BaseRequest) -> None:
-    """Let a request pass that no web page of somebody else can have sent.
+    """Refuse a request that a web page of another site may have sent.
 
     Raises:
-        ServiceError: PERMISSION_DENIED.
+        ServiceError: PERMISSION_DENIED if the request may come from such a page.
     """
     host = request.headers.get("Host", "")
     if not _is_local_name(host):
@@ -32,7 +32,7 @@ def check_origin(request: web.BaseRequest) -> None:
 
 
 def _is_local_name(netloc: str) -> bool:
-    """Tell whether a host, perhaps with a port, is an address or a name that the public DNS cannot have."""
+    """Return whether a host, perhaps with a port, is an address or a name outside the public DNS."""
     try:
         name = urlsplit(f"//{netloc}").hostname or ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""Decides when which task of a queue is attempted, and records what came of it."""
+"""Decides when each task of a queue is attempted, and records the outcome."""
 
 import asyncio
 import logging
@@ -20,10 +20,10 @@ from gae_local_cloud.cloud_tasks.sender import Sender
 from gae_local_cloud.cloud_tasks.store import Store, StoredQueue, StoredTask
 from gae_local_cloud.cloud_tasks.throttle import Throttle
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
-_BATCH = 100
-"""The most tasks dispatched in one turn of the event loop, which serves requests in between."""
+_MAX_BATCH = 100
+"""Tasks dispatched in one turn of the event loop; between turns the loop serves requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,14 @@ class AttemptReport:
     Parameters:
         queue: the queue's short name.
         task: the task's short name.
-        callable: what the task calls, if it is a deferred call (its header ``X-Deferred-Callable``).
-        path: the path of the URL it was sent to.
+        callable: name of the function that a deferred call calls (header ``X-Deferred-Callable``), else None.
+        path: path of the URL that received it.
         attempt: 1 for the first.
-        status: the HTTP status, None if there was no answer.
-        error: why there was no answer, None if there was one.
-        duration: seconds from request to answer.
-        next_attempt: seconds until the retry, None if there is none.
-        final: the task is done, or given up.
+        status: HTTP status of the answer, or None without an answer.
+        error: why there was no answer, else None.
+        duration: seconds from dispatch to answer.
+        next_attempt: seconds until the retry, or None without a retry.
+        final: whether the task has succeeded or been given up.
     """
 
     queue: str
@@ -56,12 +56,12 @@ class AttemptReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the dispatchers of a server share.
+class DispatchContext:
+    """The objects and settings that all dispatchers of a server share.
 
     Parameters:
-        rate_limits: whether token buckets are kept to; concurrency limits always are.
-        on_attempt: is called on the event loop after each attempt was recorded.
+        rate_limits: whether dispatch rates are enforced; concurrency limits always are.
+        on_attempt: called on the event loop after each recorded attempt.
     """
 
     store: Store
@@ -75,19 +75,19 @@ class Surroundings:
 class Dispatcher:
     """Attempts the tasks of one queue within its limits.
 
-    It keeps nothing in memory but the attempts in flight and the time of the next due task, so a queue may be of any
-    length. A dispatch is committed before its request leaves; a restart therefore repeats at worst the attempts that
-    were in flight, and an app that asks for a task it is being sent finds the attempt counted.
+    Memory holds the attempts in flight and the time of the next due task, so a queue may have any length. A dispatch
+    is committed before its request leaves. A restart therefore repeats only attempts that were in flight, and an app
+    that reads the task it is being sent finds the attempt counted.
 
     Parameters:
-        queue: its row; :attr:`settings` is the current state.
+        queue: the queue's row; :attr:`settings` is its current state.
     """
 
-    def __init__(self, queue: StoredQueue, surroundings: Surroundings) -> None:
+    def __init__(self, queue: StoredQueue, context: DispatchContext) -> None:
         self.queue = queue
-        self._around = surroundings
-        self._store = surroundings.store
-        self._clock = surroundings.clock
+        self._context = context
+        self._store = context.store
+        self._clock = context.clock
         limits = queue.settings.rate_limits
         self._bucket = TokenBucket(limits.max_dispatches_per_second, max(1, limits.max_burst_size))
         self._throttle = Throttle()
@@ -103,21 +103,21 @@ class Dispatcher:
 
     @property
     def settings(self) -> Queue:
-        """The queue as the service returns it."""
+        """The queue, as the service returns it."""
         return self.queue.settings
 
     @property
     def in_flight(self) -> int:
-        """How many attempts wait for their answer."""
+        """Number of attempts that wait for their answer."""
         return len(self._attempts)
 
     def executed_last_minute(self) -> int:
-        """Return how many attempts ended during the last minute."""
+        """Return the number of attempts that ended in the last minute."""
         return self._executed.count(self._clock.now())
 
     @property
     def effective_rate(self) -> float:
-        """Dispatches per second that are let through now."""
+        """The present dispatch rate, per second."""
         return float(self.settings.rate_limits.max_dispatches_per_second) * self._throttle.factor
 
     def start(self) -> None:
@@ -127,10 +127,10 @@ class Dispatcher:
         self.wake()
 
     async def stop(self, grace: float = 0.0) -> None:
-        """Begin nothing more, and cancel without a record what is in flight: it is due again at the next start.
+        """Begin no attempt, and cancel those in flight without a record: they are due again at the next start.
 
         Parameters:
-            grace: seconds that attempts in flight have to end before.
+            grace: seconds to wait for attempts in flight before they are cancelled.
         """
         self._started = False
         self._stopped = True
@@ -149,13 +149,13 @@ class Dispatcher:
         self._quiet.set()
 
     def replace(self, queue: StoredQueue) -> None:
-        """Go on with other settings of the same queue."""
+        """Continue with new settings of the same queue."""
         self.queue = queue
         self._configure_bucket()
         self.wake()
 
     def task_created(self, schedule_time: int) -> None:
-        """Note a new task, by its schedule time."""
+        """Note that a task with this schedule time was created."""
         if not self._started:
             return
         if schedule_time <= self._clock.now():
@@ -164,21 +164,21 @@ class Dispatcher:
             self._arm(schedule_time)
 
     def wake(self) -> None:
-        """Look for due tasks before the event loop's turn ends; any number of calls in a turn are one."""
+        """Look for due tasks in the next turn of the event loop; repeated calls in a turn count as one."""
         if self._started and self._wake_handle is None:
             self._quiet.clear()
             self._wake_handle = asyncio.get_running_loop().call_soon(self._look)
 
     @property
     def is_quiet(self) -> bool:
-        """Whether no attempt is in flight and none can begin before the clock moves on."""
+        """Whether all attempts have ended and the next one needs the clock to move on."""
         return self._quiet.is_set()
 
     async def quiet(self) -> None:
-        """Wait until it :attr:`is_quiet`."""
+        """Wait until the dispatcher :attr:`is_quiet`."""
         await self._quiet.wait()
 
-    # When
+    # Scheduling
 
     def _arm(self, when: int) -> None:
         self._disarm()
@@ -191,7 +191,7 @@ class Dispatcher:
             self._timer = None
 
     def _look(self) -> None:
-        """Dispatch what is due and allowed, and see to being woken for the rest."""
+        """Dispatch the due tasks that the limits allow, and set a timer for the rest."""
         if self._wake_handle is not None:
             self._wake_handle.cancel()
             self._wake_handle = None
@@ -203,9 +203,9 @@ class Dispatcher:
     def _dispatch_due(self, now: int) -> None:
         free = int(self.settings.rate_limits.max_concurrent_dispatches) - len(self._attempts)
         if free <= 0:
-            return  # the end of an attempt wakes
+            return  # the end of an attempt wakes the dispatcher
         tokens = self._tokens(now)
-        wanted = min(free, tokens, _BATCH)
+        wanted = min(free, tokens, _MAX_BATCH)
         due = self._store.due_tasks(self.queue.id, now, wanted) if wanted > 0 else []
         if due:
             self._bucket.take(len(due), now)
@@ -216,15 +216,15 @@ class Dispatcher:
                 self._arm(next_due)
         elif wanted == tokens:
             self._arm(max(self._bucket.next_token(now), self._throttle.held_until()))
-        elif wanted == _BATCH:
+        elif wanted == _MAX_BATCH:
             self.wake()
 
     def _tokens(self, now: int) -> int:
         if now < self._throttle.held_until():
             return 0
-        if self._around.rate_limits or self._throttle.factor < 1.0:
+        if self._context.rate_limits or self._throttle.factor < 1.0:
             return self._bucket.available(now)
-        return _BATCH + 1
+        return _MAX_BATCH + 1
 
     def _configure_bucket(self) -> None:
         burst = self.settings.rate_limits.max_burst_size if self._throttle.factor == 1.0 else 1
@@ -234,32 +234,33 @@ class Dispatcher:
         if not self._attempts and self._wake_handle is None:
             self._quiet.set()
 
-    # What
+    # Attempts
 
     async def run_now(self, task: StoredTask) -> None:
-        """Attempt a task, read just now, whatever its schedule, the queue's limits and its state.
+        """Attempt a task now, regardless of its schedule and of the queue's limits and state.
 
-        Does nothing if it is in flight.
+        Returns when the attempt has been recorded and has begun, at once if the task is already in flight.
 
-        Returns when the attempt is recorded and has begun.
+        Parameters:
+            task: its row, as the store has it now.
 
         Raises:
-            ServiceError: UNAVAILABLE: the dispatcher has been stopped.
+            ServiceError: UNAVAILABLE if the dispatcher has been stopped.
         """
         if self._stopped:
             raise ServiceError(Code.UNAVAILABLE, "The server is stopping.")
         if task.in_flight:
             return
         now = self._clock.now()
-        # The schedule counts from here: for the attempt's ETA, and so that a crash leaves it due rather than late.
+        # The new schedule time is the attempt's ETA, and makes the task due at once after a crash.
         task = task._replace(schedule_time=now)
         with self._store.database.atomic():
             self._store.set_schedule(task.id, now)
-        # Shielded: the caller may hang up, the attempt goes on.
+        # Shielded: the attempt continues if the caller hangs up.
         await asyncio.shield(self._begin([task], now, forced=True))
 
     def _begin(self, tasks: list[StoredTask], now: int, *, forced: bool = False) -> "asyncio.Task[None]":
-        """Record that tasks are dispatched; their requests leave when that is committed."""
+        """Record that tasks are dispatched; their requests leave once the record is committed."""
         self._quiet.clear()
         with self._store.database.atomic() as stored:
             self._store.record_dispatches([task.id for task in tasks], now)
@@ -272,7 +273,7 @@ class Dispatcher:
         try:
             await stored
         except sqlite3.Error:
-            _log.exception("%s: cannot record %d dispatches; they wait a second", self.queue.name, len(tasks))
+            _logger.exception("%s: cannot record %d dispatches; trying again in a second", self.queue.name, len(tasks))
             for task in tasks:
                 del self._attempts[task.id]
             if self._started:
@@ -284,23 +285,24 @@ class Dispatcher:
             attempt.add_done_callback(partial(self._ended, task.id))
 
     def _ended(self, id_: int, attempt: "asyncio.Task[None]") -> None:
-        # A task without backoff may be in its next attempt by now.
+        # A task without backoff may already be in its next attempt.
         if self._attempts.get(id_) is attempt:
             del self._attempts[id_]
         self.wake()
         if not attempt.cancelled() and (error := attempt.exception()) is not None:
-            _log.error("%s: an attempt could not be made", self.queue.name, exc_info=error)
+            _logger.error("%s: an attempt failed inside the local cloud", self.queue.name, exc_info=error)
 
     async def _attempt(self, row: StoredTask, dispatched: int, *, forced: bool) -> None:
         task = Task.FromString(row.request)
-        request = outgoing_request(task, row, self.settings, self._around.targets)
-        outcome = await self._around.sender.send(request)
+        request = outgoing_request(task, row, self.settings, self._context.targets)
+        outcome = await self._context.sender.send(request)
         now = self._clock.now()
         self._executed.add(now)
         self._heed(outcome, request, now)
         next_attempt = None if outcome.success else self._next_attempt(task, row, outcome, dispatched, forced=forced)
-        await self._record(row, outcome, next_attempt, now)
-        if self._around.on_attempt is not None:
+        executed = outcome.executed(app_engine=task.HasField("app_engine_http_request"))
+        await self._record(row, outcome, next_attempt, now, executed=executed)
+        if self._context.on_attempt is not None:
             report = AttemptReport(
                 queue=short_name(self.queue.name),
                 task=row.name,
@@ -313,8 +315,8 @@ class Dispatcher:
                 next_attempt=None if next_attempt is None else max(0, next_attempt - now) / SECOND,
                 final=next_attempt is None,
             )
-            # Of no concern to the dispatcher if it raises: the event loop reports that.
-            asyncio.get_running_loop().call_soon(self._around.on_attempt, report)
+            # Called by the event loop, which reports an exception without disturbing the dispatcher.
+            asyncio.get_running_loop().call_soon(self._context.on_attempt, report)
 
     def _heed(self, outcome: Outcome, request: OutgoingRequest, now: int) -> None:
         """Slow down or recover, as the answer asks."""
@@ -331,7 +333,7 @@ class Dispatcher:
     def _next_attempt(
         self, task: Task, row: StoredTask, outcome: Outcome, dispatched: int, *, forced: bool
     ) -> int | None:
-        """Return when a failed task is tried again, None if it is given up."""
+        """Return when a failed task is tried again, or None if it is given up."""
         now = self._clock.now()
         policy = policy_of(task.retry_config if task.HasField("retry_config") else self.settings.retry_config)
         attempts = row.dispatch_count + 1
@@ -344,21 +346,25 @@ class Dispatcher:
             return retry_time
         return max(retry_time, now + round(outcome.retry_after * SECOND))
 
-    async def _record(self, row: StoredTask, outcome: Outcome, next_attempt: int | None, now: int) -> None:
-        """Store the end of an attempt, however long the storage takes to accept it."""
-        while not await self._recorded(row, outcome, next_attempt, now):
+    async def _record(
+        self, row: StoredTask, outcome: Outcome, next_attempt: int | None, now: int, *, executed: bool
+    ) -> None:
+        """Store the end of an attempt; on a storage error, try again every second until it is stored."""
+        while not await self._recorded(row, outcome, next_attempt, now, executed=executed):
             await self._sleep(SECOND)
 
-    async def _recorded(self, row: StoredTask, outcome: Outcome, next_attempt: int | None, now: int) -> bool:
+    async def _recorded(
+        self, row: StoredTask, outcome: Outcome, next_attempt: int | None, now: int, *, executed: bool
+    ) -> bool:
         try:
             with self._store.database.atomic() as stored:
                 if next_attempt is None:
                     self._store.delete_task(row.queue, row.id, row.name, now + self.queue.tombstone_lifetime)
                 else:
-                    self._store.record_failure(row.id, next_attempt, now, outcome)
+                    self._store.record_failure(row.id, next_attempt, now, outcome, executed=executed)
             await stored
         except sqlite3.Error:
-            _log.exception("%s: cannot record the end of task %s; trying again", self.queue.name, row.name)
+            _logger.exception("%s: cannot record the end of task %s; trying again", self.queue.name, row.name)
             return False
         return True
 

@@ -1,4 +1,4 @@
-"""Field masks: which fields of a message an update is about."""
+"""Field masks, which name the fields that an update changes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,19 +10,19 @@ from gae_local_cloud.cloud_tasks.errors import invalid
 
 
 def merge_masked(source: Message, destination: Message, mask: FieldMask, field: str) -> frozenset[str]:
-    """Copy the fields that a mask names, set or not; all of them if it names none.
+    """Copy the fields that a mask names, set or unset; an empty mask copies all fields.
 
     Parameters:
-        source: is left as it is.
-        destination: is changed.
-        mask: paths of ``source``'s fields.
-        field: the request's field that the mask is, for the message.
+        source: the message to copy from.
+        destination: the message to change.
+        mask: paths of fields of ``source``.
+        field: name of the mask's field in the request, for the message.
 
     Returns:
-        The mask's paths; empty if it names none.
+        The paths of the mask.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT: a path is not one of ``source``.
+        ServiceError: INVALID_ARGUMENT if a path is not a field of ``source``.
     """
     if not mask.paths or list(mask.paths) == ["*"]:
         destination.CopyFrom(source)
@@ -38,7 +38,7 @@ def merge_masked(source: Message, destination: Message, mask: FieldMask, field: 
 
 
 def _make_parents(message: Message, paths: Iterable[str]) -> None:
-    """Make the messages that contain the paths' fields: MergeMessage skips what has no parent, rather than clear it."""
+    """Create the parents of the named fields: MergeMessage skips a field without a parent instead of clearing it."""
     for path in paths:
         parent = message
         for name in path.split(".")[:-1]:

@@ -1,4 +1,4 @@
-"""A queue's HttpTarget: what it puts in place of its HTTP tasks' own URL, method, headers and token."""
+"""A queue's HttpTarget, which overrides the URL, method, headers and token of its HTTP tasks."""
 
 from typing import Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -6,7 +6,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from gae_local_cloud.cloud_tasks.errors import invalid
 from gae_local_cloud.cloud_tasks.messages import HttpMethod, HttpRequest, HttpTarget, Queue, UriOverride
 
-MAX_HEADER_BYTES = 80 * 1024
+MAX_HEADER_BYTES = 80 * 2**10
 
 _METHODS = frozenset(int(method) for method in HttpMethod)
 _WITH_BODY = frozenset(int(method) for method in (HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH))
@@ -16,7 +16,7 @@ def check_http_target(target: HttpTarget) -> None:
     """Check a queue's HttpTarget.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT, naming the field.
+        ServiceError: INVALID_ARGUMENT, naming the field, if a value is invalid.
     """
     field = "Queue.http_target"
     override = target.uri_override
@@ -38,7 +38,7 @@ def check_http_target(target: HttpTarget) -> None:
 
 
 def _check_tokens(target: HttpTarget, field: str) -> None:
-    # The documentation: both must be specified in a queue-level override.
+    # The documentation requires both fields in a queue-level override.
     if target.HasField("oauth_token") and not (target.oauth_token.service_account_email and target.oauth_token.scope):
         raise invalid(f"{field}.oauth_token must have service_account_email and scope")
     if target.HasField("oidc_token") and not (target.oidc_token.service_account_email and target.oidc_token.audience):
@@ -51,7 +51,7 @@ def header_overrides(target: HttpTarget) -> dict[str, str]:
 
 
 def effective_request(request: HttpRequest, queue: Queue) -> HttpRequest:
-    """Return a task's request as its queue has it sent, with the task's own body."""
+    """Return a task's request with the overrides of its queue; the body stays the task's own."""
     if not queue.HasField("http_target"):
         return request
     target: HttpTarget = queue.http_target
@@ -75,7 +75,7 @@ def effective_request(request: HttpRequest, queue: Queue) -> HttpRequest:
 
 
 def may_have_body(request: HttpRequest) -> bool:
-    """Tell whether a request's body is sent: a queue may have made a GET of a POST."""
+    """Return whether a request may have a body: a queue may override POST with GET."""
     return request.http_method in _WITH_BODY
 
 

@@ -1,4 +1,4 @@
-"""How often something happened during the last minute."""
+"""A counter of the events of the last minute."""
 
 from collections import deque
 
@@ -8,7 +8,7 @@ _MINUTE = 60
 
 
 class LastMinute:
-    """Counts events by the second, for a minute."""
+    """Counts events per second, for a minute."""
 
     def __init__(self) -> None:
         self._seconds: deque[list[int]] = deque(maxlen=_MINUTE + 1)

@@ -1,9 +1,9 @@
 """The protobuf messages of Cloud Tasks, without the client library around them.
 
-``google.cloud.tasks_v2`` imports its clients, and with them google-auth and requests, from its ``__init__``: ten times
-the work of importing the messages, which is all that a server needs. So this module imports ``...tasks_v2.types`` under
-an empty stand-in for its parent package. The classes are the very ones that the client library uses when it is imported
-later in the same process: the plain protobuf classes (fast, in C) beneath the proto-plus ones.
+A server needs only the messages. ``google.cloud.tasks_v2.__init__`` imports the clients too, with google-auth and
+requests, which takes ten times as long. So this module imports ``google.cloud.tasks_v2.types`` under an empty stand-in
+for its parent package. A client library imported later in the same process uses the same classes. They are the plain
+protobuf classes (fast, in C) beneath the proto-plus ones.
 
 A type checker sees one distinct class for each message, with fields of any type.
 """
@@ -30,13 +30,13 @@ def types_without_clients(package: str) -> ModuleType:
     try:
         return importlib.import_module(f"{package}.types")
     finally:
-        del sys.modules[package]  # whoever imports the client library later gets the real package
+        del sys.modules[package]  # a later import of the client library gets the real package
 
 
 if TYPE_CHECKING:
 
     class PbMessage(Message):
-        """What every message below has: keyword arguments, and fields by name."""
+        """Base of all messages below: keyword arguments, and fields by name."""
 
         def __init__(self, **fields: Any) -> None: ...
         def __getattr__(self, field: str) -> Any: ...

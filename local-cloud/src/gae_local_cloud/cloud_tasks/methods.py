@@ -1,4 +1,4 @@
-"""The methods of the API by name: what they take and which part of the server answers them."""
+"""The methods of the API by name, with their request types and the services that answer them."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class Method:
     """One method of the API.
 
     Parameters:
-        parse: makes its request message of bytes.
-        call: answers a request with a message, None for an empty one, or raises ``ServiceError``.
-        request_type: the class of its request message.
+        parse: parses the request message from bytes.
+        call: answers a request with a message, or None for an empty one. Raises ``ServiceError``.
+        request_type: class of the request message.
     """
 
     parse: Callable[[bytes], Message]
@@ -52,7 +52,7 @@ def _naming_storage_errors(
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Every method, by gRPC service and name."""
+    """All methods, by gRPC service and name."""
 
     cloud_tasks: Mapping[str, Method]
     locations: Mapping[str, Method]
@@ -64,7 +64,7 @@ class Api:
 
 
 def api(queues: QueueService, tasks: TaskService, admin: AdminService) -> Api:
-    """Return the methods that three services answer."""
+    """Return the methods of the three services."""
     return Api(
         cloud_tasks={
             "ListQueues": _method(messages.ListQueuesRequest, queues.list_queues),

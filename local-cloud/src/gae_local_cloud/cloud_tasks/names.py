@@ -1,11 +1,11 @@
-"""Resource names: ``projects/P/locations/L/queues/Q/tasks/T`` and its beginnings."""
+"""Resource names: ``projects/P/locations/L/queues/Q/tasks/T`` and its prefixes."""
 
 import re
 from typing import NamedTuple
 
-from gae_local_cloud.cloud_tasks.errors import invalid
+from gae_local_cloud.cloud_tasks.errors import ServiceError, help_link, invalid
 
-# The formats are those of the Queue and Task messages' documentation.
+# Formats from the documentation of the messages Queue and Task.
 _PROJECT = r"projects/(?P<project>[A-Za-z0-9:.-]+)"
 _LOCATION = _PROJECT + r"/locations/(?P<location>[A-Za-z0-9-]+)"
 _QUEUE = _LOCATION + r"/queues/(?P<queue>[A-Za-z0-9-]{1,100})"
@@ -15,14 +15,17 @@ _PROJECT_FORMAT = re.compile(_PROJECT)
 _LOCATION_FORMAT = re.compile(_LOCATION)
 _QUEUE_FORMAT = re.compile(_QUEUE)
 _TASK_FORMAT = re.compile(_TASK)
+_ANY_TASK_FORMAT = re.compile(_QUEUE + r"/tasks/(?P<task>.*)", re.DOTALL)
+
+_REFERENCE = "https://cloud.google.com/tasks/docs/reference/rest/v2/projects.locations.queues"
 
 
 class TaskName(NamedTuple):
-    """A task's full name, taken apart.
+    """The parts of a task's full name.
 
     Parameters:
-        queue: the full name of its queue.
-        task: its short name.
+        queue: full name of the queue.
+        task: short name of the task.
     """
 
     queue: str
@@ -30,10 +33,10 @@ class TaskName(NamedTuple):
 
 
 def project_name(name: str, field: str) -> str:
-    """Return a project's name as given.
+    """Check a project's name and return it.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT: it is not ``projects/P``.
+        ServiceError: INVALID_ARGUMENT if the name is not ``projects/P``.
     """
     if not _PROJECT_FORMAT.fullmatch(name):
         raise invalid(f'{field} must be formatted: "projects/<PROJECT_ID>", got "{name}"')
@@ -41,14 +44,14 @@ def project_name(name: str, field: str) -> str:
 
 
 def location_name(name: str, field: str) -> str:
-    """Return a location's name as given.
+    """Check a location's name and return it.
 
     Parameters:
-        name: what the request says.
-        field: the request's field it comes from, for the message.
+        name: the name in the request.
+        field: the request's field that holds it, for the message.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT: it is not ``projects/P/locations/L``.
+        ServiceError: INVALID_ARGUMENT if the name is not ``projects/P/locations/L``.
     """
     if not _LOCATION_FORMAT.fullmatch(name):
         raise invalid(f'{field} must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>", got "{name}"')
@@ -56,36 +59,46 @@ def location_name(name: str, field: str) -> str:
 
 
 def queue_name(name: str, field: str) -> str:
-    """Return a queue's name as given.
+    """Check a queue's name and return it.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT: it is not ``projects/P/locations/L/queues/Q``.
+        ServiceError: INVALID_ARGUMENT if the name is not ``projects/P/locations/L/queues/Q``.
     """
     if not _QUEUE_FORMAT.fullmatch(name):
         raise invalid(
-            f'{field} must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>/queues/<QUEUE_ID>", where '
-            f'<QUEUE_ID> is 1 to 100 letters, digits or hyphens, got "{name}"'
+            f'{field} must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>/queues/<QUEUE_ID>".',
+            help_link("Definition of queue name", f"{_REFERENCE}#Queue.FIELDS.name"),
         )
     return name
 
 
 def task_name(name: str, field: str) -> TaskName:
-    """Take a task's name apart.
+    """Check a task's name and return its parts.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT: it is not ``projects/P/locations/L/queues/Q/tasks/T``.
+        ServiceError: INVALID_ARGUMENT if the name is not ``projects/P/locations/L/queues/Q/tasks/T``.
     """
     if not _TASK_FORMAT.fullmatch(name):
-        raise invalid(
-            f'{field} must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>/queues/<QUEUE_ID>/tasks/'
-            f'<TASK_ID>", where <TASK_ID> is 1 to 500 letters, digits, hyphens or underscores, got "{name}"'
-        )
+        raise _malformed_task_name(name, field)
     queue, _, task = name.rpartition("/tasks/")
     return TaskName(queue, task)
 
 
+def _malformed_task_name(name: str, field: str) -> ServiceError:
+    if match := _ANY_TASK_FORMAT.fullmatch(name):
+        return invalid(
+            f'Task ID "{match["task"]}" can contain only letters ([A-Za-z]), numbers ([0-9]), hyphens (-), or '
+            "underscores (_). Task ID must between 1 and 500 characters.",
+            help_link("Definition of task ID", f"{_REFERENCE}.tasks#Task.FIELDS.name"),
+        )
+    return invalid(
+        f'{field} must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>/queues/<QUEUE_ID>/tasks/'
+        f'<TASK_ID>", got "{name}"'
+    )
+
+
 def location_of(queue: str) -> str:
-    """Return the location part of a queue's full name."""
+    """Return the location in a queue's full name."""
     return queue.rpartition("/queues/")[0]
 
 

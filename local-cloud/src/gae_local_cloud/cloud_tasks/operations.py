@@ -1,4 +1,4 @@
-"""Long-running operations: what the batch calls return, done from the start."""
+"""Long-running operations, which batch calls return. They are done from the start."""
 
 import uuid
 import zlib
@@ -20,7 +20,7 @@ _MAX_REQUEST_ID = 500
 
 
 class Operations:
-    """Keeps operations for a week, so that a batch call repeated with its ``request_id`` is not done twice."""
+    """Keeps operations for a week: a batch call repeated with the same ``request_id`` is executed once."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -28,7 +28,7 @@ class Operations:
 
     @staticmethod
     def name(queue: str, request_id: str) -> str:
-        """Return the name of the operation for a call, new unless the caller identifies the call."""
+        """Return the name of a call's operation: from ``request_id`` if the caller gave one, else a new one."""
         if len(request_id) > _MAX_REQUEST_ID or "/" in request_id:
             raise invalid(f"request_id must be at most {_MAX_REQUEST_ID} characters without slashes")
         return f"{location_of(queue)}/operations/{request_id or uuid.uuid4()}"
@@ -38,7 +38,7 @@ class Operations:
         return None if compressed is None else operations_pb2.Operation.FromString(zlib.decompress(compressed))
 
     async def find_stored(self, name: str) -> operations_pb2.Operation | None:
-        """Return an operation when it is committed: the call that it is of may not have been answered yet."""
+        """Return an operation once it is committed, or None; its own call may still wait for that commit."""
         operation = self.find(name)
         if operation is not None:
             with self._store.database.atomic() as stored:
@@ -47,9 +47,9 @@ class Operations:
         return operation
 
     def store(self, operation: operations_pb2.Operation) -> None:
-        """Keep an operation. Call it inside an atomic block."""
+        """Store an operation. Call it inside an atomic block."""
         expires = self._clock.now() + _LIFETIME
-        # It repeats every task that it created; a hundred of them compress to a tenth.
+        # An operation repeats each task that it created; a hundred of them compress to a tenth.
         self._store.insert_operation(operation.name, zlib.compress(operation.SerializeToString(), 1), expires)
 
 
@@ -66,9 +66,9 @@ def finished_operation(
     """Return the finished operation of a batch call.
 
     Parameters:
-        failures: the errors of requests that failed, by their index.
-        succeeded: how many requests did not.
-        started: microseconds since the epoch, as ``ended``.
+        failures: the errors of failed requests, by index.
+        succeeded: number of requests that succeeded.
+        started, ended: microseconds since the epoch.
     """
     metadata = metadata_type(
         start_time=timestamp(started),

@@ -1,10 +1,10 @@
-"""How an attempt ended."""
+"""The outcome of an attempt."""
 
 from dataclasses import dataclass
 
 from gae_local_cloud.cloud_tasks.errors import Code
 
-# The mapping of google.rpc.Code, read backwards; other statuses by their class.
+# The HTTP mapping in google.rpc.Code's documentation, inverted; other statuses map by their class.
 _CODES = {
     400: Code.INVALID_ARGUMENT,
     401: Code.UNAUTHENTICATED,
@@ -21,13 +21,13 @@ _CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one HTTP request.
+    """The outcome of one HTTP request.
 
     Parameters:
-        status: the HTTP status, None if there was no answer.
-        code: the canonical code for it; of no meaning for a success.
-        message: the same as a sentence, as the service words it.
-        retry_after: the seconds that the answer's ``Retry-After`` asks to wait, None if it does not.
+        status: HTTP status of the answer, or None without an answer.
+        code: the canonical code for a failure; meaningless for a success.
+        message: the failure in the service's words.
+        retry_after: seconds to wait by the answer's ``Retry-After``, or None without that header.
     """
 
     status: int | None
@@ -37,17 +37,20 @@ class Outcome:
 
     @property
     def success(self) -> bool:
-        """Whether the task is done."""
+        """Whether the task has succeeded."""
         return self.status is not None and 200 <= self.status <= 299
 
-    @property
-    def executed(self) -> bool:
-        """Whether the app itself answered: a 503 is App Engine's word for having no instance to ask."""
-        return self.status is not None and self.status != 503
+    def executed(self, *, app_engine: bool) -> bool:
+        """Return whether ``TaskExecutionCount`` counts the attempt.
+
+        It counts each answer of an App Engine app, even its own 503, and each answer of an HTTP target but 5xx
+        (recordings of production, ``dispatch.json``).
+        """
+        return self.status is not None and (app_engine or self.status < 500)
 
 
 def answered(status: int, retry_after: float | None = None) -> Outcome:
-    """Return the outcome of a request that was answered."""
+    """Return the outcome of an answered request."""
     if status in _CODES:
         code = _CODES[status]
     elif 400 <= status <= 499:

@@ -1,4 +1,4 @@
-"""Page tokens: opaque to the caller, and good for one list and two hours."""
+"""Page tokens: opaque to the caller, valid for one list and for two hours."""
 
 import binascii
 import json
@@ -11,10 +11,10 @@ _LIFETIME = 2 * 3600 * SECOND
 
 
 def page_size(requested: int, highest: int) -> int:
-    """Return the size of a page: 0 and everything above the maximum mean the maximum.
+    """Return the size of a page: 0 and sizes above ``highest`` mean ``highest``.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT: it is negative.
+        ServiceError: INVALID_ARGUMENT if the size is negative.
     """
     if requested < 0:
         raise invalid(f"page_size must not be negative, got {requested}")
@@ -25,18 +25,18 @@ def page_token(listed: str, last: str, now: int) -> str:
     """Return the token for the page after an item.
 
     Parameters:
-        listed: what is being listed: the parent, and the filter if there is one.
-        last: the last item's name.
+        listed: the parent, with the filter if there is one.
+        last: name of the page's last item.
         now: microseconds since the epoch.
     """
     return urlsafe_b64encode(json.dumps([listed, last, now]).encode()).decode().rstrip("=")
 
 
 def last_item(token: str, listed: str, now: int) -> str:
-    """Return the name of the item that a token continues after; ``""``, before all, for no token.
+    """Return the name of the item after which a token continues, or ``""`` without a token.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT: the token is damaged, of another list, or too old.
+        ServiceError: INVALID_ARGUMENT if the token is damaged, of another list, or too old.
     """
     if not token:
         return ""
@@ -44,7 +44,7 @@ def last_item(token: str, listed: str, now: int) -> str:
         fields = json.loads(urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         token_listed, last, issued = str(fields[0]), str(fields[1]), int(fields[2])
     except (binascii.Error, ValueError, TypeError, LookupError) as error:
-        raise invalid("page_token is not one that this server returned") from error
+        raise invalid("page_token was not returned by this server") from error
     if token_listed != listed:
         raise invalid("page_token belongs to a list of another parent or filter")
     if now > issued + _LIFETIME:

@@ -1,8 +1,8 @@
 """The filter of ListQueues: ``state: PAUSED``, ``rate_limits.max_dispatches_per_second >= 5 AND NOT name: test``.
 
-The syntax is that of Cloud Logging's filters, as far as it makes sense for a queue: comparisons of fields with ``=``,
-``!=``, ``<``, ``<=``, ``>``, ``>=`` and ``:`` (has, or contains), joined by AND (which may be left out) and OR, with
-NOT or ``-`` before and parentheses around them.
+The syntax is a subset of Cloud Logging's filters. Fields are compared with ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``
+and ``:`` (has, or contains). Comparisons are joined by AND, which may be left out, and OR; they may have NOT or ``-``
+before them and parentheses around them.
 """
 
 import re
@@ -33,18 +33,18 @@ _MAX_DEPTH = 50
 
 
 def queue_filter(text: str) -> Predicate:
-    """Return the test that a filter stands for; an empty one lets everything pass.
+    """Return a filter as a predicate; an empty filter matches every queue.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT: it does not parse, or names a field that a queue does not have.
+        ServiceError: INVALID_ARGUMENT if the filter cannot be parsed or names an unknown field.
     """
     if len(text) > _MAX_LENGTH:
-        raise invalid(f"filter has {len(text)} characters, the maximum is {_MAX_LENGTH}")
+        raise invalid(f"filter has {len(text)} characters, the limit is {_MAX_LENGTH}")
     return _Parser(text).parse()
 
 
 class _Parser:
-    """Recursive descent, a method for each level of precedence."""
+    """A recursive-descent parser with one method for each level of precedence."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -152,7 +152,7 @@ def _comparison(path: str, operator: str, value: str) -> Predicate:
 
 
 def _fields(path: str) -> list[FieldDescriptor]:
-    """Return the descriptors of a path's fields, by their names in protobuf or in JSON."""
+    """Return the descriptors of a path's fields, whose names may be protobuf's or JSON's."""
     message: Any = Queue.DESCRIPTOR
     fields: list[FieldDescriptor] = []
     for part in path.split("."):
@@ -160,14 +160,14 @@ def _fields(path: str) -> list[FieldDescriptor]:
             None if message is None else message.fields_by_name.get(part) or message.fields_by_camelcase_name.get(part)
         )
         if found is None:
-            raise invalid(f'filter names a field that a queue does not have: "{path}"')
+            raise invalid(f'filter names an unknown field of a queue: "{path}"')
         fields.append(found)
         message = found.message_type
     return fields
 
 
 def _value(leaf: FieldDescriptor, text: str, path: str) -> Any:
-    """Read a value as the field's type has it."""
+    """Parse a value by the type of its field."""
     try:
         if leaf.enum_type is not None:
             return leaf.enum_type.values_by_name[text.upper()].number
@@ -184,12 +184,12 @@ def _value(leaf: FieldDescriptor, text: str, path: str) -> Any:
             timestamp.FromJsonString(text)
             return from_timestamp(timestamp)
     except (KeyError, ValueError) as error:
-        raise invalid(f'filter compares {path} with something that it cannot be: "{text}"') from error
-    raise invalid(f"filter cannot compare {path}, only fields in it")
+        raise invalid(f'filter compares {path} with an invalid value: "{text}"') from error
+    raise invalid(f"filter cannot compare the message {path}, only its fields")
 
 
 def _reach(queue: Queue, fields: list[FieldDescriptor]) -> Any:
-    """Return a field's value in a queue, None if the message it is in is not set."""
+    """Return a field's value in a queue, or None if its parent message is unset."""
     value: Any = queue
     for field in fields:
         if field.message_type is not None and not value.HasField(field.name):

@@ -1,4 +1,4 @@
-"""What the service does with queues, whatever the wire."""
+"""The queue methods of the service, independent of the protocol."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,7 +6,7 @@ from typing import Any
 
 from gae_local_cloud.clock import Clock
 from gae_local_cloud.cloud_tasks.dispatch import Dispatcher
-from gae_local_cloud.cloud_tasks.errors import already_exists, invalid
+from gae_local_cloud.cloud_tasks.errors import invalid
 from gae_local_cloud.cloud_tasks.field_mask import merge_masked
 from gae_local_cloud.cloud_tasks.messages import (
     CreateQueueRequest,
@@ -30,15 +30,15 @@ from gae_local_cloud.cloud_tasks.times import timestamp
 from gae_local_cloud.cloud_tasks.validation import prepare_queue
 
 _MAX_PAGE = 9800
-_DELETED_AT_ONCE = 2000
-"""Tasks deleted in one turn of the event loop, a few milliseconds, when a queue is emptied."""
+_DELETE_BATCH = 2000
+"""Tasks deleted in one turn of the event loop (a few milliseconds) while a queue is emptied."""
 
 
 class QueueService:
     """The queue methods of ``google.cloud.tasks.v2.CloudTasks``: a request message in, a response message out.
 
-    All raise :class:`ServiceError <gae_local_cloud.cloud_tasks.errors.ServiceError>`, and answer when what they did
-    is committed.
+    Each method returns when its changes are committed, and refuses a request by raising
+    :class:`ServiceError <gae_local_cloud.cloud_tasks.errors.ServiceError>`.
     """
 
     def __init__(self, store: Store, registry: QueueRegistry, clock: Clock) -> None:
@@ -70,21 +70,22 @@ class QueueService:
     async def create_queue(self, request: CreateQueueRequest) -> Queue:
         parent = location_name(request.parent, "parent")
         settings: Queue = request.queue
-        name = queue_name(settings.name, "Queue.name")
+        name = queue_name(settings.name, "Queue name")
         if location_of(name) != parent:
             raise invalid(f'Queue.name, "{name}", must be in the location that parent names, "{parent}"')
         _clear_output_only(settings)
         prepare_queue(settings)
-        if name in self._registry:
-            raise already_exists("Queue already exists")
+        self._registry.check_name_is_free(name)
         with self._store.database.atomic() as stored:
             self._registry.add(settings)
         await stored
         return settings
 
     async def update_queue(self, request: UpdateQueueRequest) -> Queue:
-        name = queue_name(request.queue.name, "Queue.name")
+        name = queue_name(request.queue.name, "Queue name")
         exists = name in self._registry
+        if not exists:
+            self._registry.check_name_is_free(name)
         current = self._registry.queue(name).settings if exists else Queue(name=name)
         settings = _copy(current)
         explicit = merge_masked(request.queue, settings, request.update_mask, "update_mask")
@@ -94,7 +95,7 @@ class QueueService:
             if current.HasField("purge_time"):
                 settings.purge_time.CopyFrom(current.purge_time)
         zero_doublings = "retry_config.max_doublings" in explicit or (
-            # An earlier explicit 0 stays, unless this call is about the retry settings as a whole.
+            # An earlier explicit 0 stays unless this call replaces the retry settings as a whole.
             exists and bool(explicit) and "retry_config" not in explicit and current.retry_config.max_doublings == 0
         )
         prepare_queue(settings, zero_doublings=zero_doublings)
@@ -107,7 +108,7 @@ class QueueService:
         return settings
 
     async def delete_queue(self, request: DeleteQueueRequest) -> None:
-        dispatcher = self._registry.queue(queue_name(request.name, "Queue name"))
+        dispatcher = self._registry.named(queue_name(request.name, "Queue name"))
         self._registry.hide(dispatcher)
         await self._to_the_end(self._delete(dispatcher))
 
@@ -143,16 +144,16 @@ class QueueService:
         return settings
 
     async def _empty(self, dispatcher: Dispatcher) -> None:
-        """Delete the tasks created so far, a few at a time so that other requests are answered in between."""
+        """Delete the tasks created so far in batches, so that other requests are answered in between."""
         queue, now = dispatcher.queue, self._clock.now()
-        deleted = _DELETED_AT_ONCE
-        while deleted == _DELETED_AT_ONCE:
+        deleted = _DELETE_BATCH
+        while deleted == _DELETE_BATCH:
             with self._store.database.atomic() as stored:
                 deleted = self._store.delete_some_tasks(queue.id, now, now + queue.tombstone_lifetime, deleted)
             await stored
 
     async def _to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await work that goes on if the caller hangs up."""
+        """Await work that continues if the caller hangs up."""
         task = asyncio.get_running_loop().create_task(work)
         self._emptying.add(task)
         task.add_done_callback(self._emptying.discard)

@@ -1,6 +1,6 @@
 """Reads App Engine's ``queue.yaml`` into queues.
 
-The file's reference says what it may hold: for each queue of the list ``queue`` a ``name``, ``rate``, ``bucket_size``,
+By the reference of ``queue.yaml``, each queue in the list ``queue`` may have a ``name``, ``rate``, ``bucket_size``,
 ``max_concurrent_requests``, ``target``, ``mode`` and ``retry_parameters``.
 """
 
@@ -32,14 +32,14 @@ _T = TypeVar("_T")
 
 
 def read_queue_yaml(path: Path, parent: str) -> list[Queue]:
-    """Return the queues that a file defines, complete.
+    """Return the queues that a file defines, with all defaults filled in.
 
     Parameters:
         path: the file.
-        parent: the location they belong to, ``projects/P/locations/L``.
+        parent: the location of the queues, ``projects/P/locations/L``.
 
     Raises:
-        QueueYamlError: the file cannot be read or is wrong; the message has the file, line and field.
+        QueueYamlError: the file is unreadable or invalid; the message names the file, line and field.
     """
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
@@ -56,7 +56,7 @@ def read_queue_yaml(path: Path, parent: str) -> list[Queue]:
 
 
 class _Reader:
-    """Walks the nodes of one file, which know the lines they are on."""
+    """Walks the YAML nodes of one file, which know their line numbers."""
 
     def __init__(self, path: Path, parent: str) -> None:
         self._path = path
@@ -74,7 +74,7 @@ class _Reader:
         for entry in node.value:
             queue = self._queue(entry)
             if queue.name in seen:
-                raise self._wrong(entry, "queue.name", "is the name of an earlier queue too")
+                raise self._wrong(entry, "queue.name", "is the name of an earlier queue")
             seen[queue.name] = entry
             queues.append(queue)
         return queues
@@ -102,7 +102,7 @@ class _Reader:
         zero_doublings = "retry_parameters" in fields and queue.retry_config.max_doublings == 0
         rate = self._value(fields["rate"], "queue.rate", _rate) if "rate" in fields else _DEFAULT_RATE
         if rate == 0:
-            # App Engine's way to stop a queue: what is not dispatched has no rate.
+            # A rate of 0 stops a queue in App Engine; the message Queue expresses that by its state.
             queue.state = int(QueueState.PAUSED)
         queue.rate_limits.max_dispatches_per_second = rate
         prepare_queue(queue, zero_doublings=zero_doublings)
@@ -126,7 +126,7 @@ class _Reader:
 
         config = RetryConfig(max_doublings=retry.DEFAULT_DOUBLINGS)
         if "task_retry_limit" in fields:
-            # Retries there, attempts here: the first attempt is not a retry.
+            # queue.yaml counts retries, RetryConfig counts attempts, the first included.
             config.max_attempts = value("task_retry_limit", _whole_number(0, 2**31 - 2)) + 1
         if "task_age_limit" in fields:
             config.max_retry_duration.CopyFrom(duration(value("task_age_limit", _age)))
@@ -153,7 +153,7 @@ class _Reader:
     # Nodes
 
     def _fields(self, node: yaml.Node, prefix: str, known: set[str]) -> dict[str, yaml.Node]:
-        """Return a mapping's values by key; only known keys, each once."""
+        """Return a mapping's values by key; refuse unknown and repeated keys."""
         if not isinstance(node, yaml.MappingNode):
             raise self._wrong(node, prefix or "the file", "must be a mapping of fields to values")
         fields: dict[str, yaml.Node] = {}
@@ -161,9 +161,9 @@ class _Reader:
             key = str(key_node.value)
             field = f"{prefix}.{key}" if prefix else key
             if key not in known:
-                raise self._wrong(key_node, field, f"is not a field; there are {', '.join(sorted(known))}")
+                raise self._wrong(key_node, field, f"is not a field; the fields are {', '.join(sorted(known))}")
             if key in fields:
-                raise self._wrong(key_node, field, "is there twice")
+                raise self._wrong(key_node, field, "is set twice")
             fields[key] = value_node
         return fields
 
@@ -195,17 +195,17 @@ def _whole_number(low: int, high: int) -> Callable[[str], int]:
 def _seconds(text: str) -> int:
     """Return a number of seconds in microseconds."""
     if not re.fullmatch(r"\d{1,9}(\.\d+)?", text):
-        raise ValueError("must be a number of seconds, not negative")
+        raise ValueError("must be a number of seconds, at least 0")
     return round(float(text) * SECOND)
 
 
 def _rate(text: str) -> float:
-    """Return ``5/s``, ``10/m``, ... in tasks a second."""
+    """Return ``5/s``, ``10/m``, ... in tasks per second."""
     if text == "0":
         return 0.0
     match = _RATE.fullmatch(text)
     if not match:
-        raise ValueError("must be a number, a slash and s, m, h or d, as 5/s")
+        raise ValueError("must be a number, a slash and s, m, h or d, such as 5/s")
     rate = float(match["count"]) / _SECONDS_PER_UNIT[match["unit"]]
     if rate > MAX_RATE:
         raise ValueError(f"must be at most {MAX_RATE:g}/s")
@@ -216,7 +216,7 @@ def _age(text: str) -> int:
     """Return ``30m``, ``2d``, ... in microseconds."""
     match = _AGE.fullmatch(text)
     if not match or float(match["count"]) * _SECONDS_PER_UNIT[match["unit"]] > 315_576_000_000:
-        raise ValueError("must be a number and s, m, h or d, as 2d")
+        raise ValueError("must be a number and s, m, h or d, such as 2d")
     return round(float(match["count"]) * _SECONDS_PER_UNIT[match["unit"]] * SECOND)
 
 
@@ -224,5 +224,5 @@ def _target(text: str) -> AppEngineRouting:
     """Return ``service`` or ``version.service`` as routing."""
     match = _TARGET.fullmatch(text)
     if not match:
-        raise ValueError("must be a service, or a version, a dot and a service")
+        raise ValueError("must be a service, or a version, a dot and a service, such as v2.worker")
     return AppEngineRouting(service=match["service"], version=match["version"] or "")

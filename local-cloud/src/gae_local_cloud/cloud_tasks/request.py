@@ -1,34 +1,35 @@
-"""The HTTP request that a task's attempt sends."""
+"""The HTTP request of an attempt."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from gae_local_cloud.clock import SECOND
+from gae_local_cloud.cloud_tasks.errors import Code
 from gae_local_cloud.cloud_tasks.http_target import effective_request, may_have_body
 from gae_local_cloud.cloud_tasks.messages import AppEngineHttpRequest, HttpMethod, HttpRequest, Queue, Task
 from gae_local_cloud.cloud_tasks.names import short_name
 from gae_local_cloud.cloud_tasks.store import StoredTask
 from gae_local_cloud.cloud_tasks.times import from_duration
+from gae_local_cloud.cloud_tasks.validation import DEFAULT_DEADLINE, HTTP_USER_AGENT
 
-HTTP_USER_AGENT = "Google-Cloud-Tasks"
 CALLABLE_HEADER = "X-Deferred-Callable"
-"""Set by the runtime on a deferred call's task: the name of what it calls, for people to read."""
+"""Header of a deferred call: the name of its function, for display only."""
 
 _APP_ENGINE_PREFIX = "X-AppEngine-"
 _HTTP_PREFIX = "X-CloudTasks-"
 
-# What a task's creator cannot set on an HTTP task; on an App Engine task it is gone since the task was created.
+# Headers that the creator of an HTTP task cannot set. From App Engine tasks they are removed at creation.
 _RESERVED = frozenset({"host", "content-length", "user-agent"})
 _RESERVED_PREFIXES = ("x-google-", "x-appengine-", "x-cloudtasks-")
 
 
 class WantedToken(NamedTuple):
-    """A token to be issued for a request.
+    """The token that a request needs.
 
     Parameters:
-        email: the service account's.
-        audience: of an ID token; None for an access token.
+        email: address of the service account.
+        audience: audience of an ID token, or None for an access token.
     """
 
     email: str
@@ -39,11 +40,11 @@ class OutgoingRequest(NamedTuple):
     """A request, ready to send.
 
     Parameters:
-        encoded: the URL is sent as it is; otherwise what a URL cannot hold is percent-encoded first.
-        follow_redirects: only HTTP tasks follow them.
-        deadline: the longest time to an answer, in microseconds.
-        throttles: the statuses by which the target asks for fewer requests.
-        token: what the header ``Authorization`` is to carry.
+        encoded: whether the URL is sent as it is; otherwise invalid characters are percent-encoded first.
+        follow_redirects: whether redirects are followed; only HTTP tasks follow them.
+        deadline: microseconds until the attempt is cancelled.
+        throttles: statuses by which the target asks for fewer requests.
+        token: the token for the header ``Authorization``, or None.
     """
 
     method: str
@@ -63,10 +64,10 @@ class OutgoingRequest(NamedTuple):
 
 
 class Targets:
-    """Where App Engine's services are on this machine.
+    """The URLs of App Engine's services on this machine.
 
     Parameters:
-        app_url: the base URL of every service that has none of its own.
+        app_url: base URL of all services that are not in ``services``.
         services: base URLs by service name.
     """
 
@@ -75,17 +76,17 @@ class Targets:
         self.services = dict(services)
 
     def url(self, service: str, relative_uri: str) -> str:
-        """Return the URL of a path in a service; the service ``""`` is the one named ``default``."""
+        """Return the URL of a path in a service; ``""`` names the service ``default``."""
         return self.services.get(service or "default", self.app_url).rstrip("/") + relative_uri
 
 
 def outgoing_request(task: Task, row: StoredTask, queue: Queue, targets: Targets) -> OutgoingRequest:
-    """Make the request of a task's next attempt.
+    """Return the request of a task's next attempt.
 
     Parameters:
         task: the task as it was created.
-        row: its state before the attempt is counted.
-        queue: its queue.
+        row: the task's state before the attempt is counted.
+        queue: the task's queue.
     """
     if task.WhichOneof("message_type") == "app_engine_http_request":
         return _app_engine_request(task, row, queue, targets)
@@ -102,12 +103,13 @@ def _app_engine_request(task: Task, row: StoredTask, queue: Queue, targets: Targ
         headers=[
             *request.headers.items(),
             *_task_headers(_APP_ENGINE_PREFIX, row, queue),
-            ("X-Appengine-User-Ip", "0.1.0.2"),  # the address that App Engine's task requests come from
+            *_app_engine_history(row),
+            ("X-Appengine-User-Ip", "0.1.0.2"),  # the source address of App Engine's task requests
         ],
         body=row.body,
         encoded=True,
         follow_redirects=False,
-        deadline=from_duration(task.dispatch_deadline),
+        deadline=from_duration(task.dispatch_deadline) or DEFAULT_DEADLINE,
         throttles=frozenset({503}),
     )
 
@@ -121,7 +123,12 @@ def _http_request(task: Task, row: StoredTask, queue: Queue) -> OutgoingRequest:
     return OutgoingRequest(
         method=HttpMethod(request.http_method).name,
         url=request.url,
-        headers=[*headers, ("User-Agent", HTTP_USER_AGENT), *_task_headers(_HTTP_PREFIX, row, queue)],
+        headers=[
+            *headers,
+            ("User-Agent", HTTP_USER_AGENT),
+            *_task_headers(_HTTP_PREFIX, row, queue),
+            *_http_history(row),
+        ],
         body=row.body if may_have_body(request) else b"",
         encoded=False,
         follow_redirects=True,
@@ -151,20 +158,34 @@ def _task_headers(prefix: str, row: StoredTask, queue: Queue) -> Iterable[tuple[
     yield prefix + "TaskRetryCount", str(row.dispatch_count)
     yield prefix + "TaskExecutionCount", str(row.execution_count)
     yield prefix + "TaskETA", f"{seconds}.{microseconds:06}"
-    if row.dispatch_count > 0:
-        if row.last_status is not None:
-            yield prefix + "TaskPreviousResponse", str(row.last_status)
-        yield prefix + "TaskRetryReason", _retry_reason(row)
 
 
-def _retry_reason(row: StoredTask) -> str:
-    # The documentation names the header and not its values; these are in App Engine's wording.
-    if row.last_status is None or row.last_status == 503:
-        return "Instance Unavailable"
-    return "App Error"
+# The documentation names the headers of the previous attempt but not their values. These are from recordings of
+# production (aertje/cloud-tasks-emulator, conformance/golden/dispatch.json, of August 2026), which have each kind of
+# answer and a missed deadline. A refused connection is not among them: here it counts as 503, like its canonical code.
+# After an attempt that a stop of the local cloud cut off, an HTTP task has no previous response.
+
+
+def _app_engine_history(row: StoredTask) -> Iterable[tuple[str, str]]:
+    if row.dispatch_count == 0:
+        return
+    answered = row.last_status is not None
+    yield _APP_ENGINE_PREFIX + "TaskPreviousResponse", str(row.last_status) if answered else "0"
+    yield _APP_ENGINE_PREFIX + "TaskRetryReason", "App Error" if answered else "Instance Unavailable"
+
+
+def _http_history(row: StoredTask) -> Iterable[tuple[str, str]]:
+    if row.dispatch_count == 0:
+        return
+    status = row.last_status
+    if status is None and row.last_code is not None:
+        status = 504 if row.last_code == Code.DEADLINE_EXCEEDED else 503
+    if status is not None:
+        yield _HTTP_PREFIX + "TaskPreviousResponse", str(status)
+    yield _HTTP_PREFIX + "TaskRetryReason", ""
 
 
 def callable_of(task: Task) -> str | None:
-    """Return what the runtime says the task calls, None if it is not a deferred call's."""
+    """Return the name of the function that a deferred call calls, or None for other tasks."""
     headers = getattr(task, task.WhichOneof("message_type")).headers
     return next((value for name, value in headers.items() if name.lower() == CALLABLE_HEADER.lower()), None)

@@ -1,4 +1,4 @@
-"""When a failed task is tried again, and when it is given up: ``RetryConfig``'s arithmetic."""
+"""The arithmetic of ``RetryConfig``: when a failed task is tried again and when it is given up."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from gae_local_cloud.cloud_tasks.messages import RetryConfig
 from gae_local_cloud.cloud_tasks.times import duration, from_duration
 
 UNLIMITED = -1
-"""The number of attempts that means: until the other limit."""
+"""Value of ``max_attempts`` for no limit on attempts."""
 
 DEFAULT_ATTEMPTS = 100
 DEFAULT_MIN_BACKOFF = SECOND // 10
@@ -17,14 +17,14 @@ DEFAULT_DOUBLINGS = 16
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """The retry settings of a queue or task, with nothing left open.
+    """The complete retry settings of a queue or task.
 
     Parameters:
-        max_attempts: attempts in all, or :data:`UNLIMITED`.
+        max_attempts: limit on attempts, the first included, or :data:`UNLIMITED`.
         max_duration: microseconds from the first attempt, or 0 for no limit.
-        min_backoff: microseconds to the first retry.
-        max_backoff: the longest interval, in microseconds.
-        max_doublings: how often the interval doubles before it grows linearly.
+        min_backoff: microseconds before the first retry.
+        max_backoff: longest interval between attempts, in microseconds.
+        max_doublings: number of times that the interval doubles before it grows linearly.
     """
 
     max_attempts: int = DEFAULT_ATTEMPTS
@@ -42,19 +42,20 @@ class RetryPolicy:
             retry: 1 for the first retry, which is the second attempt.
         """
         doublings = min(retry - 1, self.max_doublings)
-        # 2**63 microseconds are longer than any max_backoff; the bound keeps the number small.
+        # Every max_backoff is shorter than 2**63 microseconds; the bound keeps the number small.
         doubled = self.min_backoff << min(doublings, 63)
         steps = max(retry - self.max_doublings, 1)
         return min(doubled * steps, self.max_backoff)
 
     def gives_up(self, attempts: int, elapsed: int) -> bool:
-        """Tell whether a task that has just failed is deleted instead of retried.
+        """Return whether a task that has just failed is deleted instead of retried.
 
-        A task is given up when both limits are reached; a limit that is off counts as reached, unless both are.
+        With both limits set, a task is given up when both are reached; with one limit, when that is reached; without
+        limits, never.
 
         Parameters:
-            attempts: how often it was dispatched.
-            elapsed: microseconds since it was first dispatched.
+            attempts: number of dispatches so far.
+            elapsed: microseconds since the first dispatch.
         """
         attempts_limited = self.max_attempts != UNLIMITED
         duration_limited = self.max_duration > 0
@@ -66,7 +67,7 @@ class RetryPolicy:
 
 
 def policy_of(config: RetryConfig) -> RetryPolicy:
-    """Read a complete ``RetryConfig``, as :func:`complete` leaves it."""
+    """Return the policy of a ``RetryConfig`` that :func:`complete` has completed."""
     return RetryPolicy(
         max_attempts=config.max_attempts,
         max_duration=from_duration(config.max_retry_duration),
@@ -77,15 +78,15 @@ def policy_of(config: RetryConfig) -> RetryPolicy:
 
 
 def complete(config: RetryConfig, *, zero_doublings: bool = False) -> None:
-    """Put the service's defaults into a ``RetryConfig``'s open fields, and truncate what it truncates.
+    """Fill in the service's defaults for unset fields, and truncate the fields that the service truncates.
 
-    Protobuf cannot tell a number that is 0 from one that is not given, so 0 attempts and 0 doublings mean the default.
-    ``min_backoff`` and ``max_backoff`` keep their fractions of a second, which the documentation says are dropped: the
-    default of ``min_backoff`` is 0.1 s.
+    Protobuf encodes 0 and an unset number alike, so 0 attempts and 0 doublings mean the default. ``min_backoff`` and
+    ``max_backoff`` keep fractions of a second: the documentation says that fractions are dropped, yet the default of
+    ``min_backoff`` is 0.1 s.
 
     Parameters:
-        config: is changed.
-        zero_doublings: 0 doublings were asked for explicitly, by a field mask or ``queue.yaml``.
+        config: changed in place.
+        zero_doublings: whether a field mask or ``queue.yaml`` sets 0 doublings explicitly.
     """
     if config.max_attempts == 0:
         config.max_attempts = DEFAULT_ATTEMPTS

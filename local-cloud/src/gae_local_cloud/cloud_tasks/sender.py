@@ -1,4 +1,4 @@
-"""Sends the requests of attempts, over connections that are kept alive."""
+"""Sends the requests of attempts over connections that are kept alive."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -14,9 +14,8 @@ from gae_local_cloud.cloud_tasks.outcome import Outcome, answered, unanswered
 from gae_local_cloud.cloud_tasks.request import OutgoingRequest
 from gae_local_cloud.cloud_tasks.tokens import TokenIssuer
 
-# Shorter than the 2 s for which gunicorn keeps an idle connection: a request sent while the app closes the connection
-# would fail for no fault of the app's.
 _KEEP_ALIVE = 1.0
+"""Seconds that idle connections are kept. Gunicorn closes them after 2 s; a request sent meanwhile would fail."""
 
 _MAX_REDIRECTS = 10
 
@@ -25,8 +24,8 @@ class Sender:
     """An HTTP client for one server's attempts; use and :meth:`close` it on one event loop.
 
     Parameters:
-        clock: measures the deadlines.
-        tokens: issues the tokens that requests carry.
+        clock: measures deadlines.
+        tokens: issues the requests' tokens.
     """
 
     def __init__(self, clock: Clock, tokens: TokenIssuer) -> None:
@@ -35,7 +34,7 @@ class Sender:
         self._session: aiohttp.ClientSession | None = None
 
     def _open_session(self) -> aiohttp.ClientSession:
-        # Made on first use, because it belongs to the event loop that is running then.
+        # Created on first use, because a session belongs to the running event loop.
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE),
@@ -43,14 +42,15 @@ class Sender:
                 timeout=aiohttp.ClientTimeout(total=None),
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
                 auto_decompress=False,
+                trust_env=False,  # targets are mostly on this machine, where no proxy of the environment leads
             )
         return self._session
 
     async def send(self, request: OutgoingRequest) -> Outcome:
-        """Send a request and return what came of it; the answer's body is read and dropped.
+        """Send a request and return its outcome; the answer's body is read and dropped.
 
         Raises:
-            asyncio.CancelledError: the caller cancelled it, before the deadline.
+            asyncio.CancelledError: the caller cancelled the call before the deadline.
         """
         attempt = cast("asyncio.Task[Any]", asyncio.current_task())
         expired = False
@@ -66,12 +66,11 @@ class Sender:
         except asyncio.CancelledError:
             if not expired:
                 raise
-            uncancel: Any = getattr(attempt, "uncancel", None)  # Python 3.11 counts cancellations
-            if uncancel is not None and uncancel() > 0:
-                raise  # somebody else cancelled it too
+            if attempt.uncancel() > 0:
+                raise  # the caller cancelled it, too
             return unanswered(Code.DEADLINE_EXCEEDED, f"no response within {request.deadline / SECOND:g}s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            # ValueError: a URL or header that got past validation and that no request can carry.
+            # ValueError: a URL or header that passed validation but cannot be sent.
             return unanswered(Code.UNAVAILABLE, str(error) or type(error).__name__)
         finally:
             deadline.cancel()
@@ -97,7 +96,7 @@ class Sender:
         return [("Authorization", f"Bearer {token}")]
 
     def _retry_after(self, value: str | None) -> float | None:
-        """Read a ``Retry-After`` header (RFC 9110, 10.2.3): seconds, or a date."""
+        """Return the seconds that a ``Retry-After`` header asks for, as a number or a date (RFC 9110, 10.2.3)."""
         if value is None:
             return None
         if value.isascii() and value.isdigit():

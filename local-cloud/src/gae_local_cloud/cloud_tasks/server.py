@@ -1,4 +1,4 @@
-"""The Cloud Tasks server: its parts put together."""
+"""The Cloud Tasks server, assembled from its parts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from aiohttp import web
 from gae_local_cloud.clock import SECOND, Clock, HeldClock, Timer
 from gae_local_cloud.cloud_tasks.admin_service import AdminService
 from gae_local_cloud.cloud_tasks.beta import BetaApi
-from gae_local_cloud.cloud_tasks.dispatch import AttemptReport, Surroundings
+from gae_local_cloud.cloud_tasks.dispatch import AttemptReport, DispatchContext
 from gae_local_cloud.cloud_tasks.grpc_face import grpc_handlers
 from gae_local_cloud.cloud_tasks.messages import Queue, QueueState
 from gae_local_cloud.cloud_tasks.methods import api
@@ -30,25 +30,27 @@ from gae_local_cloud.storage import Database
 
 _RETENTION = 31 * 86400 * SECOND
 _SWEEP_INTERVAL = 3600 * SECOND
-_SWEPT_AT_ONCE = 1000
+_SWEEP_BATCH = 1000
 
 
 class CloudTasksServer:
     """Cloud Tasks on one machine: queues and tasks in a database, dispatched from one event loop.
 
-    Make it on that event loop. It answers requests from then on; it dispatches between :meth:`start` and :meth:`stop`.
+    Create it on that event loop. It answers requests at once, and dispatches between :meth:`start` and :meth:`stop`.
 
     Parameters:
         database: made with :data:`MIGRATIONS <gae_local_cloud.cloud_tasks.MIGRATIONS>`; the caller closes it,
             after :meth:`stop`.
-        clock: the time by which tasks are due.
-        app_url: where App Engine tasks go.
-        services: base URLs of App Engine services that have one of their own, by service name.
-        rate_limits: whether to keep to the queues' dispatch rates; concurrency limits always hold.
-        on_attempt: is called on the event loop after each attempt.
+        clock: decides when tasks are due.
+        app_url: base URL that receives App Engine tasks.
+        services: base URL of each App Engine service that has its own, by service name.
+        rate_limits: whether to enforce the queues' dispatch rates; concurrency limits always apply.
+        reuse_queue_names: whether the name of a deleted queue is free at once. In production it stays taken for up to 3
+            days.
+        on_attempt: called on the event loop after each attempt.
 
     Attributes:
-        api: the methods of the API, for use in this process.
+        api: the methods of the API, for callers in this process.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class CloudTasksServer:
         app_url: str = "http://127.0.0.1:8080",
         services: Mapping[str, str] | None = None,
         rate_limits: bool = True,
+        reuse_queue_names: bool = False,
         on_attempt: Callable[[AttemptReport], None] | None = None,
     ) -> None:
         self._clock = clock
@@ -67,7 +70,8 @@ class CloudTasksServer:
         self._sender = Sender(clock, self._tokens)
         self._targets = Targets(app_url, services or {})
         self._registry = QueueRegistry(
-            Surroundings(self._store, clock, self._sender, self._targets, rate_limits, on_attempt)
+            DispatchContext(self._store, clock, self._sender, self._targets, rate_limits, on_attempt),
+            reuse_names=reuse_queue_names,
         )
         tasks = TaskService(self._store, self._registry, clock)
         admin = AdminService(self._store, self._registry, clock)
@@ -78,7 +82,7 @@ class CloudTasksServer:
 
     @property
     def app_url(self) -> str:
-        """Where App Engine tasks go; may be changed until :meth:`start`."""
+        """Base URL that receives App Engine tasks; may be changed until :meth:`start`."""
         return self._targets.app_url
 
     @app_url.setter
@@ -87,7 +91,7 @@ class CloudTasksServer:
 
     @property
     def issuer(self) -> str:
-        """The URL of the REST port, which ID tokens name as their issuer; may be changed until :meth:`start`."""
+        """The issuer in ID tokens, a URL of the REST port; may be changed until :meth:`start`."""
         return self._tokens.issuer
 
     @issuer.setter
@@ -103,15 +107,15 @@ class CloudTasksServer:
         return web_app(RestFace(self.api, self._beta), LocalRoutes(self._clock, self.advance, self._tokens))
 
     async def start(self) -> None:
-        """Begin dispatching, what is left from the last time included."""
+        """Begin dispatching, including tasks left from the last run."""
         self._registry.start()
         self._sweep()
 
     async def stop(self, grace: float = 0.0) -> None:
-        """Stop dispatching: begin nothing more, cancel the attempts in flight and close their connections.
+        """Stop dispatching: begin no attempt, cancel those in flight and close their connections.
 
         Parameters:
-            grace: seconds that attempts in flight have to end before they are cancelled, to be made again.
+            grace: seconds to wait for attempts in flight. Those cancelled after it are repeated at the next start.
         """
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -120,7 +124,7 @@ class CloudTasksServer:
         await self._sender.close()
 
     async def advance(self, seconds: float) -> None:
-        """Move a held clock forward, stopping at each time that something is due until it has been attempted.
+        """Move a held clock forward. Whenever a task is due, wait until it has been attempted.
 
         Raises:
             TypeError: the clock is not a :class:`HeldClock <gae_local_cloud.clock.HeldClock>`.
@@ -139,20 +143,20 @@ class CloudTasksServer:
         await self._registry.quiet()
 
     def _release_tasks_in_flight(self) -> None:
-        """Make what a stop or a crash cut off due again."""
+        """Make tasks due again whose attempts a stop or a crash cut off."""
         with self._store.database.atomic():
             self._store.release_tasks_in_flight()
 
     def _sweep(self) -> None:
-        """Delete what has outlived its time, now and again."""
+        """Delete expired rows and schedule the next sweep."""
         now = self._clock.now()
         with self._store.database.atomic():
-            more = self._store.forget_expired(now, now - _RETENTION, _SWEPT_AT_ONCE)
-        # A short pause when there is more, so that requests are served in between.
+            more = self._store.forget_expired(now, now - _RETENTION, _SWEEP_BATCH)
+        # If more rows have expired, pause briefly so that requests are served in between.
         self._sweeper = self._clock.call_at(now + (SECOND // 100 if more else _SWEEP_INTERVAL), self._sweep)
 
     def ensure_queue(self, name: str) -> None:
-        """Create a queue with App Engine's defaults, unless it is there. Call it on the event loop.
+        """Create a queue with Cloud Tasks' defaults unless it exists. Call it on the event loop.
 
         Parameters:
             name: the full name, ``projects/P/locations/L/queues/Q``.
@@ -186,7 +190,7 @@ class CloudTasksServer:
             parent: the location, ``projects/P/locations/L``.
 
         Raises:
-            QueueYamlError: the file cannot be read, or says what no queue can be; nothing is changed then.
+            QueueYamlError: the file cannot be read or is invalid; no queue is changed.
         """
         queues = read_queue_yaml(path, parent)
         with self._store.database.atomic():

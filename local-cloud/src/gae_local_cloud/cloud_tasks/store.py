@@ -1,7 +1,7 @@
-"""What the server remembers: queues, tasks, and the names of tasks that are gone, in SQLite.
+"""The tables of queues, tasks and tombstones in SQLite.
 
-Every method is one or two statements that cost the same whether a queue holds ten tasks or a million. Methods that
-write are called inside :meth:`Database.atomic <gae_local_cloud.storage.Database.atomic>`.
+Each method runs one or two statements, whose cost does not grow with the length of a queue. Call methods that write
+inside :meth:`Database.atomic <gae_local_cloud.storage.Database.atomic>`.
 """
 
 import sqlite3
@@ -12,8 +12,8 @@ from gae_local_cloud.cloud_tasks.messages import Queue
 from gae_local_cloud.cloud_tasks.outcome import Outcome
 from gae_local_cloud.storage import Database
 
-# A task's request is stored without its body, so that listing tasks reads no bodies. A task in flight keeps its
-# schedule time but is not in the index `due`: the dispatcher never reads past what it has already dispatched.
+# The body is stored apart from the rest of the request, so that listing tasks reads no bodies. The index `due` leaves
+# out tasks in flight, so the dispatcher never reads past tasks that it has already dispatched.
 MIGRATIONS = (
     """
     CREATE TABLE queues (
@@ -75,11 +75,11 @@ class StoredTask(NamedTuple):
     """A task's row; times in microseconds since the epoch.
 
     Parameters:
-        execution_count: attempts that the app itself answered, without success.
-        last_status: the HTTP status of the last attempt, None if there was no answer.
-        last_code: the canonical code of how the last attempt ended, with a message.
+        execution_count: failed attempts that the header ``TaskExecutionCount`` counts.
+        last_status: HTTP status of the last attempt, or None without an answer.
+        last_code: canonical code of the last failure; ``last_message`` says it in words.
         request: the Task message as it was created, serialized, without its body.
-        body: the request's body; empty if the row was read without.
+        body: the request's body; empty if the row was read without it.
     """
 
     id: int
@@ -121,7 +121,7 @@ class Store:
             yield StoredQueue(id_, name, Queue.FromString(settings), lifetime)
 
     def insert_queue(self, settings: Queue, tombstone_lifetime: int) -> StoredQueue:
-        """Add a queue under the name in its settings, which no other has."""
+        """Add a queue under the name in its settings, which must be free."""
         self.database.execute("DELETE FROM deleted_queues WHERE name = ?", (settings.name,))
         id_ = self.database.execute(
             "INSERT INTO queues (name, settings, tombstone_lifetime) VALUES (?, ?, ?)",
@@ -136,14 +136,14 @@ class Store:
         )
 
     def delete_queue(self, id_: int, name: str, remembered_until: int) -> None:
-        """Delete a queue without tasks, with its tasks' tombstones."""
+        """Delete an empty queue and the tombstones of its tasks."""
         self.database.execute("DELETE FROM tombstones WHERE queue = ?", (id_,))
         self.database.execute("DELETE FROM queues WHERE id = ?", (id_,))
         self.database.execute("DELETE FROM documents WHERE name = ?", (f"{name}/iamPolicy",))
         self.database.execute("INSERT OR REPLACE INTO deleted_queues VALUES (?, ?)", (name, remembered_until))
 
     def queue_existed(self, name: str, now: int) -> bool:
-        """Tell whether a queue of that name was deleted recently."""
+        """Return whether a queue of that name was deleted recently."""
         row = self.database.execute("SELECT 1 FROM deleted_queues WHERE name = ? AND expires > ?", (name, now))
         return row.fetchone() is not None
 
@@ -152,7 +152,7 @@ class Store:
     def insert_task(
         self, queue: int, name: str, schedule_time: int, create_time: int, request: bytes, body: bytes
     ) -> bool:
-        """Add a task; False if one of that name is there.
+        """Add a task, and return whether its name was free.
 
         Parameters:
             request: the Task message without name, times, output-only fields and body, serialized.
@@ -170,25 +170,25 @@ class Store:
     def task(self, queue: int, name: str, *, with_body: bool) -> StoredTask | None:
         columns = _COLUMNS if with_body else _COLUMNS_WITHOUT_BODY
         row = self.database.execute(
-            f"SELECT {columns} FROM tasks WHERE queue = ? AND name = ?",  # noqa: S608 - the columns are constants
+            f"SELECT {columns} FROM tasks WHERE queue = ? AND name = ?",  # noqa: S608  # the columns are constants
             (queue, name),
         ).fetchone()
         return StoredTask._make(row) if row else None
 
     def tasks_after(self, queue: int, name: str, *, with_body: bool) -> Iterator[StoredTask]:
-        """Return the queue's tasks in the order of their names, from the first one after a name; read one by one."""
+        """Yield the queue's tasks after a name, in the order of their names."""
         columns = _COLUMNS if with_body else _COLUMNS_WITHOUT_BODY
         rows = self.database.execute(
-            f"SELECT {columns} FROM tasks WHERE queue = ? AND name > ? ORDER BY name",  # noqa: S608
+            f"SELECT {columns} FROM tasks WHERE queue = ? AND name > ? ORDER BY name",  # noqa: S608  # the columns are constants
             (queue, name),
         )
         return map(StoredTask._make, rows)
 
     def due_tasks(self, queue: int, now: int, limit: int) -> list[StoredTask]:
-        """Return the tasks that may be dispatched, the longest due first."""
+        """Return due tasks, those with the earliest schedule time first."""
         rows = self.database.execute(
-            f"SELECT {_COLUMNS} FROM tasks INDEXED BY due WHERE queue = ? AND in_flight = 0 AND schedule_time <= ? "  # noqa: S608
-            "ORDER BY schedule_time, id LIMIT ?",
+            f"SELECT {_COLUMNS} FROM tasks INDEXED BY due "  # noqa: S608  # the columns are constants
+            "WHERE queue = ? AND in_flight = 0 AND schedule_time <= ? ORDER BY schedule_time, id LIMIT ?",
             (queue, now, limit),
         )
         return [StoredTask._make(row) for row in rows]
@@ -199,7 +199,7 @@ class Store:
         return [name for (name,) in rows]
 
     def next_due(self, queue: int) -> int | None:
-        """Return the earliest schedule time of a task that is not in flight."""
+        """Return the earliest schedule time of the tasks that are not in flight, or None."""
         row = self.database.execute(
             "SELECT schedule_time FROM tasks INDEXED BY due WHERE queue = ? AND in_flight = 0 "
             "ORDER BY schedule_time LIMIT 1",
@@ -220,8 +220,8 @@ class Store:
     def set_schedule(self, id_: int, schedule_time: int) -> None:
         self.database.execute("UPDATE tasks SET schedule_time = ? WHERE id = ?", (schedule_time, id_))
 
-    def record_failure(self, id_: int, schedule_time: int, now: int, outcome: Outcome) -> bool:
-        """End an attempt and schedule the next; False if the task was deleted meanwhile."""
+    def record_failure(self, id_: int, schedule_time: int, now: int, outcome: Outcome, *, executed: bool) -> bool:
+        """End an attempt and schedule the next one; return False if the task was deleted meanwhile."""
         cursor = self.database.execute(
             "UPDATE tasks SET in_flight = 0, schedule_time = ?, response_count = response_count + ?, "
             "execution_count = execution_count + ?, last_response_time = ?, last_status = ?, last_code = ?, "
@@ -229,7 +229,7 @@ class Store:
             (
                 schedule_time,
                 outcome.status is not None,
-                outcome.executed,
+                executed,
                 now,
                 outcome.status,
                 outcome.code,
@@ -240,14 +240,14 @@ class Store:
         return cursor.rowcount == 1
 
     def delete_task(self, queue: int, id_: int, name: str, tombstone_until: int) -> bool:
-        """Delete a task and remember its name; False if it is gone already."""
+        """Delete a task and remember its name; return False if the task is gone already."""
         if self.database.execute("DELETE FROM tasks WHERE id = ?", (id_,)).rowcount != 1:
             return False
         self.database.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", (queue, name, tombstone_until))
         return True
 
     def delete_some_tasks(self, queue: int, created_until: int, tombstone_until: int, limit: int) -> int:
-        """Delete up to ``limit`` of a queue's tasks that were created until a time; return how many."""
+        """Delete up to ``limit`` of a queue's tasks created until a time; return their number."""
         rows = self.database.execute(
             "SELECT id, name FROM tasks WHERE queue = ? AND create_time <= ? LIMIT ?", (queue, created_until, limit)
         ).fetchall()
@@ -258,30 +258,32 @@ class Store:
         return len(rows)
 
     def release_tasks_in_flight(self) -> int:
-        """Make tasks due again whose attempts a stop or crash of the server cut off; return how many."""
+        """Make tasks due again whose attempts a stop or crash of the server cut off; return their number."""
         return self.database.execute("UPDATE tasks SET in_flight = 0 WHERE in_flight = 1").rowcount
 
     def count_tasks(self, queue: int) -> int:
         (count,) = self.database.execute("SELECT count(*) FROM tasks WHERE queue = ?", (queue,)).fetchone()
         return int(count)
 
-    # What is gone
+    # Tombstones and expiry
 
     def has_tombstone(self, queue: int, name: str, now: int) -> bool:
-        """Tell whether a task of that name was there recently."""
+        """Return whether a task of that name existed recently."""
         row = self.database.execute(
             "SELECT 1 FROM tombstones WHERE queue = ? AND name = ? AND expires > ?", (queue, name, now)
         )
         return row.fetchone() is not None
 
     def forget_expired(self, now: int, created_before: int, limit: int) -> bool:
-        """Delete up to ``limit`` tombstones, operations and tasks that have outlived their time.
+        """Delete up to ``limit`` expired rows of each table.
 
         Parameters:
-            created_before: tasks older than this have reached the end of their retention.
+            now: microseconds since the epoch; tombstones and operations expire by it.
+            created_before: the retention of tasks created before this time has ended.
+            limit: maximum number of rows to delete from each table.
 
         Returns:
-            Whether there may be more.
+            Whether more rows may have expired.
         """
         expired_tombstones = self.database.execute(
             "DELETE FROM tombstones WHERE (queue, name) IN "
@@ -310,10 +312,10 @@ class Store:
         row = self.database.execute("SELECT operation FROM operations WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
 
-    # Documents: what is kept and returned as it is
+    # Documents, stored and returned unchanged
 
     def set_document(self, name: str, document: bytes) -> None:
-        """Keep a message under a name, in place of the one before."""
+        """Store a message under a name, replacing an earlier one."""
         self.database.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (name, document))
 
     def document(self, name: str) -> bytes | None:

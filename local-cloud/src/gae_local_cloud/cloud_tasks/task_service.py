@@ -1,4 +1,4 @@
-"""What the service does with tasks, whatever the wire."""
+"""The task methods of the service, independent of the protocol."""
 
 from typing import NamedTuple
 
@@ -30,17 +30,17 @@ from gae_local_cloud.cloud_tasks.registry import QueueRegistry
 from gae_local_cloud.cloud_tasks.store import Store, StoredTask
 from gae_local_cloud.cloud_tasks.task_view import show, task_message, wants_body
 from gae_local_cloud.cloud_tasks.times import from_timestamp, timestamp
-from gae_local_cloud.cloud_tasks.validation import prepare_task
+from gae_local_cloud.cloud_tasks.validation import check_size, prepare_task
 
 _MAX_PAGE = 1000
-_MAX_PAGE_BYTES = 3 * 1024 * 1024
-"""Bytes of requests and bodies in a page: gRPC clients take messages of 4 MiB unless told otherwise."""
-_MAX_CREATED_AT_ONCE = 100
-_MAX_DELETED_AT_ONCE = 1000
+_MAX_PAGE_BYTES = 3 * 2**20
+"""Bytes of requests and bodies in a page: gRPC clients accept messages of 4 MiB by default."""
+_MAX_BATCH_CREATE = 100
+_MAX_BATCH_DELETE = 1000
 
 
 class _NewTask(NamedTuple):
-    """A task on its way to the store; times in microseconds since the epoch."""
+    """A task to be stored; times in microseconds since the epoch."""
 
     schedule_time: int
     create_time: int
@@ -49,11 +49,11 @@ class _NewTask(NamedTuple):
 
 
 def _split(task: Task, now: int) -> _NewTask:
-    """Take from a task what is stored beside its request: its name, its schedule and its body."""
+    """Remove the name, times and body from a task, and return the columns to store."""
     schedule_time = from_timestamp(task.schedule_time)
     request = getattr(task, task.WhichOneof("message_type"))
     body: bytes = request.body
-    for field in ("name", "schedule_time"):
+    for field in ("name", "schedule_time", "create_time"):
         task.ClearField(field)
     request.ClearField("body")
     return _NewTask(schedule_time, now, task.SerializeToString(), body)
@@ -62,8 +62,8 @@ def _split(task: Task, now: int) -> _NewTask:
 class TaskService:
     """The task methods of ``google.cloud.tasks.v2.CloudTasks``: a request message in, a response message out.
 
-    All raise :class:`ServiceError <gae_local_cloud.cloud_tasks.errors.ServiceError>`, and answer when what they did
-    is committed.
+    Each method returns when its changes are committed, and refuses a request by raising
+    :class:`ServiceError <gae_local_cloud.cloud_tasks.errors.ServiceError>`.
     """
 
     def __init__(self, store: Store, registry: QueueRegistry, clock: Clock) -> None:
@@ -84,7 +84,7 @@ class TaskService:
         page_bytes = 0
         for row in self._store.tasks_after(queue.id, last, with_body=with_body):
             page_bytes += len(row.request) + len(row.body)
-            # This row is the next page's. The first never is: no task is as big as a page.
+            # This row begins the next page. Every page has a row, because a task is smaller than a page.
             if len(response.tasks) == size or page_bytes > _MAX_PAGE_BYTES:
                 response.next_page_token = page_token(parent, last, now)
                 break
@@ -99,7 +99,7 @@ class TaskService:
 
     async def create_task(self, request: CreateTaskRequest) -> Task:
         parent = queue_name(request.parent, "parent")
-        dispatcher = self._registry.queue_for_tasks(parent)
+        dispatcher = self._registry.queue(parent)
         with self._store.database.atomic() as stored:
             task = self._create(dispatcher, request)
         dispatcher.task_created(from_timestamp(task.schedule_time))
@@ -108,15 +108,15 @@ class TaskService:
 
     async def batch_create_tasks(self, request: BatchCreateTasksRequest) -> operations_pb2.Operation:
         parent = queue_name(request.parent, "parent")
-        if not 1 <= len(request.requests) <= _MAX_CREATED_AT_ONCE:
-            raise invalid(f"requests must be 1 to {_MAX_CREATED_AT_ONCE}, got {len(request.requests)}")
+        if not 1 <= len(request.requests) <= _MAX_BATCH_CREATE:
+            raise invalid(f"requests must be 1 to {_MAX_BATCH_CREATE}, got {len(request.requests)}")
         for index, one in enumerate(request.requests):
             if one.parent not in ("", parent):
                 raise invalid(f'requests[{index}].parent, "{one.parent}", must be the same as parent, "{parent}"')
         name = self._operations.name(parent, request.request_id)
         if (earlier := await self._operations.find_stored(name)) is not None:
             return earlier
-        dispatcher = self._registry.queue_for_tasks(parent)
+        dispatcher = self._registry.queue(parent)
         started = self._clock.now()
         created: list[Task] = []
         failures: dict[int, Status] = {}
@@ -146,23 +146,25 @@ class TaskService:
         try:
             return self._create(dispatcher, request)
         except ServiceError as error:
-            return Status(code=error.code, message=error.message)
+            return error.status()
 
     def _create(self, dispatcher: Dispatcher, request: CreateTaskRequest) -> Task:
-        """Store one task, and return it as its request's view shows it."""
+        """Store one task, and return it in the view that its request asks for."""
         queue = dispatcher.queue
         task: Task = request.task
         with_body = wants_body(request.response_view)
         now = self._clock.now()
         given_name = self._given_name(task.name, queue.name)
         prepare_task(task, queue.name, now)
+        name = given_name or self._next_name(now)
+        task.name = f"{queue.name}/tasks/{name}"
+        task.create_time.CopyFrom(timestamp(now - now % SECOND))
+        check_size(task)
         new = _split(task, now)
         if given_name is None:
-            name = self._next_name(now)
             while not self._insert(queue.id, name, new):
                 name = self._next_name(now)
         else:
-            name = given_name
             self._insert_named(queue.id, name, new)
         task.schedule_time.CopyFrom(timestamp(new.schedule_time))
         task.name = f"{queue.name}/tasks/{name}"
@@ -177,13 +179,13 @@ class TaskService:
         name = task_name(full_name, "Task.name")
         if name.queue != queue:
             raise invalid(
-                f'The queue name from request ("{queue}") must be the same as the queue name in the named task '
-                f'("{name.queue}"), Task.name'
+                f"The queue name from request ('{queue}') must be the same as the queue name in the named task "
+                f"('{name.queue}')."
             )
         return name.task
 
     def _insert(self, queue: int, name: str, new: _NewTask) -> bool:
-        """Store a task unless its name is taken, or was until recently."""
+        """Store a task unless its name is taken or was taken recently; return whether it is stored."""
         if self._store.has_tombstone(queue, name, new.create_time):
             return False
         return self._store.insert_task(queue, name, *new)
@@ -199,10 +201,10 @@ class TaskService:
         )
 
     def _next_name(self, now: int) -> str:
-        """Return a task name like the service's, a long number.
+        """Return a task name like the service's: a long number.
 
-        The numbers grow, because names in the order of creation keep the index over a million of them fast. They follow
-        the time of day; where that stands still or goes back, a restart repeats them, and the next one is tried.
+        The numbers follow the clock and grow, because an index is fast when names come in its order. Where the clock
+        stands still or goes back, a restart repeats numbers, and the caller tries the next one.
         """
         self._last_generated = max(self._last_generated + 1, now * 1000)
         return str(self._last_generated)
@@ -215,8 +217,8 @@ class TaskService:
 
     async def batch_delete_tasks(self, request: BatchDeleteTasksRequest) -> operations_pb2.Operation:
         parent = queue_name(request.parent, "parent")
-        if not 1 <= len(request.names) <= _MAX_DELETED_AT_ONCE:
-            raise invalid(f"names must be 1 to {_MAX_DELETED_AT_ONCE}, got {len(request.names)}")
+        if not 1 <= len(request.names) <= _MAX_BATCH_DELETE:
+            raise invalid(f"names must be 1 to {_MAX_BATCH_DELETE}, got {len(request.names)}")
         name = self._operations.name(parent, request.request_id)
         if (earlier := await self._operations.find_stored(name)) is not None:
             return earlier
@@ -247,7 +249,7 @@ class TaskService:
                 raise invalid(f'names must be of tasks in the queue that parent names, "{parent}", got "{name}"')
             self._delete(*self._find(name, with_body=False))
         except ServiceError as error:
-            return Status(code=error.code, message=error.message)
+            return error.status()
         return None
 
     def _delete(self, dispatcher: Dispatcher, row: StoredTask) -> None:
@@ -263,7 +265,7 @@ class TaskService:
 
     def _find(self, full_name: str, *, with_body: bool) -> tuple[Dispatcher, StoredTask]:
         name = task_name(full_name, "Task name")
-        dispatcher = self._registry.queue(name.queue)
+        dispatcher = self._registry.named(name.queue)
         row = self._store.task(dispatcher.queue.id, name.task, with_body=with_body)
         if row is None and self._store.has_tombstone(dispatcher.queue.id, name.task, self._clock.now()):
             raise not_found(
@@ -271,7 +273,7 @@ class TaskService:
                 "The task either successfully completed or was deleted."
             )
         if row is None:
-            raise not_found("Task does not exist.")
+            raise not_found("Requested entity was not found.")
         return dispatcher, row
 
     async def get_operation(self, request: operations_pb2.GetOperationRequest) -> operations_pb2.Operation:

@@ -1,19 +1,20 @@
-"""A stored task as the message that the service returns."""
+"""Stored tasks as the messages that the service returns."""
 
 from gae_local_cloud.clock import SECOND
 from gae_local_cloud.cloud_tasks.errors import invalid
 from gae_local_cloud.cloud_tasks.messages import Attempt, Task, TaskView
 from gae_local_cloud.cloud_tasks.store import StoredTask
-from gae_local_cloud.cloud_tasks.times import timestamp
+from gae_local_cloud.cloud_tasks.times import duration, timestamp
+from gae_local_cloud.cloud_tasks.validation import DEFAULT_DEADLINE
 
 _VIEWS = frozenset(int(view) for view in TaskView)
 
 
 def wants_body(view: int) -> bool:
-    """Tell whether a ``response_view`` is FULL; unspecified means BASIC.
+    """Return whether a ``response_view`` is FULL; unspecified means BASIC.
 
     Raises:
-        ServiceError: INVALID_ARGUMENT: there is no such view.
+        ServiceError: INVALID_ARGUMENT if the view is unknown.
     """
     if view not in _VIEWS:
         raise invalid(f"response_view is unknown: {view}")
@@ -24,8 +25,9 @@ def task_message(row: StoredTask, queue: str, *, with_body: bool) -> Task:
     """Return a task as the service does.
 
     Parameters:
-        row: its row, read with its body if that is wanted.
-        queue: the full name of its queue.
+        row: its row, read with its body if ``with_body``.
+        queue: full name of its queue.
+        with_body: whether the view is FULL.
     """
     task = Task.FromString(row.request)
     task.name = f"{queue}/tasks/{row.name}"
@@ -42,8 +44,10 @@ def task_message(row: StoredTask, queue: str, *, with_body: bool) -> Task:
 
 
 def show(task: Task, body: bytes, *, with_body: bool) -> None:
-    """Put into a task what a view includes."""
+    """Set the fields of a task that depend on its view."""
     task.view = int(TaskView.FULL if with_body else TaskView.BASIC)
+    if not task.HasField("dispatch_deadline"):  # of an App Engine task
+        task.dispatch_deadline.CopyFrom(duration(DEFAULT_DEADLINE))
     if with_body and body:
         getattr(task, task.WhichOneof("message_type")).body = body
 

@@ -1,18 +1,25 @@
 """Congestion control: a queue slows down while its target asks for fewer requests, and recovers afterwards.
 
-The service documents that it does this (503; 429 from HTTP targets; ``Retry-After``), not by how much. Here the rate
-halves at most once a second while such answers come, and doubles at most once a second when others come.
+The documentation of ``HttpRequest`` and ``AppEngineHttpRequest`` says that the service does so after 503, after 429 of
+HTTP targets, and by ``Retry-After``, but not by how much. Here the rate halves at most once a second while such answers
+arrive, and doubles at most once a second while others arrive.
+
+Google documents further behaviour without numbers. It is left out here:
+
+- HTTP targets also slow a queue down by a high rate of other errors ("Issues and limitations" names 5xx).
+- Dispatches ramp up slowly when a queue is new or idle, and when many tasks become due at once.
+- A new queue may take a minute until it accepts tasks.
 """
 
 from gae_local_cloud.clock import SECOND
 
 _STEP = SECOND
-_LOWEST = 1 / 1024
-_LONGEST_RETRY_AFTER = 3600.0
+_MIN_FACTOR = 2**-10
+_MAX_RETRY_AFTER = 3600.0
 
 
 class Throttle:
-    """How much of its rate a queue uses, from 1 down to 1/1024."""
+    """The fraction of its rate that a queue uses, from 1/1024 to 1."""
 
     def __init__(self) -> None:
         self.factor = 1.0
@@ -24,13 +31,13 @@ class Throttle:
 
         Parameters:
             now: microseconds since the epoch.
-            retry_after: seconds to send nothing for, at most an hour of which are granted.
+            retry_after: seconds to pause; at most an hour is granted.
         """
         if self.factor == 1.0 or now >= self._changed + _STEP:
-            self.factor = max(self.factor / 2, _LOWEST)
+            self.factor = max(self.factor / 2, _MIN_FACTOR)
             self._changed = now
         if retry_after is not None:
-            self._held_until = max(self._held_until, now + round(min(retry_after, _LONGEST_RETRY_AFTER) * SECOND))
+            self._held_until = max(self._held_until, now + round(min(retry_after, _MAX_RETRY_AFTER) * SECOND))
 
     def accepted(self, now: int) -> None:
         """Note any other answer."""
@@ -39,5 +46,5 @@ class Throttle:
             self._changed = now
 
     def held_until(self) -> int:
-        """Return the time before which nothing is sent, 0 if there is none."""
+        """Return the end of the present pause, or 0."""
         return self._held_until

@@ -1,4 +1,4 @@
-"""Times and durations: protobuf's on the wire, whole microseconds inside."""
+"""Times and durations: protobuf messages in the API, whole microseconds inside the server."""
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,7 +18,7 @@ def from_timestamp(message: Timestamp) -> int:
 
 
 def duration(microseconds: int) -> Duration:
-    """Return microseconds, not negative, as a protobuf duration."""
+    """Return a number of microseconds, at least 0, as a protobuf duration."""
     seconds, rest = divmod(microseconds, SECOND)
     return Duration(seconds=seconds, nanos=rest * 1000)
 

@@ -1,7 +1,6 @@
-"""The tokens that HTTP tasks carry: OpenID Connect ID tokens that an app can verify, and OAuth access tokens.
+"""The tokens of HTTP tasks: OpenID Connect ID tokens that an app can verify, and OAuth access tokens.
 
-Google's are signed by Google; these by a key of this server's own, published as theirs are: a discovery document that
-leads to the public key.
+The server signs tokens with its own key and publishes the public key as Google does: a discovery document leads to it.
 """
 
 import asyncio
@@ -28,12 +27,13 @@ _MAX_CACHED = 1000
 
 
 class TokenIssuer:
-    """Issues tokens, signed by a key that is made on first use and kept with the tasks.
+    """Issues tokens, signed by a key that is generated on first use and stored with the tasks.
 
-    The times in tokens are the machine's, also where the server goes by a held clock: apps verify them by theirs.
+    Times in tokens come from the machine's clock even if the server has a held clock, because apps verify them by the
+    machine's clock.
 
     Parameters:
-        issuer: the URL of the REST port; the ``iss`` of ID tokens, under which the discovery document is found.
+        issuer: the claim ``iss`` of ID tokens: the base URL of the discovery document.
     """
 
     def __init__(self, store: Store, issuer: str) -> None:
@@ -67,7 +67,7 @@ class TokenIssuer:
 
     @staticmethod
     def access_token() -> str:
-        """Return an OAuth access token: an opaque string, as Google's are, good for nothing."""
+        """Return an OAuth access token: an opaque string, like Google's, that grants no access."""
         return f"ya29.local-{secrets.token_urlsafe(32)}"
 
     def discovery(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class TokenIssuer:
         return {"keys": [key]}
 
     async def certs(self) -> dict[str, str]:
-        """Return the public key in PEM by its id, as google-auth's ``verify_token`` reads it without more packages."""
+        """Return the public key in PEM by its id, which google-auth's ``verify_token`` reads without extra packages."""
         from cryptography.hazmat.primitives import serialization
 
         public_key = (await self._private_key()).public_key()
@@ -103,7 +103,7 @@ class TokenIssuer:
         return {await self._key_id(): pem.decode()}
 
     async def _sign(self, claims: dict[str, Any]) -> str:
-        # Imported where it is used, as all of cryptography here: most local clouds never issue a token.
+        # Imported on use, like cryptography below: most local clouds never issue a token.
         from google.auth import crypt, jwt
 
         key = await self._private_key()
@@ -139,7 +139,7 @@ class TokenIssuer:
 
 
 def _subject(email: str) -> str:
-    """Return a number for an account, of the length that Google's have, always the same."""
+    """Return an account's number: always the same, and as long as Google's."""
     return str(int.from_bytes(hashlib.sha256(email.encode()).digest()[:8], "big") + 10**20)
 
 

@@ -1,7 +1,7 @@
-"""What the service refuses, and what it fills in: queues and tasks as they are stored.
+"""Checks queues and tasks as the service does, and fills in its defaults.
 
-Each function takes a message fresh from a request, raises INVALID_ARGUMENT naming the field if the service would, and
-leaves the message as the service would return it.
+Each ``prepare_...`` function takes a message as a request has it. It raises INVALID_ARGUMENT, naming the field, if the
+service would, and leaves the message as the service would store it.
 """
 
 import re
@@ -32,7 +32,8 @@ from gae_local_cloud.cloud_tasks.messages import (
 from gae_local_cloud.cloud_tasks.names import project_of
 from gae_local_cloud.cloud_tasks.times import duration, from_duration, from_timestamp, timestamp
 
-MAX_TASK_BYTES = 1024 * 1024
+MAX_TASK_BYTES = 2**20 - 7
+"""Limit of a task's stored form, 1,048,569 bytes: measured in production (aertje/cloud-tasks-emulator, tasksize.go)."""
 MAX_URL_CHARACTERS = 2083
 MAX_SCHEDULE_AHEAD = 30 * 86400 * SECOND
 MAX_RATE = 500.0
@@ -43,14 +44,15 @@ DEFAULT_DEADLINE = 600 * SECOND
 MAX_HTTP_DEADLINE = 1800 * SECOND
 MAX_APP_ENGINE_DEADLINE = (86400 + 15) * SECOND
 
+HTTP_USER_AGENT = "Google-Cloud-Tasks"
 APP_ENGINE_USER_AGENT = "AppEngine-Google; (+http://code.google.com/appengine)"
 
-# RFC 9110: a field name is a token; a field value has no control characters but tab.
+# RFC 9110: a field name is a token; tab is the only control character in a field value.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
-# A relative URI is sent as it is, so it must be fit for a request line: visible ASCII.
+# A relative URI is sent as it is in the request line, so it must be visible ASCII.
 _RELATIVE_URI = re.compile(r"/[\x21-\x7e]*")
-# Plain numbers: comparing with the enumeration's members takes longer than all the other checks of a task.
+# Plain numbers: comparing with enumeration members takes longer than all other checks of a task.
 _METHODS = frozenset(int(method) for method in HttpMethod)
 _POST = int(HttpMethod.POST)
 _APP_ENGINE_METHODS_WITH_BODY = frozenset(int(method) for method in (HttpMethod.POST, HttpMethod.PUT))
@@ -58,11 +60,11 @@ _URL = re.compile(r"https?://[^\x00-\x20\x7f]+", re.IGNORECASE)
 
 
 def prepare_queue(queue: Queue, *, zero_doublings: bool = False) -> None:
-    """Check a queue's settings and fill in the defaults. Output-only fields are left to the caller.
+    """Check a queue's settings and fill in the defaults; output-only fields are left to the caller.
 
     Parameters:
-        queue: is changed.
-        zero_doublings: ``retry_config.max_doublings`` is 0 on purpose, not for want of a value.
+        queue: changed in place.
+        zero_doublings: whether ``retry_config.max_doublings`` is 0 on purpose rather than unset.
     """
     _prepare_rate_limits(queue)
     check_retry_config(queue.retry_config, "Queue.retry_config")
@@ -95,12 +97,12 @@ def _prepare_rate_limits(queue: Queue) -> None:
 
 
 def default_burst(rate: float) -> int:
-    """Return the burst size of a queue made through the API: one second of its rate, within the service's 10 to 100."""
+    """Return the burst size of a queue created through the API: one second of its rate, between 10 and 100."""
     return min(100, max(10, ceil(rate)))
 
 
 def check_retry_config(config: RetryConfig, field: str) -> None:
-    """Check a queue's or task's retry settings as given, before the defaults are filled in."""
+    """Check the retry settings of a queue or task before the defaults are filled in."""
     if config.max_attempts < retry.UNLIMITED:
         raise invalid(f"{field}.max_attempts must be -1 (unlimited) or greater, got {config.max_attempts}")
     if config.max_doublings < 0:
@@ -118,28 +120,25 @@ def check_retry_config(config: RetryConfig, field: str) -> None:
 
 
 def _check_duration(value: Duration, field: str) -> None:
-    # The bounds of google.protobuf.Duration, and no negative ones.
+    # The bounds of google.protobuf.Duration, without negative durations.
     if not (0 <= value.seconds <= 315_576_000_000 and 0 <= value.nanos <= 999_999_999):
         raise invalid(f"{field} must be a duration of 0s to 315576000000s, got {value.seconds}s {value.nanos}ns")
 
 
 def prepare_task(task: Task, queue: str, now: int) -> None:
-    """Check a task that a request wants created, and fill in what the service fills in.
+    """Check a new task and fill in the service's defaults.
 
     Parameters:
-        task: is changed; its name is left to the caller.
-        queue: the full name of its queue.
+        task: changed in place; its name is left to the caller.
+        queue: full name of its queue.
         now: microseconds since the epoch.
     """
     kind = task.WhichOneof("message_type")
     if kind is None:
-        raise invalid("Task must have one of Task.app_engine_http_request and Task.http_request")
-    # Only what the caller may set; the rest of the fields are output only.
+        raise invalid("Task must have Task.app_engine_http_request or Task.http_request")
+    # Output-only fields, which the service ignores.
     for field in ("create_time", "dispatch_count", "response_count", "first_attempt", "last_attempt", "view"):
         task.ClearField(field)
-    size = task.ByteSize()
-    if size > MAX_TASK_BYTES:
-        raise invalid(f"Task is too big: it has {size} bytes, the maximum is {MAX_TASK_BYTES} (Task.{kind}.body)")
     if kind == "app_engine_http_request":
         _prepare_app_engine_request(task.app_engine_http_request, queue)
     else:
@@ -149,6 +148,14 @@ def prepare_task(task: Task, queue: str, now: int) -> None:
     if task.HasField("retry_config"):
         check_retry_config(task.retry_config, "Task.retry_config")
         retry.complete(task.retry_config)
+
+
+def check_size(task: Task) -> None:
+    """Check the size of a task in its stored form: with defaults, name, times, host and body."""
+    size = task.ByteSize()
+    if size > MAX_TASK_BYTES:
+        field = f"Task.{task.WhichOneof('message_type')}.body"
+        raise invalid(f"Task size too large: {size} bytes in stored form, the limit is {MAX_TASK_BYTES} ({field})")
 
 
 def _prepare_schedule(task: Task, now: int) -> None:
@@ -168,7 +175,11 @@ def _prepare_deadline(task: Task, kind: str) -> None:
     given = task.dispatch_deadline
     _check_duration(given, "Task.dispatch_deadline")
     deadline = from_duration(given) // 1000 * 1000
-    if deadline == 0 and (kind == "app_engine_http_request" or not task.HasField("dispatch_deadline")):
+    if deadline == 0 and kind == "app_engine_http_request":
+        # The stored form of an App Engine task has no default deadline (measured in production, see MAX_TASK_BYTES).
+        task.ClearField("dispatch_deadline")
+        return
+    if deadline == 0 and not task.HasField("dispatch_deadline"):
         deadline = DEFAULT_DEADLINE
     highest = MAX_APP_ENGINE_DEADLINE if kind == "app_engine_http_request" else MAX_HTTP_DEADLINE
     if not MIN_DEADLINE <= deadline <= highest:
@@ -187,7 +198,7 @@ def _prepare_app_engine_request(request: AppEngineHttpRequest, queue: str) -> No
     request.relative_uri = request.relative_uri or "/"
     if len(request.relative_uri) > MAX_URL_CHARACTERS:
         raise invalid(
-            f"{field}.relative_uri has {len(request.relative_uri)} characters, the maximum is {MAX_URL_CHARACTERS}"
+            f"{field}.relative_uri has {len(request.relative_uri)} characters, the limit is {MAX_URL_CHARACTERS}"
         )
     if not _RELATIVE_URI.fullmatch(request.relative_uri):
         raise invalid(
@@ -198,16 +209,18 @@ def _prepare_app_engine_request(request: AppEngineHttpRequest, queue: str) -> No
     names = {name.lower(): name for name in request.headers}
     agent = request.headers.pop(names["user-agent"]) if "user-agent" in names else ""
     request.headers["User-Agent"] = f"{agent} {APP_ENGINE_USER_AGENT}".lstrip()
-    if request.body and "content-type" not in names:
-        request.headers["Content-Type"] = "application/octet-stream"
     for lower, name in names.items():
         if lower in {"host", "content-length"} or lower.startswith(("x-google-", "x-appengine-")):
             del request.headers[name]
+    if request.body:
+        request.headers["Content-Length"] = str(len(request.body))
+        if "content-type" not in names:
+            request.headers["Content-Type"] = "application/octet-stream"
     _prepare_routing(request.app_engine_routing, queue)
 
 
 def _prepare_routing(routing: AppEngineRouting, queue: str) -> None:
-    """Fill in the host, which is output only: ``[instance.][version.][service.]project.appspot.com``."""
+    """Fill in the output-only host: ``[instance.][version.][service.]project.appspot.com``."""
     parts = (routing.instance, routing.version, routing.service, f"{project_of(queue)}.appspot.com")
     routing.host = ".".join(part for part in parts if part)
 
@@ -217,9 +230,14 @@ def _prepare_http_request(request: HttpRequest) -> None:
     _prepare_method(request, field)
     if request.body and not may_have_body(request):
         raise invalid(f"{field}.body is allowed only if http_method is POST, PUT or PATCH, got {_method(request)}")
+    if not request.url:
+        raise invalid("HttpRequest.url is required.")
     check_url(request.url, f"{field}.url")
     _check_headers(request.headers, f"{field}.headers")
     _check_header_size(request.headers, f"{field}.headers")
+    for name in [name for name in request.headers if name.lower() == "user-agent"]:
+        del request.headers[name]
+    request.headers["User-Agent"] = HTTP_USER_AGENT
     for token in ("oauth_token", "oidc_token"):
         if request.HasField(token) and not getattr(request, token).service_account_email:
             raise invalid(f"{field}.{token}.service_account_email must be set")
@@ -230,7 +248,7 @@ def check_url(url: str, field: str) -> None:
     if not _URL.match(url):
         raise invalid(f'{field} must begin with "http://" or "https://", got "{url}"')
     if len(url) > MAX_URL_CHARACTERS:
-        raise invalid(f"{field} has {len(url)} characters, the maximum is {MAX_URL_CHARACTERS}")
+        raise invalid(f"{field} has {len(url)} characters, the limit is {MAX_URL_CHARACTERS}")
     try:
         parts = urlsplit(url)
         port_is_valid = parts.port is None or parts.port > 0
@@ -254,7 +272,7 @@ def _method(request: AppEngineHttpRequest | HttpRequest) -> str:
 def _check_headers(headers: Mapping[str, str], field: str) -> None:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
-            raise invalid(f'{field} has a name that no HTTP header can have: "{name}"')
+            raise invalid(f'{field} has an invalid header name: "{name}"')
         if not _HEADER_VALUE.fullmatch(value):
             raise invalid(f"{field}[{name}] has a control character")
 
@@ -262,4 +280,4 @@ def _check_headers(headers: Mapping[str, str], field: str) -> None:
 def _check_header_size(headers: Mapping[str, str], field: str) -> None:
     size = sum(len(name.encode()) + len(value.encode()) for name, value in headers.items())
     if size >= MAX_HEADER_BYTES:
-        raise invalid(f"{field} have {size} bytes, they must have less than {MAX_HEADER_BYTES}")
+        raise invalid(f"{field} have {size} bytes, they must have fewer than {MAX_HEADER_BYTES}")

@@ -1,4 +1,4 @@
-"""The web application of the REST port: the API, the server's status, and its clock."""
+"""The web application of the REST port: the API, the server's status, its clock and its public key."""
 
 from collections.abc import Awaitable, Callable
 from math import isfinite
@@ -11,14 +11,14 @@ from gae_local_cloud.cloud_tasks.rest_face import MAX_BODY_BYTES, RestFace, goog
 from gae_local_cloud.cloud_tasks.times import timestamp
 from gae_local_cloud.cloud_tasks.tokens import CERTS_PATH, DISCOVERY_PATH, JWKS_PATH, TokenIssuer
 
-_LONGEST_ADVANCE = 366 * 86400
+_MAX_ADVANCE = 366 * 86400
 
 
 class LocalRoutes:
-    """What the REST port has beyond the API: its status, its clock, and the key that ID tokens are verified by.
+    """The routes of the REST port outside the API: status, clock, and the key that verifies ID tokens.
 
     Parameters:
-        advance: moves a held clock by a number of seconds and returns when all that comes due has been attempted.
+        advance: moves a held clock by a number of seconds, and returns when all tasks due by then have been attempted.
     """
 
     def __init__(self, clock: Clock, advance: Callable[[float], Awaitable[None]], tokens: TokenIssuer) -> None:
@@ -54,13 +54,13 @@ class LocalRoutes:
 
     async def _advance_clock(self, request: web.Request) -> web.Response:
         if not isinstance(self._clock, HeldClock):
-            raise failed_precondition("This server goes by the machine's clock, which it cannot advance")
+            raise failed_precondition("This server uses the machine's clock, which cannot be advanced")
         try:
             seconds = float((await request.json())["seconds"])
         except (ValueError, TypeError, LookupError) as error:
             raise invalid('The body must be like {"seconds": 60}') from error
-        if not (isfinite(seconds) and 0 <= seconds <= _LONGEST_ADVANCE):
-            raise invalid(f"seconds must be between 0 and {_LONGEST_ADVANCE}, got {seconds}")
+        if not (isfinite(seconds) and 0 <= seconds <= _MAX_ADVANCE):
+            raise invalid(f"seconds must be between 0 and {_MAX_ADVANCE}, got {seconds}")
         await self._advance(seconds)
         return await self._show_clock(request)
 

@@ -83,6 +83,10 @@ class DatastoreService:
         self._transactions.close()
         await self._runner.stop()
 
+    def waiting_commits(self) -> int:
+        """Return the number of commits that wait for locks. Tests use it to order what they do."""
+        return self._transactions.waiting()
+
     async def reset(self) -> None:
         """Delete all entities and indexes, and end all transactions. Allocated ids stay allocated."""
         self._transactions.close()

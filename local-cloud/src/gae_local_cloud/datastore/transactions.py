@@ -337,6 +337,11 @@ class TransactionTable:
             if holders:
                 raise Locked(one.key, holders)
 
+    def waiting(self) -> int:
+        """Return the number of commits that wait for locks."""
+        waiting = (released for found in list(self._open.values()) for released in found.transaction.waiting)
+        return len({id(released) for released in waiting if not released.done()})
+
     def oldest_version(self) -> int | None:
         """Return the earliest version that an open transaction reads, or None."""
         versions = (found.transaction.version for found in self._open.values())

@@ -1,0 +1,88 @@
+"""Turns tasks of the outbox that will never be sent into dead letters."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gae_deferred import dead_letters, stored_outbox
+from gae_deferred.dead_letters import Failure
+from gae_deferred.stored_outbox import DamagedOutbox, StoredRequest
+
+if TYPE_CHECKING:
+    from google.cloud import ndb
+
+_MAX_LETTERS = 100
+_MAX_BYTES = 3 * 2**20
+"""How much is turned into dead letters in one transaction, which may hold 500 entities and 10 MiB."""
+
+
+@dataclass(frozen=True)
+class Unsent:
+    """A task of an outbox entity that will not be sent.
+
+    Attributes:
+        stored: the request as it is in the entity.
+        error: why it is not sent.
+        reason: the reason of its dead letter.
+    """
+
+    stored: StoredRequest
+    error: Exception
+    reason: str = dead_letters.NOT_SENT
+
+
+def bury(key: "ndb.Key", dead: Sequence[Unsent]) -> Iterator[Failure]:
+    """Turn tasks of an outbox entity into dead letters; yield what is to be told of each.
+
+    Raises:
+        google.api_core.exceptions.GoogleAPICallError: Datastore refuses. Letters that were yielded are there.
+    """
+    from google.cloud import ndb
+
+    for batch in _batches(dead):
+        yield from ndb.transaction(functools.partial(_bury_batch, key, batch))
+
+
+def bury_damaged(damaged: DamagedOutbox) -> Failure | None:
+    """Turn an outbox entity that cannot be read into a dead letter with its raw bytes, unless another sweep has.
+
+    Raises:
+        google.api_core.exceptions.GoogleAPICallError: Datastore refuses.
+    """
+    from google.cloud import ndb
+
+    def exchange() -> Failure | None:
+        query = ndb.Query(kind=damaged.key.kind(), ancestor=damaged.key)
+        if query.get(keys_only=True) is None:
+            return None
+        failure = dead_letters.put_damaged(str(damaged.key.id()), damaged.raw, damaged.error)
+        damaged.key.delete()
+        return failure
+
+    result: Failure | None = ndb.transaction(exchange)
+    return result
+
+
+def _bury_batch(key: "ndb.Key", dead: Sequence[Unsent]) -> list[Failure]:
+    """Exchange requests for letters, in a transaction, except where another sweep was faster."""
+    entity: Any = key.get()
+    mine = [each for each in dead if entity is not None and each.stored.data in entity.requests]
+    failures = [dead_letters.put_unsent(each.stored.request, each.error, each.reason) for each in mine]
+    if mine:
+        stored_outbox.remove(entity, {each.stored.data for each in mine})
+    return failures
+
+
+def _batches(dead: Sequence[Unsent]) -> Iterator[list[Unsent]]:
+    """Split what is to be buried into what a transaction can hold."""
+    batch: list[Unsent] = []
+    size = 0
+    for each in dead:
+        if batch and (len(batch) == _MAX_LETTERS or size + len(each.stored.data) > _MAX_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(each)
+        size += len(each.stored.data)
+    if batch:
+        yield batch

@@ -1,0 +1,328 @@
+"""The outbox is in Datastore, where others may write too: what is damaged or not ours is kept, and never sent."""
+
+import contextvars
+import datetime
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from deliveries import deliver
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import ndb, tasks_v2
+from google.cloud.datastore import Client
+from google.cloud.datastore import Entity as RawEntity
+from harness import Cloud
+
+from gae_deferred import burial, clock, datastore, deferred, outbox, settings, stored_outbox, sweeper
+from gae_deferred.entities import DeadLetter, Outbox
+from gae_deferred.errors import BadTransactionStateError
+
+Request = tasks_v2.CreateTaskRequest
+HOUR = datetime.timedelta(hours=1)
+
+
+def fail_for_good() -> None:
+    raise deferred.PermanentTaskFailure("never")
+
+
+def later(value: Any = 0, **options: Any) -> Any:
+    return deferred.defer(print, value, **({"_queue": "paused", "_transactional": True} | options))
+
+
+@pytest.fixture
+def die_before_sending(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run a function in a transaction whose process dies when it has committed."""
+    cloud.pause()
+
+    def die(function: Callable[[], Any]) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(outbox._Outbox, "send", lambda self: None)
+            ndb.transaction(function)
+
+    return die
+
+
+def plant(entity_id: str, **properties: Any) -> None:
+    """Write an outbox entity with any properties, as whoever can write to Datastore could."""
+    client: Any = ndb.get_context().client
+    raw = Client(project=client.project)
+    entity = RawEntity(raw.key("_DeferredOutbox", entity_id), exclude_from_indexes=list(properties))
+    entity.update(properties)
+    raw.put(entity)
+
+
+def request(**task: Any) -> bytes:
+    """Return a request for the queue ``paused``, of a task with other fields."""
+    parent = f"projects/{settings.project()}/locations/us-central1/queues/paused"
+    data: bytes = Request.serialize(Request(parent=parent, task=task))
+    return data
+
+
+APP_ENGINE = {"app_engine_http_request": {"relative_uri": "/_ah/queue/deferred", "body": b"pickle"}}
+LONG_AGO = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+DAMAGE: dict[str, Callable[[], dict[str, Any]]] = {
+    "no request": lambda: {"created": LONG_AGO},
+    "no time": lambda: {"requests": [request(**APP_ENGINE)]},
+    "a time that is text": lambda: {"requests": [request(**APP_ENGINE)], "created": "yesterday"},
+    "requests that are text": lambda: {"requests": ["a", "b"], "created": LONG_AGO},
+    "requests that are no list": lambda: {"requests": request(**APP_ENGINE), "created": LONG_AGO},
+    "requests that are no requests": lambda: {"requests": [b"\xff\xff\xff"], "created": LONG_AGO},
+    "a truncated request": lambda: {"requests": [request(**APP_ENGINE)[:-3]], "created": LONG_AGO},
+    "a request without a target": lambda: {"requests": [request(name="a")], "created": LONG_AGO},
+    "an empty request": lambda: {"requests": [b""], "created": LONG_AGO},
+    "fewer seals than requests": lambda: {
+        "requests": [request(**APP_ENGINE)] * 2,
+        "seals": ["one"],
+        "created": LONG_AGO,
+    },
+    "nothing": dict,
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_entity_is_kept_with_its_bytes_and_blocks_no_other(cloud: Cloud, die_before_sending: Any, kind: str):
+    for number in range(20):  # in more than one sixteenth
+        die_before_sending(lambda number=number: later(number))
+    for digit in outbox.ID_DIGITS:
+        plant(f"{digit}0", **DAMAGE[kind]())
+    report = sweeper.sweep(grace=0)
+    assert (report.sent, report.damaged, report.kept, report.finished) == (20, 16, 0, True)
+    assert "16 damaged outbox entities" in str(report)
+    assert cloud.entities(Outbox) == []
+    letters: list[Any] = [*cloud.entities(DeadLetter)]
+    assert {(letter.reason, letter.task[1:]) for letter in letters} == {("damaged", "0")}
+    assert all(b"_DeferredOutbox" in letter.payload for letter in letters)
+
+
+def test_two_sweeps_write_one_letter_of_a_damaged_entity(cloud: Cloud):
+    plant("a0", **DAMAGE["no time"]())
+    (damaged,) = stored_outbox.read([ndb.Key(Outbox, "a0", namespace="")])
+    assert isinstance(damaged, stored_outbox.DamagedOutbox)
+    assert burial.bury_damaged(damaged) is not None
+    assert burial.bury_damaged(damaged) is None
+    assert len(cloud.entities(DeadLetter)) == 1
+
+
+# Whose a request is
+
+
+@pytest.fixture
+def without_keys(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("DEFERRED_SIGNING_KEYS")
+    settings.forget()
+    yield
+    settings.forget()
+
+
+def test_with_keys_a_planted_request_is_never_sent(cloud: Cloud, die_before_sending: Any):
+    die_before_sending(later)
+    (genuine,) = cloud.entities(Outbox)
+    moved = {"requests": genuine.requests, "seals": genuine.seals, "created": genuine.created}
+    plant("a1", requests=[request(**APP_ENGINE)], created=LONG_AGO)
+    plant("b1", requests=[request(**APP_ENGINE)], seals=genuine.seals, created=genuine.created)
+    plant("c1", **moved)  # sealed, but for another entity
+    plant(f"{genuine.key.id()}-9", **(moved | {"created": LONG_AGO}))  # sealed at another time
+    report = sweeper.sweep(grace=0)
+    assert (report.sent, report.dead, report.kept) == (1, 4, 0)
+    assert len(cloud.tasks()) == 1
+    assert {letter.reason for letter in cloud.entities(DeadLetter)} == {"not ours"}
+    assert cloud.entities(Outbox) == []
+
+
+def test_a_request_by_another_services_key_waits_for_its_sweep(
+    cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
+):
+    die_before_sending(later)
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "other:0123456789abcdef0123456789abcdef")
+    settings.forget()
+    report = sweeper.sweep(grace=0)
+    assert (report.sent, report.dead, report.kept) == (0, 0, 1)
+    in_eight_days = clock.now() + datetime.timedelta(days=8)
+    with clock.held_by(lambda: in_eight_days):
+        report = sweeper.sweep(grace=0)
+    assert (report.sent, report.dead, report.kept) == (0, 1, 0)
+    assert [letter.reason for letter in cloud.entities(DeadLetter)] == ["not ours"]
+
+
+def test_requests_from_before_the_keys_are_sent_while_unsigned_tasks_are_accepted(
+    cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
+):
+    plant("a1", requests=[request(**APP_ENGINE)], created=LONG_AGO)
+    monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", "until:9999-12-31")
+    assert sweeper.sweep(grace=0).sent == 1
+
+
+OURS = {
+    "http_request": {
+        "url": "https://app.example/_ah/queue/deferred",
+        "oidc_token": {"service_account_email": "tasks@example.com", "audience": "https://app.example"},
+    }
+}
+
+
+def http(**changes: Any) -> dict[str, Any]:
+    return {"http_request": OURS["http_request"] | changes}
+
+
+@pytest.mark.parametrize(
+    ("task", "is_sent"),
+    [
+        (OURS, True),
+        (http(url="https://stranger.example/"), False),
+        (http(url="https://app.example.stranger.example/"), False),
+        (http(oidc_token={"service_account_email": "else@example.com", "audience": "https://app.example"}), False),
+        (http(oidc_token={"service_account_email": "tasks@example.com", "audience": "https://else"}), False),
+        ({"http_request": {"url": "https://app.example/", "oauth_token": {"service_account_email": "a@b.c"}}}, False),
+        (APP_ENGINE, False),
+    ],
+    ids=["ours", "another host", "a host that begins as ours", "another account", "another audience", "OAuth", "GAE"],
+)
+@pytest.mark.usefixtures("without_keys")
+def test_with_oidc_alone_only_requests_to_ourselves_in_our_name_are_sent(
+    cloud: Cloud, task: dict[str, Any], is_sent: bool, monkeypatch: pytest.MonkeyPatch
+):
+    cloud.pause()
+    monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example")
+    monkeypatch.setenv("DEFERRED_SERVICE_ACCOUNT", "tasks@example.com")
+    plant("a1", requests=[request(**task)], created=clock.now() - HOUR)
+    report = sweeper.sweep(grace=0)
+    assert (report.sent, report.dead, report.kept) == ((1, 0, 0) if is_sent else (0, 0, 1))
+
+
+@pytest.mark.usefixtures("without_keys")
+def test_without_keys_requests_of_other_projects_and_other_targets_wait(cloud: Cloud):
+    cloud.pause()
+    foreign = Request(parent="projects/theirs/locations/us-central1/queues/paused", task=APP_ENGINE)
+    plant("a1", requests=[Request.serialize(foreign)], created=clock.now() - HOUR)
+    plant("b1", requests=[request(**OURS)], created=clock.now() - HOUR)
+    plant("c1", requests=[request(**APP_ENGINE)], created=clock.now() - HOUR)
+    report = sweeper.sweep(grace=0)
+    assert (report.sent, report.dead, report.kept) == (1, 0, 2)
+
+
+# Tasks that have run
+
+
+def test_a_task_that_has_run_is_not_sent_again_when_queues_have_forgotten_its_name(
+    cloud: Cloud, die_before_sending: Any
+):
+    die_before_sending(lambda: [later(1), later(2)])
+    (entity,) = cloud.entities(Outbox)
+    assert sweeper._send_each([stored.request for stored in read(entity)])  # sent, and then the process dies
+    first, second = cloud.tasks()
+    assert deliver(first) == 200
+    assert len(read(cloud.entities(Outbox)[0])) == 1
+    assert deliver(second) == 200
+    assert cloud.entities(Outbox) == []
+
+
+def read(entity: Any) -> Any:
+    (stored,) = stored_outbox.read([entity.key])
+    assert isinstance(stored, stored_outbox.StoredOutbox)
+    return stored.requests
+
+
+def test_a_task_that_failed_stays_in_the_outbox(cloud: Cloud, die_before_sending: Any):
+    die_before_sending(lambda: deferred.defer(int, "x", _queue="paused", _transactional=True))
+    (entity,) = cloud.entities(Outbox)
+    sweeper._send_each([stored.request for stored in read(entity)])
+    (task,) = cloud.tasks()
+    with pytest.raises(ValueError, match="invalid literal"):
+        deliver(task)
+    assert len(cloud.entities(Outbox)) == 1
+
+
+def test_a_task_that_ended_with_a_dead_letter_leaves_the_outbox(cloud: Cloud, die_before_sending: Any):
+    die_before_sending(lambda: deferred.defer(fail_for_good, _queue="paused", _transactional=True))
+    (entity,) = cloud.entities(Outbox)
+    sweeper._send_each([stored.request for stored in read(entity)])
+    (task,) = cloud.tasks()
+    assert deliver(task) == 200
+    assert cloud.entities(Outbox) == []
+    assert len(cloud.entities(DeadLetter)) == 1
+
+
+def test_looking_whether_a_task_is_in_the_outbox_costs_one_read(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    cloud.pause()
+    ndb.transaction(later)
+    assert cloud.entities(Outbox) == []
+    lookups: list[int] = []
+    look_up = stored_outbox._lookup
+    monkeypatch.setattr(stored_outbox, "_lookup", lambda keys: lookups.append(len(keys)) or look_up(keys))
+    (task,) = cloud.tasks()
+    assert deliver(task) == 200
+    assert lookups == [1]
+
+
+def test_a_datastore_that_is_away_does_not_fail_a_task_that_has_run(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    cloud.pause()
+    ndb.transaction(later)
+    (task,) = cloud.tasks()
+
+    def refuse(keys: Any) -> Any:
+        raise ConnectionError("Datastore is away")
+
+    monkeypatch.setattr(stored_outbox, "_lookup", refuse)
+    assert deliver(task) == 200
+    assert "could not be taken out of the outbox" in caplog.text
+
+
+# Databases with a name
+
+
+@pytest.fixture
+def other_database(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[ndb.Client]:
+    """A client of the database ``other``, which sweeps look at."""
+    cloud.pause()
+    monkeypatch.setenv("DEFERRED_DATABASE", "(default), other")
+    monkeypatch.setattr(datastore, "_clients_of_databases", {})
+    settings.forget()
+    yield ndb.Client(project=cloud.project, database="other", credentials=AnonymousCredentials())
+    settings.forget()
+
+
+def in_database(client: ndb.Client, function: Callable[[], Any]) -> Any:
+    def run() -> Any:
+        with client.context():
+            return function()
+
+    return contextvars.Context().run(run)
+
+
+def test_a_sweep_finds_the_outbox_of_each_database(
+    cloud: Cloud, other_database: ndb.Client, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox._Outbox, "send", lambda self: None)
+        in_database(other_database, lambda: ndb.transaction(later))
+        ndb.transaction(later)
+    assert cloud.tasks() == []
+    assert sweeper.sweep(grace=0).sent == 2
+    assert len(cloud.tasks()) == 2
+
+
+def test_a_task_of_another_database_is_taken_out_of_its_outbox(
+    cloud: Cloud, other_database: ndb.Client, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox._Outbox, "send", lambda self: None)
+        in_database(other_database, lambda: ndb.transaction(later))
+    keys = in_database(other_database, lambda: Outbox.query(namespace="").fetch(keys_only=True))
+    (entity,) = in_database(other_database, lambda: [*stored_outbox.read(keys)])
+    sweeper._send_each([stored.request for stored in entity.requests])
+    (task,) = cloud.tasks()
+    assert deliver(task) == 200
+    assert in_database(other_database, lambda: Outbox.query(namespace="").fetch(keys_only=True)) == []
+
+
+def test_in_a_database_that_no_sweep_looks_at_a_transactional_task_is_refused(
+    cloud: Cloud, other_database: ndb.Client, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("DEFERRED_DATABASE")
+    settings.forget()
+    with pytest.raises(BadTransactionStateError, match=r"'other'.*DEFERRED_DATABASE"):
+        in_database(other_database, lambda: ndb.transaction(later))
+    assert cloud.tasks() == []
