@@ -42,6 +42,7 @@ def _make_client(emulator: str | None) -> "tasks_v2.CloudTasksClient":
     options = [
         ("grpc.max_send_message_length", -1),  # these two as on the library's own channels
         ("grpc.max_receive_message_length", -1),
+        ("grpc.enable_http_proxy", 0),  # an emulator is not behind the proxy of the environment
         ("grpc.use_local_subchannel_pool", 1),  # otherwise a forked child may get its parent's connection
     ]
     channel = grpc.insecure_channel(emulator, options=options)

@@ -52,7 +52,9 @@ class CloudForTests:
             )
             self._loop.run(self._cloud.__aenter__())
             stack.callback(lambda: self._loop.run(self._cloud.__aexit__(None, None, None)))
-            channel = stack.enter_context(grpc.insecure_channel(self._cloud.tasks_address))
+            channel = stack.enter_context(
+                grpc.insecure_channel(self._cloud.tasks_address, options=[("grpc.enable_http_proxy", 0)])
+            )
             self.client = tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
             self._attempts = Attempts(self.client, self._app_server, self._reports)
             self._stack = stack.pop_all()
