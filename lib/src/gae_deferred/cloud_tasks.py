@@ -274,7 +274,7 @@ def _create_one(
     try:
         return client.create_task(request=request, timeout=timeout).name
     except (GoogleAPICallError, RetryError) as error:
-        return service_errors.translate(error, short_name(request.parent), short_name(request.task.name))
+        return service_errors.of_creation(error, short_name(request.parent), short_name(request.task.name))
 
 
 def _create_batch(
@@ -294,7 +294,7 @@ def _create_batch(
         operation = client.batch_create_tasks(request=together, timeout=RPC_TIMEOUT)
         created, failed = _batch_outcome(operation)
     except (GoogleAPICallError, RetryError, OperationTimeoutError) as error:
-        failures = [service_errors.translate(error, queue, short_name(request.task.name)) for request in requests]
+        failures = [service_errors.of_creation(error, queue, short_name(request.task.name)) for request in requests]
         if operation is not None and not operation.operation.HasField("error"):
             # The service has taken the batch, and its outcome could not be asked for.
             for failure in failures:
@@ -306,7 +306,7 @@ def _create_batch(
         if position in failed:
             status = failed[position]
             name = short_name(requests[position].task.name)
-            outcomes.append(service_errors.translate(from_grpc_status(status.code, status.message), queue, name))
+            outcomes.append(service_errors.of_creation(from_grpc_status(status.code, status.message), queue, name))
         elif (answer := next(names, None)) is not None:
             outcomes.append(answer.name)
         else:
