@@ -243,6 +243,11 @@ class _Machine:
 
     def _reduce(self, _: Any) -> None:
         maker, arguments = self._pop_many(2)
+        match maker, arguments:
+            case Name("pkgutil", "resolve_name"), Items("()", [str(path)]):  # of the script that the writer ran
+                module, _, name = path.partition(":")
+                self._stack.append(Name(module, name))
+                return
         self._stack.append(Made(maker, arguments))
         is_setter = isinstance(maker, Name) and maker.full in _STATE_SETTERS
         match arguments:

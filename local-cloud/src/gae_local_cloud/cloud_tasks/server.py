@@ -202,6 +202,17 @@ class CloudTasksServer:
         with self._store.database.atomic():
             self._registry.add(settings)
 
+    def task_names(self, queue: str) -> list[str]:
+        """Return the short names of a queue's tasks in order of their dispatch. Call it on the event loop.
+
+        Parameters:
+            queue: its full name.
+
+        Raises:
+            ServiceError: there is no such queue.
+        """
+        return self._store.names_by_due_time(self._registry.queue(queue).queue.id)
+
     def load_queue_yaml(self, path: Path, parent: str) -> None:
         """Create or update the queues of a ``queue.yaml``. Call it on the event loop.
 

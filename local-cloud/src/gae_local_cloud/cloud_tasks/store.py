@@ -197,6 +197,11 @@ class Store:
         )
         return [StoredTask._make(row) for row in rows]
 
+    def names_by_due_time(self, queue: int) -> list[str]:
+        """Return the names of the queue's tasks, the next one to be due first, and of equals the one created first."""
+        rows = self.database.execute("SELECT name FROM tasks WHERE queue = ? ORDER BY schedule_time, id", (queue,))
+        return [name for (name,) in rows]
+
     def next_due(self, queue: int) -> int | None:
         """Return the earliest schedule time of the tasks that are not in flight, or None."""
         row = self.database.execute(
