@@ -23,7 +23,8 @@ class ControlledClock:
         self._timers: dict[_ControlledTimer, None] = {}  # in the order in which they were set
 
     def now(self) -> int:
-        return _machine_time() + self._offset if self._held_at is None else self._held_at
+        held_at = self._held_at
+        return time.time_ns() // 1000 + self._offset if held_at is None else held_at
 
     @property
     def held(self) -> bool:

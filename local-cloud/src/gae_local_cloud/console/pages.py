@@ -9,9 +9,8 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import jinja2
 import markupsafe
 from aiohttp import web
 from multidict import MultiDictProxy
@@ -20,6 +19,9 @@ from gae_local_cloud.cloud_tasks.errors import Code, ServiceError
 from gae_local_cloud.console import text
 from gae_local_cloud.console.time_control import TimeControl
 from gae_local_cloud.datastore.errors import DatastoreError
+
+if TYPE_CHECKING:
+    import jinja2
 
 Form: TypeAlias = MultiDictProxy[str | bytes | bytearray | web.FileField]
 
@@ -146,7 +148,9 @@ class Pages:
         )
 
     @functools.cached_property
-    def _environment(self) -> jinja2.Environment:
+    def _environment(self) -> "jinja2.Environment":
+        import jinja2  # costs memory, which a local cloud without somebody who looks does not need
+
         environment = jinja2.Environment(
             loader=jinja2.PackageLoader("gae_local_cloud.console"),
             autoescape=True,
