@@ -1,4 +1,4 @@
-"""The command lines of gcloud, and functions that run them. No other module of this package makes one."""
+"""Every command line of gcloud in this package, and functions that run it."""
 
 import json
 import shlex

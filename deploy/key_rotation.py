@@ -1,4 +1,4 @@
-"""The rotation of the signing keys: the next key signs, and the keys in use until now still verify."""
+"""The rotation of the signing keys: the second key becomes the signer, and the first one still verifies."""
 
 import secrets
 from dataclasses import dataclass

@@ -22,7 +22,7 @@ from deploy.staging.variables import Variables
 from tests.deploy.stand_in import StandIn
 
 ROOT = Path(__file__).parent.parent.parent
-ONE_QUICK_TEST = ["-k", "warming_up"]
+ONE_QUICK_TEST = ["-k", "warm_up"]
 TIMEOUT = 120
 """Seconds that one run may take."""
 

@@ -18,7 +18,7 @@ from deploy.rehearsal.rehearsal import Rehearsal, run_until_stopped
 from deploy.rehearsal.run_version import RehearsalError, RunningVersion
 from deploy.staging.variables import Variables
 
-ONE_TEST = ("-k", "warming_up", "-p", "no:cacheprovider")
+ONE_TEST = ("-k", "warm_up", "-p", "no:cacheprovider")
 TASKS = {"CLOUD_TASKS_EMULATOR_HOST": "127.0.0.1:1"}
 
 

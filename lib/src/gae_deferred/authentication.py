@@ -1,4 +1,4 @@
-"""Decides whether a request may run code. A pickle is code: it is read only after its sender has been proven.
+"""Decides whether a request may run code. Unpickling runs code, so the sender has to be proven first.
 
 Where signing keys are set, a task has to be signed, and the signature alone decides. The other proofs count where there
 are no keys, and for unsigned tasks from before the keys, while ``DEFERRED_ACCEPT_UNSIGNED`` lets them pass:

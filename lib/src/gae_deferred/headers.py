@@ -50,7 +50,7 @@ CALLABLE = _header("X-Deferred-Callable")
 """Name of the task's callable, for people who look at a queue. For display only; never trusted."""
 
 MAX_ATTEMPTS = _header("X-Deferred-Max-Attempts")
-"""Number of attempts that the task's own retry options allow; only a task with such a limit has it."""
+"""Number of attempts that the task's own retry options allow, or 0 if they set no number. Other tasks have none."""
 
 OWN = (SIGNATURE, ID, OUTBOX, PYTHON, CALLABLE, MAX_ATTEMPTS)
 """The headers that this library sets on its tasks."""
@@ -80,7 +80,10 @@ _SET_IN_TRANSIT = re.compile(
     re.IGNORECASE,
 )
 
-_SECRET = {"authorization", "cookie", "proxy-authorization", "x-deferred-signature"}
+_SECRET = re.compile(
+    r"authorization|proxy-authorization|cookie|x-serverless-authorization|x-goog-.*|x-deferred-signature", re.IGNORECASE
+)
+"""The servers of Google in front of an app pass tokens in ``X-Goog-*``, such as ``X-Goog-IAP-JWT-Assertion``."""
 
 
 def is_reserved(name: str) -> bool:
@@ -98,8 +101,8 @@ def is_set_in_transit(name: str) -> bool:
 
 
 def is_secret(name: str) -> bool:
-    """Return whether whoever reads the value of a header can act in another's name."""
-    return name.lower() in _SECRET
+    """Return whether the value of a header lets its reader act for another."""
+    return _SECRET.fullmatch(name) is not None
 
 
 def name_of(environ_key: str) -> str | None:

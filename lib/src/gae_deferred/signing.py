@@ -1,7 +1,7 @@
-"""Proves that a task, or a stored request, was written by somebody who holds a signing key.
+"""Signs tasks and seals stored requests, and verifies that a holder of a signing key wrote them.
 
-Both are keyed BLAKE2b hashes of 32 bytes (RFC 7693, section 2.9): message authentication codes like HMAC, at half the
-cost for each task.
+Signatures and seals are keyed BLAKE2b hashes of 32 bytes (RFC 7693, section 2.9): message authentication codes
+like HMAC, at half the cost for each task.
 
 - A *signature* travels with a task. It covers the time of signing, the project and service that the task is for, the
   path with its query, the headers that the task was made with, and the body. Nobody without a key can change any of
@@ -141,10 +141,10 @@ def seal(purpose: str, *fields: bytes) -> str | None:
 
 
 def check_seal(text: str | None, purpose: str, *fields: bytes) -> Seal:
-    """Return whether a seal is of these fields, and by a key of ours.
+    """Compare a seal with the fields that one of our keys should have sealed.
 
     Parameters:
-        text: what :func:`seal` returned, or whatever was stored in its place.
+        text: the result of :func:`seal`, or a forger's text in its place.
         purpose, fields: as for :func:`seal`.
 
     Raises:
@@ -171,7 +171,7 @@ def _digest(
     values: Iterable[str],
     body: bytes,
 ) -> str:
-    """Return the HMAC in hex of all that a signature covers.
+    """Return the MAC, in hex, of everything that a signature covers.
 
     Lines keep the fields apart: no header holds a line break (RFC 9110, section 5.5). The path comes with its length,
     because it is percent-decoded and may have a question mark of its own.
@@ -183,7 +183,7 @@ def _digest(
 
 @functools.lru_cache(maxsize=64)
 def _begun(secret: bytes, key_id: str, audience: str, url: str, names: str) -> hashlib.blake2b:
-    """Return the MAC of the fields in which most tasks of an app are the same, for a copy to go on from."""
+    """Return the MAC of the fields that most tasks of an app share. A copy of it continues with the other fields."""
     return _mac(
         b"task", secret, *(field.encode("latin-1", "backslashreplace") for field in (key_id, audience, url, names))
     )
@@ -199,7 +199,7 @@ def _mac(kind: bytes, secret: bytes, *fields: bytes) -> hashlib.blake2b:
 
 
 def _packed(*fields: bytes) -> bytes:
-    """Return fields in one, each after its length: a byte cannot move from one field to the next."""
+    """Join fields, each after its length, so that no byte can move from one field to the next."""
     return b"".join(b"%d:%b" % (len(field), field) for field in fields)
 
 
@@ -219,7 +219,7 @@ class _Covered(NamedTuple):
 def _covered(names: str) -> _Covered:
     keys = [_environ_key(name) for name in names.split(";")]
     missing = [header.environ_key for header in headers.OWN if header.environ_key not in (*keys, _SIGNATURE)]
-    return _Covered(operator.itemgetter(*keys, keys[0]), missing)  # of one key alone it would return no tuple
+    return _Covered(operator.itemgetter(*keys, keys[0]), missing)  # twice: with one key, itemgetter returns no tuple
 
 
 def _environ_key(name: str) -> str:

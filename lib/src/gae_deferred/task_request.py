@@ -53,8 +53,9 @@ def _request_headers(task: Task, service: str | None, path: str) -> dict[str, st
     """Return the headers of a task that goes to an App Engine service, or with None to ``DEFERRED_TARGET_URL``."""
     request_headers = {name: value for name, value in task.headers.items() if not headers.is_reserved(name)}
     options = task.retry_options
-    if options is not None and options.task_retry_limit is not None and options.task_age_limit is None:
-        request_headers[headers.MAX_ATTEMPTS.name] = str(options.task_retry_limit + 1)
+    if options is not None and options != TaskRetryOptions():
+        has_number = options.task_retry_limit is not None and options.task_age_limit is None
+        request_headers[headers.MAX_ATTEMPTS.name] = str((options.task_retry_limit or 0) + 1 if has_number else 0)
     request_headers[headers.ID.name] = task.identity
     if task.outbox is not None:
         request_headers[headers.OUTBOX.name] = task.outbox

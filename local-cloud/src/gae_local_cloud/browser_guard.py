@@ -32,8 +32,14 @@ def check_origin(request: web.Request) -> None:
     origin = request.headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc != host:
         raise web.HTTPForbidden(text=f'Requests of web pages of another origin, "{origin}", are refused')
-    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and not _follows_link(request):
         raise web.HTTPForbidden(text="Requests of web pages of another site are refused")
+
+
+def _follows_link(request: web.BaseRequest) -> bool:
+    """Return whether a person opens a page of ours by a link: the page with the link learns nothing of it."""
+    fetch = [request.headers.get(f"Sec-Fetch-{name}") for name in ("Mode", "Dest")]
+    return request.method == "GET" and fetch == ["navigate", "document"]
 
 
 def _name(netloc: str) -> str:

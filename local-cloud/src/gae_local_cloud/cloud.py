@@ -16,7 +16,9 @@ from aiohttp import web
 
 from gae_local_cloud import cloud_tasks, datastore
 from gae_local_cloud.browser_guard import ALLOWED_HOSTS
-from gae_local_cloud.clock import Clock, HeldClock, SystemClock
+from gae_local_cloud.clock import Clock, HeldClock
+from gae_local_cloud.console import Console, History
+from gae_local_cloud.controlled_clock import ControlledClock
 from gae_local_cloud.environment import Contribution
 from gae_local_cloud.storage import IN_MEMORY, Database, make_private, naming_file
 
@@ -108,7 +110,7 @@ class LocalCloud:
 
     Parameters:
         options: the settings.
-        clock: the clock of the servers; by default the machine's.
+        clock: the clock of the servers. By default it is the machine's until the console changes it.
         on_attempt: called after each attempt of a task.
         contributions: functions that add environment variables for the app.
         on_shutdown: stops the process, for ``POST /shutdown`` of Datastore; None refuses it.
@@ -128,11 +130,12 @@ class LocalCloud:
         self.tasks_rest_address = ""
         self.datastore_address = self.datastore_rest_address = options.datastore_emulator or ""
         self.tasks: cloud_tasks.CloudTasksServer
-        self._clock = clock or SystemClock()
+        self._clock = clock or ControlledClock()
+        self._history = History()
         self._on_attempt = on_attempt
+        self._datastore: datastore.DatastoreServer | None = None
         self._tasks_handlers = _Handlers()
         self._datastore_handlers = _Handlers()
-        self._datastore: datastore.DatastoreServer
         self._state = AsyncExitStack()
         self._contributions = contributions
         self._on_shutdown = on_shutdown
@@ -208,7 +211,7 @@ class LocalCloud:
             stack, self._tasks_handlers, options.tasks_port, "Cloud Tasks", "--tasks-port"
         )
         self.tasks_rest_address = await self._serve_http(
-            stack, self.tasks.rest_app(), options.tasks_rest_port, "Cloud Tasks over HTTP", "--tasks-rest-port"
+            stack, self._rest_app(), options.tasks_rest_port, "Cloud Tasks over HTTP", "--tasks-rest-port"
         )
         if not options.datastore_emulator:
             self.datastore_address = await self._serve_grpc(
@@ -244,7 +247,7 @@ class LocalCloud:
             services=options.services,
             rate_limits=options.rate_limits,
             reuse_queue_names=options.reuse_queue_names or isinstance(self._clock, HeldClock),
-            on_attempt=self._on_attempt,
+            on_attempt=self._attempted,
         )
         parent = f"projects/{options.project}/locations/{options.location}"
         for queue in ("default", *options.queues):
@@ -265,6 +268,24 @@ class LocalCloud:
         await self._datastore.start()
         state.push_async_callback(self._datastore.stop)
 
+    def _attempted(self, report: "AttemptReport") -> None:
+        self._history.add(report)
+        if self._on_attempt is not None:
+            self._on_attempt(report)
+
+    def _rest_app(self) -> web.Application:
+        console = Console(
+            self.tasks,
+            self._datastore,
+            self._clock,
+            self._history,
+            self.options.project,
+            lambda: self.environment,
+        )
+        app = self.tasks.rest_app(console.home)
+        console.add_routes(app)
+        return app
+
     def _open_database(self, stack: AsyncExitStack, name: str, migrations: Sequence[str]) -> Database:
         database = Database(self._path(name), migrations)
         stack.callback(database.close)
@@ -284,8 +305,14 @@ class LocalCloud:
         stack.push_async_callback(server.stop, _STOP_GRACE)
         return f"{reachable_host(self.options.host)}:{bound}"
 
+    def _datastore_service(self) -> datastore.DatastoreService:
+        """Return the service of the embedded Datastore. A reset replaces it."""
+        if self._datastore is None:
+            raise LocalCloudError("Another Datastore takes the place of the embedded one")
+        return self._datastore.service
+
     async def _serve_datastore_http(self, stack: AsyncExitStack) -> str:
-        app = datastore.HttpFace(lambda: self._datastore.service, self._on_shutdown).app()
+        app = datastore.HttpFace(self._datastore_service, self._on_shutdown).app()
         name, option, port = "Datastore over HTTP", "--datastore-rest-port", self.options.datastore_rest_port
         if port is not None:
             return await self._serve_http(stack, app, port, name, option)

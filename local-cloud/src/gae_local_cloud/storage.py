@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class Database:
         for number, script in enumerate(migrations[version:], start=version + 1):
             self._connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={number}; COMMIT;")
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Cursor:
         """Run one statement. Statements that write belong inside an :meth:`atomic` block."""
         try:
             return self._connection.execute(sql, parameters)
@@ -136,7 +136,7 @@ class Database:
         try:
             yield stored
         except BaseException:
-            if self._connection.in_transaction:  # else a full disk has rolled the whole group back, and _commit fails
+            if self._connection.in_transaction:  # otherwise a full disk has rolled it back, and _commit raises
                 self._connection.execute("ROLLBACK TO block")
                 self._connection.execute("RELEASE block")
             raise
@@ -159,6 +159,11 @@ class Database:
                 stored.set_result(None)
             else:
                 stored.set_exception(failure)
+
+    @property
+    def changes(self) -> int:
+        """The number of rows written since the database was opened; it grows whenever a statement changes something."""
+        return self._connection.total_changes
 
     def close(self) -> None:
         """Commit pending writes and close the file."""

@@ -1,4 +1,4 @@
-"""Environment variables with which an app uses this library on the local cloud, such as a signing key.
+"""Environment variables of this library on the local cloud: location, token issuer and signing key.
 
 The distribution gae-local-cloud finds :func:`environment` by an entry point.
 """
@@ -15,7 +15,7 @@ FILE_NAME = "signing-key"
 
 
 def environment(*, location: str, oidc_issuer: str, data_dir: Path | None) -> Mapping[str, str]:
-    """Return the variables with which this library uses a local cloud.
+    """Return this library's own variables for a local cloud.
 
     Parameters:
         location: location of the queues, such as ``us-central1``.
