@@ -1,4 +1,4 @@
-"""Calls that the bundled SDK stored in Datastore because they were too big for a task.
+"""Fetches calls that the bundled SDK stored in Datastore because they were too big for a task.
 
 Import it inside functions only: it loads NDB.
 """
@@ -7,7 +7,7 @@ from typing import Any
 
 from google.cloud import ndb
 
-from gae_deferred import attempt, clock, settings, signing_keys
+from gae_deferred import attempt, signing_keys
 from gae_deferred.call import Parts
 from gae_deferred.entities import Uncached
 from gae_deferred.errors import PermanentTaskFailure, UnprovenPayloadError
@@ -35,7 +35,7 @@ def fetch(key: str) -> tuple[ndb.Key, Parts]:
             the entity. A :class:`PermanentTaskFailure`; the entity stays.
         TaskNotReadableYetError: the call cannot be read now.
     """
-    if signing_keys.are_set() and not _are_unsigned_accepted():
+    if signing_keys.are_set() and not signing_keys.accept_unsigned():
         raise UnprovenPayloadError(
             "The bundled SDK stored the call of this task in Datastore, where anybody may have written it. It runs "
             "while DEFERRED_ACCEPT_UNSIGNED=until:YYYY-MM-DD is set"
@@ -48,9 +48,9 @@ def fetch(key: str) -> tuple[ndb.Key, Parts]:
     if this is not None:
         this.body, this.bundled_key = entity.data, entity_key  # for a dead letter, which takes the entity's place
         this.is_proven = not signing_keys.are_set()
-    return entity_key, attempt.read(entity.data)
-
-
-def _are_unsigned_accepted() -> bool:
-    last_day = settings.accept_unsigned_until()
-    return last_day is not None and clock.now().date() <= last_day
+    try:
+        return entity_key, attempt.read(entity.data)
+    except PermanentTaskFailure:
+        if this is None:  # else a dead letter takes the entity's place
+            entity_key.delete()
+        raise

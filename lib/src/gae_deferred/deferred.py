@@ -28,6 +28,7 @@ from gae_deferred import (
     payload,
     payload_store,
     replays,
+    slow_client,
 )
 from gae_deferred.attempt import Attempt
 from gae_deferred.call import curry, describe, invoke_member
@@ -339,7 +340,8 @@ class Handler:
         Returns:
             Body, status and headers of the answer. The status is 200, or tells why the request is refused: 403 if the
             task queue did not send it, 411 if its body has no length, 413 if the body is longer than any task, 400 if
-            it is empty or cut short or its length is not a number, 503 if the sender cannot be proven now.
+            it is empty or cut short or its length is not a number, 408 if it does not arrive in time, 503 if the sender
+            cannot be proven now.
 
         Raises:
             PermanentTaskFailure: the body can never be unpickled, or the task raised it; it is kept as a dead letter.
@@ -355,6 +357,7 @@ class Handler:
             check_body(delivery, body)
         except RequestRefusedError as refusal:
             _logger.error("Refused a request to run a task (%d): %s", refusal.status, refusal)
+            slow_client.stop_listening(environ)
             return str(refusal), refusal.status, [_PLAIN_TEXT]
         if _logger.isEnabledFor(_log_level):
             _logger.log(
@@ -444,7 +447,7 @@ def _read_body(environ: "WSGIEnvironment") -> bytes:
         )
     if length == 0:
         raise RequestRefusedError(HTTPStatus.BAD_REQUEST, "The body is empty; a task has a payload")
-    body: bytes = environ["wsgi.input"].read(length)
+    body = slow_client.read(environ, length)
     if len(body) < length:
         raise RequestRefusedError(
             HTTPStatus.BAD_REQUEST,

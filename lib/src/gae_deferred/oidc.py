@@ -1,4 +1,4 @@
-"""Verifies OIDC tokens, by which Cloud Tasks proves off App Engine whose task it sends (OpenID Connect Core 1.0)."""
+"""Verifies OIDC tokens (OpenID Connect Core 1.0). Off App Engine, such a token proves which account made a task."""
 
 import json
 import threading

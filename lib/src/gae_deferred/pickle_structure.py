@@ -1,7 +1,7 @@
-"""The structure that a pickle describes, followed without unpickling: nothing is imported and nothing is called.
+"""Reads the structure of a pickle without unpickling it: imports nothing and calls nothing.
 
-Unpickling runs code of the pickle's writer. This follows the opcodes instead (documentation of :mod:`pickletools`), and
-its work is bounded, whoever wrote the pickle.
+Unpickling runs code of the pickle's writer. This module follows the opcodes instead (documentation of
+:mod:`pickletools`). Its work is bounded, whoever wrote the pickle.
 """
 
 import codecs

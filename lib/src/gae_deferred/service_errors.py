@@ -1,4 +1,4 @@
-"""Translates errors of Cloud Tasks, and of its client library, into those of this library."""
+"""Translates the errors of Cloud Tasks and of its client library into errors of this library."""
 
 import re
 

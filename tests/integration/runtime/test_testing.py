@@ -293,6 +293,15 @@ def test_the_shared_fixture_keeps_the_tasks_of_earlier_tests(pytester):
     pytester.runpytest_subprocess().assert_outcomes(passed=2)
 
 
+def test_client_of_the_local_cloud_uses_no_proxy(monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with CloudForTests() as cloud:
+        assert cloud.client.get_queue(name=cloud.queue_path("default")).name == cloud.queue_path("default")
+
+
 class Loose(ndb.Expando):
     pass
 

@@ -59,6 +59,10 @@ MIGRATIONS = (
     """
     CREATE TABLE documents (name TEXT PRIMARY KEY, document BLOB NOT NULL) WITHOUT ROWID
     """,
+    # For the console. A task is in it only between two attempts, so a task that succeeds at once never is.
+    """
+    CREATE INDEX retrying ON tasks (queue, schedule_time, id) WHERE in_flight = 0 AND dispatch_count > 0
+    """,
 )
 
 
