@@ -30,6 +30,7 @@ SAMPLES = ("flask", "django", "wsgi")
 NODE_CLIENT_TEST = "tests/integration/cloud_tasks/test_node_client.py"  # for the session `clients` only
 
 TEST_TOOLS = [
+    "greenlet~=3.5",  # the simulation's actors take turns
     "hatchling~=1.27",
     "hypothesis~=6.168",
     "pytest~=9.2",
@@ -37,6 +38,7 @@ TEST_TOOLS = [
     "pytest-timeout~=2.4",
     "requests~=2.34",
 ]
+BROWSER_TOOLS = ["selenium~=4.0"]
 UV = "uv==0.13.9"
 DEPLOY_TOOLS = ["jinja2~=3.1", "packaging>=24", "rich~=15.0", UV]
 INFRA_TOOLS = [
@@ -91,7 +93,14 @@ def tests_versions(session: nox.Session) -> None:
 def tests_heavy(session: nox.Session) -> None:
     """Run the tests that take minutes: killed processes, conflicts, a minute of fuzzing."""
     install(session, *TEST_TOOLS, *requirements(*SAMPLES))
-    session.run("pytest", "-m", "heavy", "tests/unit", "tests/integration", *session.posargs)
+    session.run("pytest", "-m", "heavy", "tests/unit", "tests/integration", "tests/simulation", *session.posargs)
+
+
+@nox.session
+def simulate(session: nox.Session) -> None:
+    """Let everything fail around the runtime, thousands of times. Takes --seeds N, or --seed K to see one."""
+    install(session, *TEST_TOOLS)
+    session.run("pytest", "-m", "heavy", "tests/simulation", *(session.posargs or ["--seeds", "2000"]))
 
 
 @nox.session(name="e2e-local")
@@ -121,6 +130,19 @@ def clients(session: nox.Session) -> None:
     with session.chdir("tests/integration/cloud_tasks/node"):
         session.run("npm", "install", "--no-audit", "--no-fund", external=True)
     session.run("pytest", NODE_CLIENT_TEST, "tests/integration/cloud_tasks/test_gcloud.py", *session.posargs)
+
+
+@nox.session(name="console-check")
+def console_check(session: nox.Session) -> None:
+    """Try the local cloud's console in Chromium, and look for barriers with axe-core."""
+    for program, package in {"chromium": "chromium", "chromedriver": "chromium-driver", "npm": "npm"}.items():
+        if not shutil.which(program):
+            session.error(f"The console is tried with {program}, which is not installed: apt install {package}")
+    install(session, *TEST_TOOLS, *BROWSER_TOOLS, *requirements("flask"))
+    with session.chdir("tests/browser"):
+        session.run("npm", "install", "--no-audit", "--no-fund", external=True)
+    session.run("pytest", "tests/browser", *session.posargs)
+    session.log("Pictures of each page are in tests/browser/screenshots.")
 
 
 @nox.session

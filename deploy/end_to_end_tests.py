@@ -1,4 +1,4 @@
-"""The end-to-end tests of one run: those of the samples in tests/e2e, the app's own, or none."""
+"""The choice of end-to-end tests, and the pytest command that runs them: tests/e2e, the app's own tests, or none."""
 
 import os
 import subprocess

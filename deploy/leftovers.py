@@ -1,4 +1,4 @@
-"""Leftovers of a version in a project: its tasks, the version itself, and its data; and their removal."""
+"""Removes the leftovers of a version from a project: its tasks, its data and the version itself."""
 
 import os
 import re

@@ -93,8 +93,11 @@ class CloudForTests:
             path = self.queue_path(name)
             with contextlib.suppress(AlreadyExists):
                 self.client.create_queue(parent=path.rpartition("/queues/")[0], queue=tasks_v2.Queue(name=path))
-            self._queues[name] = Queue(path, self.client, self.clock, self._attempts)
+            self._queues[name] = Queue(path, self.client, self.clock, self._attempts, self._task_names)
         return self._queues[name]
+
+    def _task_names(self, queue: str) -> list[str]:
+        return self._loop.call(self._cloud.tasks.task_names, queue)
 
     def queue_path(self, name: str) -> str:
         """Return the full name of a queue."""
