@@ -13,6 +13,8 @@ import hcl2
 import pytest
 
 from gae_deferred import dead_letters, deferred, entities, sweeper
+from gae_deferred.attempt import Attempt
+from gae_deferred.delivery import Delivery
 
 INFRA = Path(__file__).parents[2] / "infra"
 ROW = re.compile(r"^\| `(\w+)` \| (.+?) \|(?: (.+?) \|)?$", re.MULTILINE)
@@ -84,8 +86,10 @@ def test_the_alert_matches_the_librarys_log_of_tasks_that_failed_for_good(
     logged = logged_by(caplog, lambda: dead_letters.tell(failure))
     assert any(kept.search(line) for line in logged), logged
 
-    monkeypatch.setattr(dead_letters.datastore, "run_outside_transaction", lambda write: write())
-    logged = logged_by(caplog, lambda: dead_letters._try_to_keep(lambda: 1 // 0, "the task 'task-1' of queue 'mails'"))
+    monkeypatch.setattr(dead_letters, "_in_transaction", lambda write: 1 // 0)
+    monkeypatch.setattr(dead_letters.cloud_tasks, "create", lambda task: 1 // 0)
+    attempt = Attempt(Delivery({}), b"")
+    logged = logged_by(caplog, lambda: dead_letters.keep_failed(attempt, ValueError("no"), "failed"))
     assert any(lost.search(line) for line in logged), logged
 
     class Failing(deferred.Handler):

@@ -1,5 +1,6 @@
 """The handler runs a task for the task queue only, and unpickles a body only after the sender is proven."""
 
+import asyncio
 import contextlib
 import io
 import logging
@@ -15,7 +16,7 @@ from google.cloud import ndb, tasks_v2
 from google.cloud.ndb.context import get_context
 from wsgi_client import call, environ
 
-from gae_deferred import cloud_tasks, datastore, deferred, settings, signing
+from gae_deferred import cloud_tasks, datastore, deferred, errors, settings, signing
 from gae_deferred.per_process import PerProcess
 
 TRAP = pickle.dumps((greet, (Trap(),), {}))
@@ -273,13 +274,15 @@ BODIES = {
     "missing": (b"", {}, HTTPStatus.LENGTH_REQUIRED),
     "chunked": (b"", {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}, HTTPStatus.LENGTH_REQUIRED),
     "empty": (b"", {"CONTENT_LENGTH": "0"}, HTTPStatus.BAD_REQUEST),
+    "empty, in digits": (b"", {"CONTENT_LENGTH": 0}, HTTPStatus.BAD_REQUEST),
     "of no length": (TRAP, {"CONTENT_LENGTH": ""}, HTTPStatus.LENGTH_REQUIRED),
     "of an invalid length": (TRAP, {"CONTENT_LENGTH": "many"}, HTTPStatus.BAD_REQUEST),
     "of negative length": (TRAP, {"CONTENT_LENGTH": "-1"}, HTTPStatus.BAD_REQUEST),
     "of a length in other digits": (TRAP, {"CONTENT_LENGTH": "٣"}, HTTPStatus.BAD_REQUEST),
+    "of a negative integer's length": (TRAP, {"CONTENT_LENGTH": -1}, HTTPStatus.BAD_REQUEST),
     "truncated": (TRAP, {"CONTENT_LENGTH": str(len(TRAP) + 1)}, HTTPStatus.BAD_REQUEST),
     "read before": (TRAP, {"wsgi.input": io.BytesIO()}, HTTPStatus.BAD_REQUEST),
-    "oversize": (TRAP, {"CONTENT_LENGTH": str(2**20 + 1)}, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    "oversize": (TRAP, {"CONTENT_LENGTH": str(1_048_569 + 1)}, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     "monstrous": (TRAP, {"CONTENT_LENGTH": "9" * 5000}, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
 }
 
@@ -298,8 +301,15 @@ def test_an_incomplete_body_is_answered_with_a_status_and_logged(
 
 
 @pytest.mark.usefixtures("app_engine")
+def test_the_length_of_a_body_may_be_an_integer(marks: list[str]):
+    body = deferred.serialize(leave_mark, "ran")
+    assert post(body, **FROM_QUEUE, CONTENT_LENGTH=len(body))[1] == HTTPStatus.OK
+    assert marks == ["ran"]
+
+
+@pytest.mark.usefixtures("app_engine")
 def test_an_oversize_body_is_not_read():
-    extra = {"CONTENT_LENGTH": str(2**20 + 1), "wsgi.input": UnreadableInput()}
+    extra = {"CONTENT_LENGTH": str(1_048_569 + 1), "wsgi.input": UnreadableInput()}
     assert post(b"", **FROM_QUEUE | extra)[1] == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
@@ -320,7 +330,7 @@ def test_a_body_that_cannot_be_unpickled_ends_the_task_with_a_log(caplog: pytest
 # How a task ends
 
 
-def fail(error: type[Exception]) -> None:
+def fail(error: type[BaseException]) -> None:
     raise error("on purpose")
 
 
@@ -338,10 +348,18 @@ def test_a_permanent_failure_is_done_with_its_traceback_in_the_log(caplog: pytes
 
 
 @pytest.mark.usefixtures("app_engine")
-@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
 def test_any_other_exception_propagates(error: type[Exception]):
     with pytest.raises(error, match="on purpose"):
         post_from_queue(fail, error)
+
+
+@pytest.mark.usefixtures("app_engine")
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, asyncio.CancelledError, BaseException])
+def test_what_would_end_the_process_is_a_failure_of_the_task(error: type[BaseException]):
+    with pytest.raises(errors.TaskExitError, match="on purpose") as raised:
+        post_from_queue(fail, error)
+    assert isinstance(raised.value.__cause__, error)
 
 
 @pytest.mark.usefixtures("app_engine")

@@ -20,7 +20,15 @@ def test_a_name_is_read_back_from_wsgi_with_capitals():
     assert headers.name_of(headers.CURRENT_NAMESPACE.environ_key) == "X-Appengine-Current-Namespace"
 
 
-@pytest.mark.parametrize("name", ["Authorization", "COOKIE", headers.SIGNATURE.name])
+@pytest.mark.parametrize(
+    "name", ["Authorization", "COOKIE", "Proxy-Authorization", "x-serverless-authorization", headers.SIGNATURE.name]
+)
 def test_a_secret_is_known_in_any_case(name: str):
     assert headers.is_secret(name)
     assert not headers.is_secret(f"{name}-x")
+
+
+@pytest.mark.parametrize("name", ["X-Goog-IAP-JWT-Assertion", "x-goog-api-key"])
+def test_the_headers_of_googles_front_ends_are_secret(name: str):
+    assert headers.is_secret(name)
+    assert not headers.is_secret(f"X-{name}")

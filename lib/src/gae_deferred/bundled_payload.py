@@ -1,4 +1,4 @@
-"""Calls that the bundled SDK stored in Datastore because they were too big for a task.
+"""Fetches calls that the bundled SDK stored in Datastore because they were too big for a task.
 
 Import it inside functions only: it loads NDB.
 """
@@ -7,10 +7,10 @@ from typing import Any
 
 from google.cloud import ndb
 
-from gae_deferred import attempt, payload
+from gae_deferred import attempt, signing_keys
 from gae_deferred.call import Parts
 from gae_deferred.entities import Uncached
-from gae_deferred.errors import PermanentTaskFailure
+from gae_deferred.errors import PermanentTaskFailure, UnprovenPayloadError
 
 
 class BundledPayload(Uncached):
@@ -30,17 +30,27 @@ def fetch(key: str) -> tuple[ndb.Key, Parts]:
         key: the entity's key as a URL-safe string.
 
     Raises:
-        PermanentTaskFailure: there is no such entity, or its call cannot be read; then it is deleted.
+        PermanentTaskFailure: there is no such entity, or its call can never be read.
+        UnprovenPayloadError: there are signing keys, and DEFERRED_ACCEPT_UNSIGNED has ended: nothing proves who wrote
+            the entity. A :class:`PermanentTaskFailure`; the entity stays.
+        TaskNotReadableYetError: the call cannot be read now.
     """
+    if signing_keys.are_set() and not signing_keys.accept_unsigned():
+        raise UnprovenPayloadError(
+            "The bundled SDK stored the call of this task in Datastore, where anybody may have written it. It runs "
+            "while DEFERRED_ACCEPT_UNSIGNED=until:YYYY-MM-DD is set"
+        )
     entity_key = ndb.Key(urlsafe=key.encode("ascii"))
     entity: Any = entity_key.get()
     if entity is None or entity_key.kind() != BundledPayload._get_kind():
         raise PermanentTaskFailure(f"The payload of this task, {entity_key!r}, is not in Datastore (any more)")
     this = attempt.current()
     if this is not None:
-        this.body = entity.data  # for a dead letter: if the task fails for good, the entity is deleted
+        this.body, this.bundled_key = entity.data, entity_key  # for a dead letter, which takes the entity's place
+        this.is_proven = not signing_keys.are_set()
     try:
-        return entity_key, payload.load(entity.data)
-    except Exception as error:
-        entity_key.delete()
-        raise PermanentTaskFailure(f"The payload {entity_key!r} cannot be read: {error!r}") from error
+        return entity_key, attempt.read(entity.data)
+    except PermanentTaskFailure:
+        if this is None:  # else a dead letter takes the entity's place
+            entity_key.delete()
+        raise

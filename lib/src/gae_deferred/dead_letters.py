@@ -1,25 +1,43 @@
-"""Dead letters: tasks that failed for good, kept in Datastore for a person to look at and to send again."""
+"""Tasks that will not run any more by themselves, kept in Datastore for a person to look at, and to send again.
+
+Where Datastore cannot take a dead letter, a task of our own carries it, with many retries; where no queue takes that
+task, the failed one is tried again; and if no other attempt follows, the letter is in the log. So every task that ends
+without success leaves something that a person can find.
+"""
 
 import datetime
+import enum
+import json
 import logging
-import reprlib
-import traceback
-import urllib.parse
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from gae_deferred import clock, datastore, headers, outbox, payload_store, settings
-from gae_deferred.attempt import Attempt
-from gae_deferred.call import Call
-from gae_deferred.delivery import Delivery
-from gae_deferred.errors import Error, InvalidTaskError
-from gae_deferred.task import MAX_TASK_BYTES, Task
+from gae_deferred import (
+    clock,
+    cloud_tasks,
+    datastore,
+    headers,
+    letter_log,
+    outbox,
+    payload,
+    payload_reader,
+    payload_store,
+    signing,
+    signing_keys,
+)
+from gae_deferred.attempt import Attempt, Note
+from gae_deferred.errors import Error, InvalidTaskError, SingularTaskFailure
+from gae_deferred.letter import Letter, of_attempt, of_request, shorten
+from gae_deferred.payload_reader import Reading
+from gae_deferred.signing import Seal
+from gae_deferred.task import Task, TaskRetryOptions, max_bytes
 
 if TYPE_CHECKING:
     from google.cloud import ndb, tasks_v2
 
-    Letter: TypeAlias = Any
+    Entity: TypeAlias = Any
     """A :class:`~gae_deferred.entities.DeadLetter`; NDB's type information confuses properties and their values."""
 
 FAILED = "failed"
@@ -35,15 +53,40 @@ NOT_SENT = "not sent"
 """Reason of a letter: the task of a committed transaction could not be enqueued."""
 
 NOT_OURS = "not ours"
-"""Reason of a letter: somebody else wrote the task into the outbox, or another service whose sweep never came."""
+"""Reason of a letter: nothing proves that this app wrote the task or what it runs, or it is another service's, whose
+sweep never came."""
 
 DAMAGED = "damaged"
 """Reason of a letter: an outbox entity cannot be read. Its raw bytes are the payload."""
 
-_MAX_TEXT = 20_000
-"""Maximum characters of a traceback or repr in a letter. A longer one loses its middle: an entity takes 1 MiB."""
+DIED_OR_RUNNING = "died or running"
+"""Reason of a letter that is written before a last attempt: the process died in it, or the task still runs."""
+
+MAX_RUN = datetime.timedelta(hours=24)
+"""How long a task may run: App Engine's longest deadline of a request (App Engine documentation, "How instances are
+managed": 24 hours with basic and manual scaling)."""
+
+_NOTE_OPTIONS = {"retries": 1, "timeout": 5.0}
+"""For the letter that is written ahead, as NDB takes them: a task does not wait long for it, twice 5 seconds."""
+
+_CARRIER_RETRIES = TaskRetryOptions(min_backoff_seconds=60, max_backoff_seconds=3600, task_age_limit=30 * 24 * 3600)
+"""When the task that carries a letter is tried again, until its queue forgets it after 31 days."""
+
+_CARRIER_ENDS = datetime.timedelta(days=30) - datetime.timedelta(hours=2)
+"""Age of a letter at which the task that carries it has at least one more attempt, and not many."""
+
+_PURPOSE = "letter"
 
 _logger = logging.getLogger(__name__)
+
+
+class Kept(enum.Enum):
+    """Where a dead letter is."""
+
+    DATASTORE = "in Datastore"
+    TASK = "in a task that writes it to Datastore"
+    LOG = "in the log"
+    NOWHERE = "nowhere"
 
 
 @dataclass(frozen=True)
@@ -51,12 +94,13 @@ class Failure:
     """A task that failed for good, as a hook of :func:`on_permanent_failure` is told of it.
 
     Attributes:
-        reason: :data:`FAILED`, :data:`UNREADABLE`, :data:`GIVEN_UP` or :data:`NOT_SENT`.
+        reason: why it ended, such as :data:`FAILED`.
         queue: short name of its queue.
         task: its short name.
-        callable: the name of its callable, or ``""`` if it is not known.
-        error: the error that it raised, or that kept it from being read or enqueued.
-        letter_id: the id of the dead letter, or None if it could not be written. The log says why.
+        callable: the name of what it calls, or ``""`` if that could not be read.
+        error: what it raised.
+        letter_id: the id of the dead letter.
+        kept: where the dead letter is.
     """
 
     reason: str
@@ -64,7 +108,8 @@ class Failure:
     task: str
     callable: str
     error: BaseException
-    letter_id: int | None
+    letter_id: int
+    kept: Kept = Kept.DATASTORE
 
 
 Hook = TypeVar("Hook", bound=Callable[[Failure], object])
@@ -88,73 +133,112 @@ def on_permanent_failure(hook: Hook) -> Hook:
     return hook
 
 
-def keep_failed(attempt: Attempt, error: BaseException, reason: str) -> None:
-    """Keep a task that failed for good as a dead letter, and call the hooks.
+def keep_failed(attempt: Attempt, error: BaseException, reason: str) -> Kept:
+    """Keep a task that has failed for good, and tell the hooks. Never raises: the task's own error is to be seen.
 
-    A payload that was stored for the task moves into the letter, if it can be read. This function raises nothing, so
-    that it does not hide the task's own error.
+    A payload that was stored for the task moves into the letter, if it can be read.
+
+    Returns:
+        Where the letter is. Only if another attempt may follow it can be nowhere; no hook is told then.
     """
-    delivery = attempt.delivery
-    name = _describe(attempt)
+    letter = of_attempt(attempt, reason, error)
+    kept = _keep(letter, attempt)
+    if kept is not Kept.NOWHERE:
+        tell(Failure(reason, letter.queue, letter.task, letter.callable, error, letter.id, kept))
+    return kept
 
-    def write() -> int:
-        stored = payload_store.stored_by(attempt.body)
-        whole = _whole_payload(attempt.body, stored)
-        letter_id = _write(
-            whole,
-            reason=reason,
-            queue=delivery.queue,
-            task=delivery.name,
-            url=_url_of(delivery),
-            service=settings.service(),
-            callable=name,
-            arguments=_arguments(attempt.call),
-            error=_shorten("".join(traceback.format_exception(error))),
-            headers=_headers_of(delivery.environ),
-            attempts=_number(delivery.retry_count, 0) + 1,
-            eta=_time(delivery.eta),
-        )
-        if stored is not None and whole is not attempt.body:
-            payload_store.end(stored)
-        return letter_id
 
-    letter_id = _try_to_keep(write, f"the task {delivery.name!r} of queue {delivery.queue!r}")
-    tell(Failure(reason, delivery.queue, delivery.name, name, error, letter_id))
+def note_ahead(attempt: Attempt) -> None:
+    """Write a letter of a task whose last attempt is about to begin: its process may die in it.
+
+    Never raises: if the letter cannot be written, the task runs anyway. A payload that was stored for the task does not
+    expire any more.
+    """
+    letter = of_attempt(attempt, DIED_OR_RUNNING)
+    stored = payload_store.stored_by(attempt.body)
+    attempt.note = Note(letter.id, task_payload=stored)
+
+    def write() -> None:
+        own = _put(letter, stored_payload=stored, moves=False, **_NOTE_OPTIONS)
+        attempt.note = Note(letter.id, own, stored)
+        if stored is not None:
+            payload_store.keep(stored)
+
+    what = f"No dead letter could be written ahead of the last attempt of the task {letter.task!r}"
+    _try(lambda: datastore.run_outside_transaction(write), what)
+
+
+def withdraw_note(attempt: Attempt) -> None:
+    """Delete the letter that was written ahead of an attempt, which has succeeded. Never raises."""
+    note = attempt.note
+    if note is None:
+        return
+
+    def delete_with_payloads() -> None:
+        _key(note.letter_id).delete()
+        if note.own_payload is not None:
+            payload_store.delete(note.own_payload)
+        if note.task_payload is not None:
+            payload_store.end(note.task_payload)
+
+    def delete() -> None:
+        _key(note.letter_id).delete(**_NOTE_OPTIONS)
+
+    what = f"The dead letter {note.letter_id} could not be deleted; its task, {attempt.delivery.name!r}, has run"
+    if note.own_payload is None and note.task_payload is None:
+        _try(lambda: datastore.run_outside_transaction(delete), what)
+    else:
+        _try(lambda: _in_transaction(delete_with_payloads), what)
+
+
+def store_carried(text: str, body: bytes) -> None:
+    """Write the letter that a task of :func:`keep_failed` carries. Tasks in flight name this: it must stay where it is.
+
+    Raises:
+        SingularTaskFailure: Datastore does not take it; the queue tries again.
+    """
+    letter = Letter.from_text(text, body)
+    problem = f"The dead letter {letter.id} still waits for Datastore"
+    if _try(lambda: _in_transaction(lambda: _replace(letter)), problem):
+        return
+    if clock.naive_now() - letter.failed_at > _CARRIER_ENDS:
+        letter_log.write(letter)
+    raise SingularTaskFailure(problem)
+
+
+def restore(letter: Letter) -> bool:
+    """Write a letter that was in the log, unless it is in Datastore already; it needs an NDB context.
+
+    Returns:
+        Whether it was written.
+    """
+    from google.cloud import ndb
+
+    def write() -> bool:
+        there = _key(letter.id).get()
+        if there is not None and there.reason != DIED_OR_RUNNING:
+            return False
+        _replace(letter)
+        return True
+
+    return bool(ndb.transaction(write))
 
 
 def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception, reason: str = NOT_SENT) -> Failure:
     """Write a letter of a task that cannot be put into its queue, part of the current transaction.
 
-    A payload that was stored for the task belongs to the letter from now on, and does not expire.
+    A payload that was stored for the task belongs to the letter from then on, and does not expire any more.
+    The caller passes what is returned to :func:`tell` when the transaction has committed.
 
-    Returns:
-        The failure, for the caller to pass to :func:`tell` when the transaction has committed.
+    Parameters:
+        request: the request that would have created the task.
+        error: why it was not sent.
+        reason: :data:`NOT_SENT`, or :data:`NOT_OURS` where nothing proves who wrote it; such a letter has no seal.
     """
-    task: Any = request.task  # the client library declares types of protocol buffers, but has proto-plus's
-    is_http = "http_request" in task
-    http = task.http_request if is_http else task.app_engine_http_request
-    url = urllib.parse.urlsplit(http.url).path if is_http else http.relative_uri
-    signature = headers.SIGNATURE.name.lower()
-    kept_headers = {name: value for name, value in http.headers.items() if name.lower() != signature}
-    queue, name = request.parent.rpartition("/")[2], task.name.rpartition("/")[2]
-    callable_name = kept_headers.get(headers.CALLABLE.name, "")
-    body = bytes(http.body)
-    stored = payload_store.stored_by(body)
-    letter_id = _write(
-        body,
-        stored_payload=stored if stored is not None and payload_store.keep(stored) else None,
-        reason=reason,
-        queue=queue,
-        task=name,
-        url=url,
-        service=None if is_http else http.app_engine_routing.service or None,
-        callable=callable_name,
-        error=_shorten(f"{type(error).__name__}: {error}"),
-        headers=kept_headers,
-        attempts=0,
-        eta=task.schedule_time.astimezone(datetime.UTC).replace(tzinfo=None) if "schedule_time" in task else None,
-    )
-    return Failure(reason, queue, name, callable_name, error, letter_id)
+    letter = of_request(request, reason, error, is_proven=reason == NOT_SENT)
+    stored = payload_store.stored_by(letter.payload)
+    _put(letter, stored_payload=stored if stored is not None and payload_store.keep(stored) else None, moves=False)
+    return Failure(reason, letter.queue, letter.task, letter.callable, error, letter.id)
 
 
 def put_damaged(outbox_id: str, raw: bytes, error: Exception) -> Failure:
@@ -165,30 +249,41 @@ def put_damaged(outbox_id: str, raw: bytes, error: Exception) -> Failure:
         raw: the entity, a serialized ``google.datastore.v1.Entity``.
         error: why it cannot be read.
     """
-    letter_id = _write(
-        raw, reason=DAMAGED, queue="", task=outbox_id, error=_shorten(f"{type(error).__name__}: {error}"), attempts=0
-    )
-    return Failure(DAMAGED, "", outbox_id, "", error, letter_id)
+    text = shorten(f"{type(error).__name__}: {error}")
+    letter = Letter(reason=DAMAGED, queue="", task=outbox_id, error=text, payload=raw, is_proven=False)
+    _put(letter, moves=False)
+    return Failure(DAMAGED, "", outbox_id, "", error, letter.id)
 
 
 def tell(failure: Failure) -> None:
-    """Log that a failed task is kept, if it is, and call the hooks."""
-    if failure.letter_id is not None:
-        _logger.error("Dead letter %s: %s of queue %r is kept", failure.letter_id, failure.callable, failure.queue)
+    """Log that a failed task is kept, and call the hooks."""
+    where = f"is kept {failure.kept.value}"
+    _logger.error("Dead letter %s: %s of queue %r %s", failure.letter_id, failure.callable, failure.queue, where)
     for hook in _hooks:
         _call(hook, failure)
 
 
-def query(queue: str | None = None) -> "Iterator[Letter]":
-    """Return the letters of one queue, or of all, newest first. Needs an NDB context."""
+def query(
+    queue: str | None = None, called: str | None = None, since: datetime.datetime | None = None
+) -> "Iterator[Entity]":
+    """Return the letters, the newest first; it needs an NDB context.
+
+    Parameters:
+        queue: only those of this queue.
+        called: only those whose payload calls this, such as ``shop.mail.send``.
+        since: only what failed since then, in UTC without a time zone.
+    """
     from gae_deferred.entities import DeadLetter
 
-    letters = DeadLetter.query(namespace="").order(-DeadLetter.failed_at)
-    found: Iterator[Any] = iter(letters)
-    return (letter for letter in found if queue is None or letter.queue == queue)
+    failed_at: Any = DeadLetter.failed_at
+    letters = DeadLetter.query(namespace="").order(-failed_at)
+    found: Iterator[Any] = iter(letters if since is None else letters.filter(failed_at >= since))
+    for letter in found:
+        if queue in (None, letter.queue) and (called is None or reading_of(letter).callable == called):
+            yield letter
 
 
-def get(letter_id: int) -> "Letter":
+def get(letter_id: int) -> "Entity":
     """Return a letter.
 
     Raises:
@@ -200,7 +295,7 @@ def get(letter_id: int) -> "Letter":
     return letter
 
 
-def payload_of(letter: "Letter") -> bytes:
+def payload_of(letter: "Entity") -> bytes:
     """Return the payload of a letter's task.
 
     Raises:
@@ -209,28 +304,73 @@ def payload_of(letter: "Letter") -> bytes:
     return payload_store.load(letter.stored_payload) if letter.stored_payload else bytes(letter.payload or b"")
 
 
-def resend(letter_id: int) -> Task:
-    """Enqueue the task of a letter again, under a new name, and delete the letter, in one transaction.
+def reading_of(letter: "Entity") -> Reading:
+    """Return what the payload of a letter calls. Runs nothing of it."""
+    try:
+        return payload_reader.read(payload_of(letter))
+    except (KeyError, ValueError) as error:
+        return Reading(problem=str(error.args[0] if error.args else error))
+
+
+def seal_of(letter: "Entity") -> Seal | None:
+    """Return whether our app wrote what :func:`resend` acts on, or None where there are no signing keys to tell.
+
+    Raises:
+        ConfigurationError, TransientError: the keys cannot be read.
+    """
+    return signing.check_seal(letter.seal, _PURPOSE, *_sealed_fields(letter)) if signing_keys.are_set() else None
+
+
+def doubt_about(letter: "Entity") -> str | None:
+    """Return why a person should look at a letter before its task is sent again, in a sentence, or None.
+
+    Raises:
+        ConfigurationError, TransientError: the signing keys cannot be read.
+    """
+    if letter.reason == DIED_OR_RUNNING and clock.naive_now() - letter.failed_at < MAX_RUN:
+        return f"Its last attempt began at {letter.failed_at:%Y-%m-%d %H:%M:%S} UTC, and may still be running"
+    if letter.reason == NOT_OURS:
+        return "Nothing proves that this app wrote it"
+    match seal_of(letter):
+        case Seal.FORGED:
+            return "It has no valid seal: anybody who can write to Datastore may have written it"
+        case Seal.UNKNOWN_KEY:
+            return "It is sealed by a key that is not among the signing keys (any more)"
+    return None
+
+
+def resend(letter_id: int, *, despite_doubt: bool = False) -> Task:
+    """Enqueue the task of a letter again, under a new name, and delete the letter: both or none of it happens.
 
     The task goes to the App Engine service in which it failed, to the version of it that gets the traffic.
+
+    Parameters:
+        letter_id: the id of the letter.
+        despite_doubt: whether to send it also if :func:`doubt_about` returns a reason not to. The task is signed with
+            our keys, and runs whatever the payload calls.
 
     Returns:
         The new task.
 
     Raises:
-        NoSuchLetterError: no letter has that id.
-        TaskQueueError: the task is not valid, or belongs to a namespace. The letter stays.
+        NoSuchLetterError: there is none of that id.
+        DoubtfulLetterError: there is a reason to look at it before.
+        TaskQueueError: it cannot be a task any more; the letter stays.
     """
     from google.cloud import ndb
 
     def send() -> Task:
         letter = get(letter_id)
-        _check_namespace(letter)
+        doubt = None if despite_doubt else doubt_about(letter)
+        if doubt is not None:
+            raise DoubtfulLetterError(doubt)
+        _check_that_it_can_be_sent(letter)
         kept = {name: value for name, value in (letter.headers or {}).items() if not headers.is_set_in_transit(name)}
         body = payload_of(letter)
-        if len(body) > MAX_TASK_BYTES // 2:
-            body, _ = payload_store.shrink(body, MAX_TASK_BYTES // 2, transactional=True)
+        if len(body) > max_bytes() // 2:  # half of it leaves room for everything else
+            body, _ = payload_store.shrink(body, max_bytes() // 2, transactional=True)
         task = Task(body, queue=letter.queue, url=letter.url, target=letter.service, headers=kept, transactional=True)
+        task.python = kept.get(headers.PYTHON.name)
         outbox.add([task])
         _delete(letter)
         return task
@@ -254,14 +394,128 @@ class NoSuchLetterError(Error):
     """No dead letter has that id."""
 
 
-def _delete(letter: "Letter") -> None:
+class DoubtfulLetterError(Error):
+    """There is a reason to look at a dead letter before its task is sent again."""
+
+
+def _keep(letter: Letter, attempt: Attempt) -> Kept:
+    """Write a letter where it can be written, and return where that is."""
+    what = f"the task {letter.task!r} of queue {letter.queue!r}, which has failed for good"
+
+    def write() -> None:
+        _replace(letter)
+        if attempt.bundled_key is not None:
+            attempt.bundled_key.delete()
+
+    if _try(lambda: _in_transaction(write), f"No dead letter could be written of {what}"):
+        return Kept.DATASTORE
+    if _try(lambda: cloud_tasks.create(_carrier(letter)), f"No task could be made for the dead letter of {what}"):
+        return Kept.TASK
+    if attempt.delivery.is_last:
+        letter_log.write(letter)
+        return Kept.LOG
+    return Kept.NOWHERE
+
+
+def _carrier(letter: Letter) -> Task:
+    """Return a task that writes a letter when Datastore is back.
+
+    Raises:
+        TaskTooLargeError: no task can hold it, not even compressed and without the arguments and the traceback.
+    """
+    data = payload.dump(store_carried, (letter.to_text(), letter.payload), {})
+    if len(data) > max_bytes() // 2:
+        short = replace(letter, error=letter.error[-1000:], arguments=None)
+        data = payload.dump(store_carried, (short.to_text(), short.payload), {})
+        data = min(data, payload.dump(payload_store.run_compressed, (zlib.compress(data),), {}), key=len)
+    label = {headers.CALLABLE.name: f"{__name__}.{store_carried.__name__}"}
+    return Task(data, queue=letter.queue, url=letter.url, headers=label, retry_options=_CARRIER_RETRIES)
+
+
+def _in_transaction(write: Callable[[], object]) -> None:
+    """Write a letter, in a transaction of its own: its payload may take entities of its own."""
+    from google.cloud import ndb
+
+    datastore.run_outside_transaction(lambda: ndb.transaction(write))
+
+
+def _try(act: Callable[[], object], what: str) -> bool:
+    """Do something, and return whether it succeeded; otherwise the log says why, after ``what``."""
+    try:
+        act()
+    except Exception:
+        _logger.exception(what)
+        return False
+    return True
+
+
+def _replace(letter: Letter) -> None:
+    """Write a letter in place of the one that was written ahead, if it was, part of the current transaction."""
+    before: Any = _key(letter.id).get()
+    _put(letter)
+    if before is not None and before.stored_payload:
+        payload_store.delete(before.stored_payload)
+
+
+def _put(letter: Letter, *, stored_payload: str | None = None, moves: bool = True, **options: float) -> str | None:
+    """Write a letter, part of the current transaction if there is one.
+
+    Parameters:
+        stored_payload: the id of a payload in Datastore that it is to refer to, whatever its own payload is.
+        moves: whether the payload in Datastore that its own refers to moves into the letter, if it can be read.
+        options: of the call to Datastore, as ``put`` of NDB takes them.
+
+    Returns:
+        The id of a payload that was stored for it, or None.
+    """
+    from gae_deferred.entities import DeadLetter
+
+    properties = {name: value for name, value in vars(letter).items() if name not in ("id", "payload", "is_proven")}
+    entity: Any = DeadLetter(key=_key(letter.id), **properties | {"headers": dict(letter.headers)})
+    refers_to = payload_store.stored_by(letter.payload) if moves and stored_payload is None else None
+    body = _whole_payload(letter.payload, refers_to)
+    own = None
+    if stored_payload is not None:
+        entity.stored_payload = stored_payload
+    elif len(body) > datastore.MAX_ENTITY_BYTES // 2:
+        entity.stored_payload = own = payload_store.store(body)
+    else:
+        entity.payload = body
+    entity.seal = _try_to_seal(entity) if letter.is_proven else None
+    entity.put(**options)
+    if refers_to is not None and body is not letter.payload:
+        payload_store.end(refers_to)
+    return own
+
+
+def _try_to_seal(letter: "Entity") -> str | None:
+    try:
+        return signing.seal(_PURPOSE, *_sealed_fields(letter))
+    except Error:  # better a letter without a seal than none
+        _logger.exception("The dead letter %s has no seal", letter.key.id())
+        return None
+
+
+def _sealed_fields(letter: "Entity") -> Iterator[bytes]:
+    """Yield everything of a letter that :func:`resend` acts on."""
+    key = letter.key
+    texts = (key.project(), key.database() or "", str(key.id()), letter.queue, letter.url or "", letter.service or "")
+    yield from (text.encode() for text in texts)
+    yield json.dumps(letter.headers or {}, sort_keys=True).encode()
+    yield (letter.stored_payload or "").encode()
+    yield bytes(letter.payload or b"")
+
+
+def _delete(letter: "Entity") -> None:
     if letter.stored_payload:
         payload_store.delete(letter.stored_payload)
     letter.key.delete()
 
 
-def _check_namespace(letter: "Letter") -> None:
-    """Refuse a task that the bundled SDK enqueued in a namespace: a new task would run outside it, on other data."""
+def _check_that_it_can_be_sent(letter: "Entity") -> None:
+    """Refuse to send what is no task, and a task of the bundled SDK to where it would find other data."""
+    if letter.reason == DAMAGED:
+        raise InvalidTaskError("The letter holds an outbox entity that cannot be read, not a task")
     namespace = (letter.headers or {}).get(headers.CURRENT_NAMESPACE.name.title())
     if namespace:
         raise InvalidTaskError(
@@ -278,42 +532,6 @@ def _key(letter_id: int) -> "ndb.Key":
     return ndb.Key(DeadLetter, letter_id, namespace="")
 
 
-def _try_to_keep(write: Callable[[], int], what: str) -> int | None:
-    """Write a letter in a transaction, because its payload may take further entities. Return its id.
-
-    If that fails, only the log names the task, and None is returned.
-    """
-    from google.cloud import ndb
-
-    try:
-        return datastore.run_outside_transaction(lambda: int(ndb.transaction(write)))
-    except Exception:
-        _logger.exception("No dead letter could be written of %s, which has failed for good", what)
-        return None
-
-
-def _call(hook: Callable[[Failure], object], failure: Failure) -> None:
-    try:
-        hook(failure)
-    except Exception:
-        _logger.exception("The hook %r failed on %r", hook, failure)
-
-
-def _write(body: bytes, *, stored_payload: str | None = None, **properties: Any) -> int:
-    """Write a letter with the payload ``body``, or with a reference to a payload that is stored already."""
-    from gae_deferred.entities import DeadLetter
-
-    letter: Any = DeadLetter(namespace="", failed_at=clock.naive_now(), **properties)
-    if stored_payload is not None:
-        letter.stored_payload = stored_payload
-    elif len(body) > datastore.MAX_ENTITY_BYTES // 2:
-        letter.stored_payload = payload_store.store(body)
-    else:
-        letter.payload = body
-    letter_id: int = letter.put().id()
-    return letter_id
-
-
 def _whole_payload(body: bytes, stored: str | None) -> bytes:
     """Return the payload that is stored for a task, or the body itself if none is stored or can be read."""
     if stored is None:
@@ -324,64 +542,8 @@ def _whole_payload(body: bytes, stored: str | None) -> bytes:
         return body  # a missing payload is why the task failed
 
 
-def _describe(attempt: Attempt) -> str:
-    if attempt.call is None:
-        name: str = attempt.delivery.environ.get(headers.CALLABLE.environ_key, "")
-        return name
-    return attempt.call.describe()
-
-
-def _arguments(call: Call | None) -> str | None:
-    """Return the arguments as source code writes them, shortened. Raises nothing."""
-    if call is None:
-        return None
-    _, args, kwargs = call
-    shortened = [_repr.repr(value) for value in args]
-    shortened += [f"{name}={_repr.repr(value)}" for name, value in kwargs.items()]
-    return _shorten(", ".join(shortened))
-
-
-class _Repr(reprlib.Repr):
-    """Shortens large values, and shows the class of a value whose ``__repr__`` raises."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxstring = self.maxother = 400
-        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 20
-        self.maxlevel = 4
-
-
-_repr = _Repr()
-
-
-def _url_of(delivery: Delivery) -> str:
-    return urllib.parse.quote(delivery.path.encode("latin-1", "backslashreplace"), safe="/!$&'()*+,;=:@~")
-
-
-def _headers_of(environ: dict[str, Any]) -> dict[str, str]:
-    """Return the headers that a dead letter keeps of a request, by name."""
-    kept = {"Content-Type": environ["CONTENT_TYPE"]} if environ.get("CONTENT_TYPE") else {}
-    for key, value in environ.items():
-        name = headers.name_of(key)
-        if name is not None and not headers.is_secret(name):
-            kept[name] = str(value)
-    return kept
-
-
-def _number(text: str, default: int) -> int:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else default
-
-
-def _time(seconds: str) -> datetime.datetime | None:
+def _call(hook: Callable[[Failure], object], failure: Failure) -> None:
     try:
-        return datetime.datetime.fromtimestamp(float(seconds), datetime.UTC).replace(tzinfo=None)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _shorten(text: str) -> str:
-    """Return text that Datastore can keep: limited in length, without surrogates, which UTF-8 cannot encode."""
-    text = text.encode("utf-8", "backslashreplace").decode()
-    if len(text) <= _MAX_TEXT:
-        return text
-    return f"{text[: _MAX_TEXT // 2]}\n[... {len(text) - _MAX_TEXT} characters ...]\n{text[-_MAX_TEXT // 2 :]}"
+        hook(failure)
+    except Exception:
+        _logger.exception("The hook %r failed on %r", hook, failure)

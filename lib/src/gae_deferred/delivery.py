@@ -5,6 +5,7 @@ from typing import Any
 from gae_deferred import headers, settings
 
 _APP_ENGINE = headers.APP_ENGINE
+_MAX_ATTEMPTS = headers.MAX_ATTEMPTS.environ_key
 _SIGNATURE = headers.SIGNATURE.environ_key
 
 
@@ -40,6 +41,12 @@ class Delivery:
         return count
 
     @property
+    def attempt(self) -> int | None:
+        """The number of this attempt, the first of which is 1, or None if the header holds no number."""
+        count = _number(self.retry_count)
+        return None if count is None else count + 1
+
+    @property
     def eta(self) -> str:
         """The time when the task was due, in seconds since the Unix epoch, as the header has it, or ``""``."""
         eta: str = self.environ.get(self._keys.eta, "")
@@ -70,10 +77,12 @@ class Delivery:
         Raises:
             ConfigurationError: ``DEFERRED_QUEUE_MAX_ATTEMPTS`` cannot be read.
         """
-        own = self.environ.get(headers.MAX_ATTEMPTS.environ_key)
+        own = self.environ.get(_MAX_ATTEMPTS)
         limit = settings.queue_max_attempts(self.queue) if own is None else _number(own)
-        count = _number(self.retry_count)
-        return bool(limit) and limit is not None and count is not None and count + 1 >= limit
+        if not limit:
+            return False
+        number = self.attempt
+        return number is not None and number >= limit
 
 
 def _number(text: str) -> int | None:

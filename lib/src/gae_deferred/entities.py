@@ -82,7 +82,15 @@ class Receipt(Uncached):
 
 
 class DeadLetter(Uncached):
-    """A task that failed for good, with all that is known of it."""
+    """A task that will not run any more by itself, with all that is known of it.
+
+    Its id is a random number of 52 bits.
+
+    Attributes:
+        callable, arguments: labels for people. Anybody who can write to Datastore can write them.
+        stored_payload: the id of the payload where it does not fit into this entity.
+        seal: says that this app wrote what ``resend`` acts on; None without keys, and of what is not proven.
+    """
 
     reason = ndb.StringProperty(required=True)
     queue = ndb.StringProperty(required=True)
@@ -98,6 +106,7 @@ class DeadLetter(Uncached):
     attempts = ndb.IntegerProperty(indexed=False)
     eta = ndb.DateTimeProperty(indexed=False)
     failed_at = ndb.DateTimeProperty(required=True)
+    seal = ndb.TextProperty()
 
     @classmethod
     def _get_kind(cls) -> str:

@@ -7,6 +7,7 @@ them in the bundled SDK, so that an app's ``except`` clauses go on working after
 import http
 import pickle
 from collections.abc import Mapping
+from typing import Any
 
 
 class Error(Exception):
@@ -15,6 +16,29 @@ class Error(Exception):
 
 class PermanentTaskFailure(Error):
     """A task will never succeed. Raise it in a task to end it: the queue does not retry it."""
+
+
+class UnreadableTaskError(PermanentTaskFailure):
+    """The payload of a task is no call that can ever be read here."""
+
+
+class UnprovenPayloadError(PermanentTaskFailure):
+    """The call of a task is stored where anybody may have written it, so it is not unpickled."""
+
+
+class TaskNotReadableYetError(Error):
+    """The payload of a task cannot be read now: an import failed, or code that it names is not there.
+
+    A later attempt, or a later version of the code, may read it.
+    """
+
+
+class TaskExitError(Error):
+    """A task ended by ``SystemExit``, as of ``sys.exit()``, or another ``BaseException``: it has failed."""
+
+
+class TaskNotKeptError(Error):
+    """A task has failed for good, and no dead letter could be kept, so the queue has to try it again."""
 
 
 class SingularTaskFailure(Error):
@@ -47,7 +71,23 @@ class RequestRefusedError(Error):
 
 
 class TaskQueueError(Error):
-    """Base of the errors about tasks and queues. The bundled SDK calls it ``taskqueue.Error``."""
+    """Base of the errors about tasks and queues. The bundled SDK calls it ``taskqueue.Error``.
+
+    Attributes:
+        task: the :class:`~gae_deferred.task.Task` that could not be enqueued, or None if the error is about another
+            call.
+        may_be_enqueued: whether the queue may have the task nevertheless: Cloud Tasks did not answer, or failed without
+            saying when. If the task has a name, ``deferred.defer_many([error.task])`` does not make a second one.
+        is_worth_repeating: whether the same call may succeed a moment later.
+    """
+
+    task: Any = None
+    may_be_enqueued = False
+    is_worth_repeating = False
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} (the task may have been enqueued nevertheless)" if self.may_be_enqueued else text
 
 
 class InvalidTaskError(TaskQueueError):

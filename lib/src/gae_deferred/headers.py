@@ -80,7 +80,10 @@ _SET_IN_TRANSIT = re.compile(
     re.IGNORECASE,
 )
 
-_SECRET = {"authorization", "cookie", "proxy-authorization", "x-deferred-signature"}
+_SECRET = re.compile(
+    r"authorization|proxy-authorization|cookie|x-serverless-authorization|x-goog-.*|x-deferred-signature", re.IGNORECASE
+)
+"""The servers of Google in front of an app pass tokens in ``X-Goog-*``, such as ``X-Goog-IAP-JWT-Assertion``."""
 
 
 def is_reserved(name: str) -> bool:
@@ -98,8 +101,8 @@ def is_set_in_transit(name: str) -> bool:
 
 
 def is_secret(name: str) -> bool:
-    """Return whether whoever reads the value of a header can act in another's name."""
-    return name.lower() in _SECRET
+    """Return whether the value of a header lets its reader act for another."""
+    return _SECRET.fullmatch(name) is not None
 
 
 def name_of(environ_key: str) -> str | None:

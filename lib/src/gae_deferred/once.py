@@ -121,7 +121,7 @@ def _run(identity: str, call: Callable[[], Any]) -> Any:
         expires = clock.naive_now() + MAX_LIFETIME
         ndb.put_multi([Receipt(key=key, expires=expires)])
         with _being_inside():
-            return call()
+            return attempt.guarded(call, (), {})
 
     return ndb.transaction(in_transaction)
 

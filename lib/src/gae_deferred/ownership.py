@@ -1,9 +1,9 @@
-"""Decides whether a request that waits in the outbox was written by this app: whoever can write to Datastore could."""
+"""Decides whether this app wrote a request in the outbox. Anybody who can write to Datastore could have forged it."""
 
 import enum
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import clock, settings, signing_keys, stored_outbox
+from gae_deferred import settings, signing_keys, stored_outbox
 from gae_deferred.signing import Seal
 from gae_deferred.stored_outbox import StoredOutbox, StoredRequest
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class Owner(enum.Enum):
-    """Whose a stored request is.
+    """The owner of a stored request.
 
-    OURS: it is to be sent. ANOTHERS: it may be of another service, whose own sweep sends it. NOBODYS: it is forged.
+    OURS: this app sends it. ANOTHERS: it may belong to another service, whose sweep sends it. NOBODYS: it is forged.
     """
 
     OURS = "ours"
@@ -23,7 +23,7 @@ class Owner(enum.Enum):
 
 
 def owner_of(entity: StoredOutbox, stored: StoredRequest) -> Owner:
-    """Return whose a request is.
+    """Return the owner of a request.
 
     Where there are signing keys, its seal alone decides. Without keys, the request has to go where this app sends its
     own: to a queue of this project and location, and as an HTTP task to our URL with a token of our account.
@@ -32,15 +32,10 @@ def owner_of(entity: StoredOutbox, stored: StoredRequest) -> Owner:
         ConfigurationError: a setting cannot be read.
         TransientError: the signing keys cannot be read now.
     """
-    if signing_keys.current() and not (stored.seal == "" and _accepts_unsigned()):
+    if signing_keys.current() and not (stored.seal == "" and signing_keys.accept_unsigned()):
         seal = stored_outbox.check_seal(entity.key, entity.created, stored)
         return {Seal.VALID: Owner.OURS, Seal.UNKNOWN_KEY: Owner.ANOTHERS, Seal.FORGED: Owner.NOBODYS}[seal]
     return Owner.OURS if _goes_where_ours_go(stored.request) else Owner.ANOTHERS
-
-
-def _accepts_unsigned() -> bool:
-    last_day = settings.accept_unsigned_until()
-    return last_day is not None and clock.now().date() <= last_day
 
 
 def _goes_where_ours_go(request: "tasks_v2.CreateTaskRequest") -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gae_deferred import attempt, clock, datastore, payload
 from gae_deferred.call import Call
 from gae_deferred.datastore import MAX_ENTITY_BYTES
-from gae_deferred.errors import PermanentTaskFailure, TaskTooLargeError
+from gae_deferred.errors import PermanentTaskFailure, TaskTooLargeError, UnreadableTaskError
 from gae_deferred.task import MAX_LIFETIME
 
 if TYPE_CHECKING:
@@ -290,4 +290,4 @@ def _read(read: Callable[[], bytes], what: str) -> bytes:
     try:
         return read()
     except (KeyError, ValueError) as error:
-        raise PermanentTaskFailure(f"{what} cannot be read: {error}") from error
+        raise UnreadableTaskError(f"{what} cannot be read: {error}") from error

@@ -1,7 +1,7 @@
-"""The structure that a pickle describes, followed without unpickling: nothing is imported and nothing is called.
+"""Reads the structure of a pickle without unpickling it: imports nothing and calls nothing.
 
-Unpickling runs code of the pickle's writer. This follows the opcodes instead (documentation of :mod:`pickletools`), and
-its work is bounded, whoever wrote the pickle.
+Unpickling runs code of the pickle's writer. This module follows the opcodes instead (documentation of
+:mod:`pickletools`). Its work is bounded, whoever wrote the pickle.
 """
 
 import codecs
@@ -58,17 +58,32 @@ class UnreadableError(ValueError):
     """The bytes are not a pickle, or one that would fail; the message says why."""
 
 
-def follow(data: bytes) -> Any:
+def is_call(data: bytes) -> bool:
+    """Return whether a pickle is whole and describes a call, so that with the right code it can be unpickled.
+
+    For pickles whose writer is proven: the work grows with the pickle.
+    """
+    try:
+        structure = follow(data, max_opcodes=None)
+    except UnreadableError:
+        return False
+    match structure:
+        case Items("()", [Name() | Made(), Items("()") | Made(), Items("{:}") | Made()]):
+            return True
+    return False
+
+
+def follow(data: bytes, max_opcodes: int | None = MAX_OPCODES) -> Any:
     """Return the structure that unpickling would make, of :class:`Name`, :class:`Made`, :class:`Items` and literals.
 
     Raises:
-        UnreadableError: the bytes are not a whole pickle, or have more than :data:`MAX_OPCODES` opcodes.
+        UnreadableError: the bytes are not a whole pickle, or have more than ``max_opcodes`` opcodes.
     """
     machine = _Machine()
     try:
         for number, (opcode, argument) in enumerate(_opcodes(data)):
-            if number >= MAX_OPCODES:
-                raise UnreadableError(f"The pickle has more than {MAX_OPCODES} opcodes; it is not shown")
+            if max_opcodes is not None and number >= max_opcodes:
+                raise UnreadableError(f"The pickle has more than {max_opcodes} opcodes; it is not shown")
             machine.step(opcode, argument)
     except UnreadableError:
         raise
@@ -228,6 +243,11 @@ class _Machine:
 
     def _reduce(self, _: Any) -> None:
         maker, arguments = self._pop_many(2)
+        match maker, arguments:
+            case Name("pkgutil", "resolve_name"), Items("()", [str(path)]):  # of the script that the writer ran
+                module, _, name = path.partition(":")
+                self._stack.append(Name(module, name))
+                return
         self._stack.append(Made(maker, arguments))
         is_setter = isinstance(maker, Name) and maker.full in _STATE_SETTERS
         match arguments:

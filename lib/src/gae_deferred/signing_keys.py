@@ -1,4 +1,4 @@
-"""Reads the keys that sign tasks: from the environment, or from a secret in Secret Manager that it names."""
+"""Reads the keys that sign tasks: from an environment variable, or from a secret in Secret Manager."""
 
 import functools
 import logging
@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 
-from gae_deferred import secret_manager, settings
+from gae_deferred import clock, secret_manager, settings
 from gae_deferred.errors import ConfigurationError, TransientError
 
 MIN_SECRET_LENGTH = 16
@@ -129,6 +129,16 @@ def find(key_id: str) -> bytes | None:
 def are_set() -> bool:
     """Return whether a setting promises keys. Reads no keys."""
     return settings.signing_keys_or_secret() != ("", None)
+
+
+def accept_unsigned() -> bool:
+    """Return whether ``DEFERRED_ACCEPT_UNSIGNED`` still lets pass what was written before there were keys.
+
+    Raises:
+        ConfigurationError: the variable is not ``until:YYYY-MM-DD``.
+    """
+    last_day = settings.accept_unsigned_until()
+    return last_day is not None and clock.now().date() <= last_day
 
 
 @functools.lru_cache(maxsize=4)

@@ -230,7 +230,8 @@ def test_a_task_from_before_the_decorator_is_told_by_its_name(call: Any, cloud: 
     assert value("c") == 1
 
 
-def test_a_call_that_the_bundled_sdk_stored_happens_once_too(cloud: Cloud):
+def test_a_call_that_the_bundled_sdk_stored_happens_once_too(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", "until:9999-12-31")
     stored = BundledPayload(data=deferred.serialize(increase_once, "c"))
     defer(deferred.run_from_datastore, stored.put().urlsafe().decode())
     (task,) = cloud.tasks()

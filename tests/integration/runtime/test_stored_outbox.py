@@ -21,6 +21,10 @@ Request = tasks_v2.CreateTaskRequest
 HOUR = datetime.timedelta(hours=1)
 
 
+def fail_for_good() -> None:
+    raise deferred.PermanentTaskFailure("never")
+
+
 def later(value: Any = 0, **options: Any) -> Any:
     return deferred.defer(print, value, **({"_queue": "paused", "_transactional": True} | options))
 
@@ -227,6 +231,16 @@ def test_a_task_that_failed_stays_in_the_outbox(cloud: Cloud, die_before_sending
     with pytest.raises(ValueError, match="invalid literal"):
         deliver(task)
     assert len(cloud.entities(Outbox)) == 1
+
+
+def test_a_task_that_ended_with_a_dead_letter_leaves_the_outbox(cloud: Cloud, die_before_sending: Any):
+    die_before_sending(lambda: deferred.defer(fail_for_good, _queue="paused", _transactional=True))
+    (entity,) = cloud.entities(Outbox)
+    sweeper._send_each([stored.request for stored in read(entity)])
+    (task,) = cloud.tasks()
+    assert deliver(task) == 200
+    assert cloud.entities(Outbox) == []
+    assert len(cloud.entities(DeadLetter)) == 1
 
 
 def test_looking_whether_a_task_is_in_the_outbox_costs_one_read(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,119 @@
+"""A letter in the log is read back, whatever has become of the log."""
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+from gae_deferred import letter_log
+from gae_deferred.letter import Letter
+
+
+def letter(size: int = 200_000, **changes: Any) -> Letter:
+    fields = {"reason": "failed", "queue": "default", "task": "t", "error": "Traceback\n…", "headers": {"X-Mine": "1"}}
+    return Letter(**fields | {"payload": os.urandom(size)} | changes)
+
+
+def lines_of(each: Letter) -> list[str]:
+    lines = list(letter_log.lines_of(each))
+    assert all(len(line) < 100_000 for line in lines)
+    return lines
+
+
+def same(first: Letter, second: Letter) -> bool:
+    """Compare all but the proof, which needs keys."""
+    return vars(first) | {"is_proven": 0} == vars(second) | {"is_proven": 0}
+
+
+def as_export(lines: list[str], wrap: Any) -> list[dict[str, Any]]:
+    return [{"insertId": str(number), "severity": "CRITICAL", **wrap(line)} for number, line in enumerate(lines)]
+
+
+WRAPS = {
+    "fields": lambda line: {"jsonPayload": json.loads(line)},
+    "a message": lambda line: {"jsonPayload": {"message": line, "logger": "x"}},
+    "text": lambda line: {"textPayload": f"CRITICAL:gae_deferred.letter_log:{line}"},
+}
+
+
+def test_a_letter_of_several_lines_is_read_from_them_in_any_order_between_others():
+    whole = letter()
+    lines = [*lines_of(whole), "INFO: another line", '{"message": "a line of JSON"}', "", '"text"', "[]"]
+    assert len(lines) > 8
+    lines = lines[1::2] + lines[::-2]
+    found = letter_log.read("\n".join(lines))
+    assert found.problems == []
+    assert same(found.letters[0], whole)
+
+
+def test_text_before_and_after_a_line_does_no_harm():
+    whole = letter(10)
+    text = "".join(f"2026-01-01 CRITICAL letter_log: {line} [in thread 3]\n" for line in lines_of(whole))
+    assert same(letter_log.read(text).letters[0], whole)
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_exports_of_cloud_logging_are_read(wrap: Any, indent: int | None):
+    whole = letter()
+    entries = as_export(lines_of(whole), wrap)
+    as_array = json.dumps(entries, indent=indent)
+    as_lines = "\n".join(json.dumps(entry) for entry in entries)
+    for text in (as_array, as_lines):
+        assert same(letter_log.read(text).letters[0], whole)
+
+
+def test_an_entry_of_several_lines_is_read():
+    whole = letter()
+    entry = {"textPayload": "\n".join(f"CRITICAL {line}" for line in lines_of(whole))}
+    assert same(letter_log.read(json.dumps(entry)).letters[0], whole)
+
+
+def test_missing_parts_are_named_and_hold_up_no_other_letter():
+    first, second = letter(), letter(10)
+    lines = lines_of(first)
+    del lines[1]
+    found = letter_log.read("\n".join([*lines, *lines_of(second)]))
+    assert [each.id for each in found.letters] == [second.id]
+    assert found.problems == [f"Of the letter {first.id}, these of {len(lines) + 1} parts are missing: 2"]
+
+
+def test_a_changed_part_is_told():
+    whole = letter()
+    lines = lines_of(whole)
+    changed = json.loads(lines[0])
+    changed["data"] = "AAAA" + changed["data"][4:]
+    found = letter_log.read("\n".join([json.dumps(changed), *lines[1:]]))
+    assert found.letters == []
+    assert found.problems == [f"The letter {whole.id} cannot be read: a part of it was changed"]
+
+
+@pytest.mark.parametrize("data", ["not base64", "", "AAAA"])
+def test_garbage_is_told(data: str):
+    line = json.dumps({"dead_letter": 7, "part": 1, "parts": 1, "sha256": "0", "data": data})
+    assert letter_log.read(line).problems == ["The letter 7 cannot be read: a part of it was changed"]
+
+
+def test_a_letter_that_is_there_twice_is_one():
+    whole = letter()
+    lines = lines_of(whole)
+    assert len(letter_log.read("\n".join([*lines, *lines])).letters) == 1
+
+
+def test_two_letters_of_one_id_do_not_mix():
+    first, second = letter(id=7), letter(id=7)
+    mixed = [line for pair in zip(lines_of(first), lines_of(second), strict=True) for line in pair]
+    assert {each.payload for each in letter_log.read("\n".join(mixed)).letters} == {first.payload, second.payload}
+
+
+def test_without_keys_nothing_is_proven():
+    assert not letter_log.read("\n".join(lines_of(letter(10)))).letters[0].is_proven
+
+
+def test_a_seal_is_of_the_whole_letter(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "1:0123456789abcdef0123456789abcdef")
+    (line,) = lines_of(letter(10))
+    assert letter_log.read(line).letters[0].is_proven
+    (unproven,) = lines_of(letter(10, is_proven=False))
+    assert not letter_log.read(unproven).letters[0].is_proven
