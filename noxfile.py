@@ -38,9 +38,11 @@ TEST_TOOLS = [
     "pytest-timeout~=2.4",
     "requests~=2.34",
 ]
-DEPLOY_TOOLS = ["jinja2~=3.1", "packaging>=24", "rich~=15.0", "uv==0.13.9"]
+BROWSER_TOOLS = ["selenium~=4.0"]
+UV = "uv==0.13.9"
+DEPLOY_TOOLS = ["jinja2~=3.1", "packaging>=24", "rich~=15.0", UV]
 INFRA_TOOLS = [
-    *["msgpack~=1.1", "python-hcl2==8.1.4", "uv==0.13.9"],
+    *["msgpack~=1.1", "python-hcl2==8.1.4", UV],
     # The schemas of the Terraform providers google 6.50.0 and random 3.7.2, the versions in infra/versions.tf.
     *["cdktf-cdktf-provider-google==16.12.1", "cdktf-cdktf-provider-random==12.0.1"],
 ]
@@ -128,6 +130,34 @@ def clients(session: nox.Session) -> None:
     with session.chdir("tests/integration/cloud_tasks/node"):
         session.run("npm", "install", "--no-audit", "--no-fund", external=True)
     session.run("pytest", NODE_CLIENT_TEST, "tests/integration/cloud_tasks/test_gcloud.py", *session.posargs)
+
+
+@nox.session(name="console-check")
+def console_check(session: nox.Session) -> None:
+    """Try the local cloud's console in Chromium, and look for barriers with axe-core."""
+    for program, package in {"chromium": "chromium", "chromedriver": "chromium-driver", "npm": "npm"}.items():
+        if not shutil.which(program):
+            session.error(f"The console is tried with {program}, which is not installed: apt install {package}")
+    install(session, *TEST_TOOLS, *BROWSER_TOOLS, *requirements("flask"))
+    with session.chdir("tests/browser"):
+        session.run("npm", "install", "--no-audit", "--no-fund", external=True)
+    session.run("pytest", "tests/browser", *session.posargs)
+    session.log("Pictures of each page are in tests/browser/screenshots.")
+
+
+@nox.session
+def suites(session: nox.Session) -> None:
+    """Run the system tests of Google's Datastore clients. Takes --python-ndb PATH and more: --help."""
+    install(session, *TEST_TOOLS, UV)
+    with session.chdir(session.invoked_from):  # paths are relative to it
+        session.run("python", "-m", "tests.suites", *session.posargs, env={"PYTHONPATH": str(ROOT), **uv_settings()})
+
+
+@nox.session
+def record(session: nox.Session) -> None:
+    """Record what Cloud Tasks and Datastore do in a project, for the tests. Takes --project."""
+    install(session, *TEST_TOOLS)
+    session.run("python", "-m", "tests.recording", *session.posargs, interrupt_timeout=60)  # it cleans up
 
 
 @nox.session
@@ -411,6 +441,10 @@ def install(session: nox.Session, *arguments: str) -> None:
     fingerprint = hashlib.sha256(ingredients.encode()).hexdigest()
     stamp = Path(session.virtualenv.location, "made-from")
     if not stamp.exists() or stamp.read_text() != fingerprint:
-        settings = {name[6:]: value for name, value in os.environ.items() if name.startswith("SETUP_")}  # of run.py
-        session.install("-e", "local-cloud", "-e", "lib[local]", *arguments, env=settings, silent=False)
+        session.install("-e", "local-cloud", "-e", "lib[local]", *arguments, env=uv_settings(), silent=False)
         stamp.write_text(fingerprint)
+
+
+def uv_settings() -> dict[str, str]:
+    """Return the variables that run.py hands over for uv."""
+    return {name[6:]: value for name, value in os.environ.items() if name.startswith("SETUP_")}

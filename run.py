@@ -97,7 +97,7 @@ def jobs():
 
 
 def ingredients():
-    """Return what the environments depend on."""
+    """Return the tools, Python and folder that the environments depend on."""
     return {
         "tools": f"{NOX} and {UV}",
         "Python": f"{sys.version_info[0]}.{sys.version_info[1]} in {sys.base_prefix}",
@@ -192,7 +192,7 @@ def uv_settings(environ):
             variable, separator = UV_VARIABLES[name]
             variables[variable] = separator.join(value.split())
     if "UV_INDEX" in variables:
-        variables["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # as pip: the best version of all indexes
+        variables["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # like pip, take the best version of all indexes
     if variables.get("UV_NO_INDEX", "").lower() in ("0", "false", "no", "off"):
         del variables["UV_NO_INDEX"]
     return variables

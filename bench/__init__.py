@@ -1,1 +1,1 @@
-"""Benchmarks of the library and the local cloud beside their peers. Run ``python -m bench --help``."""
+"""Benchmarks that compare the library and the local cloud with their peers. Run ``python -m bench --help``."""

@@ -1,4 +1,4 @@
-"""Measure this project beside its peers and print the comparison."""
+"""Measure this project and its peers, and print the comparison."""
 
 import argparse
 import signal

@@ -1,4 +1,4 @@
-"""The budgets of benchmarks: the goal that was asked for, and the guard below which ``--check`` fails."""
+"""The budgets of benchmarks: each has a goal, and a guard whose breach makes ``--check`` fail."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -38,7 +38,7 @@ _IMPORT = "import sys, time; sys.path.insert(0, '.'); __import__(sys.argv[1]); p
 
 @dataclass(frozen=True)
 class Instance:
-    """How to start an app."""
+    """The command and environment that start an app."""
 
     python: Path
     folder: Path

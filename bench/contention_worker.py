@@ -1,4 +1,4 @@
-"""Increment a counter in transactions, as one of several processes: ``python -m bench.contention_worker ADDRESS``.
+"""One of several workers that increment a counter in transactions: ``python -m bench.contention_worker ADDRESS``.
 
 Each line of its input holds a count and the name of a counter. The worker commits that many increments, retries aborted
 transactions at once, and prints how many were aborted.

@@ -53,7 +53,7 @@ def our_transactions() -> Iterator[Measure]:
 
 @contextmanager
 def their_transactions() -> Iterator[Measure]:
-    """Measure them with the bundled SDK, whose API host answers at once and stores nothing."""
+    """Measure the same transactions with the bundled SDK, whose API host answers at once and stores nothing."""
     with (
         bundled_api_host() as environment,
         _transactions(bundled_sdk(), _THEIRS, environment, "calls for 5 tasks") as measure,

@@ -70,7 +70,7 @@ def handle(deferred):
         from gae_deferred import datastore
 
         environ |= _signature(body)
-        context = datastore.context()  # that of the request
+        context = datastore.context()  # as each request has it
     handler = deferred.Handler()
     with context:
         began = time.perf_counter()

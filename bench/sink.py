@@ -1,4 +1,4 @@
-"""The app that receives the tasks of queue benchmarks. It writes the number of requests into a file."""
+"""The app that receives the tasks of queue benchmarks. The app writes their number into a file."""
 
 import os
 import struct

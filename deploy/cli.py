@@ -1,4 +1,4 @@
-"""The command line `python -m deploy`: the group of all commands, and how an error ends it."""
+"""The command line `python -m deploy`: the group of all commands, and the exit code of each error."""
 
 import importlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""The settings of Google's client libraries, with which tests and clean-up inspect a project."""
+"""Makes Google's client libraries work in the right project, and never in a forgotten local cloud."""
 
 import os
 import warnings

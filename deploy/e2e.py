@@ -1,4 +1,4 @@
-"""The end-to-end run: a version is deployed, tested, and removed whatever happens."""
+"""The end-to-end run: deploys a version, tests it, and removes it even after a failure."""
 
 import subprocess
 import tempfile

@@ -1,7 +1,8 @@
 """The checks that a nox session makes before it installs packages: ``python -m deploy.early_checks COMMAND [OPTIONS]``.
 
-Installation takes half a minute. A missing project, gcloud or secret shows before. So this program needs nothing but
-Python. It reads the options that its checks need, and ignores all others.
+Installation takes half a minute. A person learns of a missing project, gcloud or secret before that. So this program
+needs nothing but Python. It reads the options that its checks need, and ignores all others. :mod:`deploy.preflight` has
+the checks of the project.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The end-to-end tests of one run: those of the samples in tests/e2e, the app's own, or none."""
+"""The choice of end-to-end tests, and the pytest command that runs them: tests/e2e, the app's own tests, or none."""
 
 import os
 import subprocess
@@ -112,7 +112,7 @@ class EndToEndTests:
             "GOOGLE_CLOUD_PROJECT": app.project,
             "DEFERRED_LOCATION": app.location,
         }
-        return {**inherited, **addresses, **app.emulators}
+        return {**inherited, **addresses, **app.emulators, **_proxy_exceptions(inherited)}
 
     def _options(self, app: AppUnderTest) -> list[str]:
         """Return the options of tests/e2e/conftest.py. Other tests do not have them."""
@@ -126,3 +126,10 @@ class EndToEndTests:
     @property
     def _are_for_samples(self) -> bool:
         return self.folder == SAMPLE_TESTS
+
+
+def _proxy_exceptions(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which any HTTP client in the tests reaches this machine without a proxy."""
+    given = environ.get("no_proxy") or environ.get("NO_PROXY")
+    exceptions = ",".join([*([given] if given else []), "127.0.0.1", "localhost"])
+    return {"no_proxy": exceptions, "NO_PROXY": exceptions}

@@ -30,6 +30,6 @@ class StagingError(UsageError):
 
 
 class CleanUpError(DeployError):
-    """Clean-up could not remove everything. The message, or the output before it, has the command that does."""
+    """Clean-up could not remove everything. The message, or the output before it, has the command for the rest."""
 
     exit_code = 3

@@ -1,4 +1,4 @@
-"""The command lines of gcloud, and functions that run them. No other module of this package makes one."""
+"""Every command line of gcloud in this package, and functions that run it."""
 
 import json
 import shlex
@@ -101,13 +101,17 @@ class Gcloud:
             "secrets", "versions", "describe", "latest", f"--secret={secret}", "--format=value(state)"
         )
 
-    def read_secret(self, secret: str) -> Command:
-        """Print the latest version of a secret. ``secret`` is the short name."""
-        return self._in_project("secrets", "versions", "access", "latest", f"--secret={secret}")
+    def secret_versions(self, secret: str) -> Command:
+        """List the versions of a secret, with the times of their creation. ``secret`` is the short name."""
+        return self._in_project("secrets", "versions", "list", secret, "--format=json")
+
+    def read_secret(self, secret: str, version: str = "latest") -> Command:
+        """Print a version of a secret. ``secret`` is the short name."""
+        return self._in_project("secrets", "versions", "access", version, f"--secret={secret}")
 
     def write_secret(self, secret: str) -> Command:
-        """Store standard input as the latest version of a secret. ``secret`` is the short name."""
-        return self._in_project("secrets", "versions", "add", secret, "--data-file=-")
+        """Store standard input as the latest version of a secret, and print its name. ``secret`` is the short name."""
+        return self._in_project("secrets", "versions", "add", secret, "--data-file=-", "--format=value(name)")
 
     def describe_service_account(self, email: str) -> Command:
         """Describe a service account."""

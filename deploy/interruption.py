@@ -1,4 +1,4 @@
-"""Ctrl-C: the first one stops the work, and none stops the clean-up."""
+"""Handles Ctrl-C and other signals: the first one stops the work, and further ones let the clean-up finish."""
 
 import signal
 from collections.abc import Callable

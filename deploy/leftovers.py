@@ -1,4 +1,4 @@
-"""Leftovers of a version in a project: its tasks, the version itself, and its data; and their removal."""
+"""Removes the leftovers of a version from a project: its tasks, its data and the version itself."""
 
 import os
 import re
@@ -132,4 +132,5 @@ def _tasks_client() -> "tasks_v2.CloudTasksClient":
     local = os.environ.get("CLOUD_TASKS_EMULATOR_HOST")
     if not local:
         return tasks_v2.CloudTasksClient()
-    return tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=grpc.insecure_channel(local)))
+    channel = grpc.insecure_channel(local, options=[("grpc.enable_http_proxy", 0)])
+    return tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))

@@ -1,4 +1,4 @@
-"""The checks before a deploy: the project has every resource that the app needs, or the error says how to get it."""
+"""The checks of a project before a deploy: gcloud, the login, the APIs and every resource that the app needs."""
 
 import shlex
 from collections.abc import Callable, Iterator

@@ -1,6 +1,6 @@
-"""Stand in for the API server that the bundled SDK calls on App Engine: ``python api_host.py PORT``.
+"""A stand-in for the API server that the bundled SDK calls on App Engine: ``python api_host.py PORT``.
 
-It answers at once and stores nothing, so that benchmarks measure the SDK and not a server. Reads of Datastore find no
+It answers at once and stores nothing, so benchmarks measure the SDK and not a server. Reads of Datastore find no
 entity. ``GET /`` returns the number of calls that added tasks.
 """
 

@@ -110,15 +110,17 @@ def destroy(
 
 @infra.command(name="rotate-keys")
 @_project_option
-def rotate_keys(project: str) -> None:
+@click.option("--force", is_flag=True, help="Drop the oldest key even though tasks that it signed may still wait.")
+def rotate_keys(project: str, force: bool) -> None:
     """Switch to the next signing key, and make the key after it.
 
     The secret has three keys: the current one, the next and the previous. Running instances know two of them, so they
-    verify the signatures of new instances. Tasks signed with an older key are refused, so leave 31 days between two
-    rotations, unless a key has leaked.
+    verify the signatures of new instances. A rotation drops the previous key, and tasks signed with it are refused from
+    then on. So it is possible from 69 days after the last one: a task waits up to 7 days in the outbox and 62 in its
+    queue.
     """
     try:
-        rotation = key_rotation.rotate(project)
+        rotation = key_rotation.rotate(project, force=force)
     except UsageError as error:
         raise TerraformError(str(error)) from error
     click.echo(f"{rotation.signing} signs in new instances at once, and in all instances within ten minutes.")

@@ -1,4 +1,4 @@
-"""The options that commands share, and the values made of them."""
+"""The options that several commands share, and functions that turn them into settings of the app."""
 
 import functools
 from collections.abc import Callable

@@ -57,7 +57,7 @@ def rehearse(
     report = Report()
     tests = EndToEndTests(tests_folder, pytest_arguments)
     tests.check()
-    account = app_yaml.read(app_dir / app_yaml.NAME).get("service_account")  # nothing here uses it
+    account = app_yaml.read(app_dir / app_yaml.NAME).get("service_account")  # only rendered into app.yaml
     known = Variables(**variables, location=location, service_account=account)
     with (
         Interruption(lambda: report.say("stopping; this takes a moment")) as interruption,

@@ -1,1 +1,1 @@
-"""The rehearsal of a deploy: a staged app runs on this machine as it would on App Engine."""
+"""App Engine on this machine: the parts that run and test a staged app before its deploy."""

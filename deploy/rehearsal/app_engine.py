@@ -1,4 +1,4 @@
-"""A version of a service: its host names, and the environment variables of its instances."""
+"""A version of a service, as App Engine would run it: its host names and its environment variables."""
 
 import secrets
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A rehearsal of a deploy: the staged app runs on this machine as on App Engine, and is tested from outside.
+"""A rehearsal of a deploy: stages an app, runs it on this machine as on App Engine, and tests it from outside.
 
 It finds errors that otherwise show in the first minutes after a deploy: a file that was not uploaded, a requirement
 that is missing or not pinned, a broken entrypoint, a write to a read-only folder, trust in headers from outside.

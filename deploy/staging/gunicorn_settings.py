@@ -1,4 +1,4 @@
-"""The settings of gunicorn with which a client could forge App Engine's headers.
+"""Finds settings of gunicorn that let a client forge App Engine's headers.
 
 App Engine removes the header ``X-AppEngine-QueueName`` from a client's request, but not ``X_AppEngine_QueueName``. WSGI
 has the same name for both: ``HTTP_X_APPENGINE_QUEUENAME``. By default gunicorn drops headers with underscores (gunicorn

@@ -1,4 +1,4 @@
-"""`.gcloudignore`: the files that stay on a developer's machine, and those that gcloud uploads."""
+"""`.gcloudignore`: decides which files of an app gcloud uploads."""
 
 import json
 import shutil

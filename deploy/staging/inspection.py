@@ -1,4 +1,4 @@
-"""The inspection of a staged app: everything that would stop its deploy, or the app itself once it runs."""
+"""Finds the mistakes in a staged app that would make its deploy, or the running app, fail."""
 
 import ast
 import re

@@ -17,7 +17,7 @@ _SWEEP = "/_ah/deferred/sweep"
 
 
 def text(name: str, app_dir: Path, variables: Variables) -> str:
-    """Return the text of a file to deploy: rendered, or the app's own. Its own cron.yaml gets the sweep if it has none.
+    """Return the text of a file to deploy: rendered, or the app's own. An own cron.yaml without the sweep gets it.
 
     Parameters:
         name: ``CRON`` or ``QUEUES``.
@@ -40,7 +40,7 @@ def text(name: str, app_dir: Path, variables: Variables) -> str:
 
 
 def lacks_sweep(app_dir: Path, service: str) -> bool:
-    """Return whether an app has its own cron.yaml, and that does not request the sweep of a service.
+    """Return whether an app has its own cron.yaml, without a job for the sweep of a service.
 
     Raises:
         StagingError: as from :func:`text`.

@@ -1,4 +1,4 @@
-"""The packages of a staged app: the library as a wheel, and every other package in one version, with hashes."""
+"""The requirements.txt of a staged app: the library as a wheel, and every other package pinned, with hashes."""
 
 import hashlib
 import shutil

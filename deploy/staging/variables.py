@@ -1,4 +1,4 @@
-"""The variables of the templates, and the values that App Engine allows."""
+"""The variables of the templates, checked against the values that App Engine allows."""
 
 import os
 import re

@@ -24,6 +24,18 @@ def test_the_tests_of_the_samples_get_the_app_by_options():
     assert command[-2:] == ["-k", "forged"]
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, "127.0.0.1,localhost"), ("a.b", "a.b,127.0.0.1,localhost")])
+def test_tests_reach_this_machine_without_the_proxy_of_the_environment(tmp_path, monkeypatch, given, expected):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    if given:
+        monkeypatch.setenv("NO_PROXY", given)
+
+    environment = EndToEndTests(tmp_path).environment(APP)
+
+    assert (environment["no_proxy"], environment["NO_PROXY"]) == (expected, expected)
+
+
 def test_your_own_tests_get_the_app_by_environment_variables(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/where/this/repository/is")
     tests = EndToEndTests(tmp_path)

@@ -276,8 +276,8 @@ def free_ports(number: int) -> list[int]:
 def make_queue(config: pytest.Config, local_host: str | None) -> Queue:
     """Return the queue that the options name, in the local Cloud Tasks at ``local_host``, or else in Google's."""
     if local_host:
-        transport = CloudTasksGrpcTransport(channel=grpc.insecure_channel(local_host))
-        client = tasks_v2.CloudTasksClient(transport=transport)
+        channel = grpc.insecure_channel(local_host, options=[("grpc.enable_http_proxy", 0)])
+        client = tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
     else:
         client = tasks_v2.CloudTasksClient()
     option = config.option

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # other processes import the hel
 
 from app_engine import ON_APP_ENGINE
 from deferred_callables import MARKS
-from fake_cloud_tasks import FakeCloudTasks
+from fake_cloud_tasks import FakeCloudTasks, FakeTime
 
 from gae_deferred import cloud_tasks, dead_letters, settings
 from gae_deferred.per_process import PerProcess
@@ -36,6 +36,7 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> FakeCloudTasks:
     """The Cloud Tasks of project ``my-project`` in ``us-east1``. It records its requests."""
     fake = FakeCloudTasks()
     monkeypatch.setattr(cloud_tasks, "_client", PerProcess(lambda address: fake))
+    monkeypatch.setattr(cloud_tasks, "time", FakeTime())
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
     monkeypatch.setenv("DEFERRED_LOCATION", "us-east1")
     monkeypatch.setenv("DEFERRED_SERVICE_ACCOUNT", "tasks@my-project.iam.gserviceaccount.com")  # proves its tasks

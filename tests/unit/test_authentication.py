@@ -350,6 +350,21 @@ def test_the_body_of_a_request_without_proof_is_not_read(mark: Path, with_keys: 
     assert request["wsgi.input"].asked == 0
 
 
+OTHER_KEY_ID = {"HTTP_X_DEFERRED_SIGNATURE": f"made-up:1:x-deferred-id:{'0' * 64}"}
+LONG_AGO = {"HTTP_X_DEFERRED_SIGNATURE": f"k1:1:x-deferred-id:{'0' * 64}"}
+NO_ID = {"HTTP_X_DEFERRED_SIGNATURE": f"k1:{2**33}:content-type:{'0' * 64}"}
+NOT_COVERED = {"HTTP_X_DEFERRED_MAX_ATTEMPTS": "1"}
+MISSING = {"HTTP_X_DEFERRED_ID": None}
+NO_TIME = {"HTTP_X_DEFERRED_SIGNATURE": f"k1:{'9' * 40}:x-deferred-id:{'0' * 64}"}
+
+
+@pytest.mark.parametrize("change", [OTHER_KEY_ID, LONG_AGO, NO_ID, NOT_COVERED, MISSING, NO_TIME])
+def test_a_body_is_not_read_for_a_signature_that_cannot_be_valid(change: dict[str, Any], mark: Path, with_keys: None):
+    request = signed(call(mark), **change)
+    assert answer(request) == HTTPStatus.FORBIDDEN
+    assert request["wsgi.input"].asked == 0
+
+
 TEXT = st.text(st.characters(max_codepoint=255), max_size=60)
 
 

@@ -37,10 +37,21 @@ SERVICE_ERRORS: list[tuple[Exception, type[errors.TaskQueueError]]] = [
 ]
 
 
+AMBIGUOUS = [
+    google.ServiceUnavailable("away"),
+    google.DeadlineExceeded("late"),
+    google.InternalServerError("oh"),
+    google.Unknown("oh"),
+    google.DataLoss("lost"),
+    google.Cancelled("gone"),
+    google.RetryError("gave up", cause=None),
+]
+
+
 @pytest.mark.parametrize(("raised", "expected"), SERVICE_ERRORS, ids=[f"{error!r}"[:50] for error, _ in SERVICE_ERRORS])
 def test_an_error_of_the_service_is_one_of_ours_that_says_which_queue(raised, expected, queue: FakeCloudTasks):
     queue.error = raised
-    task = deferred.prepare(greet, "Ada", _queue="emails")
+    task = deferred.prepare(greet, "Ada", _queue="emails", _name="n")
     with pytest.raises(errors.TaskQueueError) as caught:
         cloud_tasks.create(task)
     assert caught.type is expected
@@ -48,6 +59,133 @@ def test_an_error_of_the_service_is_one_of_ours_that_says_which_queue(raised, ex
     assert "'emails' of my-project in us-east1" in str(caught.value)
     assert str(raised.args[0])[:20] in str(caught.value)
     assert not task.was_enqueued
+
+
+def by_class(error: Exception) -> str:
+    return type(error).__name__
+
+
+@pytest.mark.parametrize("lost", AMBIGUOUS, ids=by_class)
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_task_whose_answer_is_lost_is_sent_again_under_its_name_and_is_there_once(lost, times, queue: FakeCloudTasks):
+    queue.lost_answers = [lost] * times
+    task = deferred.defer(greet, "Ada")
+    assert task.was_enqueued
+    assert task.name == task.identity
+    assert [sent.name.rpartition("/")[2] for sent in queue.created] == [task.identity]
+    assert queue.calls == 2  # the second is told that the name is taken: by the first
+
+
+@pytest.mark.parametrize("lost", AMBIGUOUS, ids=by_class)
+def test_tasks_whose_batch_is_not_answered_are_sent_again_and_are_there_once(lost, queue: FakeCloudTasks):
+    queue.lost_answers = [lost]
+    tasks = deferred.defer_many(deferred.prepare(greet, str(n)) for n in range(3))
+    assert all(task.was_enqueued for task in tasks)
+    assert len(queue.created) == 3
+    assert queue.calls == 2
+
+
+def test_of_a_batch_only_tasks_without_an_answer_are_sent_again(queue: FakeCloudTasks):
+    queue.batch_errors = {
+        "n1": status_pb2.Status(code=code_pb2.UNAVAILABLE, message="away"),
+        "n2": status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message="bad"),
+    }
+    with pytest.raises(errors.BatchError) as caught:
+        deferred.defer_many(prepare(4))
+    assert {index: type(error) for index, error in caught.value.failures.items()} == {
+        1: errors.TransientError,
+        2: errors.InvalidTaskError,
+    }
+    assert [[name_of(request) for request in batch.requests] for batch in queue.batches[:2]] == [
+        ["n0", "n1", "n2", "n3"],
+        ["n1"],
+    ]
+
+
+def name_of(request: tasks_v2.CreateTaskRequest) -> str:
+    return request.task.name.rpartition("/")[2]
+
+
+@pytest.mark.parametrize(
+    "refused", [google.ResourceExhausted("busy"), google.InvalidArgument("x"), google.NotFound("x")]
+)
+def test_a_refusal_is_not_repeated_and_says_nothing_of_an_enqueued_task(refused, queue: FakeCloudTasks):
+    queue.error = refused
+    with pytest.raises(errors.TaskQueueError) as caught:
+        deferred.defer(greet, "Ada")
+    assert queue.calls == 1
+    assert not caught.value.may_be_enqueued
+    assert "may have been enqueued" not in str(caught.value)
+
+
+def test_an_aborted_call_is_repeated_and_has_enqueued_nothing(queue: FakeCloudTasks):
+    queue.error = google.Aborted("again")
+    with pytest.raises(errors.TransientError) as caught:
+        deferred.defer(greet, "Ada")
+    assert queue.calls > 5
+    assert not caught.value.may_be_enqueued
+
+
+@pytest.mark.parametrize("lost", AMBIGUOUS, ids=by_class)
+def test_a_service_that_stays_away_is_asked_for_20_seconds_and_the_error_carries_the_task(lost, queue: FakeCloudTasks):
+    queue.error = lost
+    start = cloud_tasks.time.monotonic()
+    with pytest.raises(errors.TaskQueueError, match="may have been enqueued nevertheless") as caught:
+        deferred.defer(greet, "Ada")
+    assert 17 < cloud_tasks.time.monotonic() - start <= 20
+    assert queue.timeouts[0] == 8
+    assert caught.value.may_be_enqueued
+    queue.error = None
+    (task,) = deferred.defer_many([caught.value.task])
+    assert task.was_enqueued
+    assert len(queue.created) == 1
+
+
+def test_a_task_of_an_error_is_given_again_safely_if_it_was_created(
+    queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+):
+    task = deferred.prepare(greet, "Ada")
+    queue.lost_answers = [google.ServiceUnavailable("away")]
+    monkeypatch.setattr(cloud_tasks, "RPC_TIMEOUT", 0.0)  # no time is left for a second try
+    with pytest.raises(errors.TransientError) as caught:
+        cloud_tasks.create(task)
+    assert deferred.defer_many([caught.value.task]) == [task]
+    assert task.was_enqueued
+    assert len(queue.created) == 1
+
+
+def test_a_given_name_that_is_taken_after_a_lost_answer_may_be_the_tasks_own(queue: FakeCloudTasks):
+    queue.lost_answers = [google.ServiceUnavailable("away")]
+    with pytest.raises(errors.TaskAlreadyExistsError, match="may have been enqueued nevertheless") as caught:
+        deferred.defer(greet, "Ada", _name="n0")
+    assert caught.value.task.name == "n0"
+    assert len(queue.created) == 1
+    with pytest.raises(errors.TaskAlreadyExistsError) as taken:
+        deferred.defer(greet, "Bob", _name="n0")
+    assert not taken.value.may_be_enqueued
+
+
+@pytest.mark.parametrize("send", [cloud_tasks.create, lambda task: deferred.defer_many([task])])
+def test_without_generated_names_nothing_is_sent_twice(send, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_GENERATED_NAMES", "off")
+    queue.lost_answers = [google.ServiceUnavailable("away")]
+    with pytest.raises(errors.TaskQueueError, match="may have been enqueued"):
+        send(deferred.prepare(greet, "Ada"))
+    assert queue.calls == 1
+    assert queue.created[0].name == ""
+
+
+def test_a_batch_that_was_taken_and_cannot_be_asked_about_may_have_enqueued_its_tasks(
+    queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(operation):
+        raise google.PermissionDenied("no operations.get")
+
+    monkeypatch.setattr(cloud_tasks, "_batch_outcome", refuse)
+    with pytest.raises(errors.BatchError) as caught:
+        deferred.defer_many(prepare(1))
+    assert type(caught.value.failures[0]) is errors.PermissionDeniedError
+    assert caught.value.failures[0].may_be_enqueued
 
 
 def test_without_credentials_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPatch):
@@ -116,7 +254,10 @@ def test_defer_many_tells_which_tasks_failed_and_enqueues_the_others(queue: Fake
     assert [task.name for task in tasks] == [f"n{index}" for index in range(130)]
 
 
-def test_names_that_the_queue_chose_reach_their_tasks_also_behind_a_failed_one(queue: FakeCloudTasks):
+def test_names_that_the_queue_chose_reach_their_tasks_also_behind_a_failed_one(
+    queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_GENERATED_NAMES", "off")
     queue.batch_errors = {"bad": status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message="bad")}
     tasks = [deferred.prepare(greet, "a"), deferred.prepare(greet, "b", _name="bad"), deferred.prepare(greet, "c")]
     with pytest.raises(errors.BatchError):

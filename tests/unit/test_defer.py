@@ -3,6 +3,7 @@
 import datetime
 import os
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 from deferred_callables import Greeter, greet, make_adder
 from fake_cloud_tasks import FakeCloudTasks
 
-from gae_deferred import TaskRetryOptions, deferred, errors
-from gae_deferred.task import Task
+from gae_deferred import TaskRetryOptions, deferred, errors, outbox, settings
+from gae_deferred.task import MAX_TASK_BYTES, Task
 
 UTC = datetime.UTC
 MINUTE = datetime.timedelta(minutes=1)
@@ -30,7 +31,7 @@ def test_a_task_goes_to_the_default_queue_and_url_as_octets(queue: FakeCloudTask
     task = deferred.defer(greet, "Ada")
     assert (task.url, task.queue_name, task.method) == ("/_ah/queue/deferred", "default", "POST")
     assert task.headers["Content-Type"] == "application/octet-stream"
-    assert task.name == "1"
+    assert task.name == task.identity
     assert task.was_enqueued
     (sent,) = queue.created
     assert sent.app_engine_http_request.body == deferred.serialize(greet, "Ada")
@@ -60,7 +61,17 @@ def test_without_a_url_a_task_goes_to_that_of_its_queue(url: str | None, queue: 
 
 
 @pytest.mark.parametrize("name", [None, ""])
-def test_without_a_name_the_queue_chooses_one(name: str | None, queue: FakeCloudTasks):
+def test_without_a_name_a_task_is_named_after_its_identity(name: str | None, queue: FakeCloudTasks):
+    task = deferred.defer(greet, "Ada", _name=name)
+    assert re.fullmatch("[0-9a-f]{32}", task.identity)
+    assert queue.created[0].name.endswith(f"/queues/default/tasks/{task.identity}")
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_the_queue_chooses_names_where_none_are_generated(
+    name: str | None, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_GENERATED_NAMES", "off")
     assert deferred.defer(greet, "Ada", _name=name).name == "1"
     assert queue.created[0].name == ""
 
@@ -242,9 +253,32 @@ def test_a_payload_too_big_even_to_be_stored_raises_with_both_sizes_and_enqueues
 def test_a_task_as_large_as_allowed_stays_below_the_limit_on_the_wire(queue: FakeCloudTasks):
     headers = {f"X-{n}": "\xfc" * 50 for n in range(500)}
     overhead = deferred.prepare(keep, b"", _headers=headers, _name="n" * 500).size
-    deferred.defer(keep, b"x" * (2**20 - overhead - 20), _headers=headers, _name="n" * 500)
+    payload = os.urandom(MAX_TASK_BYTES - overhead - 20)  # cannot be compressed
+    assert deferred.defer(keep, payload, _headers=headers, _name="n" * 500).stored_payload is None
     (sent,) = queue.created
-    assert 2**20 - 10_000 < len(type(sent).serialize(sent)) <= 2**20
+    assert MAX_TASK_BYTES - 15_000 < len(type(sent).serialize(sent)) <= MAX_TASK_BYTES
+
+
+@pytest.mark.parametrize("options", [{}, {"_transactional": True}], ids=["plain", "transactional"])
+def test_a_payload_that_only_large_headers_make_too_big_is_compressed(
+    options, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(outbox, "check_transaction", lambda: None)
+    task = deferred.prepare(keep, "x" * 400_000, _headers={"X-Large": "h" * 700_000}, **options)
+    assert task.stored_payload is None
+    assert len(task.payload) < 10_000
+
+
+def test_a_lowered_limit_compresses_earlier(queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_MAX_TASK_BYTES", "100000")
+    assert len(deferred.defer(keep, "x" * 90_000).payload) > 90_000
+    assert len(deferred.defer(keep, "x" * 100_000).payload) < 10_000
+    with pytest.raises(errors.TaskTooLargeError, match="more than the 100000 of Cloud Tasks"):
+        Task(b"x" * 100_000)
+    monkeypatch.setenv("DEFERRED_MAX_TASK_BYTES", "2000000")  # a higher one changes nothing
+    settings.forget()
+    with pytest.raises(errors.TaskTooLargeError, match=f"more than the {MAX_TASK_BYTES} of Cloud Tasks"):
+        Task(b"x" * MAX_TASK_BYTES)
 
 
 @pytest.mark.usefixtures("datastore")

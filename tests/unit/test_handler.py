@@ -274,13 +274,15 @@ BODIES = {
     "missing": (b"", {}, HTTPStatus.LENGTH_REQUIRED),
     "chunked": (b"", {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}, HTTPStatus.LENGTH_REQUIRED),
     "empty": (b"", {"CONTENT_LENGTH": "0"}, HTTPStatus.BAD_REQUEST),
+    "empty, in digits": (b"", {"CONTENT_LENGTH": 0}, HTTPStatus.BAD_REQUEST),
     "of no length": (TRAP, {"CONTENT_LENGTH": ""}, HTTPStatus.LENGTH_REQUIRED),
     "of an invalid length": (TRAP, {"CONTENT_LENGTH": "many"}, HTTPStatus.BAD_REQUEST),
     "of negative length": (TRAP, {"CONTENT_LENGTH": "-1"}, HTTPStatus.BAD_REQUEST),
     "of a length in other digits": (TRAP, {"CONTENT_LENGTH": "٣"}, HTTPStatus.BAD_REQUEST),
+    "of a negative integer's length": (TRAP, {"CONTENT_LENGTH": -1}, HTTPStatus.BAD_REQUEST),
     "truncated": (TRAP, {"CONTENT_LENGTH": str(len(TRAP) + 1)}, HTTPStatus.BAD_REQUEST),
     "read before": (TRAP, {"wsgi.input": io.BytesIO()}, HTTPStatus.BAD_REQUEST),
-    "oversize": (TRAP, {"CONTENT_LENGTH": str(2**20 + 1)}, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    "oversize": (TRAP, {"CONTENT_LENGTH": str(1_048_569 + 1)}, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     "monstrous": (TRAP, {"CONTENT_LENGTH": "9" * 5000}, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
 }
 
@@ -299,8 +301,15 @@ def test_an_incomplete_body_is_answered_with_a_status_and_logged(
 
 
 @pytest.mark.usefixtures("app_engine")
+def test_the_length_of_a_body_may_be_an_integer(marks: list[str]):
+    body = deferred.serialize(leave_mark, "ran")
+    assert post(body, **FROM_QUEUE, CONTENT_LENGTH=len(body))[1] == HTTPStatus.OK
+    assert marks == ["ran"]
+
+
+@pytest.mark.usefixtures("app_engine")
 def test_an_oversize_body_is_not_read():
-    extra = {"CONTENT_LENGTH": str(2**20 + 1), "wsgi.input": UnreadableInput()}
+    extra = {"CONTENT_LENGTH": str(1_048_569 + 1), "wsgi.input": UnreadableInput()}
     assert post(b"", **FROM_QUEUE | extra)[1] == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import deferred_callables
 import pytest
 from deferred_callables import Greeter, LoudGreeter, cases, cases_by_name, greet
+from fake_cloud_tasks import FakeCloudTasks
 
-from gae_deferred import deferred, errors
+from gae_deferred import deferred, errors, payload_reader
 
 HERE = Path(__file__).parent
 
@@ -30,11 +31,12 @@ print(json.dumps(results))
 """
 
 
-def python(*args: str, stdin: str = "", **environment: str) -> str:
+def python(*args: str, stdin: str = "", cwd: Path = HERE, **environment: str) -> str:
     """Run Python in a process that can import the modules beside this file, and return its output."""
     done = subprocess.run(
         [sys.executable, *args],
         input=stdin,
+        cwd=cwd,
         env={"PYTHONPATH": os.pathsep.join(sys.path), **environment},
         capture_output=True,
         text=True,
@@ -63,9 +65,20 @@ def run_by_name(protocol: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def run_by_value(protocol: str) -> dict[str, str]:
-    """Results of another process for each case, with the callables of the ``__main__`` of a third."""
-    script = python(str(HERE / "deferred_callables.py"), DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL=protocol)
-    return run_elsewhere(json.loads(script))
+    """Results of another process for each case, with the callables of a ``__main__`` without a file."""
+    source = (HERE / "deferred_callables.py").read_text()
+    payloads = json.loads(python("-", stdin=source, DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL=protocol))
+    assert b"cloudpickle" in bytes.fromhex(payloads["function"])
+    return run_elsewhere(payloads)
+
+
+@pytest.fixture(scope="module")
+def run_by_scripts_name(protocol: str) -> dict[str, str]:
+    """Results of another process for each case, with the callables of a script that it can import."""
+    script = str(HERE / "deferred_callables.py")
+    payloads = json.loads(python(script, DEFERRED_USE_CROSS_COMPATIBLE_PICKLE_PROTOCOL=protocol))
+    assert b"cloudpickle" not in bytes.fromhex(payloads["function"])
+    return run_elsewhere(payloads)
 
 
 @pytest.mark.parametrize("kind", cases() | cases_by_name())
@@ -74,8 +87,153 @@ def test_a_callable_of_a_module_runs_in_another_process(kind: str, run_by_name: 
 
 
 @pytest.mark.parametrize("kind", cases())
-def test_a_callable_of_main_runs_in_another_process(kind: str, run_by_value: dict[str, str]):
+def test_a_callable_of_a_main_without_a_name_runs_in_another_process(kind: str, run_by_value: dict[str, str]):
     assert run_by_value[kind] == repr(deferred_callables.run(kind))
+
+
+@pytest.mark.parametrize("kind", cases())
+def test_a_callable_of_a_script_runs_in_another_process(kind: str, run_by_scripts_name: dict[str, str]):
+    assert run_by_scripts_name[kind] == repr(deferred_callables.run(kind))
+
+
+APP = """
+import sys
+from gae_deferred import deferred
+
+SEEN = []
+
+class Basket:
+    def __init__(self):
+        self.fruit = []
+    def add(self, fruit):
+        self.fruit.append(fruit)
+        SEEN.append(fruit)
+
+def f(what=1):
+    SEEN.append(what)
+
+if __name__ == "__main__":
+    task = deferred.prepare(f)
+    deferred.run(task.payload)
+    deferred.run(deferred.prepare(f, lambda: 1).payload)
+    deferred.run(deferred.prepare(Basket().add, "pear").payload)
+    import main
+    assert main is sys.modules["__main__"]
+    print(len(SEEN), SEEN[0], SEEN[2], task.python, task.payload.hex())
+"""
+
+
+def app_folder(folder: Path) -> Path:
+    (folder / "main.py").write_text(APP)
+    return folder
+
+
+@pytest.mark.parametrize("arguments", [["main.py"], ["-m", "main"]], ids=" ".join)
+def test_the_functions_of_a_script_travel_by_name_and_find_its_globals(arguments: list[str], tmp_path: Path):
+    printed = python(*arguments, cwd=app_folder(tmp_path)).split()
+    assert printed[:4] == ["3", "1", "pear", "None"]
+    data = bytes.fromhex(printed[4])
+    assert b"cloudpickle" not in data
+    assert payload_reader.read(data).callable == "main.f"
+    ran = (
+        f"from gae_deferred import deferred; deferred.run(bytes.fromhex('{data.hex()}')); import main; print(main.SEEN)"
+    )
+    assert python("-c", ran, cwd=tmp_path) == "[1]\n"
+
+
+def test_a_task_that_names_a_module_finds_the_globals_of_the_script_that_is_that_module(tmp_path: Path):
+    folder = app_folder(tmp_path)
+    code = "from gae_deferred import deferred; import main; print(deferred.serialize(main.f).hex())"
+    data = python("-c", code, cwd=folder).strip()
+    run = f'deferred.run(bytes.fromhex("{data}")); print(SEEN)'
+    (folder / "main.py").write_text(f"{APP.partition('if __name__')[0]}\nif __name__ == '__main__':\n    {run}\n")
+    assert python("main.py", cwd=folder) == "[1]\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["hidden.py", "not-a-name.py", "script", "json.py"], ids=["hidden", "no identifier", "no .py", "loaded"]
+)
+def test_functions_of_a_script_that_cannot_be_imported_travel_by_value(name: str, tmp_path: Path):
+    before = tmp_path / "before"
+    before.mkdir()
+    (before / "hidden.py").write_text("raise SystemExit('nobody is to import this')")
+    script = tmp_path / name
+    path = f"import sys, json; sys.path.insert(0, {str(before)!r})"
+    script.write_text(
+        f"{path}\nfrom gae_deferred import deferred\ndef f(): return 7\n"
+        "task = deferred.prepare(f)\nprint(task.python, task.payload.hex())"
+    )
+    version, data = python("-P", str(script)).split()
+    assert version == f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert run_elsewhere({"f": data}) == {"f": "7"}
+
+
+def test_only_a_payload_by_value_has_a_version_of_python(queue: FakeCloudTasks):
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    deferred.defer_many(
+        deferred.prepare(function, "Ada", _once=once)
+        for function in (greet, lambda name: name, functools.partial(lambda name: name))
+        for once in (False, True)
+    )
+    headers = [sent.app_engine_http_request.headers for sent in queue.created]
+    assert [each.get("X-Deferred-Python") for each in headers] == [None, None, *[version] * 4]
+    assert deferred.prepare(greet, "__main__ and cloudpickle", _headers={"X-Deferred-Python": "2.7"}).python is None
+
+
+def test_a_compressed_payload_by_value_has_a_version_of_python():
+    assert deferred.prepare(lambda text: text, "x" * 2**21).python is not None
+    assert deferred.prepare(greet, "x" * 2**21).python is None
+
+
+def replaced(name: str) -> str:
+    return name
+
+
+original_of_replaced = replaced
+
+
+def keep_no_name(function):
+    def wrapper(*args):
+        return function(*args)
+
+    return wrapper
+
+
+@keep_no_name
+def hidden(name: str) -> str:
+    return name
+
+
+class Replaced:
+    pass
+
+
+original_class = Replaced
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (deferred_callables.decorated.__wrapped__, "deferred_callables.decorated"),  # type: ignore[attr-defined]
+        (deferred_callables.cached.__wrapped__, "deferred_callables.cached"),
+        (original_of_replaced, f"{__name__}.replaced"),
+        (original_class, f"{__name__}.Replaced"),
+        (hidden, f"{__name__}.hidden"),
+        (functools.partial(original_of_replaced), f"{__name__}.replaced"),
+    ],
+)
+def test_a_function_whose_name_leads_elsewhere_is_refused(function, name: str, monkeypatch: pytest.MonkeyPatch):
+    for attribute in ("replaced", "Replaced"):
+        monkeypatch.setattr(sys.modules[__name__], attribute, len)
+    for call in ((function, "Ada"), (greet, function), (lambda: 1, function)):
+        with pytest.raises(errors.SerializationError, match=f"the name {name} leads to") as caught:
+            deferred.serialize(*call)
+        assert isinstance(caught.value, pickle.PicklingError)
+
+
+def test_a_function_whose_name_leads_nowhere_travels_by_value(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(sys.modules[__name__], "replaced")
+    assert deferred.run(deferred.serialize(original_of_replaced, "Ada")) == "Ada"
 
 
 @pytest.mark.parametrize(

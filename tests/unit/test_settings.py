@@ -177,3 +177,23 @@ def test_the_absence_of_keys_is_not_remembered(
     assert not setting()
     monkeypatch.setenv(name, "projects/p/secrets/keys")
     assert setting() == "projects/p/secrets/keys"
+
+
+def test_a_switch_takes_on_or_off(monkeypatch: pytest.MonkeyPatch):
+    variable = "DEFERRED_GENERATED_NAMES"
+    for value, expected in ((None, True), ("", True), ("on", True), ("off", False)):
+        if value is not None:
+            monkeypatch.setenv(variable, value)
+        settings.forget()
+        assert settings.generates_names() is expected
+    monkeypatch.setenv(variable, "no")
+    settings.forget()
+    with pytest.raises(ConfigurationError, match=f"{variable} is 'no'; it takes on or off"):
+        settings.generates_names()
+
+
+@pytest.mark.parametrize("value", ["0", "1e6", "-5", "32767", "1_000_000", "many"])
+def test_the_size_of_a_task_is_lowered_by_a_number_only(value: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_MAX_TASK_BYTES", value)
+    with pytest.raises(ConfigurationError, match=f"DEFERRED_MAX_TASK_BYTES is '{value}'; .* at least 32768"):
+        settings.max_task_bytes()

@@ -1,6 +1,7 @@
 """The request that creates a task in Cloud Tasks."""
 
 import datetime
+from typing import Any
 
 import pytest
 from deferred_callables import greet
@@ -10,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gae_deferred import TaskRetryOptions, deferred, task_request
+from gae_deferred.errors import TaskTooLargeError
+from gae_deferred.task import MAX_TASK_BYTES, Task
 
 UTC = datetime.UTC
 
@@ -24,9 +27,8 @@ def routing(queue: FakeCloudTasks, target: str | None = None) -> tuple[str, str,
     return route.service, route.version, route.instance
 
 
-def test_a_plain_task_leaves_name_time_routing_and_retries_to_the_queue(queue: FakeCloudTasks):
+def test_a_plain_task_leaves_time_routing_and_retries_to_the_queue(queue: FakeCloudTasks):
     task = sent_by_defer(queue)
-    assert task.name == ""
     assert task.app_engine_http_request.http_method == tasks_v2.HttpMethod.POST
     for field in ("schedule_time", "retry_config", "dispatch_deadline"):
         assert field not in task
@@ -113,3 +115,61 @@ def test_headers_that_the_service_sets_are_left_out_and_all_others_sent(queue: F
     sent = dict(sent_by_defer(queue, _headers=kept | dropped).app_engine_http_request.headers)
     assert len(sent.pop("X-Deferred-Id")) == 32
     assert sent == {"X-Deferred-Callable": "deferred_callables.greet", **kept}
+
+
+USER_AGENT = "AppEngine-Google; (+http://code.google.com/appengine)"
+"""Of App Engine tasks at rest, the longer one (recordings in aertje/cloud-tasks-emulator)."""
+
+
+def stored_form(task: Task) -> Any:
+    """Return a task as the service stores it: the FULL view, with all that it fills in at its longest."""
+    stored = tasks_v2.Task.pb(task_request.make(task).task)
+    http = stored.http_request if stored.HasField("http_request") else stored.app_engine_http_request
+    http.headers["User-Agent"] = USER_AGENT
+    http.headers["Content-Length"] = str(len(http.body))
+    if stored.HasField("app_engine_http_request"):
+        http.app_engine_routing.host = "h" * 255
+    for time in (stored.create_time, stored.schedule_time):
+        time.FromDatetime(datetime.datetime(2030, 1, 1, microsecond=999_999))
+    stored.dispatch_deadline.FromSeconds(86_415)
+    stored.view = tasks_v2.Task.View.FULL
+    return stored
+
+
+LONGEST: list[dict[str, Any]] = [
+    {},
+    {"name": "n" * 500, "queue": "q" * 100, "url": "/" + "u" * 2082, "target": f"{'i' * 63}.{'v' * 63}.{'s' * 63}"},
+    {"headers": {f"X-{'n' * 60}-{number}": "\xfc" * 50 for number in range(300)}},
+    {"headers": {f"X-{'n' * 60}-{number}": "v" for number in range(3000)}},
+    {"headers": {f"X-{number}": "" for number in range(5000)}},
+    {"headers": {"X-Large": "v" * 900_000}},
+    {
+        "retry_options": TaskRetryOptions(
+            min_backoff_seconds=1.5, max_backoff_seconds=3600.5, max_doublings=99, task_retry_limit=2**30
+        )
+    },
+]
+
+
+@pytest.mark.parametrize("options", LONGEST, ids=["plain", "names", "values", "headers", "empty", "large", "retry"])
+@pytest.mark.parametrize("kind", ["App Engine", "HTTP"])
+def test_the_size_of_a_task_is_never_less_than_that_of_its_stored_form(
+    kind: str, options: dict[str, Any], queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+):
+    options = dict(options)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", f"example.com:{'p' * 50}")
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", f"{'k' * 64}:{'s' * 32}")
+    if kind == "HTTP":
+        monkeypatch.setenv("DEFERRED_TARGET_URL", f"https://{'t' * 60}.example.com")
+        monkeypatch.setenv("DEFERRED_AUDIENCE", f"https://{'a' * 2000}")
+        monkeypatch.setenv("DEFERRED_SERVICE_ACCOUNT", f"{'a' * 250}@example.com")
+        options.pop("url", None)  # with the base, it would be longer than a URL may be
+    room = MAX_TASK_BYTES - Task(b"", **options).size
+    task = Task(b"x" * room, **options)
+    task.outbox, task.python = f"{'d' * 100}/{'o' * 40}", "3.13"
+    task.name = task.name or "g" * 64
+    size = stored_form(task).ByteSize()
+    assert size <= MAX_TASK_BYTES
+    assert size > MAX_TASK_BYTES - 6 * 1024 - 2 * 5000 * 20  # and not so much less that the room is wasted
+    with pytest.raises(TaskTooLargeError):
+        Task(b"x" * (room + 1), **options)

@@ -1,4 +1,4 @@
-"""Decides whether a request may run code. A pickle is code: it is read only after its sender has been proven.
+"""Decides whether a request may run code. Unpickling runs code, so the sender has to be proven first.
 
 Where signing keys are set, a task has to be signed, and the signature alone decides. The other proofs count where there
 are no keys, and for unsigned tasks from before the keys, while ``DEFERRED_ACCEPT_UNSIGNED`` lets them pass:
@@ -20,6 +20,7 @@ read now, the answer is 503: the queue tries again.
 2. Only where ``DEFERRED_SERVICE_ACCOUNT`` is set. 503 if the certificates of the issuer cannot be fetched.
 """
 
+import functools
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
@@ -67,7 +68,7 @@ def check_headers(delivery: Delivery) -> BodyCheck:
         if address != _TASK_QUEUE_IP:
             raise _forbidden(f"The request comes from {address!r}, not from the task queue's address {_TASK_QUEUE_IP}")
     if environ.get(_SIGNATURE) and signing_keys.are_set():
-        return _check_signature
+        return _check_signed_headers(delivery)
     if delivery.on_app_engine:
         _check_unsigned_accepted(delivery)
         return _accept_any_body
@@ -116,8 +117,8 @@ def _check_unsigned_off_app_engine(delivery: Delivery) -> BodyCheck:
     raise _forbidden("The request has neither a signature nor an OIDC token to prove its sender")
 
 
-def _check_signature(delivery: Delivery, body: bytes) -> None:
-    """Refuse a body unless the request's signature by one of our keys is of this task."""
+def _check_signed_headers(delivery: Delivery) -> BodyCheck:
+    """Refuse a signature that cannot be valid, whatever the body is: a stranger must not have us wait for one."""
     audience = settings.own_service_audience() if delivery.is_app_engine_task else settings.own_url_audience()
     if audience is None:
         raise _forbidden(
@@ -125,9 +126,16 @@ def _check_signature(delivery: Delivery, body: bytes) -> None:
             "DEFERRED_TARGET_URL or DEFERRED_AUDIENCE as where the task was made"
         )
     try:
-        problem = signing.verify(delivery.environ, audience, body)
+        claim = signing.read_claim(delivery.environ)
     except TransientError as error:
         raise _unavailable(error) from error
+    if isinstance(claim, str):
+        raise _forbidden(f"The task cannot be trusted: {claim}")
+    return functools.partial(_check_signature, claim, audience)
+
+
+def _check_signature(claim: signing.Claim, audience: str, delivery: Delivery, body: bytes) -> None:
+    problem = signing.check_claim(claim, delivery.environ, audience, body)
     if problem is not None:
         raise _forbidden(f"The task cannot be trusted: {problem}")
 

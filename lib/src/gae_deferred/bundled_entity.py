@@ -1,4 +1,4 @@
-"""Reads entities of the bundled SDK's NDB from pickles, such as a deferred method of an entity, as Cloud NDB's.
+"""Makes Cloud NDB read entities that the bundled SDK's NDB pickled, such as the ``self`` of a deferred method.
 
 The bundled NDB pickles an entity as an ``EntityProto``, the message in which App Engine's Datastore kept entities.
 Cloud NDB (2.7) reads it too, but duplicates repeated values, drops structured ones and rejects named keys. Both leave

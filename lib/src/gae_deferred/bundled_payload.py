@@ -1,4 +1,4 @@
-"""Calls that the bundled SDK stored in Datastore because they were too big for a task.
+"""Fetches calls that the bundled SDK stored in Datastore because they were too big for a task.
 
 Import it inside functions only: it loads NDB.
 """

@@ -1,4 +1,4 @@
-"""Turns tasks of the outbox that will never be sent into dead letters."""
+"""Turns tasks of the outbox into dead letters, if they will never be sent or cannot be read."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _MAX_LETTERS = 100
 _MAX_BYTES = 3 * 2**20
-"""How much is turned into dead letters in one transaction, which may hold 500 entities and 10 MiB."""
+"""Maximum bytes of requests that become dead letters in one transaction, which holds 500 entities and 10 MiB."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Unsent:
 
 
 def bury(key: "ndb.Key", dead: Sequence[Unsent]) -> Iterator[Failure]:
-    """Turn tasks of an outbox entity into dead letters; yield what is to be told of each.
+    """Turn tasks of an outbox entity into dead letters, and yield each for the hooks and the log.
 
     Raises:
         google.api_core.exceptions.GoogleAPICallError: Datastore refuses. Letters that were yielded are there.
@@ -75,7 +75,7 @@ def _bury_batch(key: "ndb.Key", dead: Sequence[Unsent]) -> list[Failure]:
 
 
 def _batches(dead: Sequence[Unsent]) -> Iterator[list[Unsent]]:
-    """Split what is to be buried into what a transaction can hold."""
+    """Split tasks into batches that one transaction can hold."""
     batch: list[Unsent] = []
     size = 0
     for each in dead:

@@ -1,7 +1,8 @@
 """Calls to Cloud Tasks: creates tasks, and asks a local queue about a delivery. No other module calls Cloud Tasks."""
 
+import time
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gae_deferred import batch, errors, service_errors, settings, task_request
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 
 RPC_TIMEOUT = 20.0
 """Seconds to wait for an answer; Cloud Tasks refuses deadlines more than 30 seconds away."""
+
+_TRY_TIMEOUT = 8.0
+"""Seconds that one try has to create a task with a name: a server that hangs leaves time for another."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+"""Seconds before the first repeated call, and at most before a later one; the actual pauses are random around them."""
 
 
 def _make_client(emulator: str | None) -> "tasks_v2.CloudTasksClient":
@@ -35,6 +42,7 @@ def _make_client(emulator: str | None) -> "tasks_v2.CloudTasksClient":
     options = [
         ("grpc.max_send_message_length", -1),  # these two as on the library's own channels
         ("grpc.max_receive_message_length", -1),
+        ("grpc.enable_http_proxy", 0),  # an emulator is not behind the proxy of the environment
         ("grpc.use_local_subchannel_pool", 1),  # otherwise a forked child may get its parent's connection
     ]
     channel = grpc.insecure_channel(emulator, options=options)
@@ -67,26 +75,36 @@ def warm_up() -> None:
 def create(task: Task) -> None:
     """Put one task into its queue.
 
+    A task without a name gets its identity as its name, and a call that leaves open whether the task was created is
+    repeated until :data:`RPC_TIMEOUT`: the queue refuses a second task of that name.
+
     Raises:
         BadTaskStateError: the task has been enqueued before.
         ConfigurationError: the project, the location or the credentials are missing.
-        TaskQueueError: the service refused the task or could not be reached; the subclass says why.
+        TaskQueueError: the service refused the task or could not be reached; the subclass says why. Its ``task`` is
+            this task.
     """
-    from google.api_core.exceptions import GoogleAPICallError, RetryError
-
     batch.check([task])
     client = _client.get(settings.cloud_tasks_emulator())
-    try:
-        created = client.create_task(request=task_request.make(task), timeout=RPC_TIMEOUT)
-    except (GoogleAPICallError, RetryError) as error:
-        raise service_errors.translate(error, task.queue_name, task.name) from error
-    mark_enqueued(task, created.name)
+    _give_names([task])
+    request = task_request.make(task)
+    end = time.monotonic() + RPC_TIMEOUT
+    pauses = _pauses(end)
+    while True:
+        left = end - time.monotonic()
+        outcome = _create_one(client, request, min(left, _TRY_TIMEOUT) if task.name else left)
+        failure = _note_outcome(task, outcome)
+        if failure is None:
+            return
+        if not (_may_be_repeated(task, failure) and next(pauses, False)):
+            raise failure from failure.__cause__
 
 
 def create_many(tasks: Sequence[Task]) -> None:
     """Put tasks into their queues, with one call for up to :data:`batch.MAX_TASKS` tasks of a queue.
 
-    A refused task does not hold up the others.
+    A refused task does not hold up the others. As with :func:`create`, tasks without a name get one, and tasks that may
+    or may not have been created are sent again, for :data:`RPC_TIMEOUT` seconds after the first round of calls.
 
     Raises:
         BadTaskStateError: a task has been enqueued before. Nothing is sent.
@@ -96,11 +114,22 @@ def create_many(tasks: Sequence[Task]) -> None:
     """
     batch.check(tasks)
     _client.get(settings.cloud_tasks_emulator())  # fail first where credentials are missing
-    outcomes = send([task_request.make(task) for task in tasks])
-    for task, outcome in zip(tasks, outcomes, strict=True):
-        if isinstance(outcome, str):
-            mark_enqueued(task, outcome)
-    failures = {index: outcome for index, outcome in enumerate(outcomes) if not isinstance(outcome, str)}
+    _give_names(tasks)
+    requests = [task_request.make(task) for task in tasks]
+    failures: dict[int, errors.TaskQueueError] = {}
+    waiting = [*range(len(tasks))]
+    pauses: Iterator[bool] | None = None
+    while waiting:
+        for index, outcome in zip(waiting, send([requests[index] for index in waiting]), strict=True):
+            failures.pop(index, None)
+            failure = _note_outcome(tasks[index], outcome)
+            if failure is not None:
+                failures[index] = failure
+        if pauses is None:
+            pauses = _pauses(time.monotonic() + RPC_TIMEOUT)
+        waiting = [index for index, failure in failures.items() if _may_be_repeated(tasks[index], failure)]
+        if not waiting or not next(pauses, False):
+            break
     if failures:
         raise errors.BatchError(failures, len(tasks))
 
@@ -133,14 +162,59 @@ def in_flight_body(queue: str, name: str, path: str, retry_count: str) -> bytes 
     Raises:
         TaskQueueError: the queue could not be asked.
     """
+    task = _get(queue, name, with_body=True)
+    if task is None:
+        return None
+    request = task.app_engine_http_request
+    task_path = urllib.parse.unquote(request.relative_uri.partition("?")[0], "latin-1")
+    if task_path != path or str(task.dispatch_count - 1) != retry_count or not _is_running(task):
+        return None
+    return bytes(request.body)
+
+
+def delete_waiting(queue: str, name: str) -> bool:
+    """Delete a task that waits in its queue, for its time or its next attempt.
+
+    Parameters:
+        queue: short name of the queue.
+        name: short name of the task.
+
+    Returns:
+        Whether it is deleted: not if it is being run, or is not in the queue (any more).
+
+    Raises:
+        TaskQueueError: the service refused, or could not be reached.
+    """
+    from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError
+
+    task = _get(queue, name, with_body=False)
+    if task is None or _is_running(task):
+        return False
+    try:
+        # Not repeated: NOT_FOUND would then not tell whether this call or another one has deleted it, or it has run.
+        _client.get(settings.cloud_tasks_emulator()).delete_task(name=task.name, timeout=RPC_TIMEOUT, retry=None)
+    except NotFound:
+        return False
+    except (GoogleAPICallError, RetryError) as error:
+        raise service_errors.translate(error, queue, name) from error
+    return True
+
+
+def _get(queue: str, name: str, *, with_body: bool) -> "tasks_v2.Task | None":
+    """Return a task of a queue, or None if it is not there.
+
+    Raises:
+        TaskQueueError: the queue could not be asked.
+    """
     from google.api_core.exceptions import GoogleAPICallError, InvalidArgument, NotFound, RetryError
     from google.cloud import tasks_v2
 
     client = _client.get(settings.cloud_tasks_emulator())
     full_name = client.task_path(settings.project(), settings.location(), queue, name)
+    view = tasks_v2.Task.View.FULL if with_body else tasks_v2.Task.View.BASIC
     try:
-        task = client.get_task(
-            request=tasks_v2.GetTaskRequest(name=full_name, response_view=tasks_v2.Task.View.FULL),
+        return client.get_task(
+            request=tasks_v2.GetTaskRequest(name=full_name, response_view=view),
             timeout=RPC_TIMEOUT,
             retry=None,  # a queue that has just sent a request answers; otherwise the request is forged
         )
@@ -148,12 +222,59 @@ def in_flight_body(queue: str, name: str, path: str, retry_count: str) -> bytes 
         return None
     except (GoogleAPICallError, RetryError) as error:
         raise service_errors.translate(error, queue, name) from error
-    request = task.app_engine_http_request
-    task_path = urllib.parse.unquote(request.relative_uri.partition("?")[0], "latin-1")
-    unanswered = task.response_count < task.dispatch_count
-    if task_path != path or str(task.dispatch_count - 1) != retry_count or not unanswered:
+
+
+def _is_running(task: "tasks_v2.Task") -> bool:
+    return task.response_count < task.dispatch_count
+
+
+def _give_names(tasks: Iterable[Task]) -> None:
+    """Name the tasks that have no name after their identity, so that it is safe to send them twice."""
+    if settings.generates_names():
+        for task in tasks:
+            task.name = task.name or task.identity
+
+
+def _pauses(end: float) -> Iterator[bool]:
+    """Wait before each repeated call, longer each time, as long as that ends before a time of ``time.monotonic``."""
+    from google.api_core.retry import exponential_sleep_generator
+
+    for pause in exponential_sleep_generator(_FIRST_PAUSE, _LONGEST_PAUSE):
+        if time.monotonic() + pause >= end:
+            return
+        time.sleep(pause)
+        yield True
+
+
+def _note_outcome(task: Task, outcome: str | errors.TaskQueueError) -> errors.TaskQueueError | None:
+    """Note on a task, or on its error, what sending it has brought, and return the error if it is not enqueued."""
+    if isinstance(outcome, str):
+        mark_enqueued(task, outcome)
         return None
-    return bytes(request.body)
+    exists = isinstance(outcome, errors.TaskAlreadyExistsError | errors.TombstonedTaskError)
+    if exists and task.name == task.identity:  # nobody else makes a task of that name: an earlier try has
+        mark_enqueued(task, task.identity)
+        return None
+    outcome.task = task
+    task.may_be_enqueued |= outcome.may_be_enqueued
+    outcome.may_be_enqueued = task.may_be_enqueued
+    return outcome
+
+
+def _may_be_repeated(task: Task, failure: errors.TaskQueueError) -> bool:
+    return task.name is not None and failure.is_worth_repeating
+
+
+def _create_one(
+    client: "tasks_v2.CloudTasksClient", request: "tasks_v2.CreateTaskRequest", timeout: float
+) -> str | errors.TaskQueueError:
+    """Send one CreateTask call, and return the task's full name or why there is none."""
+    from google.api_core.exceptions import GoogleAPICallError, RetryError
+
+    try:
+        return client.create_task(request=request, timeout=timeout).name
+    except (GoogleAPICallError, RetryError) as error:
+        return service_errors.of_creation(error, short_name(request.parent), short_name(request.task.name))
 
 
 def _create_batch(
@@ -168,22 +289,28 @@ def _create_batch(
     parent = requests[0].parent
     queue = short_name(parent)
     together = tasks_v2.BatchCreateTasksRequest(parent=parent, requests=requests)
+    operation: Operation | None = None
     try:
-        operation: Operation = client.batch_create_tasks(request=together, timeout=RPC_TIMEOUT)
+        operation = client.batch_create_tasks(request=together, timeout=RPC_TIMEOUT)
         created, failed = _batch_outcome(operation)
     except (GoogleAPICallError, RetryError, OperationTimeoutError) as error:
-        return [service_errors.translate(error, queue, short_name(request.task.name)) for request in requests]
+        failures = [service_errors.of_creation(error, queue, short_name(request.task.name)) for request in requests]
+        if operation is not None and not operation.operation.HasField("error"):
+            # The service has taken the batch, and its outcome could not be asked for.
+            for failure in failures:
+                failure.may_be_enqueued = True
+        return [*failures]
     names = iter(created)
     outcomes: list[str | errors.TaskQueueError] = []
     for position in range(len(requests)):
         if position in failed:
             status = failed[position]
             name = short_name(requests[position].task.name)
-            outcomes.append(service_errors.translate(from_grpc_status(status.code, status.message), queue, name))
+            outcomes.append(service_errors.of_creation(from_grpc_status(status.code, status.message), queue, name))
         elif (answer := next(names, None)) is not None:
             outcomes.append(answer.name)
         else:
-            outcomes.append(errors.InternalError("Cloud Tasks answered neither with this task nor with its error"))
+            outcomes.append(service_errors.unanswered("Cloud Tasks answered neither with this task nor its error"))
     return outcomes
 
 

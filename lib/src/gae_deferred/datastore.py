@@ -23,7 +23,25 @@ def _make_client(emulator: str | None, database: str = "") -> "ndb.Client":
     from google.cloud import ndb
 
     # On the real service, NDB finds the project by itself, also where GOOGLE_CLOUD_PROJECT is not set.
-    return ndb.Client(project=settings.project() if emulator else None, database=database or None)
+    client = ndb.Client(project=settings.project() if emulator else None, database=database or None)
+    if emulator:
+        _leave_out_proxy(client)
+    return client
+
+
+def _leave_out_proxy(client: "ndb.Client") -> None:
+    """Replace the channel to an emulator, which would go through the proxy of the environment (``http_proxy``)."""
+    import grpc
+    from google.cloud.datastore_v1.services.datastore.transports.grpc import DatastoreGrpcTransport
+
+    options = [
+        ("grpc.max_send_message_length", -1),  # these two as on the channel that NDB makes
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.enable_http_proxy", 0),
+    ]
+    client.stub.close()
+    channel = grpc.insecure_channel(client.host, options=options)
+    client.stub = DatastoreGrpcTransport(host=client.host, client_info=client.client_info, channel=channel)
 
 
 _WARM_UP_TIMEOUT = 10.0

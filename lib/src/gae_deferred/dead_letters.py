@@ -32,7 +32,7 @@ from gae_deferred.errors import Error, InvalidTaskError, SingularTaskFailure
 from gae_deferred.letter import Letter, of_attempt, of_request, shorten
 from gae_deferred.payload_reader import Reading
 from gae_deferred.signing import Seal
-from gae_deferred.task import MAX_TASK_BYTES, Task, TaskRetryOptions
+from gae_deferred.task import Task, TaskRetryOptions, max_bytes
 
 if TYPE_CHECKING:
     from google.cloud import ndb, tasks_v2
@@ -74,9 +74,6 @@ _CARRIER_RETRIES = TaskRetryOptions(min_backoff_seconds=60, max_backoff_seconds=
 
 _CARRIER_ENDS = datetime.timedelta(days=30) - datetime.timedelta(hours=2)
 """Age of a letter at which the task that carries it has at least one more attempt, and not many."""
-
-_MAX_PLAIN_BYTES = MAX_TASK_BYTES // 2
-"""Bytes of a payload that leave room for everything else in a task."""
 
 _PURPOSE = "letter"
 
@@ -370,8 +367,8 @@ def resend(letter_id: int, *, despite_doubt: bool = False) -> Task:
         _check_that_it_can_be_sent(letter)
         kept = {name: value for name, value in (letter.headers or {}).items() if not headers.is_set_in_transit(name)}
         body = payload_of(letter)
-        if len(body) > _MAX_PLAIN_BYTES:
-            body, _ = payload_store.shrink(body, _MAX_PLAIN_BYTES, transactional=True)
+        if len(body) > max_bytes() // 2:  # half of it leaves room for everything else
+            body, _ = payload_store.shrink(body, max_bytes() // 2, transactional=True)
         task = Task(body, queue=letter.queue, url=letter.url, target=letter.service, headers=kept, transactional=True)
         task.python = kept.get(headers.PYTHON.name)
         outbox.add([task])
@@ -427,7 +424,7 @@ def _carrier(letter: Letter) -> Task:
         TaskTooLargeError: no task can hold it, not even compressed and without the arguments and the traceback.
     """
     data = payload.dump(store_carried, (letter.to_text(), letter.payload), {})
-    if len(data) > _MAX_PLAIN_BYTES:
+    if len(data) > max_bytes() // 2:
         short = replace(letter, error=letter.error[-1000:], arguments=None)
         data = payload.dump(store_carried, (short.to_text(), short.payload), {})
         data = min(data, payload.dump(payload_store.run_compressed, (zlib.compress(data),), {}), key=len)

@@ -28,6 +28,7 @@ from gae_deferred import (
     payload,
     payload_store,
     replays,
+    slow_client,
 )
 from gae_deferred.attempt import Attempt
 from gae_deferred.call import curry, describe, invoke_member
@@ -35,19 +36,18 @@ from gae_deferred.dead_letters import on_permanent_failure
 from gae_deferred.delivery import Delivery
 from gae_deferred.django_connections import refreshed_connections
 from gae_deferred.errors import (
+    BadTaskStateError,
     BatchError,
     Error,
-    InternalError,
     InvalidTaskError,
     PermanentTaskFailure,
     RequestRefusedError,
     SingularTaskFailure,
     TaskNotKeptError,
     TaskQueueError,
-    TransientError,
 )
 from gae_deferred.once import is_once, new_identity, once, run_once
-from gae_deferred.task import DEFAULT_QUEUE, DEFAULT_URL, MAX_TASK_BYTES, Task
+from gae_deferred.task import DEFAULT_QUEUE, DEFAULT_URL, MAX_TASK_BYTES, Task, max_bytes
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -58,6 +58,7 @@ __all__ = [
     "PermanentTaskFailure",
     "SingularTaskFailure",
     "application",
+    "cancel",
     "defer",
     "defer_many",
     "invoke_member",
@@ -74,9 +75,6 @@ Response = tuple[str, HTTPStatus, list[tuple[str, str]]]
 
 _MAX_CALLABLE_LENGTH = 200
 
-_SURELY_FITS = 2**19
-"""Payloads up to this many bytes leave enough room for the rest of a task, and of an outbox entity."""
-
 _logger = logging.getLogger(__name__)
 _log_level = logging.INFO
 
@@ -87,17 +85,26 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
     Delivery is at least once: a task may run twice, and is run again when it raises. Write it so that this does no
     harm.
 
+    Each task has a name from the start: without ``_name``, 32 random hexadecimal digits. ``defer`` repeats a call to
+    Cloud Tasks whose answer is lost, for up to 20 seconds: the queue refuses a second task of the same name. A name has
+    a price: Cloud Tasks looks for duplicates, and creating a task has "significantly increased latency"
+    (docstring of ``google.cloud.tasks_v2.types.CreateTaskRequest.task``, which recommends random prefixes).
+    ``DEFERRED_GENERATED_NAMES=off`` avoids the price. A call whose answer is lost then raises, and is not repeated.
+
     A payload that is too big for a task is compressed. If it is still too big, Datastore keeps it until the task has
     run: at most 9 MiB, compressed.
 
     Parameters:
-        obj: a function, class, bound method, built-in or other callable. What pickle finds by name travels by name;
-            lambdas, closures, and nested functions and classes travel by value (cloudpickle).
+        obj: a function, class, bound method, built-in or other callable. Functions and classes at the top level of a
+            module travel by name. So do those of the script that started the process: the app that runs the task
+            imports the script as a module. Lambdas, closures, and nested functions and classes travel by value
+            (cloudpickle), with copies of the globals that they use, and run on the same version of Python only.
         args: positional arguments of the callable, pickled now.
         kwargs: keyword arguments of the callable, and, beginning with an underscore, options of the task:
         _countdown: seconds from now after which the task runs.
         _eta: ``datetime.datetime`` at which the task runs; a naive one is in local time, which is UTC on App Engine.
-        _name: name of the task. The queue refuses a second task of this name for up to 24 hours.
+        _name: name of the task. The queue refuses a second task of this name for up to 24 hours. Names that begin with
+            a date or a counter slow down the whole queue (the same docstring).
         _target: App Engine service or ``version.service`` to run it on; by default the version that calls ``defer``.
         _queue: name of the queue; ``"default"`` by default.
         _url: path of a handler of your own; see :class:`Handler`.
@@ -112,18 +119,23 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
 
     Raises:
         ValueError: ``obj`` is not callable, or a call of it would do nothing (an ``async def``, a generator function).
-        SerializationError: the callable or an argument cannot be pickled.
+        SerializationError: the callable or an argument cannot be pickled, or something else is found by its name, as
+            by that of a function that a decorator has replaced.
         InvalidTaskError: an option is not valid (its subclasses: name, URL, ETA, size).
         InvalidQueueNameError: no queue can have that name.
         BadTransactionStateError: ``_transactional`` is true outside a transaction.
         ConfigurationError: the project, the location of the queue or the credentials are missing, or nothing could
             prove the task where it runs.
         UnknownQueueError: the queue does not exist.
-        TaskAlreadyExistsError: the name has been used in the last 24 hours. Never with ``_transactional``: the queue
+        TaskAlreadyExistsError: the name in ``_name`` has been used in the last 24 hours. If the error's
+            ``may_be_enqueued`` is true, a call for this task may have used it. Never with ``_transactional``: the queue
             says so after the commit, and the task with that name counts as this one.
-        TransientError: Cloud Tasks could not be reached. The task may have been enqueued nevertheless.
+        TransientError: Cloud Tasks could not be reached, or is overloaded.
         TaskQueueError: Cloud Tasks refused the task for another reason. All errors above are subclasses of it, except
-            ``ValueError``, ``SerializationError`` and ``ConfigurationError``.
+            ``ValueError``, ``SerializationError`` and ``ConfigurationError``. If the error's ``may_be_enqueued`` is
+            true, the queue may have the task nevertheless. Another ``defer`` would then make a second task;
+            ``defer_many([error.task])`` repeats this one safely, within an hour: Google's quota page lets a queue
+            forget names after that.
     """
     task = prepare(obj, *args, **kwargs)
     if task.transactional:
@@ -158,17 +170,17 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         outbox.check_transaction()
     if kwargs.pop("_once", False) or is_once(obj):
         function, args, kwargs = curry(obj, args, kwargs)
-        data = payload.dump(run_once, (new_identity(), function, *args), kwargs)
+        data, python = payload.write(run_once, (new_identity(), function, *args), kwargs)
     else:
-        data = serialize(obj, *args, **kwargs)
+        data, python = payload.write(obj, args, kwargs)
     stored = None
-    if len(data) > _SURELY_FITS:
-        limit = datastore.MAX_ENTITY_BYTES if transactional else MAX_TASK_BYTES
+    limit = min(max_bytes(), datastore.MAX_ENTITY_BYTES) if transactional else max_bytes()
+    if own_headers or len(data) > limit // 2:  # half of it leaves room for everything else
         room = limit - Task(b"", **options).size
         if len(data) > room:
             data, stored = payload_store.shrink(data, room, transactional=transactional)
     task = Task(data, **options)
-    task.stored_payload = stored
+    task.stored_payload, task.python = stored, python
     return task
 
 
@@ -183,7 +195,8 @@ def defer_many(tasks: Iterable[Task]) -> list[Task]:
 
     Raises:
         BatchError: some tasks were not enqueued. Its ``failures`` holds the error of each by its index. All other
-            tasks were enqueued.
+            tasks were enqueued. ``defer_many`` takes the failed tasks again, and makes no second one of a task whose
+            error has a true ``may_be_enqueued``.
         BadTaskStateError: a task has been enqueued before, or is listed twice. No task is enqueued.
         DuplicateTaskNameError: two tasks for one queue have the same name. No task is enqueued.
         BadTransactionStateError: a task is transactional, outside a transaction. No task is enqueued.
@@ -204,6 +217,43 @@ def defer_many(tasks: Iterable[Task]) -> list[Task]:
             _discard_payload(prepared[index], failure)
         raise BatchError(failures, len(prepared)) from error
     return prepared
+
+
+def cancel(task: Task) -> bool:
+    """Delete a task that waits in its queue, so that it does not run, or after a failed attempt not again.
+
+    The queue is asked whether it is delivering the task, and then told to delete it: a task whose delivery begins
+    between the two runs nevertheless, at most once, and True is returned. Cloud Tasks cannot exclude that: it deletes a
+    task that it is delivering, without interrupting it (docstring of ``CloudTasksClient.delete_task``, and
+    ``Task.dispatch_deadline``). Its name stays taken, as if the task had run.
+
+    The account needs the permissions ``cloudtasks.tasks.get`` and ``cloudtasks.tasks.delete``, such as the roles
+    ``roles/cloudtasks.viewer`` and ``roles/cloudtasks.taskDeleter`` have them; ``roles/cloudtasks.enqueuer``, which
+    ``defer`` needs, does not.
+
+    Parameters:
+        task: what :func:`defer` or :func:`defer_many` returned, or the ``task`` of an error of theirs.
+
+    Returns:
+        Whether it is deleted: False if it has run, is running, or has been deleted before.
+
+    Raises:
+        BadTaskStateError: no queue has been given the task. A transactional one is given to it when its transaction has
+            committed; to cancel it before, let the transaction fail.
+        PermissionDeniedError: the account lacks a permission.
+        TransientError: Cloud Tasks could not be reached; whether the task is deleted is not known. Call again: False
+            means that it is, or has run.
+        TaskQueueError: any other refusal of Cloud Tasks.
+    """
+    if task.name is None or not (task.was_enqueued or task.may_be_enqueued):
+        wait = "; its transaction has not committed, or a sweep is still to send it" if task.transactional else ""
+        raise BadTaskStateError(f"{task!r} is in no queue that it could be deleted from{wait}")
+    is_deleted = cloud_tasks.delete_waiting(task.queue_name, task.name)
+    if is_deleted:
+        task.was_enqueued = True
+        if task.stored_payload is not None:
+            payload_store.discard(task.stored_payload)
+    return is_deleted
 
 
 def serialize(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> bytes:
@@ -290,7 +340,8 @@ class Handler:
         Returns:
             Body, status and headers of the answer. The status is 200, or tells why the request is refused: 403 if the
             task queue did not send it, 411 if its body has no length, 413 if the body is longer than any task, 400 if
-            it is empty or cut short or its length is not a number, 503 if the sender cannot be proven now.
+            it is empty or cut short or its length is not a number, 408 if it does not arrive in time, 503 if the sender
+            cannot be proven now.
 
         Raises:
             PermanentTaskFailure: the body can never be unpickled, or the task raised it; it is kept as a dead letter.
@@ -306,6 +357,7 @@ class Handler:
             check_body(delivery, body)
         except RequestRefusedError as refusal:
             _logger.error("Refused a request to run a task (%d): %s", refusal.status, refusal)
+            slow_client.stop_listening(environ)
             return str(refusal), refusal.status, [_PLAIN_TEXT]
         if _logger.isEnabledFor(_log_level):
             _logger.log(
@@ -382,7 +434,7 @@ def _read_body(environ: "WSGIEnvironment") -> bytes:
         RequestRefusedError: the length is missing, is not a number, is zero or more than any task's, or the body is
             shorter.
     """
-    declared = environ.get("CONTENT_LENGTH") or ""
+    declared = str(environ.get("CONTENT_LENGTH", ""))  # some servers and tests give an integer
     if not (declared.isascii() and declared.isdecimal()):
         if not declared.strip():
             raise RequestRefusedError(HTTPStatus.LENGTH_REQUIRED, "The request has no Content-Length")
@@ -395,7 +447,7 @@ def _read_body(environ: "WSGIEnvironment") -> bytes:
         )
     if length == 0:
         raise RequestRefusedError(HTTPStatus.BAD_REQUEST, "The body is empty; a task has a payload")
-    body: bytes = environ["wsgi.input"].read(length)
+    body = slow_client.read(environ, length)
     if len(body) < length:
         raise RequestRefusedError(
             HTTPStatus.BAD_REQUEST,
@@ -406,7 +458,7 @@ def _read_body(environ: "WSGIEnvironment") -> bytes:
 
 def _discard_payload(task: Task, error: TaskQueueError) -> None:
     """Delete the stored payload of a refused task, unless the queue may have taken the task nevertheless."""
-    if task.stored_payload is not None and not isinstance(error, TransientError | InternalError):
+    if task.stored_payload is not None and not error.may_be_enqueued:
         payload_store.discard(task.stored_payload)
 
 

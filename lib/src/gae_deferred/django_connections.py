@@ -1,4 +1,4 @@
-"""Django's database connections around a task.
+"""Closes Django's broken and outdated database connections before and after each task.
 
 Django closes database connections that are broken or too old before and after each of its requests. A task at the
 default URL is not a request of Django. Without the same care, a connection that breaks in one task would fail every
@@ -18,7 +18,7 @@ _NO_DJANGO: AbstractContextManager[None] = nullcontext()
 
 
 def refreshed_connections() -> AbstractContextManager[None]:
-    """Return what refreshes Django's connections around a block, in a process that has loaded Django."""
+    """Return a context manager that refreshes Django's connections, in a process that has loaded Django."""
     return _refreshed() if "django" in sys.modules else _NO_DJANGO
 
 

@@ -7,6 +7,7 @@ them in the bundled SDK, so that an app's ``except`` clauses go on working after
 import http
 import pickle
 from collections.abc import Mapping
+from typing import Any
 
 
 class Error(Exception):
@@ -70,7 +71,23 @@ class RequestRefusedError(Error):
 
 
 class TaskQueueError(Error):
-    """Base of the errors about tasks and queues. The bundled SDK calls it ``taskqueue.Error``."""
+    """Base of the errors about tasks and queues. The bundled SDK calls it ``taskqueue.Error``.
+
+    Attributes:
+        task: the :class:`~gae_deferred.task.Task` that could not be enqueued, or None if the error is about another
+            call.
+        may_be_enqueued: whether the queue may have the task nevertheless: Cloud Tasks did not answer, or failed without
+            saying when. If the task has a name, ``deferred.defer_many([error.task])`` does not make a second one.
+        is_worth_repeating: whether the same call may succeed a moment later.
+    """
+
+    task: Any = None
+    may_be_enqueued = False
+    is_worth_repeating = False
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} (the task may have been enqueued nevertheless)" if self.may_be_enqueued else text
 
 
 class InvalidTaskError(TaskQueueError):

@@ -216,7 +216,7 @@ class _Outbox:
 
 
 def _place(key: "ndb.Key") -> str:
-    """Return an outbox entity's place for the header of its tasks: its id, and before it a database with a name."""
+    """Return the header that names an outbox entity: ``ID``, or ``DATABASE/ID`` if its database has a name."""
     return f"{key.database()}/{key.id()}" if key.database() else str(key.id())
 
 

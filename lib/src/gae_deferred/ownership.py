@@ -1,4 +1,4 @@
-"""Decides whether a request that waits in the outbox was written by this app: whoever can write to Datastore could."""
+"""Decides whether this app wrote a request in the outbox. Anybody who can write to Datastore could have forged it."""
 
 import enum
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class Owner(enum.Enum):
-    """Whose a stored request is.
+    """The owner of a stored request.
 
-    OURS: it is to be sent. ANOTHERS: it may be of another service, whose own sweep sends it. NOBODYS: it is forged.
+    OURS: this app sends it. ANOTHERS: it may belong to another service, whose sweep sends it. NOBODYS: it is forged.
     """
 
     OURS = "ours"
@@ -23,7 +23,7 @@ class Owner(enum.Enum):
 
 
 def owner_of(entity: StoredOutbox, stored: StoredRequest) -> Owner:
-    """Return whose a request is.
+    """Return the owner of a request.
 
     Where there are signing keys, its seal alone decides. Without keys, the request has to go where this app sends its
     own: to a queue of this project and location, and as an HTTP task to our URL with a token of our account.

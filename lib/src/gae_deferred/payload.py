@@ -2,10 +2,11 @@
 
 import io
 import pickle
+import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from gae_deferred import bundled_entity, bundled_sdk, settings
+from gae_deferred import bundled_entity, bundled_sdk, main_module, settings
 from gae_deferred.call import Parts, curry, describe
 from gae_deferred.errors import SerializationError
 
@@ -16,31 +17,51 @@ _BUNDLED_SDK = b"google.appengine."
 
 _BUNDLED_ENTITY = bundled_entity.MARK
 
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
 _PYTHON_3 = b"\x80\x03"
 """First bytes of a pickle of protocol 3, the lowest that only Python 3 writes. As bytes, pickles of lower protocols are
 less than this, those of higher protocols are more."""
 
 
+class Written(NamedTuple):
+    """A call as bytes.
+
+    Attributes:
+        data: the pickle.
+        python: version of Python, such as ``3.13``, that alone can read it, or None if each can.
+    """
+
+    data: bytes
+    python: str | None
+
+
 def dump(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    """Write a call as :func:`write` does, and return its bytes."""
+    return write(obj, args, kwargs).data
+
+
+def write(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Written:
     """Write a call as a pickle of ``(callable, args, kwargs)``.
 
     Plain pickle names functions and classes by module: the bytes are small, and the task runs the code that is deployed
-    then. Lambdas, closures, nested functions and classes, and everything defined in ``__main__`` cannot be found by
-    name in the process that runs the task. cloudpickle writes them by value, for the Python version (such as 3.12) that
-    wrote them only.
+    then. Lambdas, closures, nested functions and classes, and everything defined in a ``__main__`` that cannot be
+    imported (an interactive session) cannot be found by name in the process that runs the task. cloudpickle writes them
+    by value, with copies of the globals that they use, for the Python version (such as 3.12) that wrote them only.
 
     Raises:
         ValueError: ``obj`` is not callable (the bundled SDK raises this class too), or its call would do nothing: it is
             an ``async def`` or a generator function.
-        SerializationError: neither pickle nor cloudpickle can write the callable or an argument.
+        SerializationError: neither pickle nor cloudpickle can write the callable or an argument, or a name leads to
+            something else, as that of a function that a decorator has replaced.
     """
     call = curry(obj, args, dict(kwargs))
     protocol = _CROSS_COMPATIBLE_PROTOCOL if settings.cross_compatible_pickle() else pickle.HIGHEST_PROTOCOL
     try:
         data = pickle.dumps(call, protocol)
     except Exception:  # noqa: BLE001  # pickle raises any class; cloudpickle repeats a real error
-        return _dump_by_value(call)
-    return _dump_by_value(call) if b"__main__" in data else data
+        return _write_by_value(call)
+    return _write_by_value(call) if b"__main__" in data else Written(data, None)
 
 
 def load(data: bytes) -> Parts:
@@ -50,6 +71,7 @@ def load(data: bytes) -> Parts:
         Exception: unpickling raises errors of any class.
         ValueError: the pickle holds something else than ``(callable, args, kwargs)``.
     """
+    main_module.name()  # the pickle may name functions of the script that this process was started with
     # "in" takes five times as long for bytes: it first checks whether its operand is a number.
     if data.find(_BUNDLED_ENTITY) != -1:
         bundled_entity.patch_ndb_unpickling()
@@ -62,14 +84,14 @@ def load(data: bytes) -> Parts:
     raise ValueError(f"The payload holds a {type(call).__name__}, not (callable, args, kwargs)")
 
 
-def _dump_by_value(call: Parts) -> bytes:
-    import cloudpickle  # few processes need it
+def _write_by_value(call: Parts) -> Written:
+    from gae_deferred import by_value  # few processes need it
 
     try:
-        # Never protocol 0: no other Python can read a value anyway, and it writes a lock, which nobody can read.
-        return bytes(cloudpickle.dumps(call, pickle.HIGHEST_PROTOCOL))
+        data, has_copied = by_value.dump(call)
     except Exception as error:
         raise SerializationError(f"{describe(call[0])} or its arguments cannot be pickled: {error}") from error
+    return Written(data, _PYTHON if has_copied else None)
 
 
 class _Unpickler(pickle.Unpickler):

@@ -1,4 +1,4 @@
-"""Reads what a payload calls without running any of it: for people who look at tasks, in logs, letters and consoles.
+"""Reads the call in a payload without running any code: for people who look at tasks in logs, letters and consoles.
 
 It reads payloads of this library and of the bundled SDK, and looks through the wrappers that both put around a call.
 """
@@ -39,7 +39,7 @@ _CLOUDPICKLE = "cloudpickle"
 
 @dataclass(frozen=True)
 class Reading:
-    """What a payload calls.
+    """The call in a payload, for people.
 
     Attributes:
         callable: its name, such as ``counter.add``; ``""`` if the payload holds no call that can be read.
@@ -59,7 +59,7 @@ class Reading:
 
 
 def read(data: bytes) -> Reading:
-    """Return what a payload calls. Never raises, whatever the bytes are.
+    """Return the call in a payload. Never raises, whatever the bytes are.
 
     Parameters:
         data: a payload as :func:`gae_deferred.deferred.serialize` writes it, or the bundled SDK does.

@@ -1,4 +1,4 @@
-"""Makes a costly client once in each process, when it is first needed."""
+"""Makes a costly object, such as a gRPC client, on first use in each process, also after a fork."""
 
 import os
 import threading

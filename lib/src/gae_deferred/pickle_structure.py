@@ -1,7 +1,7 @@
-"""The structure that a pickle describes, followed without unpickling: nothing is imported and nothing is called.
+"""Reads the structure of a pickle without unpickling it: imports nothing and calls nothing.
 
-Unpickling runs code of the pickle's writer. This follows the opcodes instead (documentation of :mod:`pickletools`), and
-its work is bounded, whoever wrote the pickle.
+Unpickling runs code of the pickle's writer. This module follows the opcodes instead (documentation of
+:mod:`pickletools`). Its work is bounded, whoever wrote the pickle.
 """
 
 import codecs
@@ -243,6 +243,11 @@ class _Machine:
 
     def _reduce(self, _: Any) -> None:
         maker, arguments = self._pop_many(2)
+        match maker, arguments:
+            case Name("pkgutil", "resolve_name"), Items("()", [str(path)]):  # of the script that the writer ran
+                module, _, name = path.partition(":")
+                self._stack.append(Name(module, name))
+                return
         self._stack.append(Made(maker, arguments))
         is_setter = isinstance(maker, Name) and maker.full in _STATE_SETTERS
         match arguments:

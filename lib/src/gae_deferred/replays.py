@@ -1,7 +1,7 @@
-"""Refuses a second success of a signed task: a captured request must not run a task again.
+"""Keeps a receipt of each signed task that succeeded, so a captured request cannot run the task again.
 
-On App Engine only the task queue can send tasks. Anywhere else, whoever has seen a task's request can send it again.
-So a receipt in Datastore says that the task has run.
+On App Engine only the task queue can send tasks. Anywhere else, anybody who has seen a task's request can send it
+again. So a receipt in Datastore says that the task has run.
 """
 
 import datetime
@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 
 def has_run(delivery: Delivery) -> bool:
-    """Return whether a task whose signature has been verified has had success before. False where no receipts are kept.
+    """Return whether a task with a verified signature has succeeded before. False where no receipts are kept.
 
     Raises:
         google.api_core.exceptions.GoogleAPICallError: Datastore cannot be asked; the queue tries again.
@@ -33,7 +33,7 @@ def has_run(delivery: Delivery) -> bool:
 
 
 def note(delivery: Delivery) -> None:
-    """Keep a receipt of a task that has had success, until its signature is too old. Never raises: the task has run."""
+    """Keep a receipt of a task that has succeeded, until its signature is too old. Never raises: the task has run."""
     if not _is_noted(delivery):
         return
 

@@ -1,4 +1,4 @@
-"""Translates errors of Cloud Tasks, and of its client library, into those of this library."""
+"""Translates the errors of Cloud Tasks and of its client library into errors of this library."""
 
 import re
 
@@ -65,3 +65,38 @@ def translate(error: Exception, queue: str, name: str | None) -> errors.TaskQueu
         case google.InternalServerError() | google.Unknown():
             return errors.InternalError(f"{what}: {text}")
     return errors.TaskQueueError(f"{what}: {text}")
+
+
+def of_creation(error: Exception, queue: str, name: str | None) -> errors.TaskQueueError:
+    """Return the error of :func:`translate` for a call that was to create a task.
+
+    It says whether the task may have been enqueued, and whether the call is worth repeating.
+    """
+    from google.api_core.exceptions import Aborted
+
+    translated = translate(error, queue, name)
+    translated.__cause__ = error
+    translated.may_be_enqueued = _is_ambiguous(error)
+    translated.is_worth_repeating = translated.may_be_enqueued or isinstance(error, Aborted)
+    return translated
+
+
+def unanswered(message: str) -> errors.InternalError:
+    """Return the error for a task of which an answer says nothing."""
+    error = errors.InternalError(message)
+    error.may_be_enqueued = error.is_worth_repeating = True
+    return error
+
+
+def _is_ambiguous(error: Exception) -> bool:
+    """Return whether the service may have made the task before it failed, or before its answer was lost.
+
+    The other codes are refusals (``google/rpc/code.proto``).
+    """
+    from concurrent.futures import TimeoutError as OperationTimeoutError
+
+    from google.api_core import exceptions as google
+
+    if isinstance(error, google.MethodNotImplemented):
+        return False
+    return isinstance(error, google.ServerError | google.Cancelled | google.RetryError | OperationTimeoutError)

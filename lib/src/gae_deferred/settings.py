@@ -26,6 +26,9 @@ _METADATA_TIMEOUT = 2.0
 
 _METADATA_REGION = re.compile(r"projects/[^/\s]+/regions/([a-z0-9-]+)")
 
+LOWEST_MAX_TASK_BYTES = 32 * 2**10
+"""Minimum of ``DEFERRED_MAX_TASK_BYTES``: headers, names and URLs need room."""
+
 _QUEUE = re.compile(r"[A-Za-z0-9-]*")
 _NUMBER = re.compile(r"[0-9]{1,10}")
 
@@ -230,10 +233,47 @@ def keeps_receipts() -> bool:
     Raises:
         ConfigurationError: the variable is neither ``on`` nor ``off``.
     """
-    value = os.environ.get("DEFERRED_REPLAY_RECEIPTS") or "on"
+    return _is_on("DEFERRED_REPLAY_RECEIPTS") and not on_app_engine() and not cloud_tasks_emulator()
+
+
+@functools.cache
+def generates_names() -> bool:
+    """Return whether a task that is given no name gets one before it is sent, so that sending it again is safe.
+
+    ``DEFERRED_GENERATED_NAMES=off`` leaves the names to Cloud Tasks, which creates such tasks faster; what was sent
+    without an answer is then never sent again.
+
+    Raises:
+        ConfigurationError: the variable is neither ``on`` nor ``off``.
+    """
+    return _is_on("DEFERRED_GENERATED_NAMES")
+
+
+@functools.cache
+def max_task_bytes() -> int | None:
+    """Return what lowers the size of the largest task, in bytes (``DEFERRED_MAX_TASK_BYTES``), or None.
+
+    Payloads that do not fit are compressed or kept in Datastore. Google's documents disagree about the size that Cloud
+    Tasks takes: see :data:`gae_deferred.task.MAX_TASK_BYTES`, which a higher value does not raise.
+
+    Raises:
+        ConfigurationError: the variable is not a number of at least :data:`LOWEST_MAX_TASK_BYTES`.
+    """
+    text = os.environ.get("DEFERRED_MAX_TASK_BYTES")
+    if not text:
+        return None
+    if not _NUMBER.fullmatch(text) or int(text) < LOWEST_MAX_TASK_BYTES:
+        raise ConfigurationError(
+            f"DEFERRED_MAX_TASK_BYTES is {text!r}; it takes a number of bytes, at least {LOWEST_MAX_TASK_BYTES}"
+        )
+    return int(text)
+
+
+def _is_on(variable: str) -> bool:
+    value = os.environ.get(variable) or "on"
     if value not in ("on", "off"):
-        raise ConfigurationError(f"DEFERRED_REPLAY_RECEIPTS is {value!r}; it takes on or off")
-    return value == "on" and not on_app_engine() and not cloud_tasks_emulator()
+        raise ConfigurationError(f"{variable} is {value!r}; it takes on or off")
+    return value == "on"
 
 
 def oidc_issuer() -> str | None:
@@ -303,6 +343,7 @@ def forget() -> None:
     for remembered in (
         *(on_app_engine, databases, cross_compatible_pickle, _metadata_region),
         *(_queue_limits, own_service_audience, own_url_audience, service_audience, keeps_receipts),
+        *(generates_names, max_task_bytes),
     ):
         remembered.cache_clear()
 

@@ -1,4 +1,4 @@
-"""Reads the keys that sign tasks: from the environment, or from a secret in Secret Manager that it names."""
+"""Reads the keys that sign tasks: from an environment variable, or from a secret in Secret Manager."""
 
 import functools
 import logging

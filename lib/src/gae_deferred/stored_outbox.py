@@ -64,7 +64,7 @@ def seal(key: "ndb.Key", created: datetime.datetime, data: bytes) -> str:
 
 
 def check_seal(key: "ndb.Key", created: datetime.datetime, stored: StoredRequest) -> signing.Seal:
-    """Return whether a request was written by somebody with our keys, into this entity at this time.
+    """Check whether a holder of our keys wrote a request into this entity at this time.
 
     Raises:
         ConfigurationError, TransientError: the signing keys cannot be read.
@@ -86,7 +86,7 @@ def header(stored: StoredRequest, name: str) -> str | None:
 
 
 def read(keys: "Sequence[ndb.Key]") -> "Iterator[StoredOutbox | DamagedOutbox]":
-    """Yield the entities of keys that exist, each on its own. It needs an NDB context.
+    """Yield the entities of some keys that exist. A damaged one does not stop the others. Needs an NDB context.
 
     Raises:
         google.api_core.exceptions.GoogleAPICallError: Datastore cannot be reached.
@@ -97,12 +97,12 @@ def read(keys: "Sequence[ndb.Key]") -> "Iterator[StoredOutbox | DamagedOutbox]":
         for key, entity in found:
             try:
                 yield _parse(key, entity)
-            except Exception as error:  # noqa: BLE001  # whoever can write to Datastore decides what is raised
+            except Exception as error:  # noqa: BLE001  # a forged entity can raise anything
                 yield DamagedOutbox(key, type(entity).serialize(entity), error)
 
 
 def forget(key: "ndb.Key", ended: set[bytes]) -> None:
-    """Take requests out of an outbox entity: queues refuse their names only for a while after they have run."""
+    """Remove sent requests from an outbox entity. A later sweep could send them again, once their names are free."""
     from google.cloud import ndb
 
     def take_out() -> None:
@@ -152,7 +152,7 @@ def _protobuf(key: Any) -> Any:
 
 
 def _parse(key: "ndb.Key", entity: Any) -> StoredOutbox:
-    """Return an entity as its writer meant it.
+    """Parse an entity that anybody may have written.
 
     Raises:
         Exception: a property is missing, of another type, or does not hold what it should.

@@ -1,4 +1,4 @@
-"""Leases of the sixteen parts of the outbox: each part belongs to one sweep at a time."""
+"""Leases of the outbox, whose entities are in sixteen parts: one sweep at a time holds a part."""
 
 import contextlib
 import datetime
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from google.cloud import ndb
 
 DURATION = datetime.timedelta(seconds=180)
-"""How long a part belongs to a sweep that does not renew its lease."""
+"""Time after which a lease expires, unless its sweep renews it."""
 
 
 def take(digit: str, holder: str) -> bool:
-    """Take a part of the outbox, or keep it, unless somebody else has it. Return whether it is the holder's.
+    """Take or renew the lease of a part, unless another sweep has it. Return whether the holder has the lease now.
 
     Parameters:
         digit: the digit that the ids of the part begin with.
-        holder: who sweeps.
+        holder: id of the sweep.
     """
     from google.api_core.exceptions import GoogleAPICallError, RetryError
     from google.cloud import ndb

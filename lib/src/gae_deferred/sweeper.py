@@ -1,4 +1,4 @@
-"""Sends tasks of committed transactions that their own process did not send: it died, or a queue was away."""
+"""Sends the tasks of committed transactions that are still in the outbox: a process died, or a queue was away."""
 
 import contextlib
 import datetime
@@ -65,7 +65,7 @@ class Report:
         dead: tasks that became dead letters.
         kept: tasks that could not be sent this time.
         damaged: outbox entities that could not be read, and became dead letters.
-        finished: whether it went through everything that no other sweep was at; otherwise the next goes on.
+        finished: whether the sweep reached the end of every part that no other sweep held.
     """
 
     sent: int = 0
@@ -213,7 +213,7 @@ class _Sweep:
         ndb.delete_multi(done)
 
     def _keep_rest(self, entity: StoredOutbox, outcomes: Sequence[str | TaskQueueError]) -> None:
-        """Make dead letters of what can never be sent, and leave in the outbox what may be another time."""
+        """Turn tasks that can never be sent into dead letters. Leave the others in the outbox for a later sweep."""
         too_old = entity.created < clock.naive_now() - MAX_AGE
         dead: list[burial.Unsent] = []
         sent: set[bytes] = set()
@@ -236,7 +236,7 @@ class _Sweep:
 
     @contextlib.contextmanager
     def _going_on(self, key: "ndb.Key", kept: int) -> Iterator[None]:
-        """Leave an entity to the next sweep, and go on with the others, if Datastore refuses."""
+        """If Datastore fails in the block, leave the entity to the next sweep and continue."""
         from google.api_core.exceptions import GoogleAPICallError, RetryError
 
         try:
@@ -274,7 +274,7 @@ def _pages_of_keys(digit: str) -> "Iterator[Sequence[ndb.Key]]":
 
     model: Any = Outbox
     key = model.key
-    after = ndb.Key(Outbox, digit, namespace="")  # before all ids: they are longer
+    after = ndb.Key(Outbox, digit, namespace="")  # sorts before every id that begins with it
     end = ndb.Key(Outbox, chr(ord(digit) + 1), namespace="")
     while True:
         query = Outbox.query(key > after, key < end, namespace="").order(key)
@@ -287,7 +287,7 @@ def _pages_of_keys(digit: str) -> "Iterator[Sequence[ndb.Key]]":
 
 
 def _send_each(requests: "Sequence[tasks_v2.CreateTaskRequest]") -> list[str | TaskQueueError]:
-    """Send requests, and each that is refused as not valid once more alone: another may have spoiled its call."""
+    """Send requests together, then each invalid one again, alone: another one may have spoiled the call."""
     outcomes = cloud_tasks.send(requests)
     for index, outcome in enumerate(outcomes):
         if isinstance(outcome, InvalidTaskError) and not outbox.is_sent(outcome) and len(requests) > 1:
@@ -296,5 +296,5 @@ def _send_each(requests: "Sequence[tasks_v2.CreateTaskRequest]") -> list[str | T
 
 
 def _is_final(error: TaskQueueError) -> bool:
-    """Tell whether an error will be the same another time. What an administrator can mend is tried for longer."""
+    """Return whether a retry cannot help. An error that an administrator can mend is not final."""
     return isinstance(error, InvalidTaskError | InvalidQueueError | UnknownQueueError | ForgedError)

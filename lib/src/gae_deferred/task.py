@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gae_deferred import clock
+from gae_deferred import clock, settings
 from gae_deferred.errors import (
     InvalidEtaError,
     InvalidQueueNameError,
@@ -23,8 +23,13 @@ from gae_deferred.errors import (
 DEFAULT_QUEUE = "default"
 DEFAULT_URL = "/_ah/queue/deferred"
 
-MAX_TASK_BYTES = 2**20
-"""Maximum bytes of a task (Cloud Tasks documentation, "Quotas and limits": maximum task size 1 MB)."""
+MAX_TASK_BYTES = 1_048_569
+"""Maximum bytes of a task in the form that Cloud Tasks stores: the FULL view, with the values that it fills in.
+
+Recordings of the service (aertje/cloud-tasks-emulator, ``internal/engine/tasksize.go``, 2026) show this limit for App
+Engine tasks and HTTP tasks alike. Google's quota page says 1 MB, the docstring of ``CloudTasksClient.create_task``
+100 KB: ``DEFERRED_MAX_TASK_BYTES`` lowers it.
+"""
 
 MAX_ETA_SECONDS = 30 * 24 * 3600
 """Maximum seconds between now and a task's time (the same page: maximum schedule time 30 days)."""
@@ -45,11 +50,17 @@ _TARGET_PART = re.compile(r"[a-zA-Z0-9_-]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-_MESSAGE_OVERHEAD = 2**10
-"""Bytes reserved for the service's additions to a task: its full name, times, routing and field tags."""
+_MESSAGE_OVERHEAD = 6 * 2**10
+"""Maximum bytes of all parts that are not counted one by one: 2083 of the URL, 2083 of an OIDC token's audience, 320 of
+its account, 320 of the full name before the queue's, 255 of the host, 189 of the routing, 500 of our own headers and of
+the signature without the names of headers, 150 of the service's headers, 150 of times, retry options, field tags."""
 
-_HEADER_OVERHEAD = 12
-"""Maximum bytes of a header besides its name and value: six field tags and lengths."""
+_GENERATED_NAME_LENGTH = 64
+"""Maximum characters of a name that this library gives to a task."""
+
+_HEADER_OVERHEAD = 16
+"""Maximum bytes of a header besides its name and value: six field tags and lengths, and a separator in the signature,
+which repeats the name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +114,7 @@ class Task:
     Parameters:
         payload: the body of the request.
         queue: short name of the queue.
-        name: the task's short name, unique in its queue. None lets the queue choose one.
+        name: the task's short name, unique in its queue. None stands for a name that is made when the task is sent.
         url: the path of the request. None stands for the queue's own, ``/_ah/queue/`` and its name.
         headers: headers of the request.
         countdown: seconds from now after which the task runs.
@@ -122,6 +133,7 @@ class Task:
     Attributes:
         identity: 32 random hexadecimal digits, which tell the task from every other, whatever its queue names it.
         was_enqueued: whether a queue has taken it.
+        may_be_enqueued: whether a queue may have taken it in a call that was not answered.
         outbox: id of the outbox entity that a transactional task is written to, or None.
         python: version of Python, such as ``3.13``, that alone can read the payload, or None if each can.
         stored_payload: the id of the bytes in Datastore that its payload refers to, or None if it holds the call.
@@ -164,12 +176,14 @@ class Task:
         self.eta = _determine_eta(countdown, eta)
         self.transactional = transactional
         self.was_enqueued = False
+        self.may_be_enqueued = False
         self.outbox: str | None = None
         self.python: str | None = None
         self.stored_payload: str | None = None
-        if self.size > MAX_TASK_BYTES:
+        limit = max_bytes()
+        if self.size > limit:
             raise TaskTooLargeError(
-                f"The task takes {self.size} bytes ({len(payload)} of them payload), more than the {MAX_TASK_BYTES} of "
+                f"The task takes up to {self.size} bytes ({len(payload)} of them payload), more than the {limit} of "
                 "Cloud Tasks; pass a reference, such as a key, instead of the data"
             )
 
@@ -180,13 +194,23 @@ class Task:
 
     @property
     def size(self) -> int:
-        """Upper bound, in bytes, of the task's share of :data:`MAX_TASK_BYTES`."""
-        headers = sum(len(name) + len(value.encode()) + _HEADER_OVERHEAD for name, value in self._headers.items())
-        return len(self.payload) + len(self.url) + headers + len(self.name or "") + _MESSAGE_OVERHEAD
+        """Upper bound, in bytes, of the task's share of :data:`MAX_TASK_BYTES`; some KiB more than the exact number."""
+        headers = sum(2 * len(name) + len(value.encode()) + _HEADER_OVERHEAD for name, value in self._headers.items())
+        name = len(self.queue_name) + (len(self.name) if self.name else _GENERATED_NAME_LENGTH)
+        return len(self.payload) + headers + name + _MESSAGE_OVERHEAD
 
     def __repr__(self) -> str:
         state = "enqueued" if self.was_enqueued else "not enqueued"
         return f"<Task {self.queue_name}/{self.name or '(unnamed)'} to {self.url} at {self.eta.isoformat()}, {state}>"
+
+
+def max_bytes() -> int:
+    """Return the size of the largest task, in bytes: :data:`MAX_TASK_BYTES`, or what the settings lower it to.
+
+    Raises:
+        ConfigurationError: ``DEFERRED_MAX_TASK_BYTES`` is not such a number.
+    """
+    return min(settings.max_task_bytes() or MAX_TASK_BYTES, MAX_TASK_BYTES)
 
 
 def check_queue_name(name: object) -> None:

@@ -1,4 +1,4 @@
-"""The app's process under ``dev``: gunicorn, which reports to its parent process.
+"""The process that serves the app under ``dev``: gunicorn, which reports each load of the app to its parent.
 
 The parent runs ``python -m gae_local_cloud.app_server MODULE:APP LISTEN_FD CONTROL_FD`` in the app's folder. CONTROL_FD
 is a socket. The app server writes its events to it, one JSON object a line (see :class:`Event`), and stops when the

@@ -1,6 +1,7 @@
 """The command ``gae-local-cloud``. The distribution gae-deferred has the same commands under its own name."""
 
 import asyncio
+import re
 import sys
 import warnings
 from collections.abc import Callable, Coroutine, Mapping
@@ -35,6 +36,13 @@ def _service(context: click.Context, parameter: click.Parameter, values: tuple[s
     return services
 
 
+def _allowed_hosts(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not re.fullmatch(r"[\w.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", value):
+            raise click.BadParameter(f"{value!r} is not a name or an address without a port, such as cloud-tasks")
+    return values
+
+
 def _issuer(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is not None and not value.startswith(("http://", "https://")):
         raise click.BadParameter(f"{value!r} is not a URL, such as http://host.docker.internal:8124")
@@ -53,6 +61,15 @@ def _cloud_options(command: F) -> F:
     existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     for option in reversed(
         (
+            click.option("--host", default="127.0.0.1", help="Address to listen on."),
+            click.option(
+                "--allow-host",
+                "allowed_hosts",
+                metavar="NAME",
+                multiple=True,
+                callback=_allowed_hosts,
+                help="Name or address, besides loopback, under which clients reach the HTTP ports.",
+            ),
             click.option(
                 "--tasks-port", type=port, default=8123, help="Port of Cloud Tasks over gRPC; 0: any free port."
             ),
@@ -135,7 +152,6 @@ def _cloud_options(command: F) -> F:
 
 
 @main.command(context_settings={"show_default": True})
-@click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--app-url", default="http://127.0.0.1:8080", help="URL that receives App Engine tasks.")
 @_cloud_options
 @click.option(
@@ -181,10 +197,9 @@ def _print_client_code(language: str, parameters: Mapping[str, Any]) -> None:
     default=Path(),
     help="The app's folder.",
 )
-@click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port of the app; 0: any free port.")
 @_cloud_options
-def dev(target: str, app_dir: Path, host: str, port: int, **parameters: Any) -> None:
+def dev(target: str, app_dir: Path, port: int, **parameters: Any) -> None:
     """Serve an app together with the local cloud.
 
     MODULE:APP names a WSGI app, such as main:app for app in main.py. The app restarts when one of its files changes.
@@ -199,8 +214,8 @@ def dev(target: str, app_dir: Path, host: str, port: int, **parameters: Any) -> 
     if parameters["queue_yaml"] is None and (app_dir / "queue.yaml").is_file():
         parameters["queue_yaml"] = app_dir / "queue.yaml"
     parameters["index_yaml"] = parameters["index_yaml"] or app_dir / "index.yaml"
-    options = _make_options(app_dir, {"host": host, **parameters})
-    _run(lambda: dev.serve(dev.App(target=target, folder=app_dir, host=host, port=port), options))
+    options = _make_options(app_dir, parameters)
+    _run(lambda: dev.serve(dev.App(target=target, folder=app_dir, host=options.host, port=port), options))
 
 
 @main.group()
@@ -238,12 +253,18 @@ def import_data(file: Path, data_dir: Path) -> None:
 
 
 def _make_options(folder: Path, parameters: dict[str, Any]) -> Any:
-    from gae_local_cloud.cloud import Options
+    from gae_local_cloud.cloud import Options, is_open_to_network
+    from gae_local_cloud.terminal import print_warning
 
     ephemeral, data_dir = parameters.pop("ephemeral"), parameters.pop("data_dir")
     no_rate_limits = parameters.pop("no_rate_limits")
     if ephemeral and data_dir is not None:
         raise click.UsageError("--data-dir keeps the data and --ephemeral does not: choose one")
+    if is_open_to_network(parameters["host"]):
+        print_warning(
+            f"--host {parameters['host']}: every machine that reaches this one can read and change the data, and "
+            "create tasks. The local cloud asks for no credentials"
+        )
     return Options(
         **parameters,
         rate_limits=not no_rate_limits,

@@ -1,4 +1,4 @@
-"""Code that connects Google's clients of Cloud Tasks to the local cloud.
+"""Code to copy, in four languages, that connects Google's clients of Cloud Tasks to the local cloud.
 
 Clients of Datastore read ``DATASTORE_EMULATOR_HOST``. Clients of Cloud Tasks read no such variable: an unchanged client
 would call production. So the code names the address, and it keeps the connection from using a proxy.

@@ -6,16 +6,21 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit
 
 import grpc.aio
 from aiohttp import web
 
 from gae_local_cloud import cloud_tasks, datastore
-from gae_local_cloud.clock import Clock, HeldClock, SystemClock
+from gae_local_cloud.browser_guard import ALLOWED_HOSTS
+from gae_local_cloud.clock import Clock, HeldClock
+from gae_local_cloud.console import Console, History
+from gae_local_cloud.controlled_clock import ControlledClock
 from gae_local_cloud.environment import Contribution
-from gae_local_cloud.storage import IN_MEMORY, Database, naming_file
+from gae_local_cloud.storage import IN_MEMORY, Database, make_private, naming_file
 
 if TYPE_CHECKING:
     RpcHandler: TypeAlias = grpc.GenericRpcHandler[Any, Any]
@@ -52,6 +57,8 @@ class Options:
 
     Attributes:
         host: address to listen on.
+        allowed_hosts: names and addresses under which clients may reach the HTTP ports, besides loopback, ``host`` and
+            the host of ``oidc_issuer``.
         tasks_port, tasks_rest_port, datastore_port: ports of Cloud Tasks over gRPC and over HTTP, and of Datastore over
             gRPC; 0 takes any free port.
         datastore_rest_port: port of Datastore over HTTP; None takes the one after ``datastore_port`` if it is free,
@@ -74,6 +81,7 @@ class Options:
     """
 
     host: str = "127.0.0.1"
+    allowed_hosts: Sequence[str] = ()
     tasks_port: int = 8123
     tasks_rest_port: int = 8124
     datastore_port: int = 8081
@@ -102,7 +110,7 @@ class LocalCloud:
 
     Parameters:
         options: the settings.
-        clock: the clock of the servers; by default the machine's.
+        clock: the clock of the servers. By default it is the machine's until the console changes it.
         on_attempt: called after each attempt of a task.
         contributions: functions that add environment variables for the app.
         on_shutdown: stops the process, for ``POST /shutdown`` of Datastore; None refuses it.
@@ -122,11 +130,12 @@ class LocalCloud:
         self.tasks_rest_address = ""
         self.datastore_address = self.datastore_rest_address = options.datastore_emulator or ""
         self.tasks: cloud_tasks.CloudTasksServer
-        self._clock = clock or SystemClock()
+        self._clock = clock or ControlledClock()
+        self._history = History()
         self._on_attempt = on_attempt
+        self._datastore: datastore.DatastoreServer | None = None
         self._tasks_handlers = _Handlers()
         self._datastore_handlers = _Handlers()
-        self._datastore: datastore.DatastoreServer
         self._state = AsyncExitStack()
         self._contributions = contributions
         self._on_shutdown = on_shutdown
@@ -160,6 +169,11 @@ class LocalCloud:
     def _issuer(self) -> str:
         """The issuer of the OIDC tokens of HTTP tasks."""
         return self.options.oidc_issuer or f"http://{self.tasks_rest_address}"
+
+    def _allowed_hosts(self) -> frozenset[str]:
+        issuer = urlsplit(self.options.oidc_issuer or "").hostname or ""
+        names = (self.options.host, issuer, *self.options.allowed_hosts)
+        return frozenset(name.lower() for name in names if name and not _is_unspecified(name))
 
     async def run_tasks(self) -> None:
         """Begin to dispatch tasks to the app, including tasks left from the last run."""
@@ -197,7 +211,7 @@ class LocalCloud:
             stack, self._tasks_handlers, options.tasks_port, "Cloud Tasks", "--tasks-port"
         )
         self.tasks_rest_address = await self._serve_http(
-            stack, self.tasks.rest_app(), options.tasks_rest_port, "Cloud Tasks over HTTP", "--tasks-rest-port"
+            stack, self._rest_app(), options.tasks_rest_port, "Cloud Tasks over HTTP", "--tasks-rest-port"
         )
         if not options.datastore_emulator:
             self.datastore_address = await self._serve_grpc(
@@ -233,7 +247,7 @@ class LocalCloud:
             services=options.services,
             rate_limits=options.rate_limits,
             reuse_queue_names=options.reuse_queue_names or isinstance(self._clock, HeldClock),
-            on_attempt=self._on_attempt,
+            on_attempt=self._attempted,
         )
         parent = f"projects/{options.project}/locations/{options.location}"
         for queue in ("default", *options.queues):
@@ -254,6 +268,24 @@ class LocalCloud:
         await self._datastore.start()
         state.push_async_callback(self._datastore.stop)
 
+    def _attempted(self, report: "AttemptReport") -> None:
+        self._history.add(report)
+        if self._on_attempt is not None:
+            self._on_attempt(report)
+
+    def _rest_app(self) -> web.Application:
+        console = Console(
+            self.tasks,
+            self._datastore,
+            self._clock,
+            self._history,
+            self.options.project,
+            lambda: self.environment,
+        )
+        app = self.tasks.rest_app(console.home)
+        console.add_routes(app)
+        return app
+
     def _open_database(self, stack: AsyncExitStack, name: str, migrations: Sequence[str]) -> Database:
         database = Database(self._path(name), migrations)
         stack.callback(database.close)
@@ -273,8 +305,14 @@ class LocalCloud:
         stack.push_async_callback(server.stop, _STOP_GRACE)
         return f"{reachable_host(self.options.host)}:{bound}"
 
+    def _datastore_service(self) -> datastore.DatastoreService:
+        """Return the service of the embedded Datastore. A reset replaces it."""
+        if self._datastore is None:
+            raise LocalCloudError("Another Datastore takes the place of the embedded one")
+        return self._datastore.service
+
     async def _serve_datastore_http(self, stack: AsyncExitStack) -> str:
-        app = datastore.HttpFace(lambda: self._datastore.service, self._on_shutdown).app()
+        app = datastore.HttpFace(self._datastore_service, self._on_shutdown).app()
         name, option, port = "Datastore over HTTP", "--datastore-rest-port", self.options.datastore_rest_port
         if port is not None:
             return await self._serve_http(stack, app, port, name, option)
@@ -283,6 +321,7 @@ class LocalCloud:
         return await self._serve_http(stack, app, next_port, name, option)
 
     async def _serve_http(self, stack: AsyncExitStack, app: web.Application, port: int, name: str, option: str) -> str:
+        app[ALLOWED_HOSTS] = self._allowed_hosts()
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_GRACE)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -309,7 +348,20 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic on
 
 def reachable_host(host: str) -> str:
     """Return the host under which this machine reaches servers on ``host``: loopback if that is all addresses."""
-    return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  # compares, does not bind
+    return "127.0.0.1" if _is_unspecified(host) else host
+
+
+def _is_unspecified(host: str) -> bool:
+    """Return whether a host stands for all addresses of the machine."""
+    return host in ("0.0.0.0", "::")  # noqa: S104  # compares, does not bind
+
+
+def is_open_to_network(host: str) -> bool:
+    """Return whether other machines may reach servers that listen on ``host``."""
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
 
 
 def _is_free(host: str, port: int) -> bool:
@@ -331,13 +383,18 @@ def _port_error(host: str, port: int, name: str, option: str, error: OSError | N
 
 
 def lock(data_dir: Path) -> IO[str]:
-    """Lock the data folder for this process until the returned file is closed.
+    """Lock the data folder for this process until the returned file is closed, and close it to other users.
+
+    Tasks and entities of an app are in it, and the key that lets tasks run code.
 
     Raises:
         LocalCloudError: the folder cannot be created, or a running local cloud uses it.
     """
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data_dir.chmod(0o700)
+        for name in (".gitignore", "lock"):
+            make_private(data_dir / name)
         (data_dir / ".gitignore").write_text("*\n")
         lock = (data_dir / "lock").open("w")
     except OSError as error:

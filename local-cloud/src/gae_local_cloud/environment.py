@@ -1,4 +1,4 @@
-"""Environment variables that other distributions contribute to the app beside the local cloud."""
+"""Finds the environment variables that other installed distributions contribute for an app on the local cloud."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points

@@ -2,12 +2,16 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 IN_MEMORY = ":memory:"
+
+
+_COMPANIONS = ("-wal", "-shm", "-journal")
+"""Ends of the names of files beside a database. SQLite gives a new one the permissions of the database."""
 
 
 class StorageError(sqlite3.DatabaseError):
@@ -16,6 +20,16 @@ class StorageError(sqlite3.DatabaseError):
 
 class StorageFull(StorageError):
     """The disk is full. The message has the path of the database file."""
+
+
+def make_private(path: Path) -> None:
+    """Create a file unless it exists, and let its owner alone read and write it.
+
+    Raises:
+        OSError: the file cannot be created, or belongs to another user.
+    """
+    path.touch(mode=0o600)  # opens no existing file: closing it would end SQLite's locks on it in this process
+    path.chmod(0o600)
 
 
 @contextmanager
@@ -61,6 +75,8 @@ class Database:
         self.path = str(path)
         self._waiting: list[asyncio.Future[None]] = []
         self._commit_handle: asyncio.Handle | None = None
+        if self.path != IN_MEMORY:
+            self._make_files_private()
         try:
             self._connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, cached_statements=512)
             self._connection.executescript(
@@ -72,6 +88,15 @@ class Database:
             explained = _explained(error, self.path)
             raise explained if isinstance(explained, StorageError) else StorageError(f"{path}: {error}") from error
 
+    def _make_files_private(self) -> None:
+        try:
+            make_private(Path(self.path))
+            for companion in (Path(self.path + suffix) for suffix in _COMPANIONS):
+                if companion.exists():
+                    make_private(companion)
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be opened: {error.strerror}") from error
+
     def _migrate(self, migrations: Sequence[str]) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version > len(migrations):
@@ -82,7 +107,7 @@ class Database:
         for number, script in enumerate(migrations[version:], start=version + 1):
             self._connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={number}; COMMIT;")
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Cursor:
         """Run one statement. Statements that write belong inside an :meth:`atomic` block."""
         try:
             return self._connection.execute(sql, parameters)
@@ -111,7 +136,7 @@ class Database:
         try:
             yield stored
         except BaseException:
-            if self._connection.in_transaction:  # else a full disk has rolled the whole group back, and _commit fails
+            if self._connection.in_transaction:  # otherwise a full disk has rolled it back, and _commit raises
                 self._connection.execute("ROLLBACK TO block")
                 self._connection.execute("RELEASE block")
             raise
@@ -134,6 +159,11 @@ class Database:
                 stored.set_result(None)
             else:
                 stored.set_exception(failure)
+
+    @property
+    def changes(self) -> int:
+        """The number of rows written since the database was opened; it grows whenever a statement changes something."""
+        return self._connection.total_changes
 
     def close(self) -> None:
         """Commit pending writes and close the file."""

@@ -1,4 +1,4 @@
-"""The output of the commands."""
+"""The lines that ``dev`` and ``emulators`` print: addresses, attempts of tasks, and warnings."""
 
 import datetime
 import shlex
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def print_dev_overview(cloud: "LocalCloud", target: str) -> None:
     """Print the addresses of the app and the servers."""
+    _print_console(cloud)
     _print_row("App", cloud.options.app_url, f"{target}, loaded again when a file changes")
     _print_servers(cloud)
     click.secho("Each attempt of a task is shown here. Ctrl-C stops everything.", dim=True)
@@ -20,6 +21,7 @@ def print_dev_overview(cloud: "LocalCloud", target: str) -> None:
 
 def print_emulators_overview(cloud: "LocalCloud") -> None:
     """Print the servers' addresses as lines that a shell can evaluate, then ``ready``."""
+    _print_console(cloud, prefix="# ")
     _print_servers(cloud, prefix="# ")
     host, _, port = cloud.tasks_address.rpartition(":")
     code = f"gae-local-cloud emulators --host {host} --tasks-port {port} --print-clients python|node|go|java"
@@ -60,6 +62,10 @@ def print_reload(target: str, error: str | None) -> None:
 def print_warning(text: str) -> None:
     """Print a warning."""
     click.secho(text, fg="yellow", err=True)
+
+
+def _print_console(cloud: "LocalCloud", prefix: str = "") -> None:
+    _print_row("Console", f"http://{cloud.tasks_rest_address}/", "for a browser", prefix)
 
 
 def _print_servers(cloud: "LocalCloud", prefix: str = "") -> None:

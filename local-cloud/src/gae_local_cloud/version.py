@@ -1,1 +1,3 @@
+"""The version of the distribution gae-local-cloud."""
+
 __version__ = "0.1.0"

@@ -317,6 +317,10 @@ async def test_report_names_the_task_and_its_function(held: Cloud) -> None:
         duration=0,
         next_attempt=None,
         final=True,
+        row=report.row,
+        dispatched=held.held.now(),
+        ended=held.held.now(),
+        answer=b"",
     )
 
 

@@ -335,6 +335,13 @@ async def test_unknown_names_are_refused_in_googles_words(
         {"Host": "rebound.example.com:8124", "Origin": "http://rebound.example.com:8124"},
         {"Host": "rebound.example.com:8124"},
         {"Host": "[::1"},
+        {"Host": "cloud-tasks:8124"},
+        {"Host": "metadata.google.internal"},
+        {"Host": "host.docker.internal:8124"},
+        {"Host": "192.168.1.5:8124"},
+        {"Host": "0.0.0.0:8124"},
+        {"Host": "localhost.example.com"},
+        {"Host": ""},
     ],
 )
 async def test_web_pages_of_other_sites_are_refused(held: Cloud, headers: dict[str, str]) -> None:
@@ -344,7 +351,7 @@ async def test_web_pages_of_other_sites_are_refused(held: Cloud, headers: dict[s
     assert (await held.client.get_queue(name=QUEUE)).state.name == "RUNNING"
 
 
-@pytest.mark.parametrize("host", ["localhost:8124", "127.0.0.1:8124", "[::1]:8124", "cloud-tasks:8124", "a.localhost"])
+@pytest.mark.parametrize("host", ["localhost:8124", "LOCALHOST", "127.0.0.1:8124", "[::1]:8124", "a.localhost"])
 async def test_programs_and_pages_of_the_server_itself_are_served(held: Cloud, host: str) -> None:
     for headers in ({"Host": host}, {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}):
         assert (await call(held, "GET", f"/v2/{QUEUE}", headers=headers))[0] == 200

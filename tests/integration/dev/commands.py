@@ -87,10 +87,10 @@ def until(condition: Callable[[], object], what: str, detail: Callable[[], str] 
     return result
 
 
-def get(url: str) -> tuple[int, str]:
+def get(url: str, **headers: str) -> tuple[int, str]:
     """Return status and body of a GET request; status 0 without an answer."""
     try:
-        with urllib.request.urlopen(url, timeout=START_TIMEOUT) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=START_TIMEOUT) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import urllib.request
@@ -143,6 +144,7 @@ def test_printed_code_names_the_address(language):
     ("arguments", "message"),
     [
         (("--oidc-issuer", "localhost:8124"), "'localhost:8124' is not a URL"),
+        (("--allow-host", "cloud-tasks:8124"), "'cloud-tasks:8124' is not a name or an address without a port"),
         (("--print-clients", "python", "--tasks-port", "0"), "needs a --tasks-port other than 0"),
     ],
 )
@@ -176,6 +178,61 @@ def test_the_issuer_of_oidc_tokens_can_be_chosen(tmp_path):
         rest = re.search(r"http://127\.0\.0\.1:\d+", command.output)[0]
         discovery = json.loads(get(f"{rest}/.well-known/openid-configuration")[1])
         assert (discovery["issuer"], discovery["jwks_uri"]) == (issuer, f"{issuer}/oauth2/v3/certs")
+        for host, status in (("host.docker.internal:8124", 200), ("cloud-tasks:8124", 403)):
+            assert get(f"{rest}/", Host=host)[0] == status
+
+
+def test_servers_are_reached_under_loopback_and_the_allowed_names_alone(tmp_path):
+    arguments = ("--ephemeral", *FREE_PORTS, "--allow-host", "Cloud-Tasks", "--allow-host", "192.168.1.5")
+    with running("emulators", *arguments, cwd=tmp_path) as command:
+        command.wait_for(r"(?m)^ready$")
+        rest, datastore = re.findall(r"http://127\.0\.0\.1:\d+", command.output)[:2]
+        for url in (rest, datastore):
+            for host in ("localhost:1", "cloud-tasks:8124", "192.168.1.5:8124"):
+                assert get(f"{url}/", Host=host)[0] == 200
+            for host in ("cloud-tasks.example:8124", "other:8124", "192.168.1.6:8124", "x.internal"):
+                status, text = get(f"{url}/", Host=host)
+                assert status == 403
+                assert "--allow-host" in text
+
+
+def test_listening_on_the_network_warns(tmp_path):
+    for host, expected in (("0.0.0.0", True), ("127.0.0.1", False)):
+        with running("emulators", "--ephemeral", *FREE_PORTS, "--host", host, cwd=tmp_path) as command:
+            command.wait_for(r"(?m)^ready$")
+            assert ("asks for no credentials" in command.output) is expected
+
+
+@pytest.mark.parametrize("existing", [False, True], ids=["new", "existing"])
+def test_only_its_owner_can_read_the_data_folder(tmp_path, existing):
+    data = tmp_path / "data"
+    if existing:
+        with running("emulators", "--data-dir", "data", *FREE_PORTS, cwd=tmp_path) as command:
+            command.wait_for(r"(?m)^ready$")
+            os.kill(command.process.pid, signal.SIGTERM)
+            assert command.wait() == 0
+        for file in data.iterdir():
+            file.chmod(0o644)
+        data.chmod(0o755)
+    umask = os.umask(0)
+    try:
+        with running("emulators", "--data-dir", "data", *FREE_PORTS, cwd=tmp_path) as command:
+            command.wait_for(r"(?m)^ready$")
+            modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in data.iterdir()}
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    assert {"lock", "signing-key", "cloud-tasks.sqlite3-wal", "datastore.sqlite3-wal"} < modes.keys()
+    assert set(modes.values()) == {0o600}
+
+
+def test_an_empty_signing_key_is_one_message(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "signing-key").touch()
+    with running("emulators", "--data-dir", "data", *FREE_PORTS, cwd=tmp_path) as command:
+        assert command.wait() == 1
+        assert "data/signing-key. Delete the file" in command.output
+        assert "Traceback" not in command.output
 
 
 def test_queue_names_can_be_reused_at_once(tmp_path):

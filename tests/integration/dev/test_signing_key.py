@@ -1,7 +1,10 @@
 """The signing key that gae-deferred contributes to the local cloud."""
 
+import re
 import stat
 from pathlib import Path
+
+import pytest
 
 from gae_deferred.cli.local_environment import FILE_NAME, signing_key
 
@@ -23,3 +26,20 @@ def test_only_its_owner_can_read_the_key(tmp_path: Path):
 def test_a_half_written_file_of_a_killed_process_is_not_used_as_a_key(tmp_path: Path):
     (tmp_path / FILE_NAME).with_suffix(".new").write_text("local:abc")
     assert len(signing_key(tmp_path)) > 32
+
+
+def test_a_key_that_others_could_read_is_closed_to_them(tmp_path: Path):
+    signing_key(tmp_path)
+    (tmp_path / FILE_NAME).chmod(0o644)
+    signing_key(tmp_path)
+    assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("text", ["", "\n", "local:short", "no colon, no key"])
+def test_a_file_without_a_key_is_an_error_that_names_it_and_the_way_out(tmp_path: Path, text: str):
+    path = tmp_path / FILE_NAME
+    path.write_text(text)
+    with pytest.raises(OSError, match=f"{re.escape(str(path))}.*Delete the file"):
+        signing_key(tmp_path)
+    path.unlink()
+    assert signing_key(tmp_path)

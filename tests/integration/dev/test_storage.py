@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -223,3 +224,22 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+@pytest.mark.parametrize("existing", [False, True], ids=["new", "existing"])
+async def test_only_its_owner_can_read_the_files_of_a_database(path: Path, existing: bool) -> None:
+    if existing:
+        Database(path, MIGRATIONS).close()
+        for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            name.touch()
+            name.chmod(0o644)
+    umask = os.umask(0)
+    try:
+        database = Database(path, MIGRATIONS)
+        write_both(database, "a")
+        files = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+        database.close()
+    finally:
+        os.umask(umask)
+    assert f"{path.name}-wal" in files
+    assert set(files.values()) == {0o600}

@@ -20,7 +20,7 @@ from google.cloud import tasks_v2
 from harness import PATIENCE, Cloud, until
 from once_tasks import CALLS
 
-from gae_deferred import TaskRetryOptions, cloud_tasks, dead_letters, deferred, errors, payload_store
+from gae_deferred import TaskRetryOptions, cloud_tasks, dead_letters, deferred, errors, payload_store, settings
 from gae_deferred.entities import DeadLetter, PayloadChunk, Receipt
 
 LAST = TaskRetryOptions(task_retry_limit=0)
@@ -164,6 +164,15 @@ def test_any_other_attempt_writes_nothing_ahead(cloud: Cloud):
     assert SEEN == []
     assert deliver(task, HTTP_X_APPENGINE_TASKRETRYCOUNT="1") == 200
     assert len(SEEN) == 1
+
+
+def test_the_last_attempt_that_a_queue_allows_is_one_too(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_QUEUE_MAX_ATTEMPTS", "100,paused=2")
+    settings.forget()
+    task = defer(cloud, look, 1, _retry_options=None)
+    for retry, notes in (("0", 0), ("1", 1)):
+        assert deliver(task, HTTP_X_APPENGINE_TASKRETRYCOUNT=retry) == 200
+        assert len(SEEN) == notes
 
 
 @pytest.mark.parametrize("size", [600_000, 1_500_000])

@@ -135,6 +135,17 @@ def test_the_carrier_waits_without_an_answer_that_ends_it(cloud: Cloud, datastor
     assert the_letter(cloud).reason == "failed"
 
 
+def test_the_limit_of_its_queue_does_not_end_a_carrier(
+    cloud: Cloud, datastore_away: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+):
+    task = fail(1)
+    deliver(task)
+    monkeypatch.setenv("DEFERRED_QUEUE_MAX_ATTEMPTS", "5")
+    settings.forget()
+    assert deliver(carrier_of(task), HTTP_X_APPENGINE_TASKRETRYCOUNT="100") == 408
+    assert len(waiting_tasks()) == 2
+
+
 def test_a_carrier_that_is_about_to_be_given_up_writes_the_letter_into_the_log(
     cloud: Cloud, datastore_away: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):

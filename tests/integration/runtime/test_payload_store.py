@@ -1,5 +1,6 @@
 """Payloads of any size: compressed, or in Datastore for as long as their task needs them."""
 
+import datetime
 import logging
 import os
 import pickle
@@ -13,7 +14,7 @@ from google.cloud import ndb
 from harness import Cloud, until
 from once_tasks import CALLS, note
 
-from gae_deferred import deferred, errors, payload_store
+from gae_deferred import clock, deferred, errors, payload_store
 from gae_deferred.bundled_payload import BundledPayload
 from gae_deferred.entities import DeadLetter, Outbox, PayloadChunk, Receipt
 
@@ -258,3 +259,16 @@ def test_a_compressed_bomb_is_not_unpacked():
     bomb = zlib.compress(b"x" * (payload_store.MAX_PAYLOAD_BYTES + 1))
     with pytest.raises(ValueError, match="more than"):
         payload_store.unpack(bomb)
+
+
+def test_the_receipt_of_an_ended_payload_outlives_every_delivery_of_its_task(cloud: Cloud):
+    now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=20)
+    value = noise(1.1)
+    defer(note, value)
+    (task,) = cloud.tasks()
+    with clock.held_by(lambda: now):
+        assert deliver(task) == 200
+        (receipt,) = cloud.entities(Receipt)
+        assert receipt.expires == now.replace(tzinfo=None) + datetime.timedelta(days=62)
+        assert deliver(task) == 200  # and does nothing
+    assert [value] == CALLS

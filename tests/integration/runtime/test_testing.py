@@ -9,7 +9,7 @@ import pytest
 from google.cloud import ndb
 
 from gae_deferred import Task, TaskRetryOptions, deferred, headers, settings, wrap_wsgi_app
-from gae_deferred.errors import TaskAlreadyExistsError
+from gae_deferred.errors import BadTaskStateError, TaskAlreadyExistsError
 from gae_deferred.testing import CloudForTests, TaskFailed
 
 pytest_plugins = ["pytester"]
@@ -158,8 +158,9 @@ def meet_in(meeting):
 
 def test_an_unreadable_deferred_call_is_not_taken_for_a_request_of_another_kind(local_cloud):
     deferred.defer_many([Task(b"no pickle", headers={headers.CALLABLE.name: "shop.remind"})])
-    with pytest.raises(pickle.UnpicklingError):
-        local_cloud.queue.tasks()
+    (task,) = local_cloud.queue.tasks()
+    assert task.call is None
+    assert isinstance(task.problem, pickle.UnpicklingError)
 
 
 def test_a_request_of_another_kind_waits_and_runs_beside_deferred_calls(local_cloud):
@@ -290,3 +291,78 @@ def test_the_shared_fixture_keeps_the_tasks_of_earlier_tests(pytester):
         """
     )
     pytester.runpytest_subprocess().assert_outcomes(passed=2)
+
+
+def test_client_of_the_local_cloud_uses_no_proxy(monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with CloudForTests() as cloud:
+        assert cloud.client.get_queue(name=cloud.queue_path("default")).name == cloud.queue_path("default")
+
+
+class Loose(ndb.Expando):
+    pass
+
+
+def test_a_task_that_cannot_be_read_hides_no_other(local_cloud):
+    with local_cloud.context():
+        deferred.defer(see, Loose(inside=Note(text="NDB pickles this, and cannot unpickle it")))
+    deferred.defer(see, "readable")
+    tasks = local_cloud.queue.tasks()
+    assert [task.call and task.call.args for task in tasks] == [None, ("readable",)]
+    assert isinstance(tasks[0].problem, TypeError)
+    assert tasks[1].problem is None
+    local_cloud.queue.run_all()
+    assert SEEN == [(("readable",), {})]
+    assert local_cloud.queue.tasks() == []
+
+
+def cancel_itself(name):
+    task = Task(b"x", name=name)
+    task.was_enqueued = True
+    SEEN.append(deferred.cancel(task))
+
+
+def test_a_task_that_waits_is_cancelled_and_one_that_runs_or_has_run_is_not(local_cloud):
+    waits = deferred.defer(see, 1)
+    later = deferred.defer(see, 2, _countdown=60)
+    assert deferred.cancel(waits) is True
+    assert deferred.cancel(later) is True
+    assert local_cloud.queue.tasks() == []
+    assert deferred.cancel(waits) is False
+
+    running = deferred.defer(cancel_itself, "running", _name="running")
+    local_cloud.queue.run_next()
+    assert SEEN == [False]
+    assert deferred.cancel(running) is False
+
+
+def test_a_transactional_task_is_cancelled_when_its_transaction_has_committed(local_cloud):
+    def defer_and_cancel():
+        task = deferred.defer(see, 1, _transactional=True)
+        with pytest.raises(BadTaskStateError, match="its transaction has not committed"):
+            deferred.cancel(task)
+        return task
+
+    with local_cloud.context():
+        task = ndb.transaction(defer_and_cancel)
+    assert deferred.cancel(task) is True
+    assert local_cloud.queue.tasks() == []
+
+
+def test_a_failed_task_that_waits_for_its_next_attempt_is_cancelled(local_cloud):
+    task = deferred.defer(fail)
+    with pytest.raises(ZeroDivisionError):
+        local_cloud.queue.run_next()
+    assert deferred.cancel(task) is True
+    assert local_cloud.queue.tasks() == []
+
+
+def test_tasks_that_are_due_together_run_in_the_order_in_which_they_were_deferred(local_cloud):
+    for number in range(20):
+        deferred.defer(see, number)
+    deferred.defer_many(deferred.prepare(see, number) for number in range(20, 40))
+    local_cloud.queue.run_all()
+    assert [args[0] for args, _ in SEEN] == [*range(40)]

@@ -1,4 +1,4 @@
-"""Environment variables with which an app uses this library on the local cloud, such as a signing key.
+"""Environment variables of this library on the local cloud: location, token issuer and signing key.
 
 The distribution gae-local-cloud finds :func:`environment` by an entry point.
 """
@@ -8,13 +8,14 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from gae_deferred import settings
+from gae_deferred import settings, signing_keys
+from gae_deferred.errors import ConfigurationError
 
 FILE_NAME = "signing-key"
 
 
 def environment(*, location: str, oidc_issuer: str, data_dir: Path | None) -> Mapping[str, str]:
-    """Return the variables with which this library uses a local cloud.
+    """Return this library's own variables for a local cloud.
 
     Parameters:
         location: location of the queues, such as ``us-central1``.
@@ -22,7 +23,7 @@ def environment(*, location: str, oidc_issuer: str, data_dir: Path | None) -> Ma
         data_dir: the folder of the local cloud's data, or None if the data are in memory.
 
     Raises:
-        OSError: the signing key cannot be read from the folder or written to it.
+        OSError: the signing key cannot be read from the folder or written to it, or the file holds none.
     """
     return {
         "DEFERRED_LOCATION": location,
@@ -39,7 +40,7 @@ def signing_key(data_dir: Path | None) -> str:
             restart. None makes a new key.
 
     Raises:
-        OSError: the file cannot be read or written.
+        OSError: the file cannot be read or written, or holds no key. The message names it, and the way out.
     """
     if data_dir is None:
         return _new_key()
@@ -51,7 +52,13 @@ def signing_key(data_dir: Path | None) -> str:
         with open(unfinished, "x", opener=_open_private) as file:
             file.write(_new_key() + "\n")
         unfinished.rename(path)
-    return path.read_text().strip()
+    path.chmod(0o600)
+    key = path.read_text().strip()
+    try:
+        signing_keys.parse(key, f"the file {path}")
+    except ConfigurationError as error:
+        raise OSError(f"{error}. Delete the file to begin with a new key; tasks that wait are then refused") from error
+    return key
 
 
 def _new_key() -> str:

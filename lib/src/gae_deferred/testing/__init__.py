@@ -1,4 +1,4 @@
-"""The local cloud inside a test: tasks wait until the test runs them, and time passes when it says so.
+"""The local cloud inside a test: tasks wait until the test runs them, and time passes only when the test advances it.
 
 pytest users get it as the fixture ``local_cloud`` (:mod:`gae_deferred.testing.pytest_plugin`). With other test tools::
 

@@ -1,4 +1,4 @@
-"""Attempts tasks at the moment when a test asks for it."""
+"""Makes the local Cloud Tasks attempt a task when a test asks for it."""
 
 import queue
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class TaskFailed(AssertionError):
 
 
 class Attempts:
-    """Has the local Cloud Tasks attempt tasks, and waits for the ends of the attempts.
+    """Makes the local Cloud Tasks attempt tasks, and waits until the attempts end.
 
     Parameters:
         client: Google's client, connected to the local Cloud Tasks.

@@ -1,4 +1,4 @@
-"""The time in a test, which passes when the test says so."""
+"""The clock of a test, which stands still until the test advances it."""
 
 import datetime
 import time

@@ -52,7 +52,9 @@ class CloudForTests:
             )
             self._loop.run(self._cloud.__aenter__())
             stack.callback(lambda: self._loop.run(self._cloud.__aexit__(None, None, None)))
-            channel = stack.enter_context(grpc.insecure_channel(self._cloud.tasks_address))
+            channel = stack.enter_context(
+                grpc.insecure_channel(self._cloud.tasks_address, options=[("grpc.enable_http_proxy", 0)])
+            )
             self.client = tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
             self._attempts = Attempts(self.client, self._app_server, self._reports)
             self._stack = stack.pop_all()
@@ -91,8 +93,11 @@ class CloudForTests:
             path = self.queue_path(name)
             with contextlib.suppress(AlreadyExists):
                 self.client.create_queue(parent=path.rpartition("/queues/")[0], queue=tasks_v2.Queue(name=path))
-            self._queues[name] = Queue(path, self.client, self.clock, self._attempts)
+            self._queues[name] = Queue(path, self.client, self.clock, self._attempts, self._task_names)
         return self._queues[name]
+
+    def _task_names(self, queue: str) -> list[str]:
+        return self._loop.call(self._cloud.tasks.task_names, queue)
 
     def queue_path(self, name: str) -> str:
         """Return the full name of a queue."""

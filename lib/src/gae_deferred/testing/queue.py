@@ -1,7 +1,7 @@
 """A queue whose tasks wait until a test runs them."""
 
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from google.cloud import tasks_v2
@@ -21,7 +21,9 @@ class WaitingTask:
     Attributes:
         name: its short name.
         call: the call that was deferred, or None if the task is a request of another kind, such as one of
-            ``taskqueue.add``. The function of a bound method is the method of the unpickled object.
+            ``taskqueue.add``, or if the call cannot be read. The function of a bound method is the method of the
+            unpickled object.
+        problem: why the call of a deferred task cannot be read here, as the error that reading it raises, or None.
         body: the body of its request.
         url: the path that it goes to.
         eta: the time when it is due, in UTC.
@@ -36,6 +38,7 @@ class WaitingTask:
     eta: datetime.datetime
     attempts: int
     headers: Mapping[str, str]
+    problem: Exception | None = None
 
 
 class Queue:
@@ -46,29 +49,38 @@ class Queue:
         client: Google's client, connected to the local Cloud Tasks.
         clock: the time.
         attempts: attempts the tasks.
+        names_in_order: returns the short names of the tasks of a queue in the order in which they are dispatched.
 
     Attributes:
         calls: the calls that tasks of this queue have made, in order, failed attempts included.
     """
 
-    def __init__(self, path: str, client: tasks_v2.CloudTasksClient, clock: Clock, attempts: Attempts) -> None:
+    def __init__(
+        self,
+        path: str,
+        client: tasks_v2.CloudTasksClient,
+        clock: Clock,
+        attempts: Attempts,
+        names_in_order: Callable[[str], Sequence[str]],
+    ) -> None:
         self._path = path
         self._client = client
         self._clock = clock
         self._attempts = attempts
+        self._names_in_order = names_in_order
         self.calls: list[Call] = []
 
     def tasks(self) -> list[WaitingTask]:
-        """Return the waiting tasks, in the order of their times."""
+        """Return the waiting tasks, in the order of their times; equal times in the order of creation."""
         request = tasks_v2.ListTasksRequest(parent=self._path, response_view=_FULL)
-        found = [_waiting(message) for message in self._client.list_tasks(request)]
-        return sorted(found, key=lambda waiting: (waiting.eta, waiting.name))
+        found = {waiting.name: waiting for waiting in map(_waiting, self._client.list_tasks(request))}
+        return [found[name] for name in self._names_in_order(self._path) if name in found]
 
     def run_next(self) -> Call | None:
         """Run the next task that is due, in the app, and wait for its end.
 
         Returns:
-            The call that it made, or None if the task is a request of another kind.
+            The call that it made, or None if the task is a request of another kind or cannot be read.
 
         Raises:
             LookupError: no task is due; the message says when the next one is.
@@ -132,21 +144,22 @@ class Queue:
 
 def _waiting(message: tasks_v2.Task) -> WaitingTask:
     request = message.app_engine_http_request
+    call, problem = _call_of(request)
     return WaitingTask(
         name=message.name.rpartition("/")[2],
-        call=_call_of(request),
+        call=call,
         body=request.body,
         url=request.relative_uri,
         eta=tasks_v2.Task.pb(message).schedule_time.ToDatetime(datetime.UTC),
         attempts=message.dispatch_count,
         headers=dict(request.headers),
+        problem=problem,
     )
 
 
-def _call_of(request: tasks_v2.AppEngineHttpRequest) -> Call | None:
+def _call_of(request: tasks_v2.AppEngineHttpRequest) -> tuple[Call | None, Exception | None]:
+    """Return the call of a task, or why that of a deferred one cannot be read: the others can be seen nevertheless."""
     try:
-        return payload_store.read_call(request.body).unwrapped()
-    except Exception:
-        if headers.CALLABLE.name in request.headers:
-            raise
-        return None
+        return payload_store.read_call(request.body).unwrapped(), None
+    except Exception as error:  # noqa: BLE001  # unpickling raises many classes
+        return None, error if headers.CALLABLE.name in request.headers else None

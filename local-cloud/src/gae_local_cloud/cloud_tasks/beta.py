@@ -22,7 +22,7 @@ _BETA_ONLY = ("type", "stats", "taskTtl", "tombstoneTtl")
 
 
 class BetaApi:
-    """Answers v2beta3's methods by v2's. Requests and answers are JSON, in which the versions share most fields."""
+    """Answers the methods of v2beta3 with those of v2. Both versions share most fields of their JSON."""
 
     def __init__(self, api: Api, store: Store, registry: QueueRegistry, clock: Clock) -> None:
         self._api = api

@@ -41,6 +41,10 @@ class AttemptReport:
         duration: seconds from dispatch to answer.
         next_attempt: seconds until the retry, or None without a retry.
         final: whether the task has succeeded or been given up.
+        row: the stored task before the attempt.
+        dispatched: when the attempt began, in microseconds since the epoch.
+        ended: when the answer came, likewise.
+        answer: the end of the answer's body, for a failure.
     """
 
     queue: str
@@ -53,6 +57,10 @@ class AttemptReport:
     duration: float
     next_attempt: float | None
     final: bool
+    row: StoredTask
+    dispatched: int
+    ended: int
+    answer: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +322,10 @@ class Dispatcher:
                 duration=(now - dispatched) / SECOND,
                 next_attempt=None if next_attempt is None else max(0, next_attempt - now) / SECOND,
                 final=next_attempt is None,
+                row=row,
+                dispatched=dispatched,
+                ended=now,
+                answer=outcome.body,
             )
             # Called by the event loop, which reports an exception without disturbing the dispatcher.
             asyncio.get_running_loop().call_soon(self._context.on_attempt, report)

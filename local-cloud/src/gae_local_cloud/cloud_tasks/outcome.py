@@ -1,4 +1,4 @@
-"""The outcome of an attempt."""
+"""The outcome of an attempt: success, or the canonical code of the failure."""
 
 from dataclasses import dataclass
 
@@ -28,12 +28,14 @@ class Outcome:
         code: the canonical code for a failure; meaningless for a success.
         message: the failure in the service's words.
         retry_after: seconds to wait by the answer's ``Retry-After``, or None without that header.
+        body: the end of the answer's body, for a failure.
     """
 
     status: int | None
     code: Code
     message: str
     retry_after: float | None = None
+    body: bytes = b""
 
     @property
     def success(self) -> bool:
@@ -49,7 +51,7 @@ class Outcome:
         return self.status is not None and (app_engine or self.status < 500)
 
 
-def answered(status: int, retry_after: float | None = None) -> Outcome:
+def answered(status: int, retry_after: float | None = None, body: bytes = b"") -> Outcome:
     """Return the outcome of an answered request."""
     if status in _CODES:
         code = _CODES[status]
@@ -59,7 +61,7 @@ def answered(status: int, retry_after: float | None = None) -> Outcome:
         code = Code.INTERNAL
     else:
         code = Code.UNKNOWN
-    return Outcome(status, code, f"{code.name}({code.value}): HTTP status code {status}", retry_after)
+    return Outcome(status, code, f"{code.name}({code.value}): HTTP status code {status}", retry_after, body)
 
 
 def unanswered(code: Code, reason: str) -> Outcome:

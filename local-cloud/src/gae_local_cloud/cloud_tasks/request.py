@@ -1,4 +1,4 @@
-"""The HTTP request of an attempt."""
+"""Builds the HTTP request of an attempt: its URL, headers, body and deadline."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple

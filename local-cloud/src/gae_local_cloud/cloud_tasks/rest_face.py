@@ -14,9 +14,9 @@ from aiohttp import web
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
 
+from gae_local_cloud.browser_guard import check_origin
 from gae_local_cloud.cloud_tasks.beta import BetaApi
 from gae_local_cloud.cloud_tasks.beta_messages import beta_answer_type, beta_request_type
-from gae_local_cloud.cloud_tasks.browser_guard import check_origin
 from gae_local_cloud.cloud_tasks.errors import Code, ServiceError, invalid, not_found
 from gae_local_cloud.cloud_tasks.methods import Api
 from gae_local_cloud.cloud_tasks.partial_response import select_fields

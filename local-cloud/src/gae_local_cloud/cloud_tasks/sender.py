@@ -19,6 +19,9 @@ _KEEP_ALIVE = 1.0
 
 _MAX_REDIRECTS = 10
 
+_MAX_BODY_END = 4096
+"""Bytes of the end of a failure's body that are kept for people to read."""
+
 
 class Sender:
     """An HTTP client for one server's attempts; use and :meth:`close` it on one event loop.
@@ -42,12 +45,12 @@ class Sender:
                 timeout=aiohttp.ClientTimeout(total=None),
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
                 auto_decompress=False,
-                trust_env=False,  # targets are mostly on this machine, where no proxy of the environment leads
+                trust_env=False,  # no proxy: targets are mostly on this machine
             )
         return self._session
 
     async def send(self, request: OutgoingRequest) -> Outcome:
-        """Send a request and return its outcome; the answer's body is read and dropped.
+        """Send a request and return its outcome. Of the answer's body, only the end of a failure's is kept.
 
         Raises:
             asyncio.CancelledError: the caller cancelled the call before the deadline.
@@ -84,9 +87,11 @@ class Sender:
             allow_redirects=request.follow_redirects,
             max_redirects=_MAX_REDIRECTS,
         ) as response:
-            async for _ in response.content.iter_any():
-                pass
-            return answered(response.status, self._retry_after(response.headers.get("Retry-After")))
+            end = b""
+            async for chunk in response.content.iter_any():
+                if response.status >= 300:
+                    end = (end + chunk)[-_MAX_BODY_END:]
+            return answered(response.status, self._retry_after(response.headers.get("Retry-After")), end)
 
     async def _authorization(self, request: OutgoingRequest) -> list[tuple[str, str]]:
         if request.token is None:

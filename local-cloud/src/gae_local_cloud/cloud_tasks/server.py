@@ -1,5 +1,6 @@
 """The Cloud Tasks server, assembled from its parts."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from gae_local_cloud.cloud_tasks.store import Store
 from gae_local_cloud.cloud_tasks.task_service import TaskService
 from gae_local_cloud.cloud_tasks.tokens import TokenIssuer
 from gae_local_cloud.cloud_tasks.validation import prepare_queue
-from gae_local_cloud.cloud_tasks.web_app import LocalRoutes, web_app
+from gae_local_cloud.cloud_tasks.web_app import Handler, LocalRoutes, web_app
+from gae_local_cloud.controlled_clock import ControlledClock
 from gae_local_cloud.storage import Database
 
 _RETENTION = 31 * 86400 * SECOND
@@ -78,6 +80,7 @@ class CloudTasksServer:
         self.api = api(QueueService(self._store, self._registry, clock), tasks, admin)
         self._beta = BetaApi(self.api, self._store, self._registry, clock)
         self._sweeper: Timer | None = None
+        self._advancing = asyncio.Lock()
         self._release_tasks_in_flight()
 
     @property
@@ -88,6 +91,16 @@ class CloudTasksServer:
     @app_url.setter
     def app_url(self, url: str) -> None:
         self._targets.app_url = url
+
+    @property
+    def store(self) -> Store:
+        """The queues and tasks, to read."""
+        return self._store
+
+    @property
+    def queues(self) -> QueueRegistry:
+        """The queues, each with its dispatcher."""
+        return self._registry
 
     @property
     def issuer(self) -> str:
@@ -102,9 +115,13 @@ class CloudTasksServer:
         """Return the handlers to add to a ``grpc.aio`` server."""
         return grpc_handlers(self.api, self._beta)
 
-    def rest_app(self) -> web.Application:
-        """Return the web application to serve on the REST port."""
-        return web_app(RestFace(self.api, self._beta), LocalRoutes(self._clock, self.advance, self._tokens))
+    def rest_app(self, home: Handler | None = None) -> web.Application:
+        """Return the web application to serve on the REST port.
+
+        Parameters:
+            home: answers ``GET /`` of browsers; other clients get the server's status.
+        """
+        return web_app(RestFace(self.api, self._beta), LocalRoutes(self._clock, self.advance, self._tokens, home))
 
     async def start(self) -> None:
         """Begin dispatching, including tasks left from the last run."""
@@ -124,19 +141,33 @@ class CloudTasksServer:
         await self._sender.close()
 
     async def advance(self, seconds: float) -> None:
-        """Move a held clock forward. Whenever a task is due, wait until it has been attempted.
+        """Move the clock forward. Whenever a task is due, wait until it has been attempted.
+
+        A running clock is held meanwhile.
 
         Raises:
-            TypeError: the clock is not a :class:`HeldClock <gae_local_cloud.clock.HeldClock>`.
+            TypeError: the clock is the machine's.
         """
-        if not isinstance(self._clock, HeldClock):
-            raise TypeError("Only a held clock can be advanced")
-        target = self._clock.now() + round(seconds * SECOND)
+        clock = self._clock
+        if not isinstance(clock, HeldClock | ControlledClock):
+            raise TypeError("The machine's clock cannot be advanced")
+        async with self._advancing:
+            if isinstance(clock, HeldClock) or clock.held:
+                await self._step(clock, seconds)
+                return
+            clock.hold()
+            try:
+                await self._step(clock, seconds)
+            finally:
+                clock.run()
+
+    async def _step(self, clock: HeldClock | ControlledClock, seconds: float) -> None:
+        target = clock.now() + round(seconds * SECOND)
         await self.quiet()
-        while (wake := self._clock.next_wake()) is not None and wake <= target:
-            self._clock.advance((wake - self._clock.now()) / SECOND)
+        while (wake := clock.next_wake()) is not None and wake <= target:
+            clock.advance(max(0, wake - clock.now()) / SECOND)
             await self.quiet()
-        self._clock.advance((target - self._clock.now()) / SECOND)
+        clock.advance((target - clock.now()) / SECOND)
 
     async def quiet(self) -> None:
         """Wait until no attempt is in flight and none can begin before the clock moves on; for tests."""
@@ -170,6 +201,17 @@ class CloudTasksServer:
         prepare_queue(settings)
         with self._store.database.atomic():
             self._registry.add(settings)
+
+    def task_names(self, queue: str) -> list[str]:
+        """Return the short names of a queue's tasks in order of their dispatch. Call it on the event loop.
+
+        Parameters:
+            queue: its full name.
+
+        Raises:
+            ServiceError: there is no such queue.
+        """
+        return self._store.names_by_due_time(self._registry.queue(queue).queue.id)
 
     def load_queue_yaml(self, path: Path, parent: str) -> None:
         """Create or update the queues of a ``queue.yaml``. Call it on the event loop.

@@ -59,6 +59,10 @@ MIGRATIONS = (
     """
     CREATE TABLE documents (name TEXT PRIMARY KEY, document BLOB NOT NULL) WITHOUT ROWID
     """,
+    # For the console. A task is in it only between two attempts, so a task that succeeds at once never is.
+    """
+    CREATE INDEX retrying ON tasks (queue, schedule_time, id) WHERE in_flight = 0 AND dispatch_count > 0
+    """,
 )
 
 
@@ -192,6 +196,11 @@ class Store:
             (queue, now, limit),
         )
         return [StoredTask._make(row) for row in rows]
+
+    def names_by_due_time(self, queue: int) -> list[str]:
+        """Return the names of the queue's tasks, the next one to be due first, and of equals the one created first."""
+        rows = self.database.execute("SELECT name FROM tasks WHERE queue = ? ORDER BY schedule_time, id", (queue,))
+        return [name for (name,) in rows]
 
     def next_due(self, queue: int) -> int | None:
         """Return the earliest schedule time of the tasks that are not in flight, or None."""

@@ -1,4 +1,4 @@
-"""Stored tasks as the messages that the service returns."""
+"""Turns stored tasks into the messages that the service returns, with or without their bodies."""
 
 from gae_local_cloud.clock import SECOND
 from gae_local_cloud.cloud_tasks.errors import invalid

@@ -1,4 +1,4 @@
-"""Checks queues and tasks as the service does, and fills in its defaults.
+"""Checks queues and tasks against the service's limits, such as the size of a task, and fills in its defaults.
 
 Each ``prepare_...`` function takes a message as a request has it. It raises INVALID_ARGUMENT, naming the field, if the
 service would, and leaves the message as the service would store it.

@@ -40,7 +40,7 @@ class Hit(NamedTuple):
     stored: StoredEntity | None = None
 
 
-# SQL for the rows of an index range. Keys: it is the entities by path; it has no end; it is walked backwards.
+# SQL for the rows of an index range. Keys: (over all entities by path, without an end, backwards).
 _ROWS = {
     (False, False, False): 'SELECT key, entity, many FROM entries WHERE "index" = ? AND key >= ? AND key < ? '
     "ORDER BY key LIMIT ?",

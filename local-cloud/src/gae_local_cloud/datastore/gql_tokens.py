@@ -1,4 +1,4 @@
-"""The tokens of GQL."""
+"""Splits the text of a GQL query into tokens."""
 
 import re
 from typing import NamedTuple

@@ -12,8 +12,7 @@ from aiohttp import web
 from google.protobuf import json_format
 from google.rpc.status_pb2 import Status
 
-from gae_local_cloud.cloud_tasks.browser_guard import check_origin
-from gae_local_cloud.cloud_tasks.errors import ServiceError
+from gae_local_cloud.browser_guard import check_origin
 from gae_local_cloud.datastore import admin
 from gae_local_cloud.datastore.errors import DatastoreError, InvalidArgument, NotFound, PermissionDenied, Unimplemented
 from gae_local_cloud.datastore.messages import Message
@@ -127,10 +126,10 @@ async def _errors(
     try:
         check_origin(request)
         return await handler(request)
-    except ServiceError as error:
-        return _error(request, PermissionDenied(error.message))
     except DatastoreError as error:
         return _error(request, error)
+    except web.HTTPForbidden as error:
+        return _error(request, PermissionDenied(error.text or error.reason))
     except web.HTTPRequestEntityTooLarge:
         return _error(request, InvalidArgument(f"The body has more than {_MAX_BODY_BYTES} bytes."))
     except web.HTTPException as error:

@@ -40,21 +40,21 @@ class Requirement(NamedTuple):
 
     @property
     def built_in(self) -> bool:
-        """Whether built-in indexes, which every property has, serve it."""
+        """Whether the built-in indexes of single properties meet the need."""
         if not self.suffix:
             return True
         return len(self.suffix) == 1 and not self.equal and not self.ancestor and self.suffix[0] != (KEY, True)
 
     @property
     def composite(self) -> CompositeIndex:
-        """The one composite index that serves it."""
+        """The one composite index that meets the need."""
         fixed = (Component(name) for name in sorted(self.equal))
         return CompositeIndex(self.kind, self.ancestor, (*fixed, *self.suffix))
 
     def served_by(self, declared: Iterable[CompositeIndex]) -> bool:
-        """Return whether built-in or declared indexes serve it.
+        """Return whether built-in or declared indexes meet the need.
 
-        Several indexes may serve it together: each begins with some of the ``equal`` properties and ends with the whole
+        Several indexes may meet it together: each begins with some of the ``equal`` properties and ends with the whole
         suffix, and a merge finds the entries that are in all of them.
         """
         if self.built_in:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,11 @@ class IndexFile:
             self._declared.update(dict.fromkeys(missing))
             self._generated.extend(missing)
             self._write()
+
+    @property
+    def generated(self) -> Sequence[CompositeIndex]:
+        """The indexes that queries turned out to need and that were added to the file."""
+        return self._generated
 
     def _write(self) -> None:
         assert self._path is not None  # noqa: S101 - check() returned otherwise

@@ -1,4 +1,4 @@
-"""Meanings: legacy annotations of values, and the ones that a stored value may have."""
+"""Checks the meaning of a value: a number, mostly legacy, that annotates values of certain types."""
 
 from gae_local_cloud.datastore.errors import InvalidArgument
 from gae_local_cloud.datastore.messages import ValueMessage

@@ -1,4 +1,4 @@
-"""Nearest-neighbor search: the results of a query whose vectors are nearest to a given one.
+"""Nearest-neighbor search: finds the results of a query whose vectors are nearest to a given vector.
 
 A vector is an array of doubles with the meaning :data:`gae_local_cloud.datastore.meanings.VECTOR`. This server has no
 vector index: a search examines every result of the query without it, so its time grows with those results, and its

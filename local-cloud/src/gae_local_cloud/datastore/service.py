@@ -96,6 +96,18 @@ class DatastoreService:
         self._reload()
         await stored
 
+    @property
+    def runner(self) -> QueryRunner:
+        """Runs queries without a look at ``index.yaml``."""
+        return self._runner
+
+    @property
+    def index_file(self) -> IndexFile:
+        """The composite indexes that the app declares."""
+        return self._index_file
+
+    # Reads
+
     async def lookup(self, request: Message) -> Message:
         """Return the entities with given keys; list the keys of absent entities as missing."""
         scope = _scope(request)

@@ -1,4 +1,4 @@
-"""Open transactions: their reads, and who has to wait or give up when a commit changes them."""
+"""Open transactions with their reads and locks: decides whether a commit proceeds, waits or fails."""
 
 import asyncio
 import secrets

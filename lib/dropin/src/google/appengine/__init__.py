@@ -1,4 +1,4 @@
-"""The names of the bundled App Engine SDK that apps with deferred tasks use, on gae-deferred."""
+"""The bundled SDK's names for deferred tasks, implemented by gae-deferred."""
 
 import gae_deferred_dropin
 from google.appengine import _missing

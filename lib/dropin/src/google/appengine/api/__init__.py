@@ -1,4 +1,4 @@
-"""``wrap_wsgi_app``, and the modules ``taskqueue`` and ``labs.taskqueue``."""
+"""The package of ``wrap_wsgi_app``, ``taskqueue`` and ``labs.taskqueue``."""
 
 from gae_deferred import wrap_wsgi_app
 

@@ -3,7 +3,7 @@
 import sys
 
 import gae_deferred.deferred
-from gae_deferred.deferred import *  # noqa: F403
+from gae_deferred.deferred import *  # noqa: F403  # every public name of the module
 
 # The bundled SDK has its code in a module of the same name inside, which some apps and pickles name.
 _NAME = f"{__name__}.deferred"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from google.cloud import ndb as _ndb
-from google.cloud.ndb import *  # noqa: F403
+from google.cloud.ndb import *  # noqa: F403  # every public name of Cloud NDB
 from google.cloud.ndb import __all__ as __all__
 
 # The same modules under two names. With two copies, a key of one would not be a key of the other.

@@ -1,0 +1,250 @@
+"""Queues and tasks: what their pages show, and what their buttons do."""
+
+import asyncio
+import datetime
+import pickle
+import re
+import time
+from collections.abc import Callable
+
+from google.cloud import tasks_v2
+
+from gae_deferred.deferred import serialize
+from gae_local_cloud.cloud_tasks.messages import AppEngineHttpRequest, Task
+
+from .conftest import PARENT, QUEUE_URL, ConsoleUser, text_of
+
+MAIL_URL = QUEUE_URL.replace("/default", "/mail")
+
+
+async def shown(user: ConsoleUser, path: str, condition: Callable[[str], object]) -> str:
+    """Reload a page until its text meets a condition; return its HTML."""
+    async with asyncio.timeout(15):
+        while True:
+            html = await user.get(path)
+            if condition(text_of(html)):
+                return html
+            await asyncio.sleep(0.02)
+
+
+def in_an_hour() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+
+
+def calls(html: str) -> list[str]:
+    """Return what the tasks of a list call, in order."""
+    return [text_of(cell).strip() for cell in re.findall(r'<a class="call" href="[^"]*/tasks/[^"]*">(.*?)</a>', html)]
+
+
+async def test_the_overview_counts_the_tasks_in_each_state(user: ConsoleUser):
+    await user.create(schedule_time=in_an_hour(), url="/later")
+    await user.create(url="/ok")
+    await user.create(url="/fail", queue="mail")
+    html = await shown(
+        user, "/", lambda text: "POST /ok" in text and "1 retrying" in text.replace("retrying 1", "1 retrying")
+    )
+    assert "Next: POST /later" in text_of(html)
+    assert "in 1 h" in text_of(html) or "in 59 min" in text_of(html)
+
+
+async def test_buttons_pause_resume_and_purge_a_queue(user: ConsoleUser):
+    assert "paused" in text_of(await user.post(f"{QUEUE_URL}/actions", back=QUEUE_URL, action="pause"))
+    await user.create(url="/waits")
+    assert "due" in text_of(await user.get(QUEUE_URL))
+    await user.post(f"{QUEUE_URL}/actions", action="purge")
+    assert "No task." in text_of(await user.get(QUEUE_URL))
+    assert "running" in text_of(await user.post(f"{QUEUE_URL}/actions", back=QUEUE_URL, action="resume"))
+
+
+async def test_checked_tasks_run_now_or_are_deleted(user: ConsoleUser):
+    paths = [await user.create(schedule_time=in_an_hour(), url=f"/ok{number}") for number in range(3)]
+    names = [path.rpartition("/")[2] for path in paths]
+    await user.post(f"{QUEUE_URL}/actions", action="run", task=[names[0], names[1], "gone"])
+    html = await shown(user, f"{QUEUE_URL}?state=ended", lambda text: "/ok0" in text and "/ok1" in text)
+    assert "done" in text_of(html)
+    html = await user.post(f"{QUEUE_URL}/actions", back=QUEUE_URL, action="delete", task=names)
+    assert "No task." in text_of(html)
+
+
+async def test_a_list_shows_calls_and_is_filtered_by_them(user: ConsoleUser):
+    await user.post(f"{QUEUE_URL}/actions", action="pause")
+    for name, number in (("add", 1), ("send", 2)):
+        body = serialize(operator_of(name), "v1", number)
+        await user.create(
+            app_engine_http_request={
+                "relative_uri": "/deferred",
+                "body": body,
+                "headers": {"X-Deferred-Callable": name},
+            }
+        )
+    assert calls(await user.get(QUEUE_URL)) == [f"{CALLS}.add('v1', 1)", f"{CALLS}.send('v1', 2)"]
+    assert calls(await user.get(f"{QUEUE_URL}?text=send")) == [f"{CALLS}.send('v1', 2)"]
+    assert "No task here has" in text_of(await user.get(f"{QUEUE_URL}?text=nothing"))
+
+
+async def test_tasks_are_sorted_by_time_and_by_name(user: ConsoleUser):
+    for hours, name in ((2, "b"), (1, "c"), (3, "a")):
+        await user.create(
+            name=f"{PARENT}/queues/default/tasks/{name}",
+            schedule_time=in_an_hour() + datetime.timedelta(hours=hours),
+            url=f"/{name}",
+        )
+    for sort, order in (("when", "cba"), ("-when", "abc"), ("name", "abc"), ("-name", "cba")):
+        assert calls(await user.get(f"{QUEUE_URL}?sort={sort}")) == [f"POST /{name}" for name in order]
+
+
+async def test_100_000_waiting_tasks_page_in_under_200_ms_each(user: ConsoleUser):
+    fill(user, 100_000)
+    await user.get(QUEUE_URL)  # the first page of a process loads the templates
+    path, seen, slowest = QUEUE_URL, [], 0.0
+    for _ in range(20):
+        began = time.perf_counter()
+        html = await user.get(path)
+        slowest = max(slowest, time.perf_counter() - began)
+        seen += calls(html)
+        path = QUEUE_URL + re.search(r'href="(\?[^"]*)" rel="next"', html)[1].replace("&amp;", "&")
+    assert seen == [f"POST /{number}" for number in range(20 * 50)]
+    began = time.perf_counter()
+    assert calls(await user.get(f"{QUEUE_URL}?sort=-when"))[0] == "POST /99999"
+    slowest = max(slowest, time.perf_counter() - began)
+    began = time.perf_counter()
+    assert "looked at 20,000 tasks" in text_of(await user.get(f"{QUEUE_URL}?text=/99998"))
+    filtered = time.perf_counter() - began
+    print(f"100,000 tasks: slowest page {slowest * 1000:.0f} ms, a filter over 20,000 {filtered * 1000:.0f} ms")
+    assert slowest < 0.2
+    assert filtered < 0.4
+
+
+async def test_a_life_is_drawn_with_its_attempts_and_delays(user: ConsoleUser):
+    await user.client.update_queue(
+        queue=tasks_v2.Queue(
+            name=f"{PARENT}/queues/mail",
+            retry_config={"max_attempts": 3, "min_backoff": {"nanos": 50_000_000}},
+        )
+    )
+    path = await user.create(queue="mail", url="/fail")
+    html = await shown(user, path, lambda text: "given up" in text)
+    picture = text_of(re.search(r'role="img" aria-label="([^"]*)"', html[html.index("<figure") :])[1])
+    assert re.search(r"Deferred: at .*, waited \S+ ms. Attempt 1: 500 Internal Server Error in", picture)
+    delays = re.findall(r"Attempt (\d): after (\d+) ms: 500", picture)
+    assert [number for number, _ in delays] == ["2", "3"]
+    assert int(delays[0][1]) >= 50
+    assert int(delays[1][1]) >= 100
+    assert html.count('<rect class="failure"') == 3
+    assert "ValueError: <b>no such counter</b>" in text_of(html)
+    assert "<b>no such" not in html
+
+
+async def test_a_waiting_task_is_drawn_with_its_wait(user: ConsoleUser):
+    html = await user.get(await user.create(schedule_time=in_an_hour()))
+    assert '<rect class="waiting"' in html
+    assert "is to run in" in text_of(html)
+
+
+async def test_hostile_names_are_shown_and_do_nothing(user: ConsoleUser):
+    hostile = "<script>alert('x')</script>\u202e"
+    path = await user.create(
+        schedule_time=in_an_hour(),
+        app_engine_http_request={
+            "relative_uri": "/?<script>",
+            "headers": {"X-Deferred-Callable": hostile, "X-B": "<i>"},
+        },
+    )
+    for page in ("/", QUEUE_URL, path):
+        html = await user.get(page)
+        assert "<script>alert" not in html
+        assert "&lt;script&gt;alert" in html
+        assert "\u202e" not in html
+
+
+async def test_a_payload_that_would_run_code_is_shown_and_not_run(user: ConsoleUser, tmp_path):
+    class Touch:
+        def __reduce__(self):
+            return tmp_path.joinpath("ran").touch, ()
+
+    class System:
+        def __reduce__(self):
+            import os
+
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    for hostile in (
+        pickle.dumps(System()),
+        pickle.dumps(Touch()),
+        pickle.dumps(System())[:-5],
+        b"\x80\x04" + b"(" * 100_000,
+    ):
+        path = await user.create(
+            schedule_time=in_an_hour(), app_engine_http_request={"relative_uri": "/", "body": hostile}
+        )
+        for page in (path, QUEUE_URL):
+            await user.get(page)
+        assert "The payload is shown, not run" in text_of(await user.get(path))
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_other_bodies_are_shown_as_text_or_in_hexadecimal(user: ConsoleUser):
+    for body, text in (
+        (b'{"a":[1]}', '{ "a": [ 1 ] }'),
+        (b"name=value", "name=value"),
+        (bytes(range(16)), "000000 00 01 02 03"),
+        (b"", "The body is empty"),
+    ):
+        path = await user.create(
+            schedule_time=in_an_hour(),
+            app_engine_http_request={
+                "relative_uri": "/",
+                "body": body,
+                "headers": {"Content-Type": "application/json"},
+            },
+        )
+        assert text in text_of(await user.get(path))
+
+
+async def test_a_task_before_a_restart_has_its_first_attempt(tmp_path):
+    from .conftest import console_user
+
+    async with console_user(data_dir=tmp_path) as user:
+        path = await user.create(url="/fail")
+        await shown(user, path, lambda text: "Attempt 3" in text or "Attempt 4" in text)
+    async with console_user(data_dir=tmp_path) as user:
+        await shown(user, path, lambda text: "500" in text or "no answer" in text)
+
+
+CALLS = __name__
+
+
+def operator_of(name: str) -> Callable[..., None]:
+    return {"add": add, "send": send}[name]
+
+
+def add(*_) -> None:
+    """Be named by a task."""
+
+
+def send(*_) -> None:
+    """Be named by a task."""
+
+
+def fill(user: ConsoleUser, count: int) -> None:
+    """Put tasks into the queue, each a second later than the one before, without the time that clients take."""
+    store = user.cloud.tasks.store
+    queue = user.cloud.tasks.queues.queue(f"{PARENT}/queues/default").queue.id
+    now = time.time_ns() // 1000 + 3_600_000_000
+    rows = [
+        (
+            queue,
+            f"task-{number}",
+            now + number * 1_000_000,
+            now,
+            Task(
+                app_engine_http_request=AppEngineHttpRequest(http_method=1, relative_uri=f"/{number}")
+            ).SerializeToString(),
+            b"",
+        )
+        for number in range(count)
+    ]
+    with store.database.atomic():
+        store.database.executemany(
+            "INSERT INTO tasks (queue, name, schedule_time, create_time, request, body) VALUES (?, ?, ?, ?, ?, ?)", rows
+        )
