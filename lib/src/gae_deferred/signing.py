@@ -182,13 +182,8 @@ def _digest(
 
 
 @functools.lru_cache(maxsize=64)
-<<<<<<< HEAD
-def _begun(secret: bytes, key_id: str, audience: str, path: str, names: str) -> hashlib.blake2b:
-    """Return the MAC of the fields that most tasks of an app share. A copy of it continues with the other fields."""
-=======
 def _begun(secret: bytes, key_id: str, audience: str, url: str, names: str) -> hashlib.blake2b:
-    """Return the MAC of the fields in which most tasks of an app are the same, for a copy to go on from."""
->>>>>>> h-sec
+    """Return the MAC of the fields that most tasks of an app share. A copy of it continues with the other fields."""
     return _mac(
         b"task", secret, *(field.encode("latin-1", "backslashreplace") for field in (key_id, audience, url, names))
     )
