@@ -51,7 +51,8 @@ class Call:
         resent: how often a person has sent it again.
         cut_off: whether the process of its last attempt died before the runtime could leave a note. No runtime can
             prevent that: it was killed before it began the call, or while Datastore was away.
-        disturbed: whether a service failed an attempt that ended the task, which then may still be in the outbox.
+        disturbed: whether the task may still be in the outbox when it has ended: a service failed the attempt that
+            ended it, or its process died in the last one.
     """
 
     number: int
@@ -168,9 +169,9 @@ class App:
         attempt, starts = task.attempts, call.starts
 
         def ended(status: int | None) -> None:
-            if status is None and attempt == call.limit and (call.starts == starts or actor.failures):
-                call.cut_off = True
-            call.disturbed |= status == HTTPStatus.OK and actor.failures > 0
+            died_in_last = status is None and attempt == call.limit
+            call.cut_off |= died_in_last and (call.starts == starts or actor.failures > 0)
+            call.disturbed |= died_in_last or (status == HTTPStatus.OK and actor.failures > 0)
             answered(status)
 
         actor = self._serve(process, environ, ended)

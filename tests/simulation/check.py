@@ -31,7 +31,7 @@ def problems(app: App, queue: CloudTasks) -> list[str]:
         acknowledged = call.acknowledged or number in committed
         if call.once and ran > 1:
             return f"had its effect {ran} times"
-        if created[number] > 1 + call.resent and not (call.disturbed or call.cut_off):
+        if created[number] > 1 + call.resent and not call.disturbed:
             return f"was created {created[number]} times"
         if not acknowledged:
             exists = created[number] or in_outbox[number] or letters[number]

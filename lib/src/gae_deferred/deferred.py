@@ -263,7 +263,7 @@ def serialize(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> bytes:
         ValueError: ``obj`` is not callable, or is an ``async def`` or a generator function.
         SerializationError: the callable or an argument cannot be pickled.
     """
-    return payload.dump(obj, args, kwargs)
+    return payload.write(obj, args, kwargs)[0]
 
 
 def run(data: bytes) -> Any:
@@ -365,12 +365,12 @@ class Handler:
             )
         this = Attempt(delivery, body)
         with datastore.context(delivery.namespace), refreshed_connections():
-            if replays.has_run(delivery):
-                _logger.warning("The task %s has run before; this delivery does nothing", delivery.name)
-                return "Success", _OK, [_PLAIN_TEXT]
-            if delivery.is_last:
-                dead_letters.note_ahead(this)
             try:
+                if replays.has_run(delivery):
+                    _logger.warning("The task %s has run before; this delivery does nothing", delivery.name)
+                    return "Success", _OK, [_PLAIN_TEXT]
+                if delivery.is_last:
+                    dead_letters.note_ahead(this)
                 this.run()
             except BaseException as error:
                 ending.end_if_due(this, error)
