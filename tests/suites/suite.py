@@ -43,16 +43,18 @@ class Suite:
 def pytest_results(xml: str) -> Sequence[Result]:
     """Read the results that pytest wrote as JUnit XML. Skipped tests have none.
 
-    A test that passed before its clean-up failed has two entries there; its failure counts.
+    A fixture's error is a result of its own, named after its test with ``(on setup)`` or ``(on teardown)``.
     """
-    results: dict[str, Result] = {}
+    results = []
     for case in ElementTree.fromstring(xml).iter("testcase"):  # noqa: S314 (written by pytest just now)
-        if case.find("skipped") is None:
-            problem = case.find("failure") if case.find("error") is None else case.find("error")
-            name = f"{case.get('classname', '').removeprefix('tests.system.')}::{case.get('name')}"
-            if results.get(name, Result(name, None)).failure is None:
-                results[name] = Result(name, None if problem is None else problem.get("message", ""))
-    return [*results.values()]
+        name = f"{case.get('classname', '').removeprefix('tests.system.')}::{case.get('name')}"
+        failure, error = case.find("failure"), case.find("error")
+        if error is not None:
+            message = error.get("message", "")
+            results.append(Result(f"{name} ({' '.join(message.split()[1:3])})", message))
+        elif case.find("skipped") is None:
+            results.append(Result(name, None if failure is None else failure.get("message", "")))
+    return results
 
 
 def mocha_results(text: str) -> Sequence[Result]:

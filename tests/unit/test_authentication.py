@@ -16,12 +16,14 @@ from app_engine import ON_APP_ENGINE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gae_deferred.settings
 from gae_deferred import clock, deferred, oidc, signing, signing_keys
 from gae_deferred.errors import ConfigurationError
 
 KEYS = "k1:a-secret-of-at-least-16-characters"
 OTHER_KEYS = "k1:another-secret-with-the-same-id"
 URL = "/_ah/queue/deferred"
+TARGET = "https://app.example"
 ID = "0123456789abcdef" * 2
 
 Environ = dict[str, Any]
@@ -61,6 +63,7 @@ def on_app_engine(monkeypatch: pytest.MonkeyPatch, datastore: None) -> None:
 @pytest.fixture
 def with_keys(monkeypatch: pytest.MonkeyPatch, datastore: None) -> None:
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", KEYS)
+    monkeypatch.setenv("DEFERRED_TARGET_URL", TARGET)
     monkeypatch.setenv("DEFERRED_REPLAY_RECEIPTS", "off")  # no Datastore answers here
 
 
@@ -85,13 +88,16 @@ def environ_of(body: bytes, prefix: str = "APPENGINE", **changes: Any) -> Enviro
     return {name: value for name, value in environ.items() if value is not None}
 
 
-def signed(
-    body: bytes, url: str = URL, keys: str = KEYS, audience: str = "my-project/service/default", **changes: Any
-) -> Environ:
+def signed(body: bytes, url: str = URL, keys: str = KEYS, audience: str | None = None, **changes: Any) -> Environ:
+    """Return a signed request as it arrives where the test runs: on App Engine, or elsewhere as an HTTP task."""
+    on_app_engine = gae_deferred.settings.on_app_engine()
+    ours = "my-project/service/default" if on_app_engine else f"my-project/url/{TARGET}"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signing_keys, "current", lambda: signing_keys.parse(keys))
-        signature = signing.sign(audience, url, {"X-Deferred-Id": ID}, body)
-    return environ_of(body, **({"HTTP_X_DEFERRED_SIGNATURE": signature, "HTTP_X_DEFERRED_ID": ID} | changes))
+        signature = signing.sign(audience or ours, url, {"X-Deferred-Id": ID}, body)
+    headers = {"HTTP_X_DEFERRED_SIGNATURE": signature, "HTTP_X_DEFERRED_ID": ID}
+    prefix = "APPENGINE" if on_app_engine else "CLOUDTASKS"
+    return environ_of(body, **({"prefix": prefix} | headers | changes))
 
 
 def answer(environ: Environ) -> HTTPStatus:
@@ -113,7 +119,10 @@ def ran(environ: Environ, mark: Path) -> bool:
 
 # Hostile requests: each is made from the body of a task, and has the expected status.
 OFF_APP_ENGINE: dict[str, tuple[Callable[[bytes], Environ], HTTPStatus]] = {
-    "no header of a task": (lambda body: signed(body, HTTP_X_APPENGINE_TASKNAME=None), HTTPStatus.FORBIDDEN),
+    "no header of a task": (
+        lambda body: signed(body, HTTP_X_APPENGINE_TASKNAME=None, HTTP_X_CLOUDTASKS_TASKNAME=None),
+        HTTPStatus.FORBIDDEN,
+    ),
     "forged App Engine headers": (lambda body: environ_of(body), HTTPStatus.FORBIDDEN),
     "forged App Engine headers and address": (
         lambda body: environ_of(body, HTTP_X_APPENGINE_USER_IP="0.1.0.2"),
@@ -129,6 +138,10 @@ OFF_APP_ENGINE: dict[str, tuple[Callable[[bytes], Environ], HTTPStatus]] = {
     "replay without the task's id": (lambda body: signed(body, HTTP_X_DEFERRED_ID=None), HTTPStatus.FORBIDDEN),
     "replay in another service": (
         lambda body: signed(body, audience="my-project/service/other"),
+        HTTPStatus.FORBIDDEN,
+    ),
+    "replay of an HTTP task to another URL": (
+        lambda body: signed(body, audience="my-project/url/https://other.example"),
         HTTPStatus.FORBIDDEN,
     ),
     "replay in another project": (lambda body: signed(body, audience="theirs/service/default"), HTTPStatus.FORBIDDEN),
@@ -234,15 +247,22 @@ def test_a_signed_task_is_run_on_app_engine(mark: Path, with_keys: None, on_app_
     assert ran(signed(call(mark)), mark)
 
 
-def test_a_signed_http_task_is_run(mark: Path, with_keys: None, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example")
-    assert ran(signed(call(mark), audience="my-project/url/https://app.example", prefix="CLOUDTASKS"), mark)
+def test_a_captured_app_engine_task_runs_nowhere_else(mark: Path, with_keys: None, monkeypatch: pytest.MonkeyPatch):
+    """Without this rule, Cloud Run with the same project and keys would take itself for the service ``default``."""
+    for name, value in {**ON_APP_ENGINE, "K_SERVICE": "worker"}.items():
+        monkeypatch.setenv(name, value)
+    captured = signed(call(mark), audience="my-project/service/default", prefix="APPENGINE")
+    assert answer(captured) == HTTPStatus.FORBIDDEN
+    assert not mark.exists()
 
 
 def test_a_signed_http_task_is_refused_where_the_process_does_not_know_its_own_name(
-    mark: Path, with_keys: None, caplog: pytest.LogCaptureFixture
+    mark: Path, with_keys: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    assert answer(signed(call(mark), prefix="CLOUDTASKS")) == HTTPStatus.FORBIDDEN
+    request = signed(call(mark))
+    monkeypatch.delenv("DEFERRED_TARGET_URL")
+    gae_deferred.settings.forget()
+    assert answer(request) == HTTPStatus.FORBIDDEN
     assert "set DEFERRED_TARGET_URL or DEFERRED_AUDIENCE" in caplog.text
     assert not mark.exists()
 
@@ -331,6 +351,38 @@ def test_a_wrong_signature_is_not_made_good_by_a_token(mark: Path, with_keys: No
     monkeypatch.setattr(oidc, "verify", lambda *args, **kwargs: None)
     assert answer(signed(call(mark), keys=OTHER_KEYS, HTTP_AUTHORIZATION="Bearer good")) == HTTPStatus.FORBIDDEN
     assert not mark.exists()
+
+
+@pytest.fixture
+def good_token(monkeypatch: pytest.MonkeyPatch) -> Environ:
+    """A header with a token of the account that is expected."""
+    monkeypatch.setenv("DEFERRED_SERVICE_ACCOUNT", "tasks@p.iam.gserviceaccount.com")
+    monkeypatch.setattr(oidc, "verify", lambda *args, **kwargs: None)
+    return {"HTTP_AUTHORIZATION": "Bearer good"}
+
+
+def test_a_token_alone_is_not_enough_where_keys_are_set(mark: Path, with_keys: None, good_token: Environ):
+    assert answer(environ_of(call(mark), "CLOUDTASKS", **good_token)) == HTTPStatus.FORBIDDEN
+    assert not mark.exists()
+
+
+def test_a_token_alone_is_enough_while_unsigned_tasks_are_accepted(
+    mark: Path, with_keys: None, good_token: Environ, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", "until:9999-12-31")
+    assert ran(environ_of(call(mark), "CLOUDTASKS", **good_token), mark)
+
+
+def test_on_app_engine_a_token_proves_no_task(mark: Path, on_app_engine: None, good_token: Environ):
+    for changes in ({"REMOTE_ADDR": "203.0.113.7"}, {"HTTP_X_APPENGINE_TASKNAME": None}):
+        assert answer(environ_of(call(mark), **good_token, **changes)) == HTTPStatus.FORBIDDEN
+    assert not mark.exists()
+
+
+def test_on_app_engine_a_queue_that_sends_a_task_again_runs_it_again(mark: Path, with_keys: None, on_app_engine: None):
+    for name in ("task-1", "another"):
+        assert ran(signed(call(mark), HTTP_X_APPENGINE_TASKNAME=name), mark)
+        mark.unlink()
 
 
 def test_a_body_that_is_too_long_is_not_read_and_takes_no_memory(mark: Path, with_keys: None):

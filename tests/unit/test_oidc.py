@@ -113,6 +113,15 @@ def test_an_expired_or_foreign_token_is_refused_and_nothing_unpickled(
     assert not mark.exists()
 
 
+def test_a_token_does_not_cover_the_body(google: Issuer, tmp_path: Path):
+    """Whoever captures a request can run any code until its token expires. Only signing keys cover the body."""
+    captured = {"HTTP_AUTHORIZATION": f"Bearer {google.token()}"}
+    for mark in (tmp_path / "first", tmp_path / "second"):
+        _, status, _ = deferred.Handler().post(environ_of(call(mark), "CLOUDTASKS", **captured))
+        assert status == 200
+        assert mark.exists()
+
+
 @pytest.mark.parametrize("claims", [{"exp": 1_700_000_000, "iat": 1_699_990_000}, {"email": "someone@else.example"}])
 def test_a_signature_without_keys_does_not_save_a_refused_token(claims: dict[str, Any], google: Issuer, tmp_path: Path):
     mark = tmp_path / "ran"

@@ -123,6 +123,12 @@ def test_a_query_is_covered():
     assert verify(sign(url="/u?a=1") | {"QUERY_STRING": "a=2"}, AUDIENCE, b"b") is not None
 
 
+def test_a_question_mark_of_the_path_begins_no_query():
+    environ = sign(url="/a%3Fb") | {"PATH_INFO": "/a?b"}
+    assert verify(environ, AUDIENCE, b"b") is None
+    assert verify(environ | {"PATH_INFO": "/a", "QUERY_STRING": "b?"}, AUDIENCE, b"b") is not None
+
+
 @pytest.fixture
 def after(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Any]:
     """Return what holds the clock so many seconds after now."""

@@ -30,12 +30,15 @@ def test_results_of_pytest_have_failures_and_errors_but_no_skipped_tests():
         <testcase classname="tests.system.test_m" name="fails"><failure message="no"/></testcase>
         <testcase classname="tests.system.test_m" name="skipped"><skipped message="why"/></testcase>
         <testcase classname="tests.system.test_m" name="is not cleaned up"/>
-        <testcase classname="tests.system.test_m" name="is not cleaned up"><error message="left"/></testcase>
+        <testcase classname="tests.system.test_m" name="is not cleaned up">
+            <error message="failed on teardown with left"/>
+        </testcase>
     </testsuite></testsuites>"""
     assert pytest_results(xml) == [
         Result("test_m::passes", None),
         Result("test_m::fails", "no"),
-        Result("test_m::is not cleaned up", "left"),
+        Result("test_m::is not cleaned up", None),
+        Result("test_m::is not cleaned up (on teardown)", "failed on teardown with left"),
     ]
 
 

@@ -15,6 +15,9 @@ Local queue          not asked             accept or 403         not asked
 A request without any of these, or without the name of a task, is refused with 403. Where keys are set and cannot be
 read now, the answer is 503: the queue tries again.
 
+Off App Engine and a local cloud, a request with headers of an App Engine task is refused, even with a signature:
+somebody sends a captured task.
+
 1. App Engine's front end removes ``X-AppEngine-*`` headers from outside requests. Headers and address have to be the
    task queue's, whether or not the task is signed.
 2. Only where ``DEFERRED_SERVICE_ACCOUNT`` is set. 503 if the certificates of the issuer cannot be fetched.
@@ -119,6 +122,10 @@ def _check_unsigned_off_app_engine(delivery: Delivery) -> BodyCheck:
 
 def _check_signed_headers(delivery: Delivery) -> BodyCheck:
     """Refuse a signature that cannot be valid, whatever the body is: a stranger must not have us wait for one."""
+    if delivery.is_app_engine_task and not (delivery.on_app_engine or settings.cloud_tasks_emulator()):
+        raise _forbidden(
+            "An App Engine task arrives on App Engine or in a local cloud, not here: somebody sends a captured one"
+        )
     audience = settings.own_service_audience() if delivery.is_app_engine_task else settings.own_url_audience()
     if audience is None:
         raise _forbidden(

@@ -263,7 +263,7 @@ def serialize(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> bytes:
         ValueError: ``obj`` is not callable, or is an ``async def`` or a generator function.
         SerializationError: the callable or an argument cannot be pickled.
     """
-    return payload.dump(obj, args, kwargs)
+    return payload.write(obj, args, kwargs)[0]
 
 
 def run(data: bytes) -> Any:

@@ -132,9 +132,12 @@ class _Outbox:
         batch.check(tasks, self._by_name)
         for task in tasks:
             task.name = task.name or f"{self._id}-{next(self._numbers)}"
-        pages = [self._page_for(task) for task in tasks]
-        requests = [task_request.make(task) for task in tasks]
-        written = [tasks_v2.CreateTaskRequest.serialize(request) for request in requests]
+        pages, requests, written = [], [], []
+        for task in tasks:
+            pages.append(self._page_for(task))
+            requests.append(task_request.make(task))
+            written.append(tasks_v2.CreateTaskRequest.serialize(requests[-1]))
+            pages[-1].size += len(written[-1]) - task.size  # the exact number, instead of the upper bound
         for task, data in zip(tasks, written, strict=True):
             if len(data) > MAX_ENTITY_BYTES:
                 raise TaskTooLargeError(f"{task!r} takes {len(data)} bytes; an outbox entity holds {MAX_ENTITY_BYTES}")

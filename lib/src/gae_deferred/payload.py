@@ -4,7 +4,7 @@ import io
 import pickle
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from gae_deferred import bundled_entity, bundled_sdk, main_module, settings
 from gae_deferred.call import Parts, curry, describe
@@ -24,30 +24,21 @@ _PYTHON_3 = b"\x80\x03"
 less than this, those of higher protocols are more."""
 
 
-class Written(NamedTuple):
-    """A call as bytes.
-
-    Attributes:
-        data: the pickle.
-        python: version of Python, such as ``3.13``, that alone can read it, or None if each can.
-    """
-
-    data: bytes
-    python: str | None
-
-
 def dump(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
     """Write a call as :func:`write` does, and return its bytes."""
-    return write(obj, args, kwargs).data
+    return write(obj, args, kwargs)[0]
 
 
-def write(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Written:
+def write(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, str | None]:
     """Write a call as a pickle of ``(callable, args, kwargs)``.
 
     Plain pickle names functions and classes by module: the bytes are small, and the task runs the code that is deployed
     then. Lambdas, closures, nested functions and classes, and everything defined in a ``__main__`` that cannot be
     imported (an interactive session) cannot be found by name in the process that runs the task. cloudpickle writes them
     by value, with copies of the globals that they use, for the Python version (such as 3.12) that wrote them only.
+
+    Returns:
+        The pickle, and the version of Python, such as ``3.13``, that alone can read it, or None if each can.
 
     Raises:
         ValueError: ``obj`` is not callable (the bundled SDK raises this class too), or its call would do nothing: it is
@@ -61,7 +52,7 @@ def write(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, A
         data = pickle.dumps(call, protocol)
     except Exception:  # noqa: BLE001  # pickle raises any class; cloudpickle repeats a real error
         return _write_by_value(call)
-    return _write_by_value(call) if b"__main__" in data else Written(data, None)
+    return _write_by_value(call) if b"__main__" in data else (data, None)
 
 
 def load(data: bytes) -> Parts:
@@ -84,14 +75,14 @@ def load(data: bytes) -> Parts:
     raise ValueError(f"The payload holds a {type(call).__name__}, not (callable, args, kwargs)")
 
 
-def _write_by_value(call: Parts) -> Written:
+def _write_by_value(call: Parts) -> tuple[bytes, str | None]:
     from gae_deferred import by_value  # few processes need it
 
     try:
         data, has_copied = by_value.dump(call)
     except Exception as error:
         raise SerializationError(f"{describe(call[0])} or its arguments cannot be pickled: {error}") from error
-    return Written(data, _PYTHON if has_copied else None)
+    return data, _PYTHON if has_copied else None
 
 
 class _Unpickler(pickle.Unpickler):

@@ -57,7 +57,8 @@ def sign(audience: str, url: str, covered: Mapping[str, str], body: bytes) -> st
         path = urllib.parse.unquote_to_bytes(encoded_path).decode("latin-1")
         signed_at = str(int(clock.timestamp()))
         lines = [values[name] for name in (*names, names[0])]
-        digest = _digest(secret, key_id, audience, f"{path}?{query}", ";".join(names), signed_at, lines, body)
+        where = f"{len(path)}:{path}?{query}"
+        digest = _digest(secret, key_id, audience, where, ";".join(names), signed_at, lines, body)
         return f"{key_id}:{signed_at}:{';'.join(names)}:{digest}"
     return None
 
@@ -108,8 +109,9 @@ def check_claim(claim: Claim, environ: Mapping[str, Any], audience: str, body: b
         body: the request's body.
     """
     secret, key_id, signed_at, names, values, digest = claim
-    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "") + "?" + environ.get("QUERY_STRING", "")
-    expected = _digest(secret, key_id, audience, path, names, signed_at, values, body)
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    url = f"{len(path)}:{path}?{environ.get('QUERY_STRING', '')}"
+    expected = _digest(secret, key_id, audience, url, names, signed_at, values, body)
     if hmac.compare_digest(expected, digest):
         return None
     return f"its signature by the key {key_id!r} is not of this body, URL, headers and receiver ({audience})"
@@ -163,7 +165,7 @@ def _digest(
     secret: bytes,
     key_id: str,
     audience: str,
-    path: str,
+    url: str,
     names: str,
     signed_at: str,
     values: Iterable[str],
@@ -171,18 +173,19 @@ def _digest(
 ) -> str:
     """Return the MAC, in hex, of everything that a signature covers.
 
-    Lines keep the fields apart: no header holds a line break (RFC 9110, section 5.5).
+    Lines keep the fields apart: no header holds a line break (RFC 9110, section 5.5). The path comes with its length,
+    because it is percent-decoded and may have a question mark of its own.
     """
-    mac = _begun(secret, key_id, audience, path, names).copy()
+    mac = _begun(secret, key_id, audience, url, names).copy()
     mac.update("\n".join((signed_at, str(len(body)), *values, "")).encode("latin-1", "backslashreplace") + body)
     return mac.hexdigest()
 
 
 @functools.lru_cache(maxsize=64)
-def _begun(secret: bytes, key_id: str, audience: str, path: str, names: str) -> hashlib.blake2b:
+def _begun(secret: bytes, key_id: str, audience: str, url: str, names: str) -> hashlib.blake2b:
     """Return the MAC of the fields that most tasks of an app share. A copy of it continues with the other fields."""
     return _mac(
-        b"task", secret, *(field.encode("latin-1", "backslashreplace") for field in (key_id, audience, path, names))
+        b"task", secret, *(field.encode("latin-1", "backslashreplace") for field in (key_id, audience, url, names))
     )
 
 

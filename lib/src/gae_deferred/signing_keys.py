@@ -92,9 +92,10 @@ class SecretKeys:
 
     def _renew(self, name: str) -> Keys:
         self._tried_at[name] = self._clock()
-        self._keys[name] = parse(self._read(name), f"the secret {name}")
-        self._read_at[name] = self._clock()
-        return self._keys[name]
+        keys = parse(self._read(name), f"the secret {name}")
+        self._read_at[name] = self._clock()  # first: another thread looks for the time of keys that it finds
+        self._keys[name] = keys
+        return keys
 
 
 _secret_keys = SecretKeys()

@@ -32,7 +32,7 @@ def read(environ: "WSGIEnvironment", length: int) -> bytes:
     Raises:
         RequestRefusedError: 408 if the body does not arrive in time.
     """
-    client: Any = environ.get("gunicorn.socket")
+    client = _client(environ)
     if client is None:
         return bytes(environ["wsgi.input"].read(length))
     watch = _watch.get(None)
@@ -53,9 +53,15 @@ def stop_listening(environ: "WSGIEnvironment") -> None:
 
     A server reads the rest of a body that nobody wants, to find the next request behind it.
     """
-    client = environ.get("gunicorn.socket")
+    client = _client(environ)
     if client is not None:
         _end_reading(client)
+
+
+def _client(environ: "WSGIEnvironment") -> Any:
+    """Return the socket of the request's client, or None. A connection of HTTP/2 has other requests on it as well."""
+    is_alone = environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1.")
+    return environ.get("gunicorn.socket") if is_alone else None
 
 
 def _end_reading(client: Any) -> None:

@@ -73,7 +73,7 @@ def check_seal(key: "ndb.Key", created: datetime.datetime, stored: StoredRequest
 
 
 def _sealed(key: "ndb.Key", created: datetime.datetime, data: bytes) -> tuple[bytes, ...]:
-    place = f"{key.project()}/{key.database() or ''}/{key.kind()}/{key.id()}"
+    place = "/".join(map(str, (key.project(), key.database() or "", *key.flat())))
     return place.encode(), created.isoformat().encode(), data
 
 
@@ -133,7 +133,7 @@ def _lookup(keys: "Sequence[ndb.Key]") -> "tuple[list[tuple[ndb.Key, Any]], list
     from google.cloud.datastore_v1.types import LookupRequest
 
     client: Any = ndb.get_context().client
-    by_id = {key.id(): key for key in keys}
+    by_path = {_path(_protobuf(key)): key for key in keys}
     request = LookupRequest(
         project_id=client.project, database_id=client.database or "", keys=[_protobuf(key) for key in keys]
     )
@@ -143,8 +143,13 @@ def _lookup(keys: "Sequence[ndb.Key]") -> "tuple[list[tuple[ndb.Key, Any]], list
         response = call.result()
     except grpc.RpcError as error:
         raise from_grpc_error(error) from error
-    found = [(by_id[result.entity.key.path[-1].name], result.entity) for result in response.found]
-    return found, [by_id[key.path[-1].name] for key in response.deferred]
+    found = [(by_path[_path(result.entity.key)], result.entity) for result in response.found]
+    return found, [by_path[_path(key)] for key in response.deferred]
+
+
+def _path(key: Any) -> tuple[tuple[str, str | int], ...]:
+    """Return the path of a key as in a message: whoever can write to Datastore can give an entity a parent."""
+    return tuple((element.kind, element.name or element.id) for element in key.path)
 
 
 def _protobuf(key: Any) -> Any:

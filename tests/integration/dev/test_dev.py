@@ -5,6 +5,8 @@ import pickle
 import re
 import signal
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -12,6 +14,12 @@ from pathlib import Path
 import pytest
 
 from .commands import FREE_PORTS, get, running, until
+
+SAMPLE = Path(__file__).parents[3] / "samples" / "flask"
+UNREACHABLE_PROXY = {
+    **dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"), "http://127.0.0.1:9"),
+    **dict.fromkeys(("no_proxy", "NO_PROXY"), ""),
+}
 
 APP = """
 from google.cloud import ndb
@@ -79,6 +87,23 @@ def test_it_serves_the_app_and_shows_the_addresses_and_each_task(folder):
         command.wait_for("RuntimeError: as asked")
         for name in ("Cloud Tasks", "Datastore"):
             assert name in command.output
+
+
+def test_app_and_tasks_work_where_the_environment_has_a_proxy(folder):
+    with dev(folder, "--ephemeral", **UNREACHABLE_PROXY) as command:
+        url = app_url(command)
+        assert get(f"{url}/defer/hello")[0] == 200
+        until(lambda: get(f"{url}/read") == (200, "hello"), "the task's effect", lambda: command.output)
+
+
+def test_tests_of_a_sample_pass_where_the_environment_has_a_proxy():
+    pytest_ = [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "-p", "no:cacheprovider"]
+    one = ["-k", "test_an_increment_counts_at_once_after_one_minute_and_after_two"]
+    done = subprocess.run(
+        [*pytest_, *one], cwd=SAMPLE, env=os.environ | UNREACHABLE_PROXY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

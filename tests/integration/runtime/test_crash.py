@@ -1,6 +1,7 @@
 """A process dies at any time: all tasks of committed transactions run, and no others."""
 
 import collections
+import itertools
 import json
 import os
 import random
@@ -104,3 +105,20 @@ def test_processes_killed_at_random_times_lose_nothing(nursery: Nursery, cloud: 
 @pytest.mark.timeout(900)
 def test_500_processes_killed_at_random_times_lose_nothing(nursery: Nursery, cloud: Cloud):
     kill_at_random_times(500, random.SystemRandom().randrange(10**6), nursery, cloud)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(600)
+def test_a_process_killed_after_any_line_of_the_library_loses_nothing(nursery: Nursery, cloud: Cloud):
+    """Two runs of this test try each line: half the lines are enough for one minute."""
+    counts = itertools.count(random.SystemRandom().randrange(2), 2)
+    names = []
+    for lines in counts:
+        names.append(f"{lines} lines-0")
+        if nursery.run(name=f"{lines} lines", tasks=3, lines=lines) != -signal.SIGKILL:
+            break
+    done = {name for name, _ in committed()}
+    assert len(names) > 150
+    assert 30 < len(done) < len(names) - 30  # it is killed before the commit many times, and after it many times
+    assert done == {*names[-len(done) :]}
+    check_that_what_committed_runs_and_nothing_else(cloud)

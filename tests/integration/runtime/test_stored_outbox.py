@@ -95,6 +95,22 @@ def test_a_damaged_entity_is_kept_with_its_bytes_and_blocks_no_other(cloud: Clou
     assert all(b"_DeferredOutbox" in letter.payload for letter in letters)
 
 
+@pytest.mark.parametrize("child", [5, "other", None], ids=["number", "name", "its parent's name"])
+def test_a_planted_child_of_an_outbox_entity_blocks_no_other(cloud: Cloud, die_before_sending: Any, child: Any):
+    die_before_sending(later)
+    (genuine,) = cloud.entities(Outbox)
+    client: Any = ndb.get_context().client
+    raw = Client(project=client.project)
+    parent = raw.key("_DeferredOutbox", genuine.key.id())
+    planted = RawEntity(raw.key("_DeferredOutbox", child or parent.name, parent=parent), ["requests", "seals"])
+    planted.update(requests=genuine.requests, seals=genuine.seals, created=genuine.created)
+    raw.put(planted)
+    report = sweeper.sweep(grace=0)
+    assert (report.sent, report.dead, report.kept) == (1, 1, 0)  # the seal is of another entity
+    assert len(cloud.tasks()) == 1
+    assert cloud.entities(Outbox) == []
+
+
 def test_two_sweeps_write_one_letter_of_a_damaged_entity(cloud: Cloud):
     plant("a0", **DAMAGE["no time"]())
     (damaged,) = stored_outbox.read([ndb.Key(Outbox, "a0", namespace="")])
@@ -128,6 +144,18 @@ def test_with_keys_a_planted_request_is_never_sent(cloud: Cloud, die_before_send
     assert len(cloud.tasks()) == 1
     assert {letter.reason for letter in cloud.entities(DeadLetter)} == {"not ours"}
     assert cloud.entities(Outbox) == []
+
+
+def test_a_copied_entity_that_is_written_again_sends_its_own_task_and_no_other(cloud: Cloud, die_before_sending: Any):
+    """Whoever can write to Datastore can have a task sent again, under its own name and with its own id."""
+    die_before_sending(later)
+    (genuine,) = cloud.entities(Outbox)
+    copy = {"requests": genuine.requests, "seals": genuine.seals, "created": genuine.created}
+    assert sweeper.sweep(grace=0).sent == 1
+    before = cloud.tasks()
+    plant(genuine.key.id(), **copy)
+    assert sweeper.sweep(grace=0).sent == 1
+    assert [task.name for task in cloud.tasks()] == [task.name for task in before]
 
 
 def test_a_request_by_another_services_key_waits_for_its_sweep(
