@@ -14,7 +14,7 @@ from google.cloud import ndb
 from gae_deferred import TaskRetryOptions, deferred, wrap_wsgi_app
 
 from .datastore import Datastore
-from .tasks import QueuedTask
+from .tasks import Answered, QueuedTask
 from .world import BEGIN, Actor, Died, Fault, Process, World, current_process
 
 MODULE = "simulated_app"
@@ -27,8 +27,6 @@ MAX_PROCESSES = 3
 
 DATABASES = ("", "other")
 """The databases that the app has; the first is the default database."""
-
-Answered = Callable[[int | None], None]
 
 
 @dataclass
@@ -46,6 +44,7 @@ class Call:
         acknowledged: whether ``defer`` returned, outside transactions.
         refused: whether ``defer`` raised an error that says that the queue does not have it.
         maybe: whether ``defer`` raised an error that says that the queue may have it.
+        cancelled: whether it was deleted from its queue.
         starts: how many attempts have begun.
         ran: how many attempts have succeeded.
         resent: how often a person has sent it again.
@@ -65,6 +64,7 @@ class Call:
     acknowledged: bool = False
     refused: bool = False
     maybe: bool = False
+    cancelled: bool = False
     starts: int = 0
     ran: int = 0
     resent: int = 0

@@ -46,7 +46,7 @@ def problems(app: App, queue: CloudTasks) -> list[str]:
             return None
         if in_queue[number] or in_outbox[number]:
             return None if call.is_hopeless else "waits for ever"
-        return None if call.cut_off else "is lost"
+        return None if call.cut_off or call.cancelled else "is lost"
 
     found = ((call, check(call)) for call in app.calls)
     kept = [bytes(letter.payload or b"") for letter in dead_letters]

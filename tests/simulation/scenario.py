@@ -14,8 +14,7 @@ from unittest.mock import patch
 
 from google.cloud import ndb
 
-import gae_deferred
-from gae_deferred import clock, cloud_tasks, dead_letters, deferred, errors, outbox, settings, sweeper
+from gae_deferred import clock, cloud_tasks, dead_letters, deferred, errors, outbox, payload_store, settings, sweeper
 from gae_deferred import datastore as runtime_datastore
 
 from .app import CALL_HEADER, DATABASES, App, AppProcess, Call, Committed, count, counted, newer, task_options, work
@@ -28,8 +27,14 @@ MAX_REQUESTS = 8
 MAX_ROUNDS = 10
 """How often the outbox is swept in good weather, at most."""
 
-PADDING = 6_000
-"""Bytes of a big payload; the runtime's limits are lowered to match."""
+MAX_TASK_BYTES = 32 * 2**10
+"""Bytes of the largest task, as the runtime is told."""
+
+MAX_ENTITY_BYTES = 36 * 2**10
+"""Bytes that the runtime puts into an entity: lowered, so that it needs more of them."""
+
+PADDINGS = (25_000, 70_000)
+"""Bytes of big payloads: of one that fits into a task, and one that does not."""
 
 _KEYS = {"DEFERRED_SIGNING_KEYS": "key:0123456789abcdef"}
 _APP_ENGINE = {"GAE_ENV": "standard", "GAE_SERVICE": "default"}
@@ -41,6 +46,7 @@ PLATFORMS: tuple[dict[str, str], ...] = (
 _ENVIRONMENT = {
     "GOOGLE_CLOUD_PROJECT": "my-project",
     "DEFERRED_LOCATION": "us-east1",
+    "DEFERRED_MAX_TASK_BYTES": str(MAX_TASK_BYTES),
     "DEFERRED_DATABASE": "(default),other",
     "DEFERRED_QUEUE_MAX_ATTEMPTS": f"limited={QUEUES['limited']}",
 }
@@ -95,7 +101,8 @@ class Scenario:
         self.datastore = Datastore(world)
         self.app = App(world, self.datastore, on_app_engine="GAE_ENV" in self.environment)
         self._late = Fault.LATE_SWEEP in world.faults
-        self.queue = CloudTasks(world, self.app.deliver, HOUR if self._late else 240 * HOUR)
+        max_bytes = MAX_TASK_BYTES * 2 // 3 if Fault.SMALL_TASKS in world.faults else MAX_TASK_BYTES * 2
+        self.queue = CloudTasks(world, self.app.deliver, HOUR if self._late else 240 * HOUR, max_bytes)
         self.span = self.random.choice((10.0, 600.0, 4 * HOUR))
         self._choose_weather()
         self._names = 0
@@ -134,17 +141,13 @@ class Scenario:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Put the simulated services and settings in the place of the real ones."""
-        modules = [module for name, module in vars(gae_deferred).items() if hasattr(module, "__spec__")]
         with ExitStack() as stack:
             stack.enter_context(patch.dict(os.environ, _ENVIRONMENT | self.environment, clear=True))
             stack.enter_context(patch.object(runtime_datastore, "_client_of", self._client_of))
             stack.enter_context(patch.object(cloud_tasks, "_client", SimpleNamespace(get=lambda *_: self.queue)))
             stack.enter_context(patch.object(outbox, "ID_DIGITS", "01"))
-            stack.enter_context(patch.object(deferred, "_SURELY_FITS", PADDING // 4))
-            for module in modules:
-                for limit in ("MAX_TASK_BYTES", "MAX_ENTITY_BYTES"):
-                    if hasattr(module, limit):
-                        stack.enter_context(patch.object(module, limit, PADDING * 2 // 3))
+            for module in (outbox, payload_store, runtime_datastore):
+                stack.enter_context(patch.object(module, "MAX_ENTITY_BYTES", MAX_ENTITY_BYTES))
             logger = logging.getLogger("gae_deferred")
             stack.enter_context(patch.object(logger, "propagate", False))
             stack.enter_context(patch.object(logger, "handlers", [_Log(self.world)]))
@@ -174,8 +177,8 @@ class Scenario:
     def _plan(self) -> None:
         """Have requests made, and sweeps."""
         for _ in range(self.random.randint(3, MAX_REQUESTS)):
-            handle = self.random.choice((self._defer, self._defer_many, self._defer_named, self._commit, self._commit))
-            self._later(handle)
+            handles = (self._defer, self._defer_many, self._defer_named, self._commit, self._commit, self._cancel)
+            self._later(self.random.choice(handles))
         for _ in range(self.random.choice((0, 1, 3))):
             self._later(sweeper.sweep, times=self.random.choice((1, 1, 2)))
         if Fault.DAMAGE in self.world.faults:
@@ -227,16 +230,26 @@ class Scenario:
             function, options = chance.choice(((counted, {}), (count, {"_once": True})))
         if chance.random() < 0.3:
             options = options | {"_countdown": chance.choice((1, 100, 2 * HOUR))}
-        padding = (chance.randbytes(PADDING),) if Fault.BIG in faults and chance.random() < 0.3 else ()
+        padding = (chance.randbytes(chance.choice(PADDINGS)),) if Fault.BIG in faults and chance.random() < 0.3 else ()
         return _Deferral(call, (function, call.number, *padding), task_options(call) | options)
 
     def _defer(self) -> None:
         """Defer a call; where the queue may have it, perhaps send the same task again."""
         deferral = self._new_call()
         error = self._acknowledge(deferral.call, lambda: deferred.defer(*deferral.arguments, **deferral.options))
-        if error is not None and getattr(error, "may_be_enqueued", True) and self.world.chance(0.5):
+        if error is not None and error.may_be_enqueued and self.world.chance(0.5):
             self.world.sleep(self.random.choice((1.0, 60.0)))
             self._acknowledge(deferral.call, lambda: deferred.defer_many([error.task]))
+
+    def _cancel(self) -> None:
+        """Defer a call, and delete it from its queue if it waits there."""
+        deferral = self._new_call()
+        task = deferred.defer(*deferral.arguments, **deferral.options)
+        deferral.call.acknowledged = True
+        self.world.sleep(self.random.choice((0.1, 10.0)))
+        deferral.call.cancelled = True  # as long as it is not known otherwise
+        deferral.call.cancelled = deferred.cancel(task)
+        self.world.note(f"call {deferral.call.number} is {'' if deferral.call.cancelled else 'not '}cancelled")
 
     def _defer_named(self) -> None:
         """Defer a call by a name, again and again until it is acknowledged."""
@@ -264,7 +277,7 @@ class Scenario:
         return None
 
     def _refuse(self, call: Call, error: errors.TaskQueueError) -> None:
-        call.refused = not (call.maybe or getattr(error, "may_be_enqueued", True))
+        call.refused = not (call.maybe or error.may_be_enqueued)
         call.maybe = not call.refused
         self.world.note(f"call {call.number} is not acknowledged: {error!r}"[:300])
 

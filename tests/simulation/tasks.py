@@ -21,6 +21,9 @@ QUEUES = {"default": 0, "limited": 2}
 """How many attempts the tasks have that do not say it themselves, by queue; 0 for any number."""
 
 
+Answered = Callable[[int | None], None]
+
+
 @dataclass
 class QueuedTask:
     """A task that a queue has, or had.
@@ -29,6 +32,7 @@ class QueuedTask:
         name: full name.
         message: the task as it was created.
         attempts: how many there were.
+        answers: to how many of them there was an answer.
         begun: when the first attempt was made, in seconds since the epoch.
         waits: whether it is still to be run.
     """
@@ -36,8 +40,14 @@ class QueuedTask:
     name: str
     message: Any
     attempts: int = 0
+    answers: int = 0
     begun: float = 0.0
     waits: bool = True
+
+    @property
+    def view(self) -> tasks_v2.Task:
+        """What Cloud Tasks shows of it."""
+        return tasks_v2.Task(name=self.name, dispatch_count=self.attempts, response_count=self.answers)
 
     @property
     def request(self) -> Any:
@@ -55,12 +65,16 @@ class QueuedTask:
         return 0 < limit <= attempt and config.max_retry_duration.total_seconds() <= age
 
 
+Deliver = Callable[[QueuedTask, Answered], None]
+
+
 class CloudTasks:
     """Answers like ``tasks_v2.CloudTasksClient``, for all processes.
 
     Parameters:
         deliver: gives an attempt of a task to the app, and calls back with the status of its answer; None for none.
         memory: seconds for which the name of a task that is done is refused.
+        max_bytes: how large a task may be.
 
     Attributes:
         created: every task that was ever created.
@@ -69,9 +83,8 @@ class CloudTasks:
     queue_path = staticmethod(tasks_v2.CloudTasksClient.queue_path)
     task_path = staticmethod(tasks_v2.CloudTasksClient.task_path)
 
-    def __init__(
-        self, world: World, deliver: Callable[[QueuedTask, Callable[[int | None], None]], None], memory: float
-    ) -> None:
+    def __init__(self, world: World, deliver: Deliver, memory: float, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._world, self._deliver, self._memory = world, deliver, memory
         self._names: dict[str, float] = {}
         self._numbers = itertools.count(1)
@@ -84,15 +97,19 @@ class CloudTasks:
         names = " ".join(map(_short, request.requests))
         return self._world.call("Cloud Tasks", f"batch_create_tasks {names}", lambda: self._create_batch(request))
 
-    def delete_task(self, request: Any = None, *, name: str = "", **options: Any) -> None:
-        full_name = name or (request["name"] if isinstance(request, dict) else request.name)
-        return self._world.call("Cloud Tasks", f"delete_task {full_name}", lambda: self._delete(full_name))
+    def get_task(self, request: tasks_v2.GetTaskRequest, **options: Any) -> tasks_v2.Task:
+        return self._world.call("Cloud Tasks", f"get_task {request.name}", lambda: self._find(request.name).view)
+
+    def delete_task(self, name: str, **options: Any) -> None:
+        self._world.call("Cloud Tasks", f"delete_task {name}", lambda: self._end(self._find(name)))
 
     def _create(self, request: tasks_v2.CreateTaskRequest) -> tasks_v2.Task:
         if request.parent.rpartition("/")[2] not in QUEUES:
             raise google.NotFound("Requested entity was not found.")
         message = tasks_v2.Task.deserialize(tasks_v2.Task.serialize(request.task))
         message.name = message.name or f"{request.parent}/tasks/{next(self._numbers)}"
+        if tasks_v2.Task.pb(message).ByteSize() > self._max_bytes:
+            raise google.InvalidArgument("Task size too large")
         if self._names.get(message.name, 0.0) > self._world.now:
             raise google.AlreadyExists("Requested entity already exists")
         task = QueuedTask(message.name, message)
@@ -118,11 +135,11 @@ class CloudTasks:
         types = {"result_type": tasks_v2.BatchCreateTasksResponse, "metadata_type": tasks_v2.BatchCreateTasksMetadata}
         return operation.Operation(answer, refresh=lambda **_: answer, cancel=lambda **_: None, **types)
 
-    def _delete(self, name: str) -> None:
-        task = next((task for task in self.created if task.name == name and task.waits), None)
-        if task is None:
-            raise google.NotFound("The task does not exist.")
-        self._end(task)
+    def _find(self, name: str) -> QueuedTask:
+        for task in self.created:
+            if task.name == name and task.waits:
+                return task
+        raise google.NotFound("The task does not exist.")
 
     def _end(self, task: QueuedTask) -> None:
         task.waits = False
@@ -139,6 +156,7 @@ class CloudTasks:
         def answered(status: int | None) -> None:
             if next(answers) or not task.waits:
                 return
+            task.answers += 1
             if status is not None and 200 <= status < 300:
                 self._end(task)
             elif task.is_last(attempt, self._world.now - task.begun):

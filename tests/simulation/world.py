@@ -61,6 +61,8 @@ class Fault(enum.Flag):
     """Some transactions are in a database of another name."""
     DAMAGE = enum.auto()
     """An entity of the outbox cannot be read."""
+    SMALL_TASKS = enum.auto()
+    """Cloud Tasks takes smaller tasks than the runtime thinks."""
     LATE_SWEEP = enum.auto()
     """Queues forget the names of tasks before the outbox is swept."""
 
