@@ -28,6 +28,7 @@ from gae_deferred import (
     payload,
     payload_store,
     replays,
+    settings,
     slow_client,
 )
 from gae_deferred.attempt import Attempt
@@ -364,9 +365,10 @@ class Handler:
                 _log_level, "Running task %s of queue %s, retry %s", delivery.name, delivery.queue, delivery.retry_count
             )
         this = Attempt(delivery, body)
+        has_receipt = settings.keeps_receipts()
         with datastore.context(delivery.namespace), refreshed_connections():
             try:
-                if replays.has_run(delivery):
+                if has_receipt and replays.has_run(delivery):
                     _logger.warning("The task %s has run before; this delivery does nothing", delivery.name)
                     return "Success", _OK, [_PLAIN_TEXT]
                 if delivery.is_last:
@@ -375,8 +377,10 @@ class Handler:
             except BaseException as error:
                 ending.end_if_due(this, error)
                 raise
-            outbox.forget(delivery)
-            replays.note(delivery)
+            if _OUTBOX in environ:
+                outbox.forget(delivery)
+            if has_receipt:
+                replays.note(delivery)
             if this.note is not None:
                 dead_letters.withdraw_note(this)
         return "Success", _OK, [_PLAIN_TEXT]
@@ -423,6 +427,8 @@ application = Handler()
 
 _OK = HTTPStatus.OK
 """Looked up once: in Python 3.11 the look-up takes as long as reading a setting."""
+
+_OUTBOX = headers.OUTBOX.environ_key
 
 _PLAIN_TEXT = ("Content-Type", "text/plain")
 

@@ -8,7 +8,7 @@ import datetime
 import logging
 from typing import TYPE_CHECKING
 
-from gae_deferred import clock, datastore, headers, settings, signing_keys
+from gae_deferred import clock, datastore, headers, signing_keys
 from gae_deferred.delivery import Delivery
 from gae_deferred.signing import MAX_AGE
 
@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 
 def has_run(delivery: Delivery) -> bool:
-    """Return whether a task with a verified signature has succeeded before. False where no receipts are kept.
+    """Return whether a task with a verified signature has succeeded before. Ask only where receipts are kept.
 
     Raises:
         google.api_core.exceptions.GoogleAPICallError: Datastore cannot be asked; the queue tries again.
@@ -52,7 +52,7 @@ def note(delivery: Delivery) -> None:
 
 
 def _is_noted(delivery: Delivery) -> bool:
-    return settings.keeps_receipts() and bool(delivery.environ.get(_SIGNATURE)) and signing_keys.are_set()
+    return bool(delivery.environ.get(_SIGNATURE)) and signing_keys.are_set()
 
 
 def _key(delivery: Delivery) -> "ndb.Key":
