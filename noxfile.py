@@ -103,6 +103,13 @@ def simulate(session: nox.Session) -> None:
     session.run("pytest", "-m", "heavy", "tests/simulation", *(session.posargs or ["--seeds", "2000"]))
 
 
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Plant faults into the runtime and see that tests fail. Takes modules, --all, --servers: --help."""
+    install(session, *TEST_TOOLS, "coverage~=7.10", *requirements(*SAMPLES))
+    session.run("python", "-m", "tests.mutants", *session.posargs, env={"PYTHONPATH": str(ROOT)})
+
+
 @nox.session(name="e2e-local")
 def e2e_local(session: nox.Session) -> None:
     """Serve each sample and test it over HTTP. Takes pytest's arguments."""

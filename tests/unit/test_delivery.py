@@ -32,6 +32,8 @@ def test_without_a_setting_no_attempt_is_known_to_be_the_last():
         ("3", "mail", False),
         ("", "default", False),
         ("many", "default", False),
+        ("9" * 11, "default", True),
+        ("9" * 12, "default", False),  # no number of attempts
     ],
 )
 def test_the_limit_of_a_queue_is_a_setting(
@@ -74,3 +76,7 @@ def test_a_setting_that_is_no_list_of_numbers_is_an_error_that_names_it(text: st
     monkeypatch.setenv("DEFERRED_QUEUE_MAX_ATTEMPTS", text)
     with pytest.raises(ConfigurationError, match="DEFERRED_QUEUE_MAX_ATTEMPTS"):
         settings.queue_max_attempts("default")
+
+
+def test_a_task_elsewhere_has_the_default_namespace_whatever_its_headers_say():
+    assert Delivery({"HTTP_X_APPENGINE_CURRENT_NAMESPACE": "n"}).namespace == ""

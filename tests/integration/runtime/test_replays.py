@@ -1,16 +1,19 @@
 """Away from App Engine, a captured request runs its task once, whoever sends it again."""
 
+import datetime
 from collections.abc import Iterator
 from typing import Any
 
 import once_tasks
 import pytest
 from deliveries import deliver
+from google.cloud import ndb
 from harness import Cloud
 from once_tasks import CALLS, increase
 
-from gae_deferred import deferred, settings
+from gae_deferred import clock, deferred, settings
 from gae_deferred.entities import Receipt
+from gae_deferred.signing import MAX_AGE
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +76,21 @@ def test_a_datastore_that_cannot_be_asked_runs_nothing(cloud: Cloud, monkeypatch
     with pytest.raises(ConnectionError):
         deliver(task)
     assert CALLS == []
+
+
+def test_a_receipt_is_kept_for_as_long_as_the_signature_counts(cloud: Cloud):
+    now = clock.now()
+    with clock.held_by(lambda: now):
+        deliver(captured(cloud))
+    (receipt,) = cloud.entities(Receipt)
+    assert receipt.expires == now.replace(tzinfo=None) + datetime.timedelta(seconds=MAX_AGE)  # type: ignore[attr-defined]
+
+
+def test_a_task_whose_receipt_cannot_be_written_is_a_success(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise ConnectionError("Datastore is away")
+
+    task = captured(cloud)
+    monkeypatch.setattr(ndb, "put_multi", refuse)
+    assert deliver(task) == 200
+    assert CALLS == [1]
