@@ -12,7 +12,8 @@ from deferred_callables import Greeter, greet, make_adder
 from fake_cloud_tasks import FakeCloudTasks
 
 from gae_deferred import TaskRetryOptions, deferred, errors, outbox, settings
-from gae_deferred.task import MAX_TASK_BYTES, Task
+from gae_deferred.limits import MAX_TASK_BYTES
+from gae_deferred.task import Task
 
 UTC = datetime.UTC
 MINUTE = datetime.timedelta(minutes=1)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from gae_deferred import TaskRetryOptions, deferred, task_request
 from gae_deferred.errors import TaskTooLargeError
-from gae_deferred.task import MAX_TASK_BYTES, Task
+from gae_deferred.limits import MAX_TASK_BYTES
+from gae_deferred.task import Task
 
 UTC = datetime.UTC
 

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gae_deferred import errors
+from gae_deferred.limits import MAX_BATCH_BYTES
 from gae_deferred.task import Task
 
 if TYPE_CHECKING:
@@ -12,9 +13,6 @@ if TYPE_CHECKING:
 
 MAX_TASKS = 100
 """Maximum number of tasks in one BatchCreateTasks call (docstring of ``BatchCreateTasksRequest.requests``)."""
-
-MAX_BYTES = 8 * 2**20
-"""Maximum bytes of requests in one BatchCreateTasks call. Google's APIs take 10 MiB; the rest is for field tags."""
 
 
 def check(tasks: Iterable[Task], before: Mapping[tuple[str, str | None], Task] = MappingProxyType({})) -> None:
@@ -57,7 +55,7 @@ def split(requests: "Sequence[tasks_v2.CreateTaskRequest]") -> Iterator[list[int
         size = 0
         for index in indices:
             more = tasks_v2.CreateTaskRequest.pb(requests[index]).ByteSize()
-            if batch and (len(batch) == MAX_TASKS or size + more > MAX_BYTES):
+            if batch and (len(batch) == MAX_TASKS or size + more > MAX_BATCH_BYTES):
                 yield batch
                 batch, size = [], 0
             batch.append(index)

@@ -14,10 +14,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_ENTITY_BYTES = 900 * 2**10
-"""Maximum bytes of data in one entity of ours. Datastore takes 1 MiB less 4 bytes (Datastore documentation, "Limits");
-the rest is for keys, other properties and field tags."""
-
 
 def _make_client(emulator: str | None, database: str = "") -> "ndb.Client":
     from google.cloud import ndb

@@ -30,6 +30,7 @@ from gae_deferred import (
 from gae_deferred.attempt import Attempt, Note
 from gae_deferred.errors import Error, InvalidTaskError, SingularTaskFailure
 from gae_deferred.letter import Letter, of_attempt, of_request, shorten
+from gae_deferred.limits import MAX_ENTITY_BYTES
 from gae_deferred.payload_reader import Reading
 from gae_deferred.signing import Seal
 from gae_deferred.task import Task, TaskRetryOptions, max_bytes
@@ -477,7 +478,7 @@ def _put(letter: Letter, *, stored_payload: str | None = None, moves: bool = Tru
     own = None
     if stored_payload is not None:
         entity.stored_payload = stored_payload
-    elif len(body) > datastore.MAX_ENTITY_BYTES // 2:
+    elif len(body) > MAX_ENTITY_BYTES // 2:
         entity.stored_payload = own = payload_store.store(body)
     else:
         entity.payload = body

@@ -47,8 +47,9 @@ from gae_deferred.errors import (
     TaskNotKeptError,
     TaskQueueError,
 )
+from gae_deferred.limits import MAX_ENTITY_BYTES, MAX_TASK_BYTES
 from gae_deferred.once import is_once, new_identity, once, run_once
-from gae_deferred.task import DEFAULT_QUEUE, DEFAULT_URL, MAX_TASK_BYTES, Task, max_bytes
+from gae_deferred.task import DEFAULT_QUEUE, DEFAULT_URL, Task, max_bytes
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -175,7 +176,7 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
     else:
         data, python = payload.write(obj, args, kwargs)
     stored = None
-    limit = min(max_bytes(), datastore.MAX_ENTITY_BYTES) if transactional else max_bytes()
+    limit = min(max_bytes(), MAX_ENTITY_BYTES) if transactional else max_bytes()
     if own_headers or len(data) > limit // 2:  # half of it leaves room for everything else
         room = limit - Task(b"", **options).size
         if len(data) > room:

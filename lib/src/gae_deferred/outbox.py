@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gae_deferred import batch, clock, cloud_tasks, datastore, headers, settings, stored_outbox, task_request
-from gae_deferred.datastore import MAX_ENTITY_BYTES
 from gae_deferred.errors import (
     BadTransactionStateError,
     TaskAlreadyExistsError,
@@ -21,6 +20,7 @@ from gae_deferred.errors import (
     TaskTooLargeError,
     TombstonedTaskError,
 )
+from gae_deferred.limits import MAX_ENTITY_BYTES
 from gae_deferred.stored_outbox import StoredOutbox
 from gae_deferred.task import Task
 

@@ -13,19 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from gae_deferred import attempt, clock, datastore, payload
 from gae_deferred.call import Call
-from gae_deferred.datastore import MAX_ENTITY_BYTES
 from gae_deferred.errors import PermanentTaskFailure, TaskTooLargeError, UnreadableTaskError
+from gae_deferred.limits import MAX_ENTITY_BYTES, MAX_PAYLOAD_BYTES, MAX_STORED_BYTES
 from gae_deferred.task import MAX_LIFETIME
 
 if TYPE_CHECKING:
     from google.cloud import ndb
-
-MAX_STORED_BYTES = 9 * 2**20
-"""Maximum bytes of a compressed payload. A Datastore transaction takes 10 MiB (Datastore documentation, "Limits"), and
-the app's own writes in it need room too."""
-
-MAX_PAYLOAD_BYTES = 128 * 2**20
-"""Maximum bytes of a payload before compression. It bounds the memory of the process that unpacks the payload."""
 
 _ID = re.compile(r"[0-9a-f]{32}-[0-9]{1,4}-[0-9a-f]{64}")
 """Id of a stored payload: a random part, the number of its chunks, and the SHA-256 of its compressed bytes.

@@ -254,7 +254,7 @@ def max_task_bytes() -> int | None:
     """Return what lowers the size of the largest task, in bytes (``DEFERRED_MAX_TASK_BYTES``), or None.
 
     Payloads that do not fit are compressed or kept in Datastore. Google's documents disagree about the size that Cloud
-    Tasks takes: see :data:`gae_deferred.task.MAX_TASK_BYTES`, which a higher value does not raise.
+    Tasks takes: see :data:`gae_deferred.limits.MAX_TASK_BYTES`, which a higher value does not raise.
 
     Raises:
         ConfigurationError: the variable is not a number of at least :data:`LOWEST_MAX_TASK_BYTES`.

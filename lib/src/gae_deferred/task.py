@@ -19,17 +19,10 @@ from gae_deferred.errors import (
     InvalidUrlError,
     TaskTooLargeError,
 )
+from gae_deferred.limits import MAX_TASK_BYTES
 
 DEFAULT_QUEUE = "default"
 DEFAULT_URL = "/_ah/queue/deferred"
-
-MAX_TASK_BYTES = 1_048_569
-"""Maximum bytes of a task in the form that Cloud Tasks stores: the FULL view, with the values that it fills in.
-
-Recordings of the service (aertje/cloud-tasks-emulator, ``internal/engine/tasksize.go``, 2026) show this limit for App
-Engine tasks and HTTP tasks alike. Google's quota page says 1 MB, the docstring of ``CloudTasksClient.create_task``
-100 KB: ``DEFERRED_MAX_TASK_BYTES`` lowers it.
-"""
 
 MAX_ETA_SECONDS = 30 * 24 * 3600
 """Maximum seconds between now and a task's time (the same page: maximum schedule time 30 days)."""

@@ -4,7 +4,7 @@ import contextlib
 import random
 import sys
 
-import crash_tasks
+import killed_tasks
 from google.api_core.exceptions import GoogleAPICallError, RetryError
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import ndb
@@ -25,9 +25,9 @@ def transact(name: str, tasks: int, counter: int) -> None:
         shared = ContendedCounter.get_by_id(f"counter-{counter}") or ContendedCounter(id=f"counter-{counter}")
         shared.value += 1
         shared.put()
-        crash_tasks.Committed(id=name, tasks=tasks).put()
+        killed_tasks.Committed(id=name, tasks=tasks).put()
         for number in range(tasks):
-            deferred.defer(crash_tasks.note, name, number, _transactional=True)
+            deferred.defer(killed_tasks.note, name, number, _transactional=True)
 
     ndb.transaction(in_transaction, retries=10)
 

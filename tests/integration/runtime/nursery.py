@@ -15,7 +15,7 @@ import time
 from types import FrameType
 from typing import Any
 
-import crash_tasks
+import killed_tasks
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import ndb, tasks_v2  # noqa: F401  # loaded once, for all forks
 
@@ -33,7 +33,7 @@ def die_after_lines(count: int) -> None:
         nonlocal run
         if event == "line":
             if run == count:
-                crash_tasks.die()
+                killed_tasks.die()
             run += 1
         return trace_line
 
@@ -49,14 +49,14 @@ def live(order: dict[str, Any]) -> None:
     os.environ["GOOGLE_CLOUD_PROJECT"] = order["project"]
     step: str = order.get("step", "")
     if step:
-        crash_tasks.die_at(step)
+        killed_tasks.die_at(step)
     client = ndb.Client(project=order["project"], credentials=AnonymousCredentials())
     if "lines" in order:
         die_after_lines(order["lines"])
     count = 0
     while True:
         with client.context():
-            crash_tasks.transact(f"{order['name']}-{count}", order["tasks"], step)
+            killed_tasks.transact(f"{order['name']}-{count}", order["tasks"], step)
         if "lines" in order:
             os._exit(0)
         if count == 0:

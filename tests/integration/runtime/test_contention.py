@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import crash_tasks
+import killed_tasks
 import pytest
 from contend import ContendedCounter
 from harness import Cloud, until
-from test_crash import committed
+from test_commits_survive_kills import committed
 
 from gae_deferred import datastore, sweeper
 from gae_deferred.entities import Outbox
@@ -21,7 +21,7 @@ PROCESSES = 8
 
 
 def contend(transactions: int, patience: float, cloud: Cloud) -> None:
-    crash_tasks.RAN.clear()
+    killed_tasks.RAN.clear()
     seed = random.SystemRandom().randrange(10**6)
     processes = [
         subprocess.Popen(
@@ -40,12 +40,12 @@ def contend(transactions: int, patience: float, cloud: Cloud) -> None:
         assert process.returncode == 0, output
     sweeper.sweep(grace=0)
     due = committed()
-    until(lambda: len(crash_tasks.RAN) >= len(due), f"{len(due)} tasks have run", patience)
-    assert sorted(crash_tasks.RAN) == due, f"seed {seed}"
-    assert max(collections.Counter(crash_tasks.RAN).values()) == 1
+    until(lambda: len(killed_tasks.RAN) >= len(due), f"{len(due)} tasks have run", patience)
+    assert sorted(killed_tasks.RAN) == due, f"seed {seed}"
+    assert max(collections.Counter(killed_tasks.RAN).values()) == 1
     assert cloud.entities(Outbox) == []
 
-    proofs: list[Any] = datastore.run_outside_transaction(lambda: crash_tasks.Committed.query().fetch())
+    proofs: list[Any] = datastore.run_outside_transaction(lambda: killed_tasks.Committed.query().fetch())
     counters: list[Any] = datastore.run_outside_transaction(lambda: ContendedCounter.query().fetch())
     assert sum(counter.value for counter in counters) == len(proofs)
     assert len(proofs) > 0.9 * transactions

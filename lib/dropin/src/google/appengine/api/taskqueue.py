@@ -32,13 +32,13 @@ from gae_deferred.errors import (
     UnknownQueueError,
 )
 from gae_deferred.errors import TaskQueueError as Error
+from gae_deferred.limits import MAX_TASK_BYTES as MAX_TASK_SIZE_BYTES
 from gae_deferred.task import (
     MAX_QUEUE_NAME_LENGTH,
     MAX_TASK_NAME_LENGTH,
     MAX_URL_LENGTH,
     check_queue_name,
 )
-from gae_deferred.task import MAX_TASK_BYTES as MAX_TASK_SIZE_BYTES
 
 __all__ = [
     "MAX_PUSH_TASK_SIZE_BYTES",

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import crash_tasks
+import killed_tasks
 import pytest
-from crash_tasks import STEPS, Committed
 from harness import Cloud, until
+from killed_tasks import STEPS, Committed
 
 from gae_deferred import datastore, sweeper
 from gae_deferred.entities import DeadLetter, Outbox
@@ -60,7 +60,7 @@ def running_nursery(running_cloud: Cloud) -> Iterator[Nursery]:
 
 @pytest.fixture
 def nursery(running_nursery: Nursery, cloud: Cloud) -> Nursery:
-    crash_tasks.RAN.clear()
+    killed_tasks.RAN.clear()
     running_nursery.project = cloud.project
     return running_nursery
 
@@ -73,8 +73,8 @@ def committed() -> list[tuple[str, int]]:
 
 def check_that_what_committed_runs_and_nothing_else(cloud: Cloud) -> None:
     sweeper.sweep(grace=0)
-    until(lambda: sorted(crash_tasks.RAN) == committed(), "the tasks that ran are those of the committed transactions")
-    assert max(collections.Counter(crash_tasks.RAN).values(), default=1) == 1
+    until(lambda: sorted(killed_tasks.RAN) == committed(), "the tasks that ran are those of the committed transactions")
+    assert max(collections.Counter(killed_tasks.RAN).values(), default=1) == 1
     assert cloud.entities(Outbox) == []
     assert cloud.entities(DeadLetter) == []
 
