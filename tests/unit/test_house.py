@@ -34,7 +34,8 @@ def imports(path: Path, modules: set[str]) -> Iterator[str]:
 
 def graph(top: Path) -> dict[str, set[str]]:
     """Return for each module of a package the modules of the same package that it imports."""
-    files = {module_name(path, top): path for path in top.rglob("*.py")}
+    own = (path for path in top.rglob("*.py") if not any(part.startswith(".") for part in path.relative_to(top).parts))
+    files = {module_name(path, top): path for path in own}  # bench/.environments holds packages of others
     return {name: set(imports(path, {*files})) - {name} for name, path in files.items()}
 
 
