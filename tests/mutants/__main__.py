@@ -98,11 +98,10 @@ def tests_of(mutant: Mutant, coverage: dict[str, Any]) -> list[str]:
     here = {test for line in range(mutant.line, mutant.last + 1) for test in lines.get(str(line), []) if test}
     tests = here or {test for each in lines.values() for test in each if test}
     own = f"test_{Path(mutant.path).name}::"
-    durations = coverage["durations"]
     chosen: list[str] = []
     seconds = 0.0
-    for test in sorted(tests, key=lambda test: (own not in test, durations.get(test, 0), test)):
-        seconds += durations.get(test, 0)
+    for test in sorted(tests, key=lambda test: (own not in test, coverage["durations"].get(test, 0), test)):
+        seconds += coverage["durations"].get(test, 0)
         if chosen and seconds > MAX_SECONDS:
             break
         chosen.append(test)

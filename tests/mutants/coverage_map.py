@@ -23,8 +23,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     _durations[report.nodeid] = _durations.get(report.nodeid, 0) + report.duration
 
 
-def pytest_unconfigure() -> None:
+def pytest_sessionfinish(exitstatus: int) -> None:
     _measured.stop()
-    data = _measured.get_data()
-    lines = {file: data.contexts_by_lineno(file) for file in data.measured_files()}
-    Path(os.environ["MUTANTS_MAP"]).write_text(json.dumps({"lines": lines, "durations": _durations}))
+    if exitstatus == 0:  # a test that fails anyway would kill every mutant
+        data = _measured.get_data()
+        lines = {file: data.contexts_by_lineno(file) for file in data.measured_files()}
+        Path(os.environ["MUTANTS_MAP"]).write_text(json.dumps({"lines": lines, "durations": _durations}))

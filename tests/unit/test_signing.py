@@ -1,6 +1,7 @@
 """Signatures and seals: what they cover, which keys count, and how long."""
 
 import datetime
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,12 @@ def test_a_signature_that_covers_no_id_is_refused():
     assert problem == "its signature does not cover the header X-Deferred-Id"
 
 
+def test_a_request_without_a_covered_header_is_refused():
+    environ = sign()
+    del environ["HTTP_X_DEFERRED_CALLABLE"]
+    assert "lacks the header X-Deferred-Callable" in str(verify(environ, AUDIENCE, b"b"))
+
+
 def test_headers_that_servers_add_do_not_count():
     assert verify(sign() | {"HTTP_VIA": "1.1 proxy", "HTTP_X_CLOUDTASKS_TASKNAME": "t"}, AUDIENCE, b"b") is None
 
@@ -142,6 +149,45 @@ def test_a_task_is_refused_once_it_is_older_than_any_task_lives(after: Callable[
         assert verify(environ, AUDIENCE, b"b") is None
     with after(MAX_AGE + 60):
         assert "longer ago than any task lives" in str(verify(environ, AUDIENCE, b"b"))
+
+
+def test_a_signature_counts_for_69_days_to_the_second():
+    signed_at = datetime.datetime(2026, 11, 29, tzinfo=datetime.UTC)
+    with clock.held_by(lambda: signed_at):
+        environ = sign()
+    with clock.held_by(lambda: signed_at + datetime.timedelta(days=69)):
+        assert verify(environ, AUDIENCE, b"b") is None
+    with clock.held_by(lambda: signed_at + datetime.timedelta(days=69, seconds=1)):
+        assert verify(environ, AUDIENCE, b"b") is not None
+
+
+def test_a_key_id_may_be_longer_than_a_time(monkeypatch: pytest.MonkeyPatch):
+    change_keys(monkeypatch, "a-key-of-november-2026:an-old-secret-of-thirty-two-chars")
+    assert verify(sign(), AUDIENCE, b"b") is None
+
+
+@pytest.mark.parametrize(
+    ("longest", "too_long"),
+    [
+        (f"new:{'9' * 12}:x-deferred-id:{'0' * 64}", f"new:{'9' * 13}:x-deferred-id:{'0' * 64}"),
+        (f"new:{'9' * 12}:x-deferred-id:".ljust(4096, "0"), f"new:{'9' * 12}:x-deferred-id:".ljust(4097, "0")),
+    ],
+    ids=["time", "signature"],
+)
+def test_signatures_of_a_limited_length_are_looked_at(longest: str, too_long: str):
+    answers = [verify(sign() | {"HTTP_X_DEFERRED_SIGNATURE": text}, AUDIENCE, b"b") for text in (longest, too_long)]
+    assert ["KEY_ID:TIME" in str(answer) for answer in answers] == [False, True]
+
+
+@pytest.mark.parametrize("length", [63, 64, 65])
+def test_a_secret_of_up_to_64_bytes_is_the_key_and_a_longer_one_is_hashed(length: int, monkeypatch: pytest.MonkeyPatch):
+    """RFC 7693, section 2.9: a key of BLAKE2b has up to 64 bytes. Seals of other releases stay valid."""
+    secret = b"s" * length
+    change_keys(monkeypatch, f"id:{secret.decode()}")
+    key = secret if length <= 64 else hashlib.blake2b(secret).digest()
+    fields = b"2:id6:letter1:b"
+    expected = hashlib.blake2b(fields, key=key, person=b"gae-deferredseal", digest_size=32).hexdigest()
+    assert signing.seal("letter", b"b") == f"id:{expected}"
 
 
 def test_a_clock_that_was_set_back_refuses_nothing(after: Callable[[float], Any]):
