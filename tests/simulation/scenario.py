@@ -146,7 +146,7 @@ class Scenario:
             stack.enter_context(patch.object(runtime_datastore, "_client_of", self._client_of))
             stack.enter_context(patch.object(cloud_tasks, "_client", SimpleNamespace(get=lambda *_: self.queue)))
             stack.enter_context(patch.object(outbox, "ID_DIGITS", "01"))
-            for module in (outbox, payload_store, runtime_datastore):
+            for module in (dead_letters, deferred, outbox, payload_store):
                 stack.enter_context(patch.object(module, "MAX_ENTITY_BYTES", MAX_ENTITY_BYTES))
             logger = logging.getLogger("gae_deferred")
             stack.enter_context(patch.object(logger, "propagate", False))
