@@ -93,7 +93,7 @@ def tests_versions(session: nox.Session) -> None:
 def tests_heavy(session: nox.Session) -> None:
     """Run the tests that take minutes: killed processes, conflicts, a minute of fuzzing."""
     install(session, *TEST_TOOLS, *requirements(*SAMPLES))
-    session.run("pytest", "-m", "heavy", "tests/unit", "tests/integration", "tests/simulation", *session.posargs)
+    session.run("pytest", "-m", "heavy", "tests/unit", "tests/integration", *session.posargs)
 
 
 @nox.session

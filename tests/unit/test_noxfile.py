@@ -1,6 +1,7 @@
 """noxfile.py: the tests that arguments select, and how packages are installed. A stub takes the place of nox."""
 
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -123,6 +124,8 @@ def test_installing_shows_progress_and_hands_the_settings_of_run_py_to_uv(
     noxfile: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(NOXFILE.parent)
+    for name in [name for name in os.environ if name.startswith("SETUP_")]:  # of the run.py that runs this test
+        monkeypatch.delenv(name)
     monkeypatch.setenv("SETUP_UV_INDEX", "https://mirror.test")
     session = MagicMock()
     session.virtualenv.location = str(tmp_path)

@@ -126,3 +126,8 @@ def test_literals_are_refused_unless_allowed_and_bindings_must_be_used(things):
         _run(things, "SELECT * FROM Q WHERE n = 1", literals=False)
     with refused("INVALID_ARGUMENT", "Unused positional binding: 2"):
         _run(things, "SELECT * FROM Q WHERE n = @1", 1, 2)
+
+
+def test_of_several_bad_parameter_names_the_first_in_order_is_told(stub):
+    with refused("INVALID_ARGUMENT", "parameter name ''"):
+        _run(stub, "SELECT * FROM Q", **dict.fromkeys(("__x__", "", "1"), 1))

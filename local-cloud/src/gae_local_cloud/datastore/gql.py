@@ -69,7 +69,7 @@ class _Bindings:
     """The values bound to a query's parameters."""
 
     def __init__(self, named: Mapping[str, Message], positional: Sequence[Message]) -> None:
-        for name in named:
+        for name in sorted(named):  # the order of a protocol buffer's map is not that of its JSON
             if not _BINDING.fullmatch(name):
                 raise InvalidArgument(f"GQL query parameter name {name!r} is reserved or not a name.")
         self._named = named
