@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -54,15 +55,42 @@ class Browser:
             "return [...document.querySelectorAll(arguments[0])].map(each => each.innerText.trim())", css
         )
 
+    def attributes(self, css: str, name: str) -> list[str]:
+        """Return an attribute of the elements that a selector finds."""
+        return self.script(
+            "return [...document.querySelectorAll(arguments[0])].map(each => each.getAttribute(arguments[1]))",
+            css,
+            name,
+        )
+
     def click(self, text: str, within: str = "body") -> None:
         """Click the button or link with a text."""
-        buttons = self.find(f"{within} button, {within} a, {within} summary")
-        next(each for each in buttons if each.text.strip() == text).click()
+        css = f"{within} button, {within} a, {within} summary"
+
+        self.press(css, lambda element: element.text.strip() == text)
+
+    def press(self, css: str, wanted: Callable[[WebElement], bool] = lambda _: True) -> None:
+        """Click the first element that a selector finds and that is wanted."""
+
+        def pressed() -> bool:
+            found = [each for each in self.find(css) if wanted(each)]
+            for each in found[:1]:
+                each.click()
+            return bool(found)
+
+        self.wait(pressed, f"something to click among {css}")
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
         """Wait until a condition holds."""
         deadline = time.monotonic() + PATIENCE
-        while not condition():
+
+        def holds() -> object:
+            try:
+                return condition()
+            except StaleElementReferenceException:  # the page has changed meanwhile
+                return False
+
+        while not holds():
             assert time.monotonic() < deadline, f"timed out waiting for {what}\n{self.text}"
             time.sleep(0.05)
 

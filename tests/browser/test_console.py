@@ -74,7 +74,7 @@ def test_a_failing_tasks_attempts_are_drawn_with_their_delays(dev: Dev, browser:
     browser.wait(
         lambda: "after" in browser.script("return document.querySelector('.life svg').textContent"), "the delays"
     )
-    bars = [float(bar.get_attribute("x")) for bar in browser.find(".life rect.failure")]
+    bars = [float(x) for x in browser.attributes(".life rect.failure", "x")]
     assert bars == sorted(bars)
     assert len(browser.find(".life line.delay")) >= 3
     assert "404 Not Found" in browser.text
@@ -99,13 +99,13 @@ def test_checked_boxes_and_typed_text_stay_while_the_page_changes(dev: Dev, brow
     browser.open(dev.console + QUEUE)
     increment(dev)
     browser.wait(lambda: len(browser.find("tbody input")) == 2, "two tasks")
-    browser.find("tbody input")[0].click()
+    browser.press("tbody input")
     browser.find("input[type=search]")[0].send_keys("count")
     increment(dev)
     browser.wait(lambda: len(browser.find("tbody input")) == 4, "four tasks")
-    assert [box.is_selected() for box in browser.find("tbody input")].count(True) == 1
+    assert len(browser.find("tbody input:checked")) == 1
     assert browser.find("input[type=search]")[0].get_attribute("value") == "count"
-    browser.find("[data-check-all]")[0].click()
+    browser.press("[data-check-all]")
     browser.click("Delete")
     browser.wait_for_text("No task.")
 
@@ -162,14 +162,14 @@ def test_a_dead_letter_is_sent_again(dev: Dev, browser: Browser):
     urllib.request.urlopen(f"{dev.app}/mail/give_up", timeout=30).close()
     browser.open(f"{dev.console}/console/dead-letters")
     browser.wait_for_text("550 no such user ada")
-    browser.find("tbody input")[0].click()
-    first = browser.find("tbody input")[0].get_attribute("value")
+    browser.press("tbody input")
+    first = browser.attributes("tbody input", "value")[0]
     browser.click("Send again")
     browser.wait(
-        lambda: browser.find("tbody input") and browser.find("tbody input")[0].get_attribute("value") != first,
+        lambda: browser.attributes("tbody input", "value")[:1] not in ([], [first]),
         "another letter, of the task that was sent again and failed again",
     )
-    browser.find("tbody input")[0].click()
+    browser.press("tbody input")
     browser.click("Delete")
     browser.wait_for_text("There are none.")
 
