@@ -169,9 +169,9 @@ class App:
         attempt, starts = task.attempts, call.starts
 
         def ended(status: int | None) -> None:
-            died_in_last = status is None and attempt == call.limit
-            call.cut_off |= died_in_last and (call.starts == starts or actor.failures > 0)
-            call.disturbed |= died_in_last or (status == HTTPStatus.OK and actor.failures > 0)
+            is_last, died = attempt == call.limit, status is None
+            call.cut_off |= is_last and died and (call.starts == starts or actor.failures > 0)
+            call.disturbed |= (is_last or status == HTTPStatus.OK) and (died or actor.failures > 0)
             answered(status)
 
         actor = self._serve(process, environ, ended)

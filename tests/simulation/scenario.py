@@ -27,6 +27,9 @@ MAX_REQUESTS = 8
 MAX_ROUNDS = 10
 """How often the outbox is swept in good weather, at most."""
 
+PATIENCE = 240 * HOUR
+"""Seconds of good weather after which a task that still waits waits for ever."""
+
 MAX_TASK_BYTES = 32 * 2**10
 """Bytes of the largest task, as the runtime is told."""
 
@@ -37,7 +40,12 @@ PADDINGS = (25_000, 70_000)
 """Bytes of big payloads: of one that fits into a task, and one that does not."""
 
 _KEYS = {"DEFERRED_SIGNING_KEYS": "key:0123456789abcdef"}
-_APP_ENGINE = {"GAE_ENV": "standard", "GAE_SERVICE": "default"}
+_APP_ENGINE = {
+    "GAE_ENV": "standard",
+    "GAE_APPLICATION": "s~my-project",
+    "GAE_INSTANCE": "instance",
+    "GAE_SERVICE": "default",
+}
 PLATFORMS: tuple[dict[str, str], ...] = (
     _APP_ENGINE,
     _APP_ENGINE | _KEYS,
@@ -116,10 +124,11 @@ class Scenario:
         self.app.deployed = (BEGIN, self.world.now)
         if self._late:
             self.world.run_until(self.world.now + 2 * HOUR)
+        end = self.world.now + PATIENCE
         for _ in range(MAX_ROUNDS):
             self.world.run_until(self.world.now + sweeper.GRACE)
             self.app.request(sweeper.sweep)
-            while self.world.has_events and (self.world.now < BEGIN + self.span or self._is_working()):
+            while self.world.has_events and self.world.now < end and self._is_working():
                 self.world.run_next()
             if self._outbox_is_empty():
                 return

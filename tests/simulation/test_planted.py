@@ -1,12 +1,24 @@
 """Each way of losing or doubling tasks, planted into the runtime, is found by a simulation."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from google.cloud import ndb
 
-from gae_deferred import clock, cloud_tasks, dead_letters, errors, once, outbox, payload_store, sweeper
+from gae_deferred import (
+    clock,
+    cloud_tasks,
+    dead_letters,
+    ending,
+    errors,
+    once,
+    outbox,
+    payload_store,
+    service_errors,
+    sweeper,
+)
 from gae_deferred.entities import Receipt
 from tests.simulation.scenario import simulate
 from tests.simulation.test_simulation import PROCESSES, SERVICES
@@ -126,16 +138,60 @@ def a_stored_payload_is_deleted_before_its_task_has_ended(patch: pytest.MonkeyPa
     patch.setattr(payload_store, "load", load_and_delete)
 
 
-@planted(Fault.BIG | Fault.ANSWER_LOST)
-def the_payload_is_deleted_of_a_task_that_may_have_been_enqueued(patch: pytest.MonkeyPatch) -> None:
-    from gae_deferred import deferred
+@planted(Fault.ANSWER_LOST | Fault.QUEUE_AWAY)
+def tasks_have_no_names_that_keep_second_ones_out(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(cloud_tasks, "_give_names", lambda tasks: None)
 
-    def discard(task: Any, error: Exception) -> None:
-        stored = payload_store.stored_by(task.payload)
-        if stored is not None:
-            payload_store.discard(stored)
 
-    patch.setattr(deferred, "_discard_payload", discard)
+@planted(Fault.ANSWER_LOST)
+def errors_do_not_say_that_the_task_may_be_enqueued(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(service_errors, "_is_ambiguous", lambda error: False)
+
+
+@planted(Fault.FAILURE | Fault.DATASTORE_AWAY)
+def a_letter_is_in_no_second_place(patch: pytest.MonkeyPatch) -> None:
+    keep = dead_letters._keep
+
+    def keep_in_datastore(letter: Any, attempt: Any) -> Any:
+        with patch.context() as without:
+            without.setattr(dead_letters, "_carrier", no_carrier)
+            without.setattr(dead_letters.letter_log, "write", lambda letter: None)
+            return keep(letter, attempt)
+
+    def no_carrier(letter: Any) -> None:
+        raise errors.TransientError("There is no second place")
+
+    patch.setattr(dead_letters, "_keep", keep_in_datastore)
+
+
+@planted(Fault.FAILURE | Fault.DATASTORE_AWAY)
+def tasks_that_carry_letters_write_none(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dead_letters, "_replace", lambda letter: None)
+
+
+@planted(Fault.FAILURE | Fault.EXIT)
+def last_attempts_write_no_note_ahead(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dead_letters, "note_ahead", lambda attempt: None)
+
+
+@planted(Fault.BROKEN_IMPORT)
+def a_broken_import_is_the_end_of_a_task(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ending, "MAX_UNREADABLE_ATTEMPTS", 1)
+
+
+@planted(Fault.OLD_CODE)
+def a_function_that_is_not_there_yet_is_the_end_of_a_task(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ending, "MAX_UNREADABLE_ATTEMPTS", 1)
+
+
+@planted(PROCESSES | Fault.FAILURE | Fault.LATE_SWEEP)
+def tasks_that_are_letters_stay_in_the_outbox(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ending, "outbox", SimpleNamespace(forget=lambda delivery: None))
+
+
+@planted(PROCESSES | Fault.OTHER_DATABASE)
+def one_database_is_swept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sweeper, "settings", SimpleNamespace(databases=lambda: ("",)))
 
 
 @planted(Fault.QUEUE_AWAY | Fault.REFUSED)
