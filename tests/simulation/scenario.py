@@ -36,7 +36,7 @@ MAX_TASK_BYTES = 32 * 2**10
 MAX_ENTITY_BYTES = 36 * 2**10
 """Bytes that the runtime puts into an entity: lowered, so that it needs more of them."""
 
-PADDINGS = (25_000, 70_000)
+PADDINGS = (25_000, 40_000)
 """Bytes of big payloads: of one that fits into a task, and one that does not."""
 
 _KEYS = {"DEFERRED_SIGNING_KEYS": "key:0123456789abcdef"}
