@@ -451,8 +451,14 @@ def _try(act: Callable[[], object], what: str) -> bool:
 
 
 def _replace(letter: Letter) -> None:
-    """Write a letter in place of the one that was written ahead, if it was, part of the current transaction."""
+    """Write a letter in place of the one that was written ahead, if it was, part of the current transaction.
+
+    A letter that is there already stays: when the answer to its commit is lost, it is written again, and by then its
+    task's payload has moved into it.
+    """
     before: Any = _key(letter.id).get()
+    if before is not None and before.reason != DIED_OR_RUNNING:
+        return
     _put(letter)
     if before is not None and before.stored_payload:
         payload_store.delete(before.stored_payload)
