@@ -203,10 +203,9 @@ class World:
         """
         process = self.process
         process.check()
-        if process is _OBSERVER or self.quiet:
-            self.sleep(0.001)
+        if process is _OBSERVER:
             return do()
-        fault, before = self._draw(service, conflicts), self.chance(0.5)
+        fault, before = Fault(0) if self.quiet else self._draw(service, conflicts), self.chance(0.5)
         self.sleep(self._latency(fault))
         if fault & (Fault.REFUSED | Fault.CONFLICT) or (fault is Fault.DEATH and before):
             self.note(f"{what}: {fault.name}, nothing done")
