@@ -213,7 +213,7 @@ class World:
         try:
             answer = do()
         except google.GoogleAPICallError as error:
-            self.note(f"{what}: {error}")
+            self.note(f"{what}: {type(error).__name__}")  # the text may name any of several entities
             getcurrent().failures += 1
             raise
         self.note(f"{what}: {fault.name or 'done'}" if fault else what)
