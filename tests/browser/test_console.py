@@ -39,7 +39,7 @@ def test_the_counter_reads_30_after_two_minutes_on_the_clock(dev: Dev, browser: 
     increment(dev)
     browser.wait_for_text("counter.add('local', 10)")
     browser.open(dev.console + QUEUE)
-    browser.wait(lambda: len(browser.find("tbody tr")) == 2, "the two tasks that wait")
+    wait_for_tasks(browser, 2)
     browser.mark()
     browser.click("Hold")
     browser.wait_for_text("The clock is held at")
@@ -91,6 +91,15 @@ def test_pause_stops_a_queue_and_resume_goes_on(dev: Dev, browser: Browser):
     browser.wait_for_text("200")
 
 
+def wait_for_tasks(browser: Browser, waiting: int) -> None:
+    """Wait until the queue's page lists the tasks that wait, and no task that is about to run."""
+    browser.wait(
+        lambda: f"waiting {waiting} due 0 in flight 0" in " ".join(browser.text.split())
+        and len(browser.find("tbody tr")) == waiting,
+        f"{waiting} tasks that wait",
+    )
+
+
 def numbers(browser: Browser) -> str:
     return " ".join(browser.texts("[aria-label='Queue default'] .numbers")[0].split())
 
@@ -98,11 +107,11 @@ def numbers(browser: Browser) -> str:
 def test_checked_boxes_and_typed_text_stay_while_the_page_changes(dev: Dev, browser: Browser):
     browser.open(dev.console + QUEUE)
     increment(dev)
-    browser.wait(lambda: len(browser.find("tbody input")) == 2, "two tasks")
+    wait_for_tasks(browser, 2)
     browser.press("tbody input")
     browser.find("input[type=search]")[0].send_keys("count")
     increment(dev)
-    browser.wait(lambda: len(browser.find("tbody input")) == 4, "four tasks")
+    wait_for_tasks(browser, 4)
     assert len(browser.find("tbody input:checked")) == 1
     assert browser.find("input[type=search]")[0].get_attribute("value") == "count"
     browser.press("[data-check-all]")
