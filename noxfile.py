@@ -36,8 +36,12 @@ TEST_TOOLS = [
     "pytest~=9.2",
     "pytest-asyncio~=1.5",
     "pytest-timeout~=2.4",
+    "pytest-xdist~=3.8",
     "requests~=2.34",
 ]
+IN_PARALLEL = ("--numprocesses", "3", "--dist", "loadfile")
+"""Arguments of pytest for tests that wait more than they compute: three processes keep two cores busy."""
+
 BROWSER_TOOLS = ["selenium~=4.0"]
 UV = "uv==0.13.9"
 DEPLOY_TOOLS = ["jinja2~=3.1", "packaging>=24", "rich~=15.0", UV]
@@ -271,7 +275,7 @@ def deploy_check(session: nox.Session) -> None:
     session.run("uv", "venv", "--quiet", "--allow-existing", str(sdk))
     session.run("uv", "pip", "install", "--quiet", "--python", str(sdk), BUNDLED_SDK)
     session.env["BUNDLED_SDK_PYTHON"] = str(sdk / "bin" / "python")
-    session.run("pytest", *(session.posargs or ["tests/deploy"]))
+    session.run("pytest", *(session.posargs or [*IN_PARALLEL, "tests/deploy"]))
     if not shutil.which("gcloud"):
         session.warn("gcloud is not installed: its command lines were not checked.")
 
@@ -407,7 +411,7 @@ def parts_of_tests(arguments: Sequence[str]) -> dict[str, Sequence[str]]:
     """
     if has_path(arguments):
         return {".": arguments}
-    ours = ["tests/unit", "tests/integration", "tests/bench", "--ignore", NODE_CLIENT_TEST]
+    ours = [*IN_PARALLEL, "tests/unit", "tests/integration", "tests/bench", "--ignore", NODE_CLIENT_TEST]
     samples = {f"samples/{sample}": ["-p", "no:asyncio", *arguments] for sample in SAMPLES}  # the plugin is for ours
     return {".": [*ours, *arguments], **samples}
 
