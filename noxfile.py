@@ -40,7 +40,10 @@ TEST_TOOLS = [
     "requests~=2.34",
 ]
 IN_PARALLEL = ("--numprocesses", "3", "--dist", "loadfile")
-"""Arguments of pytest for tests that wait more than they compute: three processes keep two cores busy."""
+"""Arguments of pytest for tests that wait more than they compute: three processes keep two cores busy.
+
+The tests of a file stay in one process, since they share servers. Options after them win: `-n 0` for a debugger.
+"""
 
 BROWSER_TOOLS = ["selenium~=4.0"]
 UV = "uv==0.13.9"
@@ -97,7 +100,8 @@ def tests_versions(session: nox.Session) -> None:
 def tests_heavy(session: nox.Session) -> None:
     """Run the tests that take minutes: killed processes, conflicts, a minute of fuzzing."""
     install(session, *TEST_TOOLS, *requirements(*SAMPLES))
-    session.run("pytest", "-m", "heavy", "tests/unit", "tests/integration", *session.posargs)
+    parallel = (*IN_PARALLEL, "--dist", "load")
+    session.run("pytest", "-m", "heavy", *parallel, "tests/unit", "tests/integration", *session.posargs)
 
 
 @nox.session
@@ -275,7 +279,7 @@ def deploy_check(session: nox.Session) -> None:
     session.run("uv", "venv", "--quiet", "--allow-existing", str(sdk))
     session.run("uv", "pip", "install", "--quiet", "--python", str(sdk), BUNDLED_SDK)
     session.env["BUNDLED_SDK_PYTHON"] = str(sdk / "bin" / "python")
-    session.run("pytest", *(session.posargs or [*IN_PARALLEL, "tests/deploy"]))
+    session.run("pytest", *(session.posargs or [*IN_PARALLEL, "--dist", "load", "tests/deploy"]))
     if not shutil.which("gcloud"):
         session.warn("gcloud is not installed: its command lines were not checked.")
 

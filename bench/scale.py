@@ -2,20 +2,34 @@
 
 import atexit
 import functools
+import http.client
 import shutil
+import socket
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from google.cloud import tasks_v2
 from google.cloud.datastore_v1 import types
 
 from bench.benchmarks import Benchmark, Contender, Measure
-from bench.cloud_tasks import QUEUE, UNREACHABLE, client_of, create_batches, create_in_batches, request, sink
+from bench.cloud_tasks import (
+    QUEUE,
+    UNREACHABLE,
+    client_of,
+    create_batches,
+    create_in_batches,
+    executed_per_second,
+    request,
+    sink,
+)
 from bench.datastore import PROJECT, Stub, commit, delete, new_entities, put_many
 from bench.peers import google_datastore_emulator, google_firestore_emulator, local_cloud
+from bench.processes import free_port
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 MILLION = SIZES[-1]
@@ -25,6 +39,8 @@ _NEXT = 500
 _ROUNDS = 10
 _QUERIES = 50
 _KIND = "Thing"
+_PAGE = "/console/queues/local-dev/us-central1/default"
+"""The console's page of the queue."""
 
 
 @functools.cache
@@ -127,6 +143,54 @@ def starting(server: Callable[[], object]) -> Iterator[Measure]:
             return (started[0] if isinstance(started, tuple) else started).ready_after
 
     yield measure
+
+
+@contextmanager
+def showing(count: int) -> Iterator[Measure]:
+    """Measure milliseconds of a page of 50 tasks in the console, while ``count`` wait."""
+    port = free_port()
+    target = ("--app-url", f"http://{UNREACHABLE}", "--tasks-rest-port", port)
+    with local_cloud(*target, data_dir=folder_with_tasks(count)):
+
+        def measure() -> float:
+            began = time.perf_counter()
+            for _ in range(_QUERIES):
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}{_PAGE}", timeout=30) as answer:
+                    if (shown := answer.read().count(b'class="call"')) != 50:
+                        raise RuntimeError(f"The page shows {shown} tasks, not 50")
+            return (time.perf_counter() - began) / _QUERIES * 1e3
+
+        yield measure
+
+
+@contextmanager
+def executing(*, watched: bool) -> Iterator[Measure]:
+    """Measure tasks executed a second, with or without an open page of the console that follows them."""
+    port = free_port()
+    options = ("--no-rate-limits", "--tasks-rest-port", port)
+    with (
+        sink() as target,
+        local_cloud("--app-url", f"http://{target.address}", *options) as (server, _),
+        page_open(port) if watched else nullcontext(),
+    ):
+        client = client_of(server.address)
+        yield lambda: executed_per_second(client, target, batches=True)
+
+
+@contextmanager
+def page_open(port: int) -> Iterator[None]:
+    """Follow the queue's page in a thread, as a browser does."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("GET", _PAGE, headers={"Accept": "text/event-stream"})
+    events = connection.getresponse()
+    if events.headers["Content-Type"] != "text/event-stream":
+        raise RuntimeError(f"The page does not send events but {events.headers['Content-Type']}")
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(lambda: [*iter(functools.partial(events.read1, 65536), b"")])
+        yield
+        if reading.done():
+            raise RuntimeError("The page's events have ended too early")
+        connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
@@ -272,6 +336,17 @@ BENCHMARKS = (
         runs=10,
     ),
     _own("tasks-restart-at-1e6", "From the start of the command until ready, with a million tasks", "s", restart),
+    _growth("console-page-growth", "A page of 50 tasks in the console, while others wait", "ms", "waiting", showing),
+    Benchmark(
+        "console-watched",
+        "8000 tasks from the first create to the last execution, with an open page that follows them",
+        "tasks/s",
+        Contender("with a page of the console", lambda: executing(watched=True)),
+        (Contender("without", lambda: executing(watched=False)),),
+        more_is_better=True,
+        runs=3,
+        warm_ups=0,
+    ),
     _growth(
         "datastore-put-growth",
         "Entities with 5 indexed properties written, 500 with a call, while others are stored",
