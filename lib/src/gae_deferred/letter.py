@@ -34,7 +34,8 @@ def new_id() -> int:
 def id_from(*parts: bytes) -> int:
     """Return the id of a letter that is made of these: who writes it twice, in two transactions, writes one letter."""
     digest = hashlib.blake2b(b"".join(len(part).to_bytes(8, "big") + part for part in parts), digest_size=8)
-    return int(digest.hexdigest(), 16) % (2**_ID_BITS - 1) + 1
+    number: int = int(digest.hexdigest(), 16) % (2**_ID_BITS - 1) + 1
+    return number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -57,10 +57,10 @@ def with_payload(request: "tasks_v2.CreateTaskRequest", payload: bytes) -> "task
     """
     from google.cloud import tasks_v2
 
-    changed: tasks_v2.CreateTaskRequest = tasks_v2.CreateTaskRequest.deserialize(
-        tasks_v2.CreateTaskRequest.serialize(request)
-    )
-    task: Any = tasks_v2.CreateTaskRequest.pb(changed).task
+    changed = tasks_v2.CreateTaskRequest()
+    message: Any = tasks_v2.CreateTaskRequest.pb(changed)
+    message.CopyFrom(tasks_v2.CreateTaskRequest.pb(request))
+    task = message.task
     is_http = task.HasField("http_request")
     http = task.http_request if is_http else task.app_engine_http_request
     path = urllib.parse.urlsplit(http.url).path if is_http else http.relative_uri
