@@ -18,7 +18,8 @@ def shrink(entity: StoredOutbox, stored: StoredRequest) -> StoredRequest | None:
 
     Returns:
         The smaller request, or None if there is none: its payload is in Datastore already, or another sweep has changed
-        the entity meanwhile.
+        the entity meanwhile. Then the stored payload is left to expire: an exchange whose answer was lost may have
+        succeeded before that.
 
     Raises:
         google.api_core.exceptions.GoogleAPICallError: Datastore cannot be reached; the entity is as it was.
@@ -29,21 +30,18 @@ def shrink(entity: StoredOutbox, stored: StoredRequest) -> StoredRequest | None:
     body = stored_outbox.body(stored)
     if payload_store.stored_by(body) is not None:
         return None
-    reference, payload_id = payload_store.shrink(body, 0, transactional=False)
+    reference, _ = payload_store.shrink(body, 0, transactional=False)
     request = task_request.with_payload(stored.request, reference)
     data = tasks_v2.CreateTaskRequest.serialize(request)
     smaller = StoredRequest(data, stored_outbox.seal(entity.key, entity.created, data), request)
-    if ndb.transaction(lambda: _exchange(entity.key, stored, smaller)):
-        return smaller
-    if payload_id is not None:
-        payload_store.discard(payload_id)
-    return None
+    return smaller if ndb.transaction(lambda: _exchange(entity.key, stored, smaller)) else None
 
 
 def _exchange(key: "ndb.Key", old: StoredRequest, new: StoredRequest) -> bool:
+    """Return whether an outbox entity has the new request in the place of the old one."""
     entity: Any = key.get()
     if entity is None or old.data not in entity.requests:
-        return False
+        return entity is not None and new.data in entity.requests  # the answer of the first try was lost
     index = entity.requests.index(old.data)
     entity.requests[index] = new.data
     if entity.seals or new.seal:

@@ -14,6 +14,7 @@ from once_tasks import CALLS, note
 
 from gae_deferred import (
     cloud_tasks,
+    datastore,
     dead_letters,
     deferred,
     errors,
@@ -144,7 +145,7 @@ def test_if_the_smaller_one_cannot_be_sent_the_next_sweep_sends_it(cloud: Cloud,
     assert CALLS == ["x" * 20_000]
 
 
-def test_two_sweeps_at_the_same_time_make_one_task_and_leave_one_payload(cloud: Cloud):
+def test_two_sweeps_at_the_same_time_make_one_task_and_its_payload_stays(cloud: Cloud):
     commit(os.urandom(20_000))
     (key,) = [entity.key for entity in cloud.entities(Outbox)]
     (entity,) = stored_outbox.read([key])
@@ -154,10 +155,31 @@ def test_two_sweeps_at_the_same_time_make_one_task_and_leave_one_payload(cloud: 
     assert smaller is not None
     assert oversized.shrink(entity, stored) is None  # as a second sweep sees it that has read the entity before
     assert oversized.shrink(entity, smaller) is None
-    assert len(cloud.entities(PayloadChunk)) == 1
     report = sweeper.sweep(grace=0)
     assert (report.sent, report.dead) == (1, 0)
-    assert len(cloud.tasks()) == 1
+    (task,) = cloud.tasks()
+    assert deliver(task) == 200
+    assert len(CALLS) == 1
+    assert all(chunk.expires is not None for chunk in cloud.entities(PayloadChunk))
+
+
+def test_an_exchange_whose_answer_is_lost_is_found_to_be_done(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    value = os.urandom(20_000)
+    commit(value)
+    exchange = oversized._exchange
+    answers: list[bool] = []
+
+    def repeat(*args: Any) -> bool:
+        """Exchange twice: the second time in the transaction that finds the entity as the first has left it."""
+        answers.append(datastore.run_outside_transaction(lambda: ndb.transaction(lambda: exchange(*args))))
+        answers.append(exchange(*args))
+        return answers[-1]
+
+    monkeypatch.setattr(oversized, "_exchange", repeat)
+    assert sweeper.sweep(grace=0).sent == 1
+    assert answers == [True, True]
+    assert deliver(cloud.tasks()[0]) == 200
+    assert [value] == CALLS
 
 
 def test_a_sweep_that_comes_too_late_buries_nothing(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
