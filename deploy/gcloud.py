@@ -123,9 +123,8 @@ class Gcloud:
 
     def runtimes_with_traffic(self, service: str) -> Command:
         """List the runtimes of the versions that get a service's traffic, one a line, such as ``python313``."""
-        return self._in_project(
-            *("app", "versions", "list", f"--service={service}", "--hide-no-traffic", "--format=value(version.runtime)")
-        )
+        format_first = ("--format=value(version.runtime)", "--hide-no-traffic")  # gcloud's own check needs this order
+        return self._in_project("app", "versions", "list", f"--service={service}", *format_first)
 
     def tasks_by_value(self, queue: str, location: str) -> Command:
         """List the tasks of a queue whose code only the Python that wrote it can read. Their bodies are left out.
