@@ -98,10 +98,11 @@ def tests_versions(session: nox.Session) -> None:
 
 @nox.session(name="tests-heavy")
 def tests_heavy(session: nox.Session) -> None:
-    """Run the tests that take minutes: killed processes, conflicts, a minute of fuzzing."""
+    """Run the tests that take minutes: killed processes, conflicts, fuzzing, a short simulation."""
     install(session, *TEST_TOOLS, *requirements(*SAMPLES))
     parallel = (*IN_PARALLEL, "--dist", "load")
-    session.run("pytest", "-m", "heavy", *parallel, "tests/unit", "tests/integration", *session.posargs)
+    folders = ("tests/unit", "tests/integration", "tests/simulation/test_simulation.py")  # of few seeds: see simulate
+    session.run("pytest", "-m", "heavy", *parallel, *folders, *session.posargs)
 
 
 @nox.session

@@ -121,6 +121,20 @@ class Gcloud:
         """List the names of the App Engine services, one a line."""
         return self._in_project("app", "services", "list", "--format=value(id)")
 
+    def runtimes_with_traffic(self, service: str) -> Command:
+        """List the runtimes of the versions that get a service's traffic, one a line, such as ``python313``."""
+        format_first = ("--format=value(version.runtime)", "--hide-no-traffic")  # gcloud's own check needs this order
+        return self._in_project("app", "versions", "list", f"--service={service}", *format_first)
+
+    def tasks_by_value(self, queue: str, location: str) -> Command:
+        """List the tasks of a queue whose code only the Python that wrote it can read. Their bodies are left out.
+
+        No ``--limit``: gcloud applies it before the filter (``surface/tasks/list.py`` of gcloud 528).
+        """
+        kinds = (f"{kind}.headers.X-Deferred-Python:*" for kind in ("appEngineHttpRequest", "httpRequest"))
+        where = (f"--queue={queue}", f"--location={location}", f"--filter={' OR '.join(kinds)}")
+        return self._in_project("tasks", "list", *where, "--page-size=1000", "--format=json")
+
     def deploy(self, app_yaml: Path, version: str, promote: bool) -> Command:
         """Deploy a version of a service, and send it all traffic or, without ``promote``, none."""
         traffic = "--promote" if promote else "--no-promote"

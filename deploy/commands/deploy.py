@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from deploy import infrastructure, versions
+from deploy import infrastructure, runtime_change, versions
 from deploy.commands.options import app_options, checked_option, in_project
 from deploy.errors import UsageError
 from deploy.gcloud import Command, Gcloud, ask_json, watch
@@ -102,6 +102,9 @@ def deploy_command(
         staged_app = stage(app_dir, folder, known, extras)
     for note in (*staged_app.notes, *([] if queues else queue_notes(app_dir, found))):
         report.say(f"  {note}")
+    if not dry_run:
+        for warning in runtime_change.warnings(gcloud, found, service, staged_app.settings["runtime"]):
+            report.problem(warning)
     commands = [gcloud.deploy(folder / "app.yaml", name, promote)]
     commands += [gcloud.deploy_configuration(folder / extra) for extra in extras]
     try:

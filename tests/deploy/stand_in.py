@@ -131,6 +131,8 @@ class StandIn:
         self.answers("secrets versions describe", "enabled\n")
         self.answers("iam service-accounts describe", {})
         self.answers("app services list", "default\n")
+        self.answers("app versions list", "python313\n")
+        self.answers("tasks list", [])
         self.answers("app deploy")
         self.answers("app versions describe", {"versionUrl": url})
         self.answers("app versions delete")

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy import cli
+from deploy import cli, runtime_change
 from deploy.commands import deploy, options
 from deploy.errors import UsageError
+from deploy.gcloud import Gcloud
 from deploy.infrastructure import Infrastructure, by_convention
 from deploy.staging.variables import AutomaticScaling, BasicScaling, ManualScaling
+from gae_deferred import headers
 from tests.deploy.stand_in import StandIn
 
 SAMPLES = Path(__file__).parent.parent.parent / "samples"
@@ -142,6 +144,77 @@ def test_a_deploy_runs_its_checks_then_deploys_and_prints_the_url(run, tmp_path)
     (deploy,) = run.gcloud.calls("app deploy")
     assert "--promote" in deploy
     assert run.gcloud.calls()[-1].startswith("app versions describe v-")
+
+
+def written_by(python: str, service: str | None = None, kind: str = "appEngineHttpRequest") -> dict[str, object]:
+    """Return a task as `gcloud tasks list` prints one whose code was written by value."""
+    routing = {"appEngineRouting": {"service": service}} if service else {}
+    return {"name": "t", kind: {"headers": {headers.PYTHON.name: python}, **routing}}
+
+
+def deploy_runtime(run, folder, runtime: str, *options: str) -> str:
+    """Deploy the sample with a runtime, and return what is printed."""
+    line = ["deploy", "--app-dir", str(SAMPLES / "wsgi"), "--project", "my-project", "--runtime", runtime]
+    code, printed = run(*line, "--staged", str(folder / "staged"), *options)
+    assert code == 0, printed
+    assert len(run.gcloud.calls("app deploy")) == 1  # it warns, and deploys
+    return printed
+
+
+def test_a_deploy_that_changes_the_runtime_warns_of_tasks_that_the_new_one_cannot_read(run, tmp_path):
+    run.gcloud.answers("app versions list", "python311\npython312\n")
+    tasks = [written_by("3.11"), written_by("3.12", "default"), written_by("3.12", kind="httpRequest")]
+    run.gcloud.answers("tasks list", [*tasks, written_by("3.13"), written_by("3.11", "another")])
+
+    printed = deploy_runtime(run, tmp_path, "python313")
+
+    assert "1 waiting task was written by Python 3.11 with code by value" in printed
+    assert "2 waiting tasks were written by Python 3.12 with code by value" in printed
+    assert "--runtime python312" in printed
+    assert "keep that version until they have run" in printed
+    assert printed.count("cannot read") == 2
+    (listed,) = run.gcloud.calls("tasks list")
+    assert listed in printed.replace("'", "")
+
+
+@pytest.mark.parametrize(
+    ("before", "waiting"),
+    [("python311", []), ("python311", [written_by("3.13")]), ("", [written_by("3.11")])],
+    ids=["none waits", "the new one can read them", "no version has traffic"],
+)
+def test_a_deploy_that_strands_no_task_warns_of_nothing(run, tmp_path, before, waiting):
+    run.gcloud.answers("app versions list", f"{before}\n")
+    run.gcloud.answers("tasks list", waiting)
+
+    assert "cannot read" not in deploy_runtime(run, tmp_path, "python313")
+
+
+def test_a_deploy_with_the_same_runtime_lists_no_tasks(run, tmp_path):
+    run.gcloud.answers("tasks list", [written_by("3.11")])
+
+    assert "cannot read" not in deploy_runtime(run, tmp_path, "python313")
+    assert run.gcloud.calls("tasks list") == []
+
+
+def test_the_first_deploy_of_a_service_warns_of_nothing(run, tmp_path):
+    run.gcloud.fails("app versions list", "(gcloud.app.versions.list) Service [default] not found.")
+
+    assert "not known" not in deploy_runtime(run, tmp_path, "python313")
+
+
+def test_tasks_that_cannot_be_listed_are_no_reason_to_deploy_without_a_word(run, tmp_path):
+    run.gcloud.answers("app versions list", "python311\n")
+    run.gcloud.fails("tasks list", "PERMISSION_DENIED")
+
+    printed = deploy_runtime(run, tmp_path, "python313")
+
+    assert "It is not known whether tasks wait that only the runtime before can read" in printed
+    assert "PERMISSION_DENIED" in printed
+
+
+def test_the_header_of_tasks_by_value_is_that_of_the_library():
+    assert headers.PYTHON.name == runtime_change.HEADER
+    assert f"httpRequest.headers.{runtime_change.HEADER}:*" in " ".join(Gcloud("p").tasks_by_value("q", "l"))
 
 
 def test_a_failed_deploy_shows_the_error_of_gcloud(run, tmp_path):

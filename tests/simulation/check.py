@@ -40,7 +40,7 @@ def problems(app: App, queue: CloudTasks) -> list[str]:
                 if exists and (call.refused or call.transactional)
                 else None
             )
-        if letters[number] and not (call.may_fail or call.cancelled):
+        if letters[number] and not call.may_fail:
             return "is a dead letter, though it would have run"
         if ran or letters[number]:
             return None

@@ -109,7 +109,8 @@ class Scenario:
         self.datastore = Datastore(world)
         self.app = App(world, self.datastore, on_app_engine="GAE_ENV" in self.environment)
         self._late = Fault.LATE_SWEEP in world.faults
-        max_bytes = MAX_TASK_BYTES * 2 // 3 if Fault.SMALL_TASKS in world.faults else MAX_TASK_BYTES * 2
+        takes_small = Fault.SMALL_TASKS in world.faults and world.chance(0.5)
+        max_bytes = MAX_TASK_BYTES * 2 // 3 if takes_small else MAX_TASK_BYTES * 2
         self.queue = CloudTasks(world, self.app.deliver, HOUR if self._late else 240 * HOUR, max_bytes)
         self.span = self.random.choice((10.0, 600.0, 4 * HOUR))
         self._choose_weather()

@@ -10,6 +10,7 @@ from google.cloud import ndb
 from gae_deferred import (
     clock,
     cloud_tasks,
+    datastore,
     dead_letters,
     ending,
     errors,
@@ -197,6 +198,21 @@ def one_database_is_swept(patch: pytest.MonkeyPatch) -> None:
 @planted(Fault.QUEUE_AWAY | Fault.REFUSED)
 def an_entity_is_deleted_with_tasks_that_were_not_sent(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(outbox, "is_sent", lambda outcome: True)
+
+
+@planted(Fault.BIG | Fault.SMALL_TASKS)
+def tasks_that_are_refused_for_their_size_are_buried(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sweeper, "oversized", SimpleNamespace(shrink=lambda entity, stored: None))
+
+
+@planted(Fault.BIG | Fault.OTHER_DATABASE)
+def payloads_are_where_their_transaction_is(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(datastore, "is_own_database", lambda: True)
+
+
+@planted(Fault.FAILURE | Fault.EXIT | Fault.LATE_SWEEP | Fault.DEATH)
+def tasks_that_die_in_their_last_attempt_stay_in_the_outbox(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dead_letters, "outbox", SimpleNamespace(forget=lambda delivery: None, add=outbox.add))
 
 
 @pytest.mark.parametrize(("faults", "plant"), PLANTED.values(), ids=PLANTED)

@@ -87,16 +87,16 @@ def test_a_refusal_raises(raised: Exception, expected: type[Exception], call: st
     assert "may have been enqueued" not in str(caught.value)
 
 
-def test_the_stored_payload_of_a_cancelled_task_is_deleted(queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
-    discarded: list[str] = []
-    monkeypatch.setattr(payload_store, "discard", discarded.append)
+def test_the_stored_payload_of_a_cancelled_task_is_finished(queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
+    finished: list[str] = []
+    monkeypatch.setattr(payload_store, "finish", finished.append)
     monkeypatch.setattr(payload_store, "_store", lambda compressed: "id")
-    monkeypatch.setattr(payload_store.datastore, "run_outside_transaction", lambda function: function())
+    monkeypatch.setattr(payload_store.datastore, "run_in_own_database", lambda function: function())
     task = deferred.prepare(greet, os.urandom(2**20))
     deferred.defer_many([task])
     assert deferred.cancel(task) is False
-    assert discarded == []
+    assert finished == []
     name = f"{QUEUE}/tasks/{task.name}"
     queue.existing[name] = tasks_v2.Task(name=name)
     assert deferred.cancel(task) is True
-    assert discarded == ["id"]
+    assert finished == ["id"]

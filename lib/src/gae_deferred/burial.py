@@ -1,16 +1,22 @@
-"""Turns tasks of the outbox into dead letters, if they will never be sent or cannot be read."""
+"""Turns tasks of the outbox into dead letters, if they will never be sent or cannot be read.
+
+The letters are in this library's own database. No transaction spans that and an outbox in another database, so there
+the letters are written first. Their ids are made from the tasks: a burial that is repeated writes no second letter.
+"""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gae_deferred import dead_letters, stored_outbox
+from gae_deferred import datastore, dead_letters, stored_outbox
 from gae_deferred.dead_letters import Failure
 from gae_deferred.stored_outbox import DamagedOutbox, StoredRequest
 
 if TYPE_CHECKING:
     from google.cloud import ndb
+
+T = TypeVar("T")
 
 _MAX_LETTERS = 100
 _MAX_BYTES = 3 * 2**20
@@ -56,7 +62,7 @@ def bury_damaged(damaged: DamagedOutbox) -> Failure | None:
         query = ndb.Query(kind=damaged.key.kind(), ancestor=damaged.key)
         if query.get(keys_only=True) is None:
             return None
-        failure = dead_letters.put_damaged(str(damaged.key.id()), damaged.raw, damaged.error)
+        failure = _write(lambda: dead_letters.put_damaged(str(damaged.key.id()), damaged.raw, damaged.error))
         damaged.key.delete()
         return failure
 
@@ -68,10 +74,20 @@ def _bury_batch(key: "ndb.Key", dead: Sequence[Unsent]) -> list[Failure]:
     """Exchange requests for letters, in a transaction, except where another sweep was faster."""
     entity: Any = key.get()
     mine = [each for each in dead if entity is not None and each.stored.data in entity.requests]
-    failures = [dead_letters.put_unsent(each.stored.request, each.error, each.reason) for each in mine]
+    failures = _write(lambda: [dead_letters.put_unsent(each.stored.request, each.error, each.reason) for each in mine])
     if mine:
         stored_outbox.remove(entity, {each.stored.data for each in mine})
     return failures
+
+
+def _write(write: Callable[[], T]) -> T:
+    """Write letters: in the current transaction, or of another database in one of this library's own."""
+    from google.cloud import ndb
+
+    if datastore.is_own_database():
+        return write()
+    written: T = datastore.run_in_own_database(lambda: ndb.transaction(write))
+    return written
 
 
 def _batches(dead: Sequence[Unsent]) -> Iterator[list[Unsent]]:

@@ -133,6 +133,16 @@ def run_in(database: str, function: Callable[[], T]) -> T:
     return _run_with(current.client if is_same else _client_of(database), function)
 
 
+def run_in_own_database(function: Callable[[], T]) -> T:
+    """Call a function as :func:`run_in` does, in the database where this library keeps its own entities."""
+    return run_in(settings.databases()[0], function)
+
+
+def is_own_database() -> bool:
+    """Return whether the NDB context that is open is of the database where this library keeps its own entities."""
+    return current_database() == settings.databases()[0]
+
+
 def current_database() -> str:
     """Return the database of the NDB context that is open; ``""`` is the default database."""
     return _get_context()().client.database or ""

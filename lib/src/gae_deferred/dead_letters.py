@@ -29,7 +29,7 @@ from gae_deferred import (
 )
 from gae_deferred.attempt import Attempt, Note
 from gae_deferred.errors import Error, InvalidTaskError, SingularTaskFailure
-from gae_deferred.letter import Letter, of_attempt, of_request, shorten
+from gae_deferred.letter import Letter, id_from, of_attempt, of_request, shorten
 from gae_deferred.limits import MAX_ENTITY_BYTES
 from gae_deferred.payload_reader import Reading
 from gae_deferred.signing import Seal
@@ -153,7 +153,8 @@ def note_ahead(attempt: Attempt) -> None:
     """Write a letter of a task whose last attempt is about to begin: its process may die in it.
 
     Never raises: if the letter cannot be written, the task runs anyway. A payload that was stored for the task does not
-    expire any more.
+    expire any more. With the letter written, the task is taken out of the outbox: a late sweep would send it again
+    after its process has died.
     """
     letter = of_attempt(attempt, DIED_OR_RUNNING)
     stored = payload_store.stored_by(attempt.body)
@@ -166,7 +167,8 @@ def note_ahead(attempt: Attempt) -> None:
             payload_store.keep(stored)
 
     what = f"No dead letter could be written ahead of the last attempt of the task {letter.task!r}"
-    _try(lambda: datastore.run_outside_transaction(write), what)
+    if _try(lambda: datastore.run_in_own_database(write), what):
+        outbox.forget(attempt.delivery)
 
 
 def withdraw_note(attempt: Attempt) -> None:
@@ -187,7 +189,7 @@ def withdraw_note(attempt: Attempt) -> None:
 
     what = f"The dead letter {note.letter_id} could not be deleted; its task, {attempt.delivery.name!r}, has run"
     if note.own_payload is None and note.task_payload is None:
-        _try(lambda: datastore.run_outside_transaction(delete), what)
+        _try(lambda: datastore.run_in_own_database(delete), what)
     else:
         _try(lambda: _in_transaction(delete_with_payloads), what)
 
@@ -237,8 +239,9 @@ def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception, reason: 
         reason: :data:`NOT_SENT`, or :data:`NOT_OURS` where nothing proves who wrote it; such a letter has no seal.
     """
     letter = of_request(request, reason, error, is_proven=reason == NOT_SENT)
-    stored = payload_store.stored_by(letter.payload)
-    _put(letter, stored_payload=stored if stored is not None and payload_store.keep(stored) else None, moves=False)
+    if _key(letter.id).get() is None:  # else a sweep has died after it had written the letter
+        stored = payload_store.stored_by(letter.payload)
+        _put(letter, stored_payload=stored if stored is not None and payload_store.keep(stored) else None, moves=False)
     return Failure(reason, letter.queue, letter.task, letter.callable, error, letter.id)
 
 
@@ -251,8 +254,10 @@ def put_damaged(outbox_id: str, raw: bytes, error: Exception) -> Failure:
         error: why it cannot be read.
     """
     text = shorten(f"{type(error).__name__}: {error}")
-    letter = Letter(reason=DAMAGED, queue="", task=outbox_id, error=text, payload=raw, is_proven=False)
-    _put(letter, moves=False)
+    made_of = id_from(outbox_id.encode(), raw)
+    letter = Letter(id=made_of, reason=DAMAGED, queue="", task=outbox_id, error=text, payload=raw, is_proven=False)
+    if _key(letter.id).get() is None:
+        _put(letter, moves=False)
     return Failure(DAMAGED, "", outbox_id, "", error, letter.id)
 
 
@@ -437,7 +442,7 @@ def _in_transaction(write: Callable[[], object]) -> None:
     """Write a letter, in a transaction of its own: its payload may take entities of its own."""
     from google.cloud import ndb
 
-    datastore.run_outside_transaction(lambda: ndb.transaction(write))
+    datastore.run_in_own_database(lambda: ndb.transaction(write))
 
 
 def _try(act: Callable[[], object], what: str) -> bool:

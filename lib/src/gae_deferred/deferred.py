@@ -254,7 +254,7 @@ def cancel(task: Task) -> bool:
     if is_deleted:
         task.was_enqueued = True
         if task.stored_payload is not None:
-            payload_store.discard(task.stored_payload)
+            payload_store.finish(task.stored_payload)
     return is_deleted
 
 
@@ -371,6 +371,7 @@ class Handler:
             try:
                 if has_receipt and replays.has_run(delivery):
                     _logger.warning("The task %s has run before; this delivery does nothing", delivery.name)
+                    outbox.forget(delivery)  # the first delivery may have failed to
                     return "Success", _OK, [_PLAIN_TEXT]
                 if delivery.is_last:
                     dead_letters.note_ahead(this)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import hashlib
 import json
 import reprlib
 import secrets
@@ -28,6 +29,13 @@ _MAX_TEXT = 20_000
 def new_id() -> int:
     """Return the id of a new letter. The writer chooses it, so that a letter that is written twice is one letter."""
     return secrets.randbelow(2**_ID_BITS - 1) + 1
+
+
+def id_from(*parts: bytes) -> int:
+    """Return the id of a letter that is made of these: who writes it twice, in two transactions, writes one letter."""
+    digest = hashlib.blake2b(b"".join(len(part).to_bytes(8, "big") + part for part in parts), digest_size=8)
+    number: int = int(digest.hexdigest(), 16) % (2**_ID_BITS - 1) + 1
+    return number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,7 +127,9 @@ def of_request(request: "tasks_v2.CreateTaskRequest", reason: str, error: Except
     task: Any = request.task  # the client library's types are those of protocol buffers, not of proto-plus
     is_http = "http_request" in task
     http = task.http_request if is_http else task.app_engine_http_request
+    identity = http.headers.get(headers.ID.name, "")
     return Letter(
+        id=id_from(task.name.encode(), identity.encode()),
         reason=reason,
         queue=request.parent.rpartition("/")[2],
         task=task.name.rpartition("/")[2],

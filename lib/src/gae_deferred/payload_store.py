@@ -38,7 +38,8 @@ def shrink(data: bytes, room: int, *, transactional: bool) -> tuple[bytes, str |
     Parameters:
         data: a payload as :func:`gae_deferred.deferred.serialize` makes it.
         room: maximum bytes of the new payload.
-        transactional: whether the current transaction stores it; otherwise it is stored at once.
+        transactional: whether the current transaction stores it, unless it is in another database than this library's
+            own. Otherwise it is stored at once, so that the task finds it, and expires if no task ever ends.
 
     Returns:
         The new payload, and the id of the bytes that were stored for it, or None if nothing was.
@@ -58,7 +59,10 @@ def shrink(data: bytes, room: int, *, transactional: bool) -> tuple[bytes, str |
             f"The payload has {sizes}; at most {MAX_PAYLOAD_BYTES} bytes, {MAX_STORED_BYTES} compressed can be "
             "stored. Pass a reference, such as a key, instead of the data"
         )
-    stored = _store(compressed) if transactional else datastore.run_outside_transaction(lambda: _store(compressed))
+    if transactional and datastore.is_own_database():
+        stored = _store(compressed)
+    else:
+        stored = datastore.run_in_own_database(lambda: _store(compressed))
     return payload.dump(run_stored, (stored,), {}), stored
 
 
@@ -127,7 +131,7 @@ def keep(stored: str) -> bool:
         ndb.put_multi([*chunks])
         return True
 
-    return datastore.run_outside_transaction(lambda: bool(ndb.transaction(take_off)))
+    return datastore.run_in_own_database(lambda: bool(ndb.transaction(take_off)))
 
 
 def unpack(compressed: bytes) -> bytes:
@@ -160,7 +164,7 @@ def read_call(body: bytes) -> Call:
     if call.function is run_compressed:
         return read_call(unpack(*call.args))
     if call.function is run_stored:
-        return read_call(datastore.run_outside_transaction(lambda: load(*call.args)))
+        return read_call(datastore.run_in_own_database(lambda: load(*call.args)))
     return call
 
 
@@ -185,15 +189,20 @@ def run_stored(stored: str) -> Any:
         Exception: the callable raised it. The payload stays for the next attempt.
     """
     try:
-        data = _read(lambda: load(stored), f"The stored payload {stored}")
+        data = _read(lambda: datastore.run_in_own_database(lambda: load(stored)), f"The stored payload {stored}")
     except PermanentTaskFailure:
         if not _has_ended(stored):
             raise
         _logger.info("The task of the stored payload %s has ended before; this delivery does nothing", stored)
         return None
     result = attempt.run(data)
-    _try_to_remove(stored, end)
+    finish(stored)
     return result
+
+
+def finish(stored: str) -> None:
+    """Do what :func:`end` does, at once. If that fails, the payload expires."""
+    _try_to_remove(stored, end)
 
 
 def discard(stored: str) -> None:
@@ -205,13 +214,15 @@ def _try_to_remove(stored: str, remove: Callable[[str], None]) -> None:
     from google.cloud import ndb
 
     try:
-        datastore.run_outside_transaction(lambda: ndb.transaction(lambda: remove(stored)))
+        datastore.run_in_own_database(lambda: ndb.transaction(lambda: remove(stored)))
     except Exception:
         _logger.exception("The stored payload %s could not be deleted and is left to expire", stored)
 
 
 def _has_ended(stored: str) -> bool:
-    return _ID.fullmatch(stored) is not None and _receipt_key(stored).get() is not None
+    if not _ID.fullmatch(stored):
+        return False
+    return datastore.run_in_own_database(lambda: _receipt_key(stored).get()) is not None
 
 
 def stored_by(data: bytes) -> str | None:

@@ -29,7 +29,7 @@ def has_run(delivery: Delivery) -> bool:
     """
     if not _is_noted(delivery):
         return False
-    return bool(datastore.run_outside_transaction(lambda: _key(delivery).get()) is not None)
+    return bool(datastore.run_in_own_database(lambda: _key(delivery).get()) is not None)
 
 
 def note(delivery: Delivery) -> None:
@@ -46,7 +46,7 @@ def note(delivery: Delivery) -> None:
         ndb.put_multi([Receipt(key=_key(delivery), expires=expires)])
 
     try:
-        datastore.run_outside_transaction(write)
+        datastore.run_in_own_database(write)
     except Exception:
         _logger.exception("No receipt of the task %s could be kept; its request can be sent again", delivery.name)
 

@@ -79,10 +79,18 @@ def _sealed(key: "ndb.Key", created: datetime.datetime, data: bytes) -> tuple[by
 
 def header(stored: StoredRequest, name: str) -> str | None:
     """Return a header of a stored request."""
-    task: Any = stored.request.task
-    http = task.http_request if "http_request" in task else task.app_engine_http_request
-    value: str | None = http.headers.get(name)
+    value: str | None = _http(stored).headers.get(name)
     return value
+
+
+def body(stored: StoredRequest) -> bytes:
+    """Return the body of a stored request."""
+    return bytes(_http(stored).body)
+
+
+def _http(stored: StoredRequest) -> Any:
+    task: Any = stored.request.task
+    return task.http_request if "http_request" in task else task.app_engine_http_request
 
 
 def read(keys: "Sequence[ndb.Key]") -> "Iterator[StoredOutbox | DamagedOutbox]":

@@ -1,13 +1,13 @@
 """Sends the tasks of committed transactions that are still in the outbox: a process died, or a queue was away."""
 
 import contextlib
+import dataclasses
 import datetime
 import logging
 import random
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from gae_deferred import (
     datastore,
     dead_letters,
     outbox,
+    oversized,
     settings,
     stored_outbox,
     sweep_lease,
@@ -28,6 +29,8 @@ from gae_deferred.errors import (
     InvalidTaskError,
     RequestRefusedError,
     TaskQueueError,
+    TaskTooLargeError,
+    TransientError,
     UnknownQueueError,
 )
 from gae_deferred.ownership import Owner, owner_of
@@ -56,7 +59,7 @@ _PAGE = 25
 _logger = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclasses.dataclass
 class Report:
     """The results of a sweep.
 
@@ -205,6 +208,8 @@ class _Sweep:
         done = []
         for entity, own in zip(entities, owners, strict=True):
             outcomes = [next(answers) if owner is Owner.OURS else _refusal(owner) for owner in own]
+            if any(isinstance(outcome, TaskTooLargeError) for outcome in outcomes):
+                entity, outcomes = _send_smaller(entity, outcomes)  # it holds the smaller requests
             if all(map(outbox.is_sent, outcomes)):
                 self._report.sent += len(outcomes)
                 done.append(entity.key)
@@ -293,6 +298,30 @@ def _send_each(requests: "Sequence[tasks_v2.CreateTaskRequest]") -> list[str | T
         if isinstance(outcome, InvalidTaskError) and not outbox.is_sent(outcome) and len(requests) > 1:
             (outcomes[index],) = cloud_tasks.send([requests[index]])
     return outcomes
+
+
+def _send_smaller(
+    entity: StoredOutbox, outcomes: Sequence[str | TaskQueueError]
+) -> tuple[StoredOutbox, list[str | TaskQueueError]]:
+    """Let Datastore keep the payloads of tasks that were refused for their size, and send these tasks again.
+
+    Returns:
+        The entity with the smaller requests, and the outcome of each request.
+    """
+    requests, now = [*entity.requests], [*outcomes]
+    for index, outcome in enumerate(outcomes):
+        if not isinstance(outcome, TaskTooLargeError):
+            continue
+        try:
+            smaller = oversized.shrink(entity, requests[index])
+        except Exception as error:  # whatever it is, the task must not be buried for it
+            _logger.exception("The payload of a task of %r could not be stored; the next sweep tries again", entity.key)
+            now[index] = TransientError(f"Its payload could not be stored: {error}")
+            continue
+        if smaller is not None:
+            requests[index] = smaller
+            (now[index],) = cloud_tasks.send([smaller.request])
+    return dataclasses.replace(entity, requests=requests), now
 
 
 def _is_final(error: TaskQueueError) -> bool:

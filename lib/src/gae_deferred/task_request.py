@@ -49,6 +49,29 @@ def make(task: Task) -> "tasks_v2.CreateTaskRequest":
     return request
 
 
+def with_payload(request: "tasks_v2.CreateTaskRequest", payload: bytes) -> "tasks_v2.CreateTaskRequest":
+    """Return a request of :func:`make` with another payload, and the signature for that.
+
+    Raises:
+        ConfigurationError, TransientError: as for :func:`make`.
+    """
+    from google.cloud import tasks_v2
+
+    changed = tasks_v2.CreateTaskRequest()
+    message: Any = tasks_v2.CreateTaskRequest.pb(changed)
+    message.CopyFrom(tasks_v2.CreateTaskRequest.pb(request))
+    task = message.task
+    is_http = task.HasField("http_request")
+    http = task.http_request if is_http else task.app_engine_http_request
+    path = urllib.parse.urlsplit(http.url).path if is_http else http.relative_uri
+    service = None if is_http else http.app_engine_routing.service or "default"
+    unsigned = {name: value for name, value in http.headers.items() if name != headers.SIGNATURE.name}
+    http.body = payload
+    http.headers.clear()
+    http.headers.update(_signed(unsigned, service, path, payload))
+    return changed
+
+
 def _request_headers(task: Task, service: str | None, path: str) -> dict[str, str]:
     """Return the headers of a task that goes to an App Engine service, or with None to ``DEFERRED_TARGET_URL``."""
     request_headers = {name: value for name, value in task.headers.items() if not headers.is_reserved(name)}
@@ -61,9 +84,14 @@ def _request_headers(task: Task, service: str | None, path: str) -> dict[str, st
         request_headers[headers.OUTBOX.name] = task.outbox
     if task.python is not None:
         request_headers[headers.PYTHON.name] = task.python
+    return _signed(request_headers, service, path, task.payload)
+
+
+def _signed(request_headers: dict[str, str], service: str | None, path: str, body: bytes) -> dict[str, str]:
+    """Return the headers of a request with the signature among them, if we have signing keys."""
     audience = settings.own_url_audience() if service is None else settings.service_audience(service)
     covered = {name: value for name, value in request_headers.items() if _arrives_unchanged(name, value)}
-    signature = signing.sign(audience or "", path, covered, task.payload)
+    signature = signing.sign(audience or "", path, covered, body)
     if signature is not None:
         request_headers[headers.SIGNATURE.name] = signature
     elif not (settings.service_account() or _is_proven_by_its_queue()):

@@ -201,6 +201,15 @@ def test_a_second_delivery_after_success_does_nothing(cloud: Cloud, caplog: pyte
     assert "has ended before" in caplog.text
 
 
+def test_a_delivery_after_the_task_was_cancelled_does_nothing_and_leaves_no_dead_letter(cloud: Cloud):
+    task = defer(note, noise(1.5))
+    (delivered,) = cloud.tasks()
+    assert deferred.cancel(task) is True
+    assert cloud.entities(PayloadChunk) == []
+    assert deliver(delivered) == 200
+    assert CALLS == cloud.entities(DeadLetter) == []
+
+
 def test_a_second_delivery_after_a_permanent_failure_writes_no_second_dead_letter(cloud: Cloud):
     defer(once_tasks.fail_for_good, noise(1.5))
     (task,) = cloud.tasks()

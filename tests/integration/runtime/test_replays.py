@@ -72,7 +72,7 @@ def test_a_datastore_that_cannot_be_asked_runs_nothing(cloud: Cloud, monkeypatch
         raise ConnectionError("Datastore is away")
 
     task = captured(cloud)
-    monkeypatch.setattr(datastore, "run_outside_transaction", refuse)
+    monkeypatch.setattr(datastore, "run_in_own_database", refuse)
     with pytest.raises(ConnectionError):
         deliver(task)
     assert CALLS == []

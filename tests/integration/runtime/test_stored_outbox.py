@@ -2,6 +2,7 @@
 
 import contextvars
 import datetime
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,8 +14,21 @@ from google.cloud.datastore import Client
 from google.cloud.datastore import Entity as RawEntity
 from harness import Cloud
 
-from gae_deferred import burial, clock, datastore, deferred, outbox, settings, stored_outbox, sweeper
-from gae_deferred.entities import DeadLetter, Outbox
+from gae_deferred import (
+    TaskRetryOptions,
+    attempt,
+    burial,
+    clock,
+    datastore,
+    dead_letters,
+    deferred,
+    ending,
+    outbox,
+    settings,
+    stored_outbox,
+    sweeper,
+)
+from gae_deferred.entities import DeadLetter, Outbox, PayloadChunk
 from gae_deferred.errors import BadTransactionStateError
 
 Request = tasks_v2.CreateTaskRequest
@@ -271,6 +285,74 @@ def test_a_task_that_ended_with_a_dead_letter_leaves_the_outbox(cloud: Cloud, di
     assert len(cloud.entities(DeadLetter)) == 1
 
 
+def exit_for_good() -> None:
+    raise Died
+
+
+class Died(BaseException):
+    """Stands for the end of the process: the test gives it through the whole handler."""
+
+
+def commit_and_send(function: Callable[..., Any], die_before_sending: Any, cloud: Cloud) -> tasks_v2.Task:
+    """Commit a task with one attempt, and let the process die between sending it and deleting it from the outbox."""
+    once = {"_retry_options": TaskRetryOptions(task_retry_limit=0)}
+    die_before_sending(lambda: deferred.defer(function, _queue="paused", _transactional=True, **once))
+    (entity,) = cloud.entities(Outbox)
+    sweeper._send_each([stored.request for stored in read(entity)])
+    (task,) = cloud.tasks()
+    return task
+
+
+def test_a_process_that_dies_in_a_last_attempt_leaves_a_letter_and_nothing_in_the_outbox(
+    cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
+):
+    task = commit_and_send(exit_for_good, die_before_sending, cloud)
+    monkeypatch.setattr(attempt.Attempt, "run", lambda self: exit_for_good())
+    monkeypatch.setattr(ending, "end_if_due", lambda this, error: None)
+    with pytest.raises(Died):
+        deliver(task)
+    (letter,) = cloud.entities(DeadLetter)
+    assert letter.reason == dead_letters.DIED_OR_RUNNING
+    assert cloud.entities(Outbox) == []
+
+
+def test_a_last_attempt_without_its_note_leaves_the_task_in_the_outbox_until_it_ends(
+    cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
+):
+    task = commit_and_send(print, die_before_sending, cloud)
+    seen: list[Any] = []
+
+    def refuse(*args: Any, **options: Any) -> None:
+        raise ConnectionError("Datastore is away")
+
+    monkeypatch.setattr(dead_letters, "_put", refuse)
+    monkeypatch.setattr(attempt.Attempt, "run", lambda self: seen.extend(cloud.entities(Outbox)))
+    assert deliver(task) == 200
+    assert len(seen) == 1
+    assert cloud.entities(Outbox) == []
+
+
+def test_a_repeated_delivery_takes_a_task_out_of_the_outbox_that_has_run(
+    cloud: Cloud, die_before_sending: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example")
+    settings.forget()
+    task = commit_and_send(print, die_before_sending, cloud)
+    monkeypatch.delenv("CLOUD_TASKS_EMULATOR_HOST")  # elsewhere, a receipt tells that a task has run
+    settings.forget()
+
+    def refuse(keys: Any) -> Any:
+        raise ConnectionError("Datastore is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stored_outbox, "_lookup", refuse)
+        assert deliver(task) == 200
+    assert len(cloud.entities(Outbox)) == 1
+    assert deliver(task) == 200
+    assert cloud.entities(Outbox) == []
+    settings.forget()
+
+
 def test_looking_whether_a_task_is_in_the_outbox_costs_one_read(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
     cloud.pause()
     ndb.transaction(later)
@@ -344,6 +426,77 @@ def test_a_task_of_another_database_is_taken_out_of_its_outbox(
     (task,) = cloud.tasks()
     assert deliver(task) == 200
     assert in_database(other_database, lambda: Outbox.query(namespace="").fetch(keys_only=True)) == []
+
+
+@pytest.mark.parametrize("transactional", [True, False])
+def test_a_big_payload_of_another_database_is_found_when_its_task_runs(
+    transactional: bool, cloud: Cloud, other_database: ndb.Client, capsys: pytest.CaptureFixture[str]
+):
+    value = os.urandom(2_000_000)
+    in_database(other_database, lambda: ndb.transaction(lambda: later(value, _transactional=transactional)))
+    assert cloud.entities(PayloadChunk) != []
+    assert deliver(cloud.tasks()[0]) == 200
+    assert capsys.readouterr().out == f"{value!r}\n"
+    assert cloud.entities(PayloadChunk) == []
+    assert in_database(other_database, lambda: PayloadChunk.query(namespace="").fetch()) == []
+
+
+def test_a_big_payload_is_found_by_a_handler_in_a_context_of_another_database(
+    cloud: Cloud, other_database: ndb.Client, capsys: pytest.CaptureFixture[str]
+):
+    value = os.urandom(2_000_000)
+    later(value, _transactional=False)
+    (task,) = cloud.tasks()
+    assert [in_database(other_database, lambda: deliver(task)) for _ in range(2)] == [200, 200]
+    assert capsys.readouterr().out == f"{value!r}\n"
+    assert cloud.entities(PayloadChunk) == cloud.entities(DeadLetter) == []
+
+
+def leave_behind(client: ndb.Client, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """Let a process die between the commit of a transaction in a database and the sending of its tasks."""
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox._Outbox, "send", lambda self: None)
+        in_database(client, lambda: ndb.transaction(lambda: later(**options)))
+
+
+@pytest.mark.parametrize("size", [10, 2_000_000])
+def test_the_dead_letter_of_a_task_of_another_database_is_where_people_look(
+    size: int, cloud: Cloud, other_database: ndb.Client, monkeypatch: pytest.MonkeyPatch
+):
+    value = os.urandom(size)
+    leave_behind(other_database, monkeypatch, value=value, _queue="gone")
+    assert sweeper.sweep(grace=0).dead == 1
+    (letter,) = cloud.entities(DeadLetter)
+    assert dead_letters.payload_of(letter) == deferred.serialize(print, value)
+    assert all(chunk.expires is None for chunk in cloud.entities(PayloadChunk))
+    assert in_database(other_database, lambda: Outbox.query(namespace="").fetch(keys_only=True)) == []
+    assert in_database(other_database, lambda: DeadLetter.query(namespace="").fetch()) == []
+
+
+def test_a_sweep_that_dies_after_the_letter_was_written_leaves_one_letter(
+    cloud: Cloud, other_database: ndb.Client, monkeypatch: pytest.MonkeyPatch
+):
+    leave_behind(other_database, monkeypatch, value=os.urandom(2_000_000), _queue="gone")
+
+    def die(entity: Any, ended: Any) -> Any:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stored_outbox, "remove", die)
+        with pytest.raises(ZeroDivisionError):
+            sweeper.sweep(grace=0)
+    assert len(cloud.entities(DeadLetter)) == 1
+    assert sweeper.sweep(grace=0).dead == 1
+    assert len(cloud.entities(DeadLetter)) == 1
+    assert sweeper.sweep(grace=0).dead == 0
+
+
+def test_a_damaged_entity_of_another_database_is_where_people_look(cloud: Cloud, other_database: ndb.Client):
+    entity = {"id": "a1", "namespace": "", "requests": [b"\xff"], "created": clock.naive_now()}
+    in_database(other_database, lambda: Outbox(**entity).put())
+    assert [sweeper.sweep(grace=0).damaged for _ in range(2)] == [1, 0]
+    (letter,) = cloud.entities(DeadLetter)
+    assert b"\xff" in letter.payload
 
 
 def test_in_a_database_that_no_sweep_looks_at_a_transactional_task_is_refused(

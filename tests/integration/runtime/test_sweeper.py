@@ -353,7 +353,7 @@ def test_the_app_sweeps_when_cron_asks(cloud: Cloud, die_before_sending: Any, mo
 
 @pytest.mark.parametrize("headers", [{}, {"HTTP_X_APPENGINE_CRON": ""}, {"HTTP_AUTHORIZATION": "Bearer abc"}])
 def test_a_stranger_cannot_make_an_app_sweep(headers: dict[str, str], cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(datastore, "run_outside_transaction", lambda function: pytest.fail("it swept"))
+    monkeypatch.setattr(datastore, "run_in", lambda database, function: pytest.fail("it swept"))
     monkeypatch.setenv("GAE_ENV", "standard")
     monkeypatch.setenv("GAE_APPLICATION", "s~my-project")
     monkeypatch.setenv("GAE_INSTANCE", "instance-1")
