@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gae_deferred import settings
+from gae_deferred import app_contexts, settings
 from gae_deferred.per_process import PerProcess
 
 if TYPE_CHECKING:
@@ -19,10 +19,16 @@ def _make_client(emulator: str | None, database: str = "") -> "ndb.Client":
     from google.cloud import ndb
 
     # On the real service, NDB finds the project by itself, also where GOOGLE_CLOUD_PROJECT is not set.
-    client = ndb.Client(project=settings.project() if emulator else None, database=database or None)
+    try:
+        client = ndb.Client(project=settings.project() if emulator else None, database=database or None)
+    except Exception as error:
+        from gae_deferred import running_dev  # for an error only
+
+        error.add_note(running_dev.hint().removeprefix(". "))
+        raise
     if emulator:
         _leave_out_proxy(client)
-    return client
+    return app_contexts.give_way(client)
 
 
 def _leave_out_proxy(client: "ndb.Client") -> None:
@@ -79,11 +85,23 @@ def warm_up() -> None:
 def context(namespace: str = "") -> AbstractContextManager[None]:
     """Return a context manager that gives a block an NDB context: the one that is open, or else a new one.
 
+    Requests and tasks have a context. A script, a shell or a cron job opens one, with the settings of the process::
+
+        import gae_deferred
+
+        with gae_deferred.context():
+            Order(customer="Ada").put()
+
+    A new context is of the project in ``GOOGLE_CLOUD_PROJECT`` and the first database of ``DEFERRED_DATABASE``, on the
+    local Datastore if ``DATASTORE_EMULATOR_HOST`` is set. Inside of it, ``client.context()`` of an ``ndb.Client`` opens
+    another one, which counts until it is closed.
+
     Parameters:
         namespace: the default namespace in the block; ``""`` keeps the context's own.
 
     Raises:
         google.auth.exceptions.DefaultCredentialsError: the process has no Google credentials.
+        OSError: the project is not known.
     """
     current = _get_context()(raise_context_error=False)
     if current is not None and not namespace:
@@ -101,17 +119,14 @@ def _get_context() -> Callable[..., Any]:
     """Return NDB's ``get_context``. It is imported once: an import statement takes longer than the call."""
     from google.cloud.ndb.context import get_context
 
+    app_contexts.patch_ndb()
     return get_context
 
 
 def in_transaction() -> bool:
     """Return whether the caller is inside an NDB transaction."""
-    from google.cloud import ndb
-
-    try:
-        return bool(ndb.in_transaction())
-    except ndb.exceptions.ContextError:
-        return False
+    current = _get_context()(raise_context_error=False)
+    return current is not None and bool(current.in_transaction())
 
 
 def run_outside_transaction(function: Callable[[], T]) -> T:
