@@ -32,7 +32,7 @@ from gae_deferred import (
     slow_client,
 )
 from gae_deferred.attempt import Attempt
-from gae_deferred.call import curry, describe, invoke_member
+from gae_deferred.call import check_synchronous, curry, describe, invoke_member
 from gae_deferred.dead_letters import on_permanent_failure
 from gae_deferred.delivery import Delivery
 from gae_deferred.django_connections import refreshed_connections
@@ -100,7 +100,8 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         obj: a function, class, bound method, built-in or other callable. Functions and classes at the top level of a
             module travel by name. So do those of the script that started the process: the app that runs the task
             imports the script as a module. Lambdas, closures, and nested functions and classes travel by value
-            (cloudpickle), with copies of the globals that they use, and run on the same version of Python only.
+            (cloudpickle), with copies of the globals that they use, and run on the same version of Python only. The
+            handler runs an ``async def`` to its end, on an event loop of its own.
         args: positional arguments of the callable, pickled now.
         kwargs: keyword arguments of the callable, and, beginning with an underscore, options of the task:
         _countdown: seconds from now after which the task runs.
@@ -120,7 +121,8 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         The task. Its ``was_enqueued`` is true once a queue has taken it, with ``_transactional`` after the commit.
 
     Raises:
-        ValueError: ``obj`` is not callable, or a call of it would do nothing (an ``async def``, a generator function).
+        ValueError: ``obj`` is not callable, or a call of it would do nothing (a generator function), or it is an
+            ``async def`` and ``_once`` is true: Cloud NDB is synchronous.
         SerializationError: the callable or an argument cannot be pickled, or something else is found by its name, as
             by that of a function that a decorator has replaced.
         InvalidTaskError: an option is not valid (its subclasses: name, URL, ETA, size).
@@ -171,6 +173,7 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
     if transactional:
         outbox.check_transaction()
     if kwargs.pop("_once", False) or is_once(obj):
+        check_synchronous(obj)
         function, args, kwargs = curry(obj, args, kwargs)
         data, python = payload.write(run_once, (new_identity(), function, *args), kwargs)
     else:
@@ -262,7 +265,7 @@ def serialize(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> bytes:
     """Return a call as the bytes that :func:`run` takes: a pickle of ``(callable, args, kwargs)``.
 
     Raises:
-        ValueError: ``obj`` is not callable, or is an ``async def`` or a generator function.
+        ValueError: ``obj`` is not callable, or is a generator function.
         SerializationError: the callable or an argument cannot be pickled.
     """
     return payload.write(obj, args, kwargs)[0]
