@@ -3,7 +3,7 @@
 import contextvars
 import functools
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gae_deferred import app_contexts, settings
@@ -64,7 +64,65 @@ def _client_of(database: str) -> "ndb.Client":
     return made.get(settings.datastore_emulator())
 
 
-_ALREADY_OPEN: AbstractContextManager[None] = nullcontext()
+_finishers: "set[Callable[[Any], None]]" = set()
+
+
+class _OpenContext(AbstractContextManager[None]):
+    """A block in the NDB context that is open."""
+
+    def __exit__(self, *exc_info: object) -> None:
+        if _finishers:
+            _finish(_get_context()(raise_context_error=False))
+
+
+class _NewContext(AbstractContextManager[None]):
+    """A block in a new NDB context. Unlike NDB's own, it finishes what must not be lost also if the block fails."""
+
+    __slots__ = ("_client", "_context", "_namespace", "_use")
+
+    def __init__(self, client: "ndb.Client", namespace: str) -> None:
+        self._client = client
+        self._namespace = namespace
+
+    def __enter__(self) -> None:
+        options = {"namespace": self._namespace} if self._namespace else {}
+        self._context: Any = _context_class()(self._client, **options)
+        self._use = self._context.use()
+        self._use.__enter__()
+
+    def __exit__(self, *exc_info: Any) -> None:
+        try:
+            if exc_info[0] is None:
+                self._context.eventloop.run()  # as NDB's own does
+            elif _finishers:
+                _finish(self._context)
+        finally:
+            self._use.__exit__(*exc_info)
+
+
+def _finish(context: Any) -> None:
+    for finish in _finishers:
+        finish(context.eventloop)
+
+
+_ALREADY_OPEN = _OpenContext()
+
+
+def finish_before_close(finish: Callable[[Any], None]) -> None:
+    """Call a function with the event loop of an NDB context when a block of :func:`context` ends.
+
+    A new context runs its event loop at its end, unless the block fails; then the function is called.
+    """
+    _finishers.add(finish)
+
+
+def event_loop() -> Any:
+    """Return the event loop of the NDB context that is open.
+
+    Raises:
+        google.cloud.ndb.exceptions.ContextError: none is open.
+    """
+    return _get_context()().eventloop
 
 
 def warm_up() -> None:
@@ -109,9 +167,15 @@ def context(namespace: str = "") -> AbstractContextManager[None]:
     if current is not None:
         in_namespace: AbstractContextManager[Any] = current.new(namespace=namespace).use()
         return in_namespace
-    client = _client_of(settings.databases()[0])
-    opened: AbstractContextManager[Any] = client.context(namespace=namespace) if namespace else client.context()
-    return opened
+    return _NewContext(_client_of(settings.databases()[0]), namespace)
+
+
+@functools.cache
+def _context_class() -> Callable[..., Any]:
+    """Return NDB's ``Context``, imported once."""
+    from google.cloud.ndb.context import Context
+
+    return Context
 
 
 @functools.cache
