@@ -7,7 +7,7 @@ from typing import Any
 
 from google.cloud.ndb.tasklets import Future
 
-from gae_deferred import datastore, threads
+from gae_deferred import app_contexts, datastore, threads
 
 _logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def start(begin: Callable[[], Callable[[], Any]], info: str) -> Addition:
         google.cloud.ndb.exceptions.ContextError: no NDB context is open. All other errors are those of the future.
     """
     eventloop = datastore.event_loop()
-    datastore.finish_before_close(_finish)
+    app_contexts.finishers.add(_finish)
     call = _call(begin)
     addition = Addition(call, info)
     eventloop.queue_rpc(call, addition)

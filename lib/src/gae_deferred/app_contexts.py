@@ -15,6 +15,9 @@ _HINT = (
     "A thread has no context of its own either"
 )
 
+finishers: set[Callable[[Any], None]] = set()
+"""Called with the event loop of an NDB context whose block has failed: NDB would drop what is in it."""
+
 _our_clients: "weakref.WeakSet[ndb.Client]" = weakref.WeakSet()
 
 
@@ -22,6 +25,12 @@ def give_way(client: "ndb.Client") -> "ndb.Client":
     """Let the contexts of a client give way to those that the app opens inside of them. Return the client."""
     _our_clients.add(client)
     return client
+
+
+def finish(context: Any) -> None:
+    """Call the functions in :data:`finishers` for an NDB context that is about to be closed."""
+    for finisher in finishers:
+        finisher(context.eventloop)
 
 
 def patch_ndb() -> None:
@@ -49,16 +58,25 @@ def _with_way(open_context: Callable[..., Any]) -> Callable[..., Any]:
     def context(*args: Any, **kwargs: Any) -> Iterator[Any]:
         current = get_context(raise_context_error=False)
         if current is None or current.client not in _our_clients or current.in_transaction():
-            with open_context(*args, **kwargs) as opened:
+            with open_context(*args, **kwargs) as opened, _finishing(opened):
                 yield opened
             return
         options = signature.bind(*args, **kwargs).arguments
         inner: Any = Context(options.pop("self"), **options)
-        with inner.use():
+        with inner.use(), _finishing(inner):
             yield inner
             inner.eventloop.run()
 
     return context
+
+
+@contextlib.contextmanager
+def _finishing(context: Any) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        finish(context)
+        raise
 
 
 def _init_context_error(self: Exception) -> None:

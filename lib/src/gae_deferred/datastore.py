@@ -64,15 +64,12 @@ def _client_of(database: str) -> "ndb.Client":
     return made.get(settings.datastore_emulator())
 
 
-_finishers: "set[Callable[[Any], None]]" = set()
-
-
 class _OpenContext(AbstractContextManager[None]):
     """A block in the NDB context that is open."""
 
     def __exit__(self, *exc_info: object) -> None:
-        if _finishers:
-            _finish(_get_context()(raise_context_error=False))
+        if app_contexts.finishers:
+            app_contexts.finish(_get_context()())
 
 
 class _NewContext(AbstractContextManager[None]):
@@ -94,26 +91,13 @@ class _NewContext(AbstractContextManager[None]):
         try:
             if exc_info[0] is None:
                 self._context.eventloop.run()  # as NDB's own does
-            elif _finishers:
-                _finish(self._context)
+            else:
+                app_contexts.finish(self._context)
         finally:
             self._use.__exit__(*exc_info)
 
 
-def _finish(context: Any) -> None:
-    for finish in _finishers:
-        finish(context.eventloop)
-
-
 _ALREADY_OPEN = _OpenContext()
-
-
-def finish_before_close(finish: Callable[[Any], None]) -> None:
-    """Call a function with the event loop of an NDB context when a block of :func:`context` ends.
-
-    A new context runs its event loop at its end, unless the block fails; then the function is called.
-    """
-    _finishers.add(finish)
 
 
 def event_loop() -> Any:

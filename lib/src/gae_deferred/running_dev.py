@@ -1,8 +1,8 @@
 """Tells a process how to use the local cloud of a ``gae-deferred dev`` that runs in its folder.
 
-``dev`` writes :data:`FILE`, readable by its user only. It is read for error messages alone. Nobody's tasks go to an
-address, and nobody's tasks are signed with a key, because a file lies in the folder of the process: on a server, a
-writer of that folder, or a file that was deployed by mistake, would decide where tasks go. The user sets the variables.
+``dev`` writes :data:`FILE`, readable by its user only. This module reads it for error messages alone: the user sets the
+variables. If the process took them from the file, then on a server a writer of the current folder, or a file that was
+deployed by mistake, would decide where tasks go and which key signs them.
 """
 
 import os

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.auth.credentials import AnonymousCredentials
 from google.cloud import ndb
 
 import gae_deferred
@@ -224,7 +225,7 @@ def request(local: LocalApp, app: Any) -> int:
 
 
 def in_own_context(app: Any) -> Any:
-    client = gae_deferred.datastore._client_of("")
+    client = ndb.Client(project="my-project", credentials=AnonymousCredentials())
 
     def middleware(environ: Any, start_response: Any) -> Any:
         with client.context():
@@ -233,7 +234,15 @@ def in_own_context(app: Any) -> Any:
     return middleware
 
 
-@pytest.mark.parametrize("wrap", [wrap_wsgi_app, lambda app: in_own_context(wrap_wsgi_app(app))], ids=["ours", "own"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        wrap_wsgi_app,
+        lambda app: in_own_context(wrap_wsgi_app(app)),
+        lambda app: wrap_wsgi_app(in_own_context(app)),
+    ],
+    ids=["ours", "own outside", "own inside"],
+)
 @pytest.mark.parametrize("fails", [False, True])
 def test_forgotten_futures_are_finished_before_the_request_ends(
     busy: BusyCloudTasks, local: LocalApp, wrap: Any, fails: bool
