@@ -285,9 +285,6 @@ def test_an_object_that_is_not_callable_raises_a_value_error_that_names_it(obj):
     assert repr(obj) in str(caught.value)
 
 
-async def coroutine_function() -> None: ...
-
-
 def generator_function():
     yield
 
@@ -296,7 +293,7 @@ async def async_generator_function():
     yield
 
 
-@pytest.mark.parametrize("lazy", [coroutine_function, generator_function, async_generator_function])
+@pytest.mark.parametrize("lazy", [generator_function, async_generator_function])
 def test_a_call_that_would_do_nothing_raises_value_error_that_names_it(lazy):
     for function in (lazy, functools.partial(lazy)):
         with pytest.raises(ValueError, match=f"{lazy.__name__} would do nothing"):

@@ -13,7 +13,7 @@ from deferred_callables import greet, leave_mark
 from fake_cloud_tasks import FakeCloudTasks
 from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import ndb
-from google.cloud.ndb.context import get_context
+from google.cloud.ndb.context import Context, get_context
 from wsgi_client import Answer, call, environ
 
 from gae_deferred import cloud_tasks, datastore, deferred, wrap_wsgi_app
@@ -31,18 +31,19 @@ def ndb_context() -> ndb.context.Context | None:
 def log(datastore: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Events in order: NDB contexts that open and close, and the test's own notes."""
     events: list[str] = []
-    original = ndb.Client.context
+    original = Context.use
 
     @contextlib.contextmanager
-    def context(client: ndb.Client, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        with original(client, *args, **kwargs) as opened:
-            events.append("open")
+    def use(context: Context) -> Iterator[Any]:
+        is_first = ndb_context() is None
+        with original(context) as opened:
+            events.extend(["open"] * is_first)
             try:
                 yield opened
             finally:
-                events.append("close")
+                events.extend(["close"] * is_first)
 
-    monkeypatch.setattr(ndb.Client, "context", context)
+    monkeypatch.setattr(Context, "use", use)
     return events
 
 

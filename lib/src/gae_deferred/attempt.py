@@ -1,7 +1,7 @@
 """An attempt to run a task: its delivery, its payload, and the call in it."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -125,7 +125,8 @@ def read(data: bytes) -> Parts:
 def make(parts: Parts) -> Any:
     """Make a call, note it in the current attempt, and return the callable's result.
 
-    Waits for an NDB tasklet: it has to end, or fail, before the queue gets its answer.
+    Waits for an NDB tasklet, and runs the coroutine of an ``async def``: they have to end, or fail, before the queue
+    gets its answer.
 
     Raises:
         TaskExitError: what is called ends by ``SystemExit`` or the like.
@@ -154,6 +155,10 @@ def guarded(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping
 
 
 def _finished(result: Any) -> Any:
-    """Return what a tasklet returns, or a result that is none as it is."""
+    """Return what a coroutine or a tasklet returns, or a result that is neither as it is."""
+    if isinstance(result, Coroutine):
+        from gae_deferred import coroutine  # loads asyncio
+
+        result = guarded(coroutine.run, (result,), {})
     tasklets = sys.modules.get("google.cloud.ndb.tasklets")  # only a process that has loaded NDB has tasklets
     return guarded(result.result, (), {}) if tasklets is not None and isinstance(result, tasklets.Future) else result

@@ -5,8 +5,10 @@ import types
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-_LAZY_FLAGS = 0x20 | 0x80 | 0x200
-"""``co_flags`` of generator, coroutine and asynchronous generator functions (documentation of ``inspect``)."""
+_COROUTINE_FLAG = 0x80
+_GENERATOR_FLAGS = 0x20 | 0x200
+"""``co_flags`` of coroutine functions, and of generator and asynchronous generator functions (documentation of
+``inspect``)."""
 
 Parts: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 """A call as a pickle holds it: ``(callable, args, kwargs)``."""
@@ -80,10 +82,10 @@ def curry(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     Raises:
         ValueError: ``obj`` is not callable, or its call would do nothing.
     """
-    if _is_lazy(obj):
+    if _has_flag(obj, _GENERATOR_FLAGS):
         raise ValueError(
-            f"A call of {describe(obj)} would do nothing: it only makes a coroutine or generator. "
-            "Defer a function that runs it, for example with asyncio.run"
+            f"A call of {describe(obj)} would do nothing: it only makes a generator. Defer a function that iterates "
+            "over it"
         )
     if isinstance(obj, types.MethodType):
         name = _member_name(obj)
@@ -107,12 +109,25 @@ def describe(obj: Callable[..., Any]) -> str:
     return f"{getattr(named, '__module__', None) or 'builtins'}.{named.__qualname__}"
 
 
-def _is_lazy(obj: object) -> bool:
-    """Return whether a call only makes an object that does nothing until it is iterated over or awaited."""
+def check_synchronous(obj: Callable[..., Any]) -> None:
+    """Check that a callable that a transaction is to call is no ``async def``.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if _has_flag(obj, _COROUTINE_FLAG) or _has_flag(type(obj).__call__, _COROUTINE_FLAG):
+        raise ValueError(
+            f"{describe(obj)} is an `async def`, which cannot run once: the transaction of Cloud NDB, which is "
+            "synchronous, would have ended before it. Defer it without once, or call a function with once from it"
+        )
+
+
+def _has_flag(obj: object, flags: int) -> bool:
+    """Return whether a callable, or the function in a partial, is code with one of some flags."""
     while isinstance(obj, functools.partial):
         obj = obj.func
-    flags = getattr(getattr(obj, "__code__", None), "co_flags", 0)  # a method has its function's
-    return isinstance(flags, int) and bool(flags & _LAZY_FLAGS)
+    found = getattr(getattr(obj, "__code__", None), "co_flags", 0)  # a method has its function's
+    return isinstance(found, int) and bool(found & flags)
 
 
 def _member_name(method: types.MethodType) -> str | None:

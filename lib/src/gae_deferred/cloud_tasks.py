@@ -32,9 +32,12 @@ def _make_client(emulator: str | None) -> "tasks_v2.CloudTasksClient":
         try:
             return tasks_v2.CloudTasksClient()
         except DefaultCredentialsError as error:
+            from gae_deferred import running_dev  # for an error only
+
             raise errors.ConfigurationError(
                 "There are no Google credentials for Cloud Tasks: run the app with `gae-deferred dev`, give a test the "
-                f"fixture local_cloud, or set CLOUD_TASKS_EMULATOR_HOST or GOOGLE_APPLICATION_CREDENTIALS ({error})"
+                "fixture local_cloud, or set CLOUD_TASKS_EMULATOR_HOST or GOOGLE_APPLICATION_CREDENTIALS "
+                f"({error}){running_dev.hint()}"
             ) from error
     import grpc
     from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport

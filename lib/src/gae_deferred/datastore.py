@@ -3,10 +3,10 @@
 import contextvars
 import functools
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gae_deferred import settings
+from gae_deferred import app_contexts, settings
 from gae_deferred.per_process import PerProcess
 
 if TYPE_CHECKING:
@@ -19,10 +19,16 @@ def _make_client(emulator: str | None, database: str = "") -> "ndb.Client":
     from google.cloud import ndb
 
     # On the real service, NDB finds the project by itself, also where GOOGLE_CLOUD_PROJECT is not set.
-    client = ndb.Client(project=settings.project() if emulator else None, database=database or None)
+    try:
+        client = ndb.Client(project=settings.project() if emulator else None, database=database or None)
+    except Exception as error:
+        from gae_deferred import running_dev  # for an error only
+
+        error.add_note(running_dev.hint().removeprefix(". "))
+        raise
     if emulator:
         _leave_out_proxy(client)
-    return client
+    return app_contexts.give_way(client)
 
 
 def _leave_out_proxy(client: "ndb.Client") -> None:
@@ -58,7 +64,49 @@ def _client_of(database: str) -> "ndb.Client":
     return made.get(settings.datastore_emulator())
 
 
-_ALREADY_OPEN: AbstractContextManager[None] = nullcontext()
+class _OpenContext(AbstractContextManager[None]):
+    """A block in the NDB context that is open."""
+
+    def __exit__(self, *exc_info: object) -> None:
+        if app_contexts.finishers:
+            app_contexts.finish(_get_context()())
+
+
+class _NewContext(AbstractContextManager[None]):
+    """A block in a new NDB context. Unlike NDB's own, it finishes what must not be lost also if the block fails."""
+
+    __slots__ = ("_client", "_context", "_namespace", "_use")
+
+    def __init__(self, client: "ndb.Client", namespace: str) -> None:
+        self._client = client
+        self._namespace = namespace
+
+    def __enter__(self) -> None:
+        options = {"namespace": self._namespace} if self._namespace else {}
+        self._context: Any = _context_class()(self._client, **options)
+        self._use = self._context.use()
+        self._use.__enter__()
+
+    def __exit__(self, *exc_info: Any) -> None:
+        try:
+            if exc_info[0] is None:
+                self._context.eventloop.run()  # as NDB's own does
+            else:
+                app_contexts.finish(self._context)
+        finally:
+            self._use.__exit__(*exc_info)
+
+
+_ALREADY_OPEN = _OpenContext()
+
+
+def event_loop() -> Any:
+    """Return the event loop of the NDB context that is open.
+
+    Raises:
+        google.cloud.ndb.exceptions.ContextError: none is open.
+    """
+    return _get_context()().eventloop
 
 
 def warm_up() -> None:
@@ -79,11 +127,23 @@ def warm_up() -> None:
 def context(namespace: str = "") -> AbstractContextManager[None]:
     """Return a context manager that gives a block an NDB context: the one that is open, or else a new one.
 
+    Requests and tasks have a context. A script, a shell or a cron job opens one, with the settings of the process::
+
+        import gae_deferred
+
+        with gae_deferred.context():
+            Order(customer="Ada").put()
+
+    A new context is of the project in ``GOOGLE_CLOUD_PROJECT`` and the first database of ``DEFERRED_DATABASE``, on the
+    local Datastore if ``DATASTORE_EMULATOR_HOST`` is set. Inside of it, ``client.context()`` of an ``ndb.Client`` opens
+    another one, which counts until it is closed.
+
     Parameters:
         namespace: the default namespace in the block; ``""`` keeps the context's own.
 
     Raises:
         google.auth.exceptions.DefaultCredentialsError: the process has no Google credentials.
+        OSError: the project is not known.
     """
     current = _get_context()(raise_context_error=False)
     if current is not None and not namespace:
@@ -91,9 +151,15 @@ def context(namespace: str = "") -> AbstractContextManager[None]:
     if current is not None:
         in_namespace: AbstractContextManager[Any] = current.new(namespace=namespace).use()
         return in_namespace
-    client = _client_of(settings.databases()[0])
-    opened: AbstractContextManager[Any] = client.context(namespace=namespace) if namespace else client.context()
-    return opened
+    return _NewContext(_client_of(settings.databases()[0]), namespace)
+
+
+@functools.cache
+def _context_class() -> Callable[..., Any]:
+    """Return NDB's ``Context``, imported once."""
+    from google.cloud.ndb.context import Context
+
+    return Context
 
 
 @functools.cache
@@ -101,17 +167,14 @@ def _get_context() -> Callable[..., Any]:
     """Return NDB's ``get_context``. It is imported once: an import statement takes longer than the call."""
     from google.cloud.ndb.context import get_context
 
+    app_contexts.patch_ndb()
     return get_context
 
 
 def in_transaction() -> bool:
     """Return whether the caller is inside an NDB transaction."""
-    from google.cloud import ndb
-
-    try:
-        return bool(ndb.in_transaction())
-    except ndb.exceptions.ContextError:
-        return False
+    current = _get_context()(raise_context_error=False)
+    return current is not None and bool(current.in_transaction())
 
 
 def run_outside_transaction(function: Callable[[], T]) -> T:

@@ -10,6 +10,7 @@ The names and their behaviour are those of ``google.appengine.ext.deferred``::
 where a :class:`Handler` runs it: ``wrap_wsgi_app(app, use_deferred=True)`` routes the default URL there.
 """
 
+import functools
 import logging
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -32,7 +33,7 @@ from gae_deferred import (
     slow_client,
 )
 from gae_deferred.attempt import Attempt
-from gae_deferred.call import curry, describe, invoke_member
+from gae_deferred.call import check_synchronous, curry, describe, invoke_member
 from gae_deferred.dead_letters import on_permanent_failure
 from gae_deferred.delivery import Delivery
 from gae_deferred.django_connections import refreshed_connections
@@ -53,16 +54,20 @@ from gae_deferred.task import DEFAULT_QUEUE, DEFAULT_URL, Task, max_bytes
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from google.cloud import ndb
 
 __all__ = [
     "Error",
     "Handler",
     "PermanentTaskFailure",
     "SingularTaskFailure",
+    "adefer",
     "application",
     "cancel",
     "defer",
+    "defer_async",
     "defer_many",
+    "defer_many_async",
     "invoke_member",
     "on_permanent_failure",
     "once",
@@ -100,7 +105,8 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         obj: a function, class, bound method, built-in or other callable. Functions and classes at the top level of a
             module travel by name. So do those of the script that started the process: the app that runs the task
             imports the script as a module. Lambdas, closures, and nested functions and classes travel by value
-            (cloudpickle), with copies of the globals that they use, and run on the same version of Python only.
+            (cloudpickle), with copies of the globals that they use, and run on the same version of Python only. The
+            handler runs an ``async def`` to its end, on an event loop of its own.
         args: positional arguments of the callable, pickled now.
         kwargs: keyword arguments of the callable, and, beginning with an underscore, options of the task:
         _countdown: seconds from now after which the task runs.
@@ -120,7 +126,8 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         The task. Its ``was_enqueued`` is true once a queue has taken it, with ``_transactional`` after the commit.
 
     Raises:
-        ValueError: ``obj`` is not callable, or a call of it would do nothing (an ``async def``, a generator function).
+        ValueError: ``obj`` is not callable, or a call of it would do nothing (a generator function), or it is an
+            ``async def`` and ``_once`` is true: Cloud NDB is synchronous.
         SerializationError: the callable or an argument cannot be pickled, or something else is found by its name, as
             by that of a function that a decorator has replaced.
         InvalidTaskError: an option is not valid (its subclasses: name, URL, ETA, size).
@@ -139,16 +146,48 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
             ``defer_many([error.task])`` repeats this one safely, within an hour: Google's quota page lets a queue
             forget names after that.
     """
-    task = prepare(obj, *args, **kwargs)
-    if task.transactional:
-        outbox.add([task])
-        return task
-    try:
-        cloud_tasks.create(task)
-    except TaskQueueError as error:
-        _discard_payload(task, error)
-        raise
-    return task
+    return _enqueue(prepare(obj, *args, **kwargs))
+
+
+def defer_async(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> "ndb.Future":
+    """Begin what :func:`defer` does, and return at once. The arguments are the same.
+
+    The callable and its arguments are pickled now; a thread makes the calls to Cloud Tasks and, for a big payload, to
+    Datastore. With ``_transactional`` the task is part of the transaction when this returns.
+
+    Example::
+
+        @ndb.tasklet
+        def remind_all(orders):
+            tasks = yield [deferred.defer_async(remind, order.key) for order in orders]
+
+    Returns:
+        An NDB future of the task: ``yield`` it in a tasklet, or call its ``get_result()``. All errors of :func:`defer`
+        arrive there. The request does not end before the call has. If no code asks for the result, an error is logged.
+
+    Raises:
+        google.cloud.ndb.exceptions.ContextError: no NDB context is open.
+    """
+    from gae_deferred import additions  # loads NDB
+
+    return additions.start(lambda: _begin(obj, args, kwargs), f"defer_async of {describe(obj)}")
+
+
+async def adefer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
+    """Do what :func:`defer` does, while the event loop of asyncio goes on. Arguments, result and errors are the same.
+
+    The callable and its arguments are pickled in the thread of the event loop. Another thread makes the calls to Cloud
+    Tasks and, for a big payload, to Datastore. If the coroutine is cancelled meanwhile, the task may be enqueued.
+
+    Example::
+
+        await asyncio.gather(*(deferred.adefer(remind, order) for order in orders))
+    """
+    from asyncio import wrap_future  # asyncio is loaded where this runs
+
+    from gae_deferred import threads
+
+    return await wrap_future(threads.run(_begin(obj, args, kwargs)))
 
 
 def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
@@ -158,6 +197,11 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
 
         deferred.defer_many(deferred.prepare(send_invoice, customer) for customer in customers)
     """
+    return _pickle(obj, args, kwargs)()
+
+
+def _pickle(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Task]:
+    """Pickle a call and check its options, and return what makes the task."""
     options = {name: kwargs.pop(f"_{name}", None) for name in ("countdown", "eta", "name", "target", "retry_options")}
     options["url"] = kwargs.pop("_url", DEFAULT_URL)
     options["queue"] = kwargs.pop("_queue", DEFAULT_QUEUE)
@@ -171,18 +215,49 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
     if transactional:
         outbox.check_transaction()
     if kwargs.pop("_once", False) or is_once(obj):
+        check_synchronous(obj)
         function, args, kwargs = curry(obj, args, kwargs)
         data, python = payload.write(run_once, (new_identity(), function, *args), kwargs)
     else:
         data, python = payload.write(obj, args, kwargs)
+    return functools.partial(_make_task, data, python, options, has_own_headers=bool(own_headers))
+
+
+def _make_task(data: bytes, python: str | None, options: dict[str, Any], *, has_own_headers: bool) -> Task:
+    """Make the task of a pickled call. Stores a payload that is too big."""
+    transactional = options["transactional"]
     stored = None
     limit = min(max_bytes(), MAX_ENTITY_BYTES) if transactional else max_bytes()
-    if own_headers or len(data) > limit // 2:  # half of it leaves room for everything else
+    if has_own_headers or len(data) > limit // 2:  # half of it leaves room for everything else
         room = limit - Task(b"", **options).size
         if len(data) > room:
             data, stored = payload_store.shrink(data, room, transactional=transactional)
     task = Task(data, **options)
     task.stored_payload, task.python = stored, python
+    return task
+
+
+def _begin(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Task]:
+    """Pickle a call, and return the rest of :func:`defer`, for another thread.
+
+    A transactional task becomes part of its transaction now.
+    """
+    make_task = _pickle(obj, args, dict(kwargs))
+    if not kwargs.get("_transactional"):
+        return lambda: _enqueue(make_task())
+    task = _enqueue(make_task())
+    return lambda: task
+
+
+def _enqueue(task: Task) -> Task:
+    if task.transactional:
+        outbox.add([task])
+        return task
+    try:
+        cloud_tasks.create(task)
+    except TaskQueueError as error:
+        _discard_payload(task, error)
+        raise
     return task
 
 
@@ -203,11 +278,38 @@ def defer_many(tasks: Iterable[Task]) -> list[Task]:
         DuplicateTaskNameError: two tasks for one queue have the same name. No task is enqueued.
         BadTransactionStateError: a task is transactional, outside a transaction. No task is enqueued.
     """
+    return begin_many(tasks)()
+
+
+def defer_many_async(tasks: Iterable[Task]) -> "ndb.Future":
+    """Begin what :func:`defer_many` does, and return at once.
+
+    Returns:
+        An NDB future of the list of tasks, as :func:`defer_async` returns one of a task.
+
+    Raises:
+        google.cloud.ndb.exceptions.ContextError: no NDB context is open.
+    """
+    from gae_deferred import additions  # loads NDB
+
+    prepared = list(tasks)
+    return additions.start(lambda: begin_many(prepared), f"defer_many_async of {len(prepared)} tasks")
+
+
+def begin_many(tasks: Iterable[Task]) -> Callable[[], list[Task]]:
+    """Check tasks, and return the rest of :func:`defer_many`, for another thread.
+
+    Transactional tasks become part of their transaction now.
+    """
     prepared = list(tasks)
     batch.check(prepared)
     transactional = [task for task in prepared if task.transactional]
     if transactional:
         outbox.add(transactional)
+    return functools.partial(_enqueue_many, prepared)
+
+
+def _enqueue_many(prepared: list[Task]) -> list[Task]:
     immediate = {index: task for index, task in enumerate(prepared) if not task.transactional}
     try:
         if immediate:
@@ -262,7 +364,7 @@ def serialize(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> bytes:
     """Return a call as the bytes that :func:`run` takes: a pickle of ``(callable, args, kwargs)``.
 
     Raises:
-        ValueError: ``obj`` is not callable, or is an ``async def`` or a generator function.
+        ValueError: ``obj`` is not callable, or is a generator function.
         SerializationError: the callable or an argument cannot be pickled.
     """
     return payload.write(obj, args, kwargs)[0]

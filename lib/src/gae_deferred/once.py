@@ -3,13 +3,13 @@
 import functools
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar, cast
 
 from gae_deferred import attempt, clock, datastore
-from gae_deferred.call import Call, curry, makes_call
+from gae_deferred.call import Call, check_synchronous, curry, makes_call
 from gae_deferred.task import MAX_LIFETIME
 
 P = ParamSpec("P")
@@ -49,9 +49,11 @@ def once(function: Callable[P, R]) -> Callable[P, R]:
     For a function that is not decorated, such as a library's, ``defer(..., _once=True)`` does the same.
 
     Raises:
-        ValueError: the function is an ``async def`` or a generator function, whose call would do nothing.
+        ValueError: the function is an ``async def``, which Cloud NDB cannot run in a transaction, or a generator
+            function, whose call would do nothing.
     """
     curry(function, (), {})  # raises what defer would raise, which cannot see into the wrapped function
+    check_synchronous(function)
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -121,7 +123,14 @@ def _run(identity: str, call: Callable[[], Any]) -> Any:
         expires = clock.naive_now() + MAX_LIFETIME
         ndb.put_multi([Receipt(key=key, expires=expires)])
         with _being_inside():
-            return attempt.guarded(call, (), {})
+            result = attempt.guarded(call, (), {})
+        if isinstance(result, Coroutine):
+            result.close()
+            raise TypeError(
+                "The task has returned a coroutine, which would run after its transaction: once needs code "
+                "that is synchronous, as Cloud NDB is"
+            )
+        return result
 
     return ndb.transaction(in_transaction)
 

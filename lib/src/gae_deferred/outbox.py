@@ -69,7 +69,10 @@ def check_transaction() -> None:
         BadTransactionStateError: there is none, or it is in a database that no sweep looks at.
     """
     if not datastore.in_transaction():
-        raise BadTransactionStateError("_transactional=True is only allowed inside a transaction, and there is none")
+        raise BadTransactionStateError(
+            "_transactional=True is only allowed inside a transaction, and there is none; a script or shell opens "
+            "`with gae_deferred.context():` and begins one there"
+        )
     database = datastore.current_database()
     if database not in settings.databases():
         raise BadTransactionStateError(

@@ -42,7 +42,7 @@ def write(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, A
 
     Raises:
         ValueError: ``obj`` is not callable (the bundled SDK raises this class too), or its call would do nothing: it is
-            an ``async def`` or a generator function.
+            a generator function.
         SerializationError: neither pickle nor cloudpickle can write the callable or an argument, or a name leads to
             something else, as that of a function that a decorator has replaced.
     """

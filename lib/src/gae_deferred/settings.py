@@ -269,6 +269,12 @@ def max_task_bytes() -> int | None:
     return int(text)
 
 
+def _hint() -> str:
+    from gae_deferred import running_dev  # for an error only
+
+    return running_dev.hint()
+
+
 def _is_on(variable: str) -> bool:
     value = os.environ.get(variable) or "on"
     if value not in ("on", "off"):
@@ -297,7 +303,7 @@ def project() -> str:
         return LOCAL_PROJECT
     raise ConfigurationError(
         "The project is not known: set GOOGLE_CLOUD_PROJECT (App Engine sets it by itself), "
-        "or run the app with `gae-deferred dev`"
+        f"or run the app with `gae-deferred dev`{_hint()}"
     )
 
 

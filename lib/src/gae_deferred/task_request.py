@@ -95,9 +95,12 @@ def _signed(request_headers: dict[str, str], service: str | None, path: str, bod
     if signature is not None:
         request_headers[headers.SIGNATURE.name] = signature
     elif not (settings.service_account() or _is_proven_by_its_queue()):
+        from gae_deferred import running_dev  # for an error only
+
         raise errors.ConfigurationError(
             "Nothing would prove this task where it runs, so it is not enqueued: set DEFERRED_SIGNING_KEYS (id:secret) "
             "here and where it runs, or DEFERRED_SERVICE_ACCOUNT and DEFERRED_TARGET_URL for an OIDC token"
+            f"{running_dev.hint()}"
         )
     return request_headers
 
@@ -115,9 +118,16 @@ def _is_proven_by_its_queue() -> bool:
     """Return whether a task needs no further proof: App Engine's headers prove it, or the local queue is asked.
 
     An HTTP task always needs one: anybody can send its headers, and the local queue is asked only about App Engine
-    tasks.
+    tasks. The app of a running `gae-deferred dev` has keys, and refuses a task without a signature.
     """
-    return settings.target_url() is None and (settings.on_app_engine() or settings.cloud_tasks_emulator() is not None)
+    if settings.target_url() is not None:
+        return False
+    emulator = settings.cloud_tasks_emulator()
+    if settings.on_app_engine() or emulator is None:
+        return settings.on_app_engine()
+    from gae_deferred import running_dev  # for a local cloud only
+
+    return not running_dev.is_at(emulator)
 
 
 def _set_oidc_token(token: Any) -> None:

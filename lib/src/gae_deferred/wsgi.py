@@ -24,8 +24,10 @@ def wrap_wsgi_app(
     """Return a WSGI app that gives each request of ``app`` an NDB context, and runs deferred tasks.
 
     The context stays open until the response has been closed, even if it is streamed. A context that is already open
-    (in a wrapped app inside a wrapped app, or inside NDB middleware) is used. ``/_ah/warmup`` loads the Google clients,
-    connects them and reads the signing keys, so that no user waits for that. Then the app gets the request too.
+    (in a wrapped app inside a wrapped app, or inside NDB middleware) is used. ``client.context()`` of the app's own
+    ``ndb.Client``, in a view or in middleware inside, opens a context that counts until it is closed. ``/_ah/warmup``
+    loads the Google clients, connects them and reads the signing keys, so that no user waits for that. Then the app
+    gets the request too.
 
     Parameters:
         app: the WSGI app, for example Flask's ``app.wsgi_app``.

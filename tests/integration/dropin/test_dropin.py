@@ -12,6 +12,7 @@ from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
 from ..dev.commands import FREE_PORTS, get, running, until
+from ..runtime.local_app import local_cloud
 
 DROPIN = Path(__file__).parents[3] / "lib" / "dropin" / "src"
 APPS = Path(__file__).with_name("apps")
@@ -238,6 +239,39 @@ def test_taskqueue_makes_tasks_as_the_bundled_sdk_does():
         "else:\n"
         "    raise AssertionError\n"
     )
+    assert result.returncode == 0, result.stderr
+
+
+def test_taskqueue_adds_tasks_asynchronously():
+    with local_cloud(app_url="http://127.0.0.1:9", queues=["mails"]) as cloud:
+        result = run(
+            "import os\n"
+            f"os.environ.update({cloud.environment!r})\n"
+            "import gae_deferred\n"
+            "from google.appengine.api import taskqueue\n"
+            "from google.appengine.ext import ndb\n"
+            "def task(name):\n"
+            "    return taskqueue.Task(b'', name=name, countdown=3600)\n"
+            "@ndb.tasklet\n"
+            "def add():\n"
+            "    one = task('one').add_async('mails')\n"
+            "    several = taskqueue.Queue('mails').add_async([task('two'), task('three')])\n"
+            "    added = yield one, several\n"
+            "    return added\n"
+            "with gae_deferred.context():\n"
+            "    one, (two, three) = add().get_result()\n"
+            "    assert [each.name for each in (one, two, three)] == ['one', 'two', 'three']\n"
+            "    assert one.was_enqueued and two.was_enqueued and three.was_enqueued\n"
+            "    assert (one.queue_name, one.url) == ('mails', '/_ah/queue/mails')\n"
+            "    again = task('one').add_async('mails')\n"
+            "    again.wait()\n"
+            "    try:\n"
+            "        again.check_success()\n"
+            "    except taskqueue.TaskAlreadyExistsError as error:\n"
+            "        assert error.task.name == 'one'\n"
+            "    else:\n"
+            "        raise AssertionError\n"
+        )
     assert result.returncode == 0, result.stderr
 
 

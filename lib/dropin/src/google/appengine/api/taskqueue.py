@@ -6,8 +6,8 @@ Every task is a POST. Pull queues, leases and statistics do not exist in Cloud T
 import datetime
 import sys
 import urllib.parse
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import gae_deferred
 from gae_deferred import TaskRetryOptions, deferred
@@ -39,6 +39,9 @@ from gae_deferred.task import (
     MAX_URL_LENGTH,
     check_queue_name,
 )
+
+if TYPE_CHECKING:
+    from google.cloud import ndb
 
 __all__ = [
     "MAX_PUSH_TASK_SIZE_BYTES",
@@ -193,6 +196,10 @@ class Task(gae_deferred.Task):
         Queue(queue_name).add(self, transactional)
         return self
 
+    def add_async(self, queue_name: str = "default", transactional: bool = False) -> "ndb.Future":
+        """Begin to enqueue this task, and return an NDB future of it. See :meth:`Queue.add_async`."""
+        return Queue(queue_name).add_async(self, transactional)
+
     def _direct_to(self, queue_name: str, transactional: bool) -> None:
         self.queue_name = queue_name
         self.transactional = transactional
@@ -218,14 +225,35 @@ class Queue:
             Error: a task was not enqueued, see :func:`gae_deferred.deferred.defer`. The other tasks were. After a
                 :class:`TaskAlreadyExistsError` or :class:`TombstonedTaskError`, every task is enqueued, now or before.
         """
+        return self._begin(task, transactional)()
+
+    def add_async(self, task: Task | Iterable[Task], transactional: bool = False) -> "ndb.Future":
+        """Begin to enqueue one task or several, and return at once. Needs an NDB context.
+
+        Returns:
+            An NDB future of what :meth:`add` returns, with the methods of the bundled SDK's: ``get_result()``,
+            ``check_success()``, ``wait()``. The errors of :meth:`add` arrive there.
+        """
+        from gae_deferred import additions  # loads NDB
+
+        tasks = task if isinstance(task, Task) else list(task)
+        return additions.start(lambda: self._begin(tasks, transactional), f"add_async to the queue {self.name}")
+
+    def _begin(self, task: Task | Iterable[Task], transactional: bool) -> Callable[[], Task | list[Task]]:
+        """Check tasks, and return the rest of :meth:`add`, for another thread."""
         tasks = [task] if isinstance(task, Task) else list(task)
         for each in tasks:
             each._direct_to(self.name, transactional)
-        try:
-            deferred.defer_many(tasks)
-        except BatchError as error:
-            raise _most_telling(error) from error
-        return task if isinstance(task, Task) else tasks
+        enqueue = deferred.begin_many(tasks)
+
+        def finish() -> Task | list[Task]:
+            try:
+                enqueue()
+            except BatchError as error:
+                raise _most_telling(error) from error
+            return task if isinstance(task, Task) else tasks
+
+        return finish
 
 
 def _most_telling(error: BatchError) -> Error:

@@ -1,0 +1,67 @@
+"""``async def`` functions that tests defer."""
+
+import asyncio
+import threading
+from typing import Any
+
+from .tasks import RAN, count, increment
+
+
+async def add_later(name: str, amount: int) -> None:
+    """Let others run, then write to Datastore, which works on the loop: NDB is synchronous."""
+    await asyncio.sleep(0)
+    increment(name, amount)
+    RAN.put(count(name))
+
+
+async def meet(first: str, second: str) -> list[str]:
+    """Run two coroutines at the same time: each needs the other to end."""
+    arrived = {first: asyncio.Event(), second: asyncio.Event()}
+
+    async def arrive(name: str, other: str) -> str:
+        arrived[name].set()
+        await arrived[other].wait()
+        return name
+
+    both = await asyncio.gather(arrive(first, second), arrive(second, first))
+    RAN.put(both)
+    return both
+
+
+async def fail(error: type[BaseException]) -> None:
+    await asyncio.sleep(0)
+    RAN.put(threading.current_thread().name)
+    raise error("on purpose")
+
+
+async def leave_behind() -> None:
+    """End with a task that nobody awaits: it is cancelled."""
+
+    async def wait_for_ever() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            RAN.put("cancelled")
+            raise
+
+    left = asyncio.create_task(wait_for_ever())
+    await asyncio.sleep(0)
+    RAN.put(left.done())
+
+
+class Clerk:
+    """Has methods that are ``async def``."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def greet(self, whom: str) -> None:
+        RAN.put(f"{self.name} greets {whom}")
+
+    async def __call__(self, whom: str) -> None:
+        RAN.put(f"{self.name} is called by {whom}")
+
+
+def return_coroutine(*args: Any) -> Any:
+    """Return a coroutine without being an ``async def``."""
+    return meet(*args)
