@@ -75,6 +75,8 @@ __all__ = [
 
 Response = tuple[str, HTTPStatus, list[tuple[str, str]]]
 
+_OPTIONS = ("countdown", "eta", "name", "target", "retry_options", "namespace")
+
 _MAX_CALLABLE_LENGTH = 200
 
 _logger = logging.getLogger(__name__)
@@ -113,6 +115,8 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         _headers: dict of further headers of the request. Cloud Tasks sets ``Host``, ``Content-Length``,
             ``X-AppEngine-*`` and ``X-Google-*`` by itself; these are left out.
         _retry_options: a :class:`~gae_deferred.TaskRetryOptions`.
+        _namespace: Datastore namespace in which the task runs: keys and queries that name none belong to it. By
+            default it is that of the open NDB context. ``""`` is the default namespace.
         _transactional: enqueue if and only if the current NDB transaction commits, and at once when it has.
         _once: let the effects in Datastore happen once, however often the task is delivered; see :func:`once`.
 
@@ -158,7 +162,7 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
 
         deferred.defer_many(deferred.prepare(send_invoice, customer) for customer in customers)
     """
-    options = {name: kwargs.pop(f"_{name}", None) for name in ("countdown", "eta", "name", "target", "retry_options")}
+    options = {name: kwargs.pop(f"_{name}", None) for name in _OPTIONS}
     options["url"] = kwargs.pop("_url", DEFAULT_URL)
     options["queue"] = kwargs.pop("_queue", DEFAULT_QUEUE)
     fixed_headers = {"Content-Type": "application/octet-stream", headers.CALLABLE.name: _name_for_header(obj)}
@@ -329,8 +333,7 @@ class Handler:
     POST request to :meth:`post` and send the answer that it returns. Override :meth:`post` or :meth:`run_from_request`
     to do more.
 
-    The task runs in the open NDB context, or else in one of its own. A task that the bundled SDK enqueued in a
-    namespace runs in that namespace.
+    The task runs in the open NDB context, or else in one of its own, and in the namespace in which it was deferred.
     """
 
     def run_from_request(self, environ: "WSGIEnvironment") -> Response:

@@ -6,6 +6,7 @@ from gae_deferred import headers, settings
 
 _APP_ENGINE = headers.APP_ENGINE
 _MAX_ATTEMPTS = headers.MAX_ATTEMPTS.environ_key
+_NAMESPACE = headers.NAMESPACE.environ_key
 _SIGNATURE = headers.SIGNATURE.environ_key
 
 
@@ -54,14 +55,14 @@ class Delivery:
 
     @property
     def namespace(self) -> str:
-        """The namespace in which the bundled SDK enqueued the task, or ``""``.
+        """The Datastore namespace in which the task runs, or ``""`` for the default one.
 
-        It is ``""`` off App Engine, where anybody can send this header, and for a signed task, which the bundled SDK
-        did not enqueue and whose signature does not cover this header.
+        A header of our own names it, or for a task of the bundled SDK App Engine's header. The latter counts neither
+        off App Engine, where anybody can send it, nor for a signed task, whose signature does not cover it.
         """
-        if not self.on_app_engine or self.environ.get(_SIGNATURE):
-            return ""
-        namespace: str = self.environ.get(headers.CURRENT_NAMESPACE.environ_key, "")
+        namespace: str = self.environ.get(_NAMESPACE, "")
+        if not namespace and self.on_app_engine and not self.environ.get(_SIGNATURE):
+            namespace = self.environ.get(headers.CURRENT_NAMESPACE.environ_key, "")
         return namespace
 
     @property

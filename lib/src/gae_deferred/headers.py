@@ -46,13 +46,16 @@ OUTBOX = _header("X-Deferred-Outbox")
 PYTHON = _header("X-Deferred-Python")
 """Version of the Python, such as ``3.13``, that wrote the payload by value; no other can read it."""
 
+NAMESPACE = _header("X-Deferred-Namespace")
+"""Datastore namespace in which the task runs. A task of the default namespace has none."""
+
 CALLABLE = _header("X-Deferred-Callable")
 """Name of the task's callable, for people who look at a queue. For display only; never trusted."""
 
 MAX_ATTEMPTS = _header("X-Deferred-Max-Attempts")
 """Number of attempts that the task's own retry options allow, or 0 if they set no number. Other tasks have none."""
 
-OWN = (SIGNATURE, ID, OUTBOX, PYTHON, CALLABLE, MAX_ATTEMPTS)
+OWN = (SIGNATURE, ID, OUTBOX, PYTHON, NAMESPACE, CALLABLE, MAX_ATTEMPTS)
 """The headers that this library sets on its tasks."""
 
 APP_ENGINE = _delivery_keys("X-AppEngine-")
@@ -69,7 +72,7 @@ FORWARDED_PROTO = _header("X-Forwarded-Proto")
 
 _RESERVED = re.compile(
     r"x-appengine-.*|x-cloudtasks-.*|x-google-.*|host|content-length|"
-    r"x-deferred-(signature|id|outbox|python|max-attempts)",
+    r"x-deferred-(signature|id|outbox|python|namespace|max-attempts)",
     re.IGNORECASE,
 )
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gae_deferred import clock, settings
+from gae_deferred import clock, datastore, settings
 from gae_deferred.errors import (
     InvalidEtaError,
     InvalidQueueNameError,
@@ -39,13 +39,14 @@ _MAX_DURATION_SECONDS = 315_576_000_000  # the longest google.protobuf.Duration
 
 _TASK_NAME = re.compile(rf"[a-zA-Z0-9_-]{{1,{MAX_TASK_NAME_LENGTH}}}")
 _QUEUE_NAME = re.compile(rf"[a-zA-Z0-9-]{{1,{MAX_QUEUE_NAME_LENGTH}}}")
+_NAMESPACE = re.compile(r"[0-9A-Za-z._-]{0,100}")  # docstring of google.cloud.datastore_v1.types.PartitionId
 _TARGET_PART = re.compile(r"[a-zA-Z0-9_-]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-_MESSAGE_OVERHEAD = 6 * 2**10
+_MESSAGE_OVERHEAD = 13 * 2**9
 """Maximum bytes of all parts that are not counted one by one: 2083 of the URL, 2083 of an OIDC token's audience, 320 of
-its account, 320 of the full name before the queue's, 255 of the host, 189 of the routing, 500 of our own headers and of
+its account, 320 of the full name before the queue's, 255 of the host, 189 of the routing, 750 of our own headers and of
 the signature without the names of headers, 150 of the service's headers, 150 of times, retry options, field tags."""
 
 _GENERATED_NAME_LENGTH = 64
@@ -116,6 +117,7 @@ class Task:
             stands for the service and version of this process.
         retry_options: times and limits of retries. None leaves the queue's own.
         transactional: whether the task is enqueued if and only if a Datastore transaction commits.
+        namespace: Datastore namespace in which it runs; None for that of the open NDB context.
 
     Raises:
         InvalidTaskError: an option is not valid, or two options contradict each other. The subclasses
@@ -147,6 +149,7 @@ class Task:
         target: str | None = None,
         retry_options: TaskRetryOptions | None = None,
         transactional: bool = False,
+        namespace: str | None = None,
     ) -> None:
         if not isinstance(payload, bytes):
             raise InvalidTaskError(f"The payload is of type {type(payload).__name__}; it takes bytes")
@@ -168,6 +171,7 @@ class Task:
         self.is_scheduled = countdown is not None or eta is not None
         self.eta = _determine_eta(countdown, eta)
         self.transactional = transactional
+        self.namespace = _check_namespace(datastore.current_namespace() if namespace is None else namespace)
         self.was_enqueued = False
         self.may_be_enqueued = False
         self.outbox: str | None = None
@@ -235,6 +239,12 @@ def split_target(target: object) -> tuple[str, str, str]:
         )
     service, version, instance, *_ = (*reversed(parts), "", "")
     return service, version, instance
+
+
+def _check_namespace(namespace: object) -> str:
+    if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
+        raise InvalidTaskError(f"The namespace {_shorten(namespace)} does not match {_NAMESPACE.pattern}")
+    return namespace
 
 
 def _check_url(url: object) -> str:

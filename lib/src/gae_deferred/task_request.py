@@ -61,6 +61,8 @@ def _request_headers(task: Task, service: str | None, path: str) -> dict[str, st
         request_headers[headers.OUTBOX.name] = task.outbox
     if task.python is not None:
         request_headers[headers.PYTHON.name] = task.python
+    if task.namespace:
+        request_headers[headers.NAMESPACE.name] = task.namespace
     audience = settings.own_url_audience() if service is None else settings.service_audience(service)
     covered = {name: value for name, value in request_headers.items() if _arrives_unchanged(name, value)}
     signature = signing.sign(audience or "", path, covered, task.payload)
