@@ -94,8 +94,10 @@ def test_pause_stops_a_queue_and_resume_goes_on(dev: Dev, browser: Browser):
 def wait_for_tasks(browser: Browser, waiting: int) -> None:
     """Wait until the queue's page lists the tasks that wait, and no task that is about to run."""
     browser.wait(
-        lambda: f"waiting {waiting} due 0 in flight 0" in " ".join(browser.text.split())
-        and len(browser.find("tbody tr")) == waiting,
+        lambda: (
+            f"waiting {waiting} due 0 in flight 0" in " ".join(browser.text.split())
+            and len(browser.find("tbody tr")) == waiting
+        ),
         f"{waiting} tasks that wait",
     )
 

@@ -18,6 +18,7 @@ from gae_deferred import (
     clock,
     cloud_tasks,
     datastore,
+    delivery,
     headers,
     letter_log,
     outbox,
@@ -384,6 +385,7 @@ def resend(letter_id: int, *, despite_doubt: bool = False) -> Task:
             headers=kept,
             transactional=True,
             namespace=namespace_of(letter),
+            dispatch_deadline=delivery.read_deadline(kept.get(headers.DEADLINE.name, "")),
         )
         task.python = kept.get(headers.PYTHON.name)
         outbox.add([task])

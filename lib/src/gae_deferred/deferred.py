@@ -33,6 +33,7 @@ from gae_deferred import (
 )
 from gae_deferred.attempt import Attempt
 from gae_deferred.call import curry, describe, invoke_member
+from gae_deferred.current_task import CurrentTask, current_task, time_left
 from gae_deferred.dead_letters import on_permanent_failure
 from gae_deferred.delivery import Delivery
 from gae_deferred.django_connections import refreshed_connections
@@ -55,12 +56,14 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 __all__ = [
+    "CurrentTask",
     "Error",
     "Handler",
     "PermanentTaskFailure",
     "SingularTaskFailure",
     "application",
     "cancel",
+    "current_task",
     "defer",
     "defer_many",
     "invoke_member",
@@ -71,11 +74,12 @@ __all__ = [
     "run_from_datastore",
     "serialize",
     "set_log_level",
+    "time_left",
 ]
 
 Response = tuple[str, HTTPStatus, list[tuple[str, str]]]
 
-_OPTIONS = ("countdown", "eta", "name", "target", "retry_options", "namespace")
+_OPTIONS = ("countdown", "eta", "name", "target", "retry_options", "namespace", "dispatch_deadline")
 
 _MAX_CALLABLE_LENGTH = 200
 
@@ -117,6 +121,9 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         _retry_options: a :class:`~gae_deferred.TaskRetryOptions`.
         _namespace: Datastore namespace in which the task runs: keys and queries that name none belong to it. By
             default it is that of the open NDB context. ``""`` is the default namespace.
+        _dispatch_deadline: seconds after which the queue counts an attempt as failed: 15 to 1,800 for an HTTP task, 15
+            to 86,400 for an App Engine task, whose scaling may allow less. By default Cloud Tasks takes 10 minutes, on
+            App Engine with basic or manual scaling 24 hours. The task can ask for :func:`time_left`.
         _transactional: enqueue if and only if the current NDB transaction commits, and at once when it has.
         _once: let the effects in Datastore happen once, however often the task is delivered; see :func:`once`.
 
@@ -127,7 +134,7 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         ValueError: ``obj`` is not callable, or a call of it would do nothing (an ``async def``, a generator function).
         SerializationError: the callable or an argument cannot be pickled, or something else is found by its name, as
             by that of a function that a decorator has replaced.
-        InvalidTaskError: an option is not valid (its subclasses: name, URL, ETA, size).
+        InvalidTaskError: an option is not valid (its subclasses: name, URL, ETA, dispatch deadline, size).
         InvalidQueueNameError: no queue can have that name.
         BadTransactionStateError: ``_transactional`` is true outside a transaction.
         ConfigurationError: the project, the location of the queue or the credentials are missing, or nothing could

@@ -109,7 +109,7 @@ def of_attempt(attempt: Attempt, reason: str, error: BaseException | None = None
         headers=_headers_of(delivery),
         payload=attempt.body,
         attempts=delivery.attempt or 1,
-        eta=_time(delivery.eta),
+        eta=delivery.due and delivery.due.replace(tzinfo=None),
         is_proven=attempt.is_proven,
     )
 
@@ -201,10 +201,3 @@ def _headers_of(delivery: Delivery) -> dict[str, str]:
             kept[name] = str(value)
     kept.pop(headers.CURRENT_NAMESPACE.name.title(), None)  # anybody may have sent it
     return kept | ({headers.NAMESPACE.name: delivery.namespace} if delivery.namespace else {})
-
-
-def _time(seconds: str) -> datetime.datetime | None:
-    try:
-        return datetime.datetime.fromtimestamp(float(seconds), datetime.UTC).replace(tzinfo=None)
-    except (ValueError, OverflowError, OSError):
-        return None

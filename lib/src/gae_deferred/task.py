@@ -11,6 +11,7 @@ from typing import Any
 
 from gae_deferred import clock, datastore, settings
 from gae_deferred.errors import (
+    InvalidDispatchDeadlineError,
     InvalidEtaError,
     InvalidQueueNameError,
     InvalidTaskError,
@@ -29,6 +30,12 @@ MAX_ETA_SECONDS = 30 * 24 * 3600
 
 MAX_LIFETIME = datetime.timedelta(days=62)
 """Maximum life of a task: up to 30 days until its time, and 31 days of retention after that (the same page)."""
+
+MIN_DISPATCH_DEADLINE = 15
+MAX_DISPATCH_DEADLINE = 24 * 3600
+MAX_HTTP_DISPATCH_DEADLINE = 30 * 60
+"""Limits, in seconds, of the time that an attempt may take (docstring of
+``google.cloud.tasks_v2.types.Task.dispatch_deadline``). ``MAX_DISPATCH_DEADLINE`` is that of an App Engine task."""
 
 MAX_URL_LENGTH = 2083
 MAX_TASK_NAME_LENGTH = 500
@@ -118,6 +125,7 @@ class Task:
         retry_options: times and limits of retries. None leaves the queue's own.
         transactional: whether the task is enqueued if and only if a Datastore transaction commits.
         namespace: Datastore namespace in which it runs; None for that of the open NDB context.
+        dispatch_deadline: seconds that an attempt may take; None for the service's own limit.
 
     Raises:
         InvalidTaskError: an option is not valid, or two options contradict each other. The subclasses
@@ -150,6 +158,7 @@ class Task:
         retry_options: TaskRetryOptions | None = None,
         transactional: bool = False,
         namespace: str | None = None,
+        dispatch_deadline: float | None = None,
     ) -> None:
         if not isinstance(payload, bytes):
             raise InvalidTaskError(f"The payload is of type {type(payload).__name__}; it takes bytes")
@@ -172,6 +181,7 @@ class Task:
         self.eta = _determine_eta(countdown, eta)
         self.transactional = transactional
         self.namespace = _check_namespace(datastore.current_namespace() if namespace is None else namespace)
+        self.dispatch_deadline = _check_dispatch_deadline(dispatch_deadline)
         self.was_enqueued = False
         self.may_be_enqueued = False
         self.outbox: str | None = None
@@ -245,6 +255,19 @@ def _check_namespace(namespace: object) -> str:
     if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
         raise InvalidTaskError(f"The namespace {_shorten(namespace)} does not match {_NAMESPACE.pattern}")
     return namespace
+
+
+def _check_dispatch_deadline(seconds: float | None) -> float | None:
+    if seconds is None:
+        return None
+    is_http = settings.target_url() is not None
+    longest = MAX_HTTP_DISPATCH_DEADLINE if is_http else MAX_DISPATCH_DEADLINE
+    if not isinstance(seconds, int | float) or not MIN_DISPATCH_DEADLINE <= seconds <= longest:
+        raise InvalidDispatchDeadlineError(
+            f"The dispatch deadline is {_shorten(seconds)}; {'an HTTP' if is_http else 'an App Engine'} task takes "
+            f"{MIN_DISPATCH_DEADLINE} to {longest} seconds"
+        )
+    return seconds
 
 
 def _check_url(url: object) -> str:

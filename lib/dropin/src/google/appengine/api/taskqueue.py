@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import gae_deferred
-from gae_deferred import TaskRetryOptions, deferred
+from gae_deferred import TaskRetryOptions, deferred, task
 from gae_deferred.errors import (
     BadTaskStateError,
     BadTransactionStateError,
     BatchError,
     DuplicateTaskNameError,
     InternalError,
+    InvalidDispatchDeadlineError,
     InvalidEtaError,
     InvalidQueueError,
     InvalidQueueNameError,
@@ -41,12 +42,14 @@ from gae_deferred.task import (
 )
 
 __all__ = [
+    "MAX_DISPATCH_DEADLINE",
     "MAX_PUSH_TASK_SIZE_BYTES",
     "MAX_QUEUE_NAME_LENGTH",
     "MAX_TASKS_PER_ADD",
     "MAX_TASK_NAME_LENGTH",
     "MAX_TASK_SIZE_BYTES",
     "MAX_URL_LENGTH",
+    "MIN_DISPATCH_DEADLINE",
     "BadTaskStateError",
     "BadTransactionState",
     "BadTransactionStateError",
@@ -88,6 +91,8 @@ taskqueue = sys.modules[f"{__name__}.taskqueue"] = sys.modules[__name__]
 
 MAX_PUSH_TASK_SIZE_BYTES = MAX_TASK_SIZE_BYTES
 MAX_TASKS_PER_ADD = 100
+MIN_DISPATCH_DEADLINE = datetime.timedelta(seconds=task.MIN_DISPATCH_DEADLINE)
+MAX_DISPATCH_DEADLINE = datetime.timedelta(seconds=task.MAX_DISPATCH_DEADLINE)
 
 BadTransactionState = BadTransactionStateError
 
@@ -102,10 +107,6 @@ class DatastoreError(Error):
 
 class TransactionalRequestTooLargeError(TaskTooLargeError):
     """Never raised: Datastore enforces its own limit. It exists for ``except`` clauses."""
-
-
-class InvalidDispatchDeadlineError(Error):
-    """Never raised: a task cannot set a deadline here. It exists for ``except`` clauses."""
 
 
 class InvalidDeadlineError(Error):
@@ -145,6 +146,7 @@ class Task(gae_deferred.Task):
         method: ``"POST"``.
         name, url, headers, countdown, eta, target, retry_options: see :class:`gae_deferred.Task`. The default URL is
             ``/_ah/queue/`` with the name of the queue.
+        dispatch_deadline_usec: microseconds that an attempt may take.
 
     Raises:
         InvalidTaskError: an option is not valid, the method is not POST, or there are a payload and params.
@@ -163,6 +165,7 @@ class Task(gae_deferred.Task):
         eta: datetime.datetime | None = None,
         target: str | None = None,
         retry_options: TaskRetryOptions | None = None,
+        dispatch_deadline_usec: int | None = None,
     ) -> None:
         if method.upper() != "POST":
             raise InvalidTaskError(f"The method is {method!r}; only POST tasks are supported")
@@ -186,6 +189,7 @@ class Task(gae_deferred.Task):
             eta=eta,
             target=target,
             retry_options=retry_options,
+            dispatch_deadline=None if dispatch_deadline_usec is None else dispatch_deadline_usec / 1e6,
         )
 
     def add(self, queue_name: str = "default", transactional: bool = False) -> "Task":
