@@ -21,6 +21,7 @@ class Counter(ndb.Model):
 # deferred.once prevents both. The function runs in a Datastore transaction, which runs again if another task has
 # changed the count. The transaction also records that the task has run, so running the task again changes nothing.
 # This protects changes in Datastore only: a mail sent here could be sent twice.
+# deferred.current_task() tells the task's name, queue and attempt. It returns None where no task runs.
 @deferred.once
 def add(key: str, amount: int) -> None:
     """Add ``amount`` to the counter ``key``, which starts at 0.

@@ -193,7 +193,9 @@ def _check_with_local_queue(delivery: Delivery, body: bytes) -> None:
     """Refuse a body unless the local queue is delivering it in this attempt of this task, to this path."""
     path = delivery.path
     try:
-        genuine = cloud_tasks.in_flight_body(delivery.queue, delivery.name, path, delivery.retry_count)
+        genuine = cloud_tasks.in_flight_body(
+            delivery.queue, delivery.name, path, delivery.retry_count, delivery.namespace
+        )
     except TaskQueueError as error:
         raise _forbidden(f"The local Cloud Tasks cannot be asked whether the request is its own: {error}") from error
     if genuine != body:

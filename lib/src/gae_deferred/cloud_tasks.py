@@ -5,7 +5,7 @@ import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import batch, errors, service_errors, settings, task_request
+from gae_deferred import batch, errors, headers, service_errors, settings, task_request
 from gae_deferred.per_process import PerProcess
 from gae_deferred.task import Task
 
@@ -153,7 +153,7 @@ def send(requests: "Sequence[tasks_v2.CreateTaskRequest]") -> "list[str | errors
     return [outcomes[index] for index in range(len(requests))]
 
 
-def in_flight_body(queue: str, name: str, path: str, retry_count: str) -> bytes | None:
+def in_flight_body(queue: str, name: str, path: str, retry_count: str, namespace: str) -> bytes | None:
     """Return the body of a task that a queue of the local cloud is delivering, or None if it delivers no such task.
 
     Parameters:
@@ -161,6 +161,7 @@ def in_flight_body(queue: str, name: str, path: str, retry_count: str) -> bytes 
         name: short name of the task.
         path: the path that it has been sent to, as WSGI has it: percent-decoded, and its bytes as Latin-1 (PEP 3333).
         retry_count: the number of attempts before this one, as in the request's header.
+        namespace: the namespace that the request's header names, or ``""``.
 
     Raises:
         TaskQueueError: the queue could not be asked.
@@ -171,6 +172,8 @@ def in_flight_body(queue: str, name: str, path: str, retry_count: str) -> bytes 
     request = task.app_engine_http_request
     task_path = urllib.parse.unquote(request.relative_uri.partition("?")[0], "latin-1")
     if task_path != path or str(task.dispatch_count - 1) != retry_count or not _is_running(task):
+        return None
+    if request.headers.get(headers.NAMESPACE.name, "") != namespace:
         return None
     return bytes(request.body)
 

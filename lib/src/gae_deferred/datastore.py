@@ -2,6 +2,7 @@
 
 import contextvars
 import functools
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -124,7 +125,7 @@ def warm_up() -> None:
         ndb.Key("_DeferredWarmUp", 1, namespace="").get(retries=0, timeout=_WARM_UP_TIMEOUT)
 
 
-def context(namespace: str = "") -> AbstractContextManager[None]:
+def context(namespace: str | None = None) -> AbstractContextManager[None]:
     """Return a context manager that gives a block an NDB context: the one that is open, or else a new one.
 
     Requests and tasks have a context. A script, a shell or a cron job opens one, with the settings of the process::
@@ -139,16 +140,16 @@ def context(namespace: str = "") -> AbstractContextManager[None]:
     another one, which counts until it is closed.
 
     Parameters:
-        namespace: the default namespace in the block; ``""`` keeps the context's own.
+        namespace: the namespace of keys and queries in the block that name none; None keeps the context's own.
 
     Raises:
         google.auth.exceptions.DefaultCredentialsError: the process has no Google credentials.
         OSError: the project is not known.
     """
     current = _get_context()(raise_context_error=False)
-    if current is not None and not namespace:
-        return _ALREADY_OPEN
     if current is not None:
+        if namespace is None or namespace == (current.get_namespace() or ""):
+            return _ALREADY_OPEN
         in_namespace: AbstractContextManager[Any] = current.new(namespace=namespace).use()
         return in_namespace
     return _NewContext(_client_of(settings.databases()[0]), namespace)
@@ -169,6 +170,31 @@ def _get_context() -> Callable[..., Any]:
 
     app_contexts.patch_ndb()
     return get_context
+
+
+def current_namespace() -> str:
+    """Return the namespace of the open NDB context; ``""`` is the default one, also where no context is open."""
+    if "google.cloud.ndb.context" not in sys.modules:  # a process that has not loaded NDB has no context
+        return ""
+    current = _get_context()(raise_context_error=False)
+    return "" if current is None else current.get_namespace() or ""
+
+
+def set_namespace(namespace: str) -> None:
+    """Go on in another namespace, until the block ends that has opened the NDB context, or the transaction.
+
+    Raises:
+        google.cloud.ndb.exceptions.ContextError: no context is open.
+    """
+    from google.cloud.ndb import context
+
+    module: Any = context  # its type information leaves out private names
+    # NDB has no public way to do this without a block. Unlike `new`, `_replace` keeps the cache: an entity that is
+    # written from now on is still in it when the block ends.
+    current = context.get_context()
+    changed = current._replace(namespace=namespace)
+    vars(changed).update(vars(current))
+    module._state.context = changed
 
 
 def in_transaction() -> bool:

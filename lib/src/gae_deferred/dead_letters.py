@@ -18,6 +18,7 @@ from gae_deferred import (
     clock,
     cloud_tasks,
     datastore,
+    delivery,
     headers,
     letter_log,
     outbox,
@@ -318,6 +319,12 @@ def reading_of(letter: "Entity") -> Reading:
         return Reading(problem=str(error.args[0] if error.args else error))
 
 
+def namespace_of(letter: "Entity") -> str:
+    """Return the namespace in which the task of a letter runs; ``""`` is the default one."""
+    namespace: str = (letter.headers or {}).get(headers.NAMESPACE.name, "")
+    return namespace
+
+
 def seal_of(letter: "Entity") -> Seal | None:
     """Return whether our app wrote what :func:`resend` acts on, or None where there are no signing keys to tell.
 
@@ -375,7 +382,16 @@ def resend(letter_id: int, *, despite_doubt: bool = False) -> Task:
         body = payload_of(letter)
         if len(body) > max_bytes() // 2:  # half of it leaves room for everything else
             body, _ = payload_store.shrink(body, max_bytes() // 2, transactional=True)
-        task = Task(body, queue=letter.queue, url=letter.url, target=letter.service, headers=kept, transactional=True)
+        task = Task(
+            body,
+            queue=letter.queue,
+            url=letter.url,
+            target=letter.service,
+            headers=kept,
+            transactional=True,
+            namespace=namespace_of(letter),
+            dispatch_deadline=delivery.read_deadline(kept.get(headers.DEADLINE.name, "")),
+        )
         task.python = kept.get(headers.PYTHON.name)
         outbox.add([task])
         _delete(letter)
@@ -435,7 +451,7 @@ def _carrier(letter: Letter) -> Task:
         data = payload.dump(store_carried, (short.to_text(), short.payload), {})
         data = min(data, payload.dump(payload_store.run_compressed, (zlib.compress(data),), {}), key=len)
     label = {headers.CALLABLE.name: f"{__name__}.{store_carried.__name__}"}
-    return Task(data, queue=letter.queue, url=letter.url, headers=label, retry_options=_CARRIER_RETRIES)
+    return Task(data, queue=letter.queue, url=letter.url, headers=label, retry_options=_CARRIER_RETRIES, namespace="")
 
 
 def _in_transaction(write: Callable[[], object]) -> None:
@@ -525,15 +541,9 @@ def _delete(letter: "Entity") -> None:
 
 
 def _check_that_it_can_be_sent(letter: "Entity") -> None:
-    """Refuse to send what is no task, and a task of the bundled SDK to where it would find other data."""
+    """Refuse to send what is no task."""
     if letter.reason == DAMAGED:
         raise InvalidTaskError("The letter holds an outbox entity that cannot be read, not a task")
-    namespace = (letter.headers or {}).get(headers.CURRENT_NAMESPACE.name.title())
-    if namespace:
-        raise InvalidTaskError(
-            f"The task belongs to the namespace {namespace!r}, and a new task cannot have a namespace. Defer its call "
-            "from code that takes the namespace as an argument, then delete the letter"
-        )
 
 
 def _key(letter_id: int) -> "ndb.Key":

@@ -34,6 +34,7 @@ from gae_deferred import (
 )
 from gae_deferred.attempt import Attempt
 from gae_deferred.call import check_synchronous, curry, describe, invoke_member
+from gae_deferred.current_task import CurrentTask, current_task, time_left
 from gae_deferred.dead_letters import on_permanent_failure
 from gae_deferred.delivery import Delivery
 from gae_deferred.django_connections import refreshed_connections
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from google.cloud import ndb
 
 __all__ = [
+    "CurrentTask",
     "Error",
     "Handler",
     "PermanentTaskFailure",
@@ -64,6 +66,7 @@ __all__ = [
     "adefer",
     "application",
     "cancel",
+    "current_task",
     "defer",
     "defer_async",
     "defer_many",
@@ -76,9 +79,12 @@ __all__ = [
     "run_from_datastore",
     "serialize",
     "set_log_level",
+    "time_left",
 ]
 
 Response = tuple[str, HTTPStatus, list[tuple[str, str]]]
+
+_OPTIONS = ("countdown", "eta", "name", "target", "retry_options", "namespace", "dispatch_deadline")
 
 _MAX_CALLABLE_LENGTH = 200
 
@@ -119,6 +125,11 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
         _headers: dict of further headers of the request. Cloud Tasks sets ``Host``, ``Content-Length``,
             ``X-AppEngine-*`` and ``X-Google-*`` by itself; these are left out.
         _retry_options: a :class:`~gae_deferred.TaskRetryOptions`.
+        _namespace: Datastore namespace in which the task runs: keys and queries that name none belong to it. By
+            default it is that of the open NDB context. ``""`` is the default namespace.
+        _dispatch_deadline: seconds after which the queue counts an attempt as failed: 15 to 1,800 for an HTTP task, 15
+            to 86,400 for an App Engine task, whose scaling may allow less. By default Cloud Tasks takes 10 minutes, on
+            App Engine with basic or manual scaling 24 hours. The task can ask for :func:`time_left`.
         _transactional: enqueue if and only if the current NDB transaction commits, and at once when it has.
         _once: let the effects in Datastore happen once, however often the task is delivered; see :func:`once`.
 
@@ -130,7 +141,7 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
             ``async def`` and ``_once`` is true: Cloud NDB is synchronous.
         SerializationError: the callable or an argument cannot be pickled, or something else is found by its name, as
             by that of a function that a decorator has replaced.
-        InvalidTaskError: an option is not valid (its subclasses: name, URL, ETA, size).
+        InvalidTaskError: an option is not valid (its subclasses: name, URL, ETA, dispatch deadline, size).
         InvalidQueueNameError: no queue can have that name.
         BadTransactionStateError: ``_transactional`` is true outside a transaction.
         ConfigurationError: the project, the location of the queue or the credentials are missing, or nothing could
@@ -202,7 +213,7 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
 
 def _pickle(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Task]:
     """Pickle a call and check its options, and return what makes the task."""
-    options = {name: kwargs.pop(f"_{name}", None) for name in ("countdown", "eta", "name", "target", "retry_options")}
+    options = {name: kwargs.pop(f"_{name}", None) for name in _OPTIONS}
     options["url"] = kwargs.pop("_url", DEFAULT_URL)
     options["queue"] = kwargs.pop("_queue", DEFAULT_QUEUE)
     fixed_headers = {"Content-Type": "application/octet-stream", headers.CALLABLE.name: _name_for_header(obj)}
@@ -431,8 +442,7 @@ class Handler:
     POST request to :meth:`post` and send the answer that it returns. Override :meth:`post` or :meth:`run_from_request`
     to do more.
 
-    The task runs in the open NDB context, or else in one of its own. A task that the bundled SDK enqueued in a
-    namespace runs in that namespace.
+    The task runs in the open NDB context, or else in one of its own, and in the namespace in which it was deferred.
     """
 
     def run_from_request(self, environ: "WSGIEnvironment") -> Response:

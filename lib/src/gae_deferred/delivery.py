@@ -1,11 +1,16 @@
 """A delivery of a task, as the headers of its request describe it."""
 
+import datetime
+import math
+import time
 from typing import Any
 
 from gae_deferred import headers, settings
 
 _APP_ENGINE = headers.APP_ENGINE
+_DEADLINE = headers.DEADLINE.environ_key
 _MAX_ATTEMPTS = headers.MAX_ATTEMPTS.environ_key
+_NAMESPACE = headers.NAMESPACE.environ_key
 _SIGNATURE = headers.SIGNATURE.environ_key
 
 
@@ -22,11 +27,13 @@ class Delivery:
         is_app_engine_task: whether the request claims to bring an App Engine task, not an HTTP task.
         queue: short name of the queue, or ``""``.
         name: short name of the task, or ``""``: then the request is no delivery.
+        started: when the request reached the handler, as ``time.monotonic`` has it.
     """
 
-    __slots__ = ("_keys", "environ", "is_app_engine_task", "name", "on_app_engine", "queue")
+    __slots__ = ("_keys", "environ", "is_app_engine_task", "name", "on_app_engine", "queue", "started")
 
     def __init__(self, environ: dict[str, Any]) -> None:
+        self.started = time.monotonic()
         self.environ = environ
         self.on_app_engine = settings.on_app_engine()
         self.is_app_engine_task = self.on_app_engine or _APP_ENGINE.task_name in environ
@@ -53,15 +60,38 @@ class Delivery:
         return eta
 
     @property
-    def namespace(self) -> str:
-        """The namespace in which the bundled SDK enqueued the task, or ``""``.
+    def due(self) -> datetime.datetime | None:
+        """The time when the task was due, in UTC, or None if the header holds none."""
+        try:
+            return datetime.datetime.fromtimestamp(float(self.eta), datetime.UTC)
+        except (ValueError, OverflowError, OSError):
+            return None
 
-        It is ``""`` off App Engine, where anybody can send this header, and for a signed task, which the bundled SDK
-        did not enqueue and whose signature does not cover this header.
+    @property
+    def execution_count(self) -> int | None:
+        """The number of attempts before this one that the app has answered, or None if the header holds no number."""
+        return _number(self.environ.get(self._keys.execution_count, ""))
+
+    @property
+    def previous_status(self) -> int | None:
+        """The HTTP status of the answer to the attempt before, or None if there was none."""
+        return _number(self.environ.get(self._keys.previous_response, "")) or None
+
+    @property
+    def deadline(self) -> float | None:
+        """The seconds that an attempt may take, or None if the task has no ``_dispatch_deadline``."""
+        return read_deadline(self.environ.get(_DEADLINE, ""))
+
+    @property
+    def namespace(self) -> str:
+        """The Datastore namespace in which the task runs, or ``""`` for the default one.
+
+        A header of our own names it, or for a task of the bundled SDK App Engine's header. The latter counts neither
+        off App Engine, where anybody can send it, nor for a signed task, whose signature does not cover it.
         """
-        if not self.on_app_engine or self.environ.get(_SIGNATURE):
-            return ""
-        namespace: str = self.environ.get(headers.CURRENT_NAMESPACE.environ_key, "")
+        namespace: str = self.environ.get(_NAMESPACE, "")
+        if not namespace and self.on_app_engine and not self.environ.get(_SIGNATURE):
+            namespace = self.environ.get(headers.CURRENT_NAMESPACE.environ_key, "")
         return namespace
 
     @property
@@ -83,6 +113,15 @@ class Delivery:
             return False
         number = self.attempt
         return number is not None and number >= limit
+
+
+def read_deadline(text: str) -> float | None:
+    """Return the seconds in the header of a deadline, or None if it holds none."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) else None
 
 
 def _number(text: str) -> int | None:

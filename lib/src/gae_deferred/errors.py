@@ -106,6 +106,10 @@ class InvalidEtaError(InvalidTaskError):
     """A task's time is more than 30 days from now, or out of range."""
 
 
+class InvalidDispatchDeadlineError(InvalidTaskError):
+    """A dispatch deadline is no number of seconds, or shorter or longer than Cloud Tasks allows."""
+
+
 class TaskTooLargeError(InvalidTaskError):
     """A task, with its headers and payload, is larger than Cloud Tasks or an outbox entity takes."""
 

@@ -23,6 +23,8 @@ class DeliveryKeys(NamedTuple):
     queue_name: str
     retry_count: str
     eta: str
+    execution_count: str
+    previous_response: str
 
 
 def _header(name: str) -> Header:
@@ -30,7 +32,7 @@ def _header(name: str) -> Header:
 
 
 def _delivery_keys(prefix: str) -> DeliveryKeys:
-    names = ("TaskName", "QueueName", "TaskRetryCount", "TaskETA")
+    names = ("TaskName", "QueueName", "TaskRetryCount", "TaskETA", "TaskExecutionCount", "TaskPreviousResponse")
     return DeliveryKeys(*(_header(prefix + name).environ_key for name in names))
 
 
@@ -46,13 +48,19 @@ OUTBOX = _header("X-Deferred-Outbox")
 PYTHON = _header("X-Deferred-Python")
 """Version of the Python, such as ``3.13``, that wrote the payload by value; no other can read it."""
 
+NAMESPACE = _header("X-Deferred-Namespace")
+"""Datastore namespace in which the task runs. A task of the default namespace has none."""
+
+DEADLINE = _header("X-Deferred-Deadline")
+"""Seconds that an attempt may take, of a task with ``_dispatch_deadline``. Cloud Tasks sends no such header."""
+
 CALLABLE = _header("X-Deferred-Callable")
 """Name of the task's callable, for people who look at a queue. For display only; never trusted."""
 
 MAX_ATTEMPTS = _header("X-Deferred-Max-Attempts")
 """Number of attempts that the task's own retry options allow, or 0 if they set no number. Other tasks have none."""
 
-OWN = (SIGNATURE, ID, OUTBOX, PYTHON, CALLABLE, MAX_ATTEMPTS)
+OWN = (SIGNATURE, ID, OUTBOX, PYTHON, NAMESPACE, DEADLINE, CALLABLE, MAX_ATTEMPTS)
 """The headers that this library sets on its tasks."""
 
 APP_ENGINE = _delivery_keys("X-AppEngine-")
@@ -69,7 +77,7 @@ FORWARDED_PROTO = _header("X-Forwarded-Proto")
 
 _RESERVED = re.compile(
     r"x-appengine-.*|x-cloudtasks-.*|x-google-.*|host|content-length|"
-    r"x-deferred-(signature|id|outbox|python|max-attempts)",
+    r"x-deferred-(signature|id|outbox|python|namespace|deadline|max-attempts)",
     re.IGNORECASE,
 )
 

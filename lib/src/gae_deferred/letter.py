@@ -114,10 +114,10 @@ def of_attempt(attempt: Attempt, reason: str, error: BaseException | None = None
         callable=_describe(attempt),
         arguments=_arguments(attempt.call),
         error=shorten(text),
-        headers=_headers_of(delivery.environ),
+        headers=_headers_of(delivery),
         payload=attempt.body,
         attempts=delivery.attempt or 1,
-        eta=_time(delivery.eta),
+        eta=delivery.due and delivery.due.replace(tzinfo=None),
         is_proven=attempt.is_proven,
     )
 
@@ -201,18 +201,13 @@ def _without_base(path: str) -> str:
     return path.removeprefix(base) if base and path.startswith(f"{base}/") else path
 
 
-def _headers_of(environ: Mapping[str, Any]) -> dict[str, str]:
-    """Return the headers that a dead letter keeps of a request, by name."""
+def _headers_of(delivery: Delivery) -> dict[str, str]:
+    """Return the headers that a dead letter keeps of a request, by name. Ours names the namespace of every task."""
+    environ = delivery.environ
     kept = {"Content-Type": environ["CONTENT_TYPE"]} if environ.get("CONTENT_TYPE") else {}
     for key, value in environ.items():
         name = headers.name_of(key)
         if name is not None and not headers.is_secret(name):
             kept[name] = str(value)
-    return kept
-
-
-def _time(seconds: str) -> datetime.datetime | None:
-    try:
-        return datetime.datetime.fromtimestamp(float(seconds), datetime.UTC).replace(tzinfo=None)
-    except (ValueError, OverflowError, OSError):
-        return None
+    kept.pop(headers.CURRENT_NAMESPACE.name.title(), None)  # anybody may have sent it
+    return kept | ({headers.NAMESPACE.name: delivery.namespace} if delivery.namespace else {})

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gae_deferred import clock, settings
+from gae_deferred import clock, datastore, settings
 from gae_deferred.errors import (
+    InvalidDispatchDeadlineError,
     InvalidEtaError,
     InvalidQueueNameError,
     InvalidTaskError,
@@ -30,6 +31,12 @@ MAX_ETA_SECONDS = 30 * 24 * 3600
 MAX_LIFETIME = datetime.timedelta(days=62)
 """Maximum life of a task: up to 30 days until its time, and 31 days of retention after that (the same page)."""
 
+MIN_DISPATCH_DEADLINE = 15
+MAX_DISPATCH_DEADLINE = 24 * 3600
+MAX_HTTP_DISPATCH_DEADLINE = 30 * 60
+"""Limits, in seconds, of the time that an attempt may take (docstring of
+``google.cloud.tasks_v2.types.Task.dispatch_deadline``). ``MAX_DISPATCH_DEADLINE`` is that of an App Engine task."""
+
 MAX_URL_LENGTH = 2083
 MAX_TASK_NAME_LENGTH = 500
 MAX_QUEUE_NAME_LENGTH = 100
@@ -39,13 +46,14 @@ _MAX_DURATION_SECONDS = 315_576_000_000  # the longest google.protobuf.Duration
 
 _TASK_NAME = re.compile(rf"[a-zA-Z0-9_-]{{1,{MAX_TASK_NAME_LENGTH}}}")
 _QUEUE_NAME = re.compile(rf"[a-zA-Z0-9-]{{1,{MAX_QUEUE_NAME_LENGTH}}}")
+_NAMESPACE = re.compile(r"[0-9A-Za-z._-]{0,100}")  # docstring of google.cloud.datastore_v1.types.PartitionId
 _TARGET_PART = re.compile(r"[a-zA-Z0-9_-]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-_MESSAGE_OVERHEAD = 6 * 2**10
+_MESSAGE_OVERHEAD = 13 * 2**9
 """Maximum bytes of all parts that are not counted one by one: 2083 of the URL, 2083 of an OIDC token's audience, 320 of
-its account, 320 of the full name before the queue's, 255 of the host, 189 of the routing, 500 of our own headers and of
+its account, 320 of the full name before the queue's, 255 of the host, 189 of the routing, 750 of our own headers and of
 the signature without the names of headers, 150 of the service's headers, 150 of times, retry options, field tags."""
 
 _GENERATED_NAME_LENGTH = 64
@@ -116,6 +124,8 @@ class Task:
             stands for the service and version of this process.
         retry_options: times and limits of retries. None leaves the queue's own.
         transactional: whether the task is enqueued if and only if a Datastore transaction commits.
+        namespace: Datastore namespace in which it runs; None for that of the open NDB context.
+        dispatch_deadline: seconds that an attempt may take; None for the service's own limit.
 
     Raises:
         InvalidTaskError: an option is not valid, or two options contradict each other. The subclasses
@@ -147,6 +157,8 @@ class Task:
         target: str | None = None,
         retry_options: TaskRetryOptions | None = None,
         transactional: bool = False,
+        namespace: str | None = None,
+        dispatch_deadline: float | None = None,
     ) -> None:
         if not isinstance(payload, bytes):
             raise InvalidTaskError(f"The payload is of type {type(payload).__name__}; it takes bytes")
@@ -168,6 +180,8 @@ class Task:
         self.is_scheduled = countdown is not None or eta is not None
         self.eta = _determine_eta(countdown, eta)
         self.transactional = transactional
+        self.namespace = _check_namespace(datastore.current_namespace() if namespace is None else namespace)
+        self.dispatch_deadline = _check_dispatch_deadline(dispatch_deadline)
         self.was_enqueued = False
         self.may_be_enqueued = False
         self.outbox: str | None = None
@@ -235,6 +249,25 @@ def split_target(target: object) -> tuple[str, str, str]:
         )
     service, version, instance, *_ = (*reversed(parts), "", "")
     return service, version, instance
+
+
+def _check_namespace(namespace: object) -> str:
+    if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
+        raise InvalidTaskError(f"The namespace {_shorten(namespace)} does not match {_NAMESPACE.pattern}")
+    return namespace
+
+
+def _check_dispatch_deadline(seconds: float | None) -> float | None:
+    if seconds is None:
+        return None
+    is_http = settings.target_url() is not None
+    longest = MAX_HTTP_DISPATCH_DEADLINE if is_http else MAX_DISPATCH_DEADLINE
+    if not isinstance(seconds, int | float) or not MIN_DISPATCH_DEADLINE <= seconds <= longest:
+        raise InvalidDispatchDeadlineError(
+            f"The dispatch deadline is {_shorten(seconds)}; {'an HTTP' if is_http else 'an App Engine'} task takes "
+            f"{MIN_DISPATCH_DEADLINE} to {longest} seconds"
+        )
+    return seconds
 
 
 def _check_url(url: object) -> str:

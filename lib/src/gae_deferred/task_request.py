@@ -44,6 +44,8 @@ def make(task: Task) -> "tasks_v2.CreateTaskRequest":
         message.task.name = client.task_path(project, location, task.queue_name, task.name)
     if task.is_scheduled:
         message.task.schedule_time.FromDatetime(task.eta)
+    if task.dispatch_deadline is not None:
+        _set_seconds(message.task.dispatch_deadline, task.dispatch_deadline)
     if task.retry_options is not None and task.retry_options != TaskRetryOptions():
         _set_retry_config(message.task.retry_config, task.retry_options)  # even an empty one replaces the queue's
     return request
@@ -84,6 +86,10 @@ def _request_headers(task: Task, service: str | None, path: str) -> dict[str, st
         request_headers[headers.OUTBOX.name] = task.outbox
     if task.python is not None:
         request_headers[headers.PYTHON.name] = task.python
+    if task.namespace:
+        request_headers[headers.NAMESPACE.name] = task.namespace
+    if task.dispatch_deadline is not None:
+        request_headers[headers.DEADLINE.name] = str(task.dispatch_deadline)
     return _signed(request_headers, service, path, task.payload)
 
 

@@ -232,6 +232,15 @@ def test_taskqueue_makes_tasks_as_the_bundled_sdk_does():
         "    except taskqueue.InvalidTaskError:\n"
         "        continue\n"
         "    raise AssertionError(wrong)\n"
+        "assert taskqueue.Task(dispatch_deadline_usec=20_500_000).dispatch_deadline == 20.5\n"
+        "assert taskqueue.MIN_DISPATCH_DEADLINE.total_seconds() == 15\n"
+        "assert taskqueue.MAX_DISPATCH_DEADLINE.total_seconds() == 86400\n"
+        "try:\n"
+        "    taskqueue.Task(dispatch_deadline_usec=20)\n"
+        "except taskqueue.InvalidDispatchDeadlineError:\n"
+        "    pass\n"
+        "else:\n"
+        "    raise AssertionError\n"
         "try:\n"
         "    taskqueue.Queue('no queue')\n"
         "except taskqueue.InvalidQueueNameError:\n"
@@ -312,5 +321,49 @@ def test_except_clauses_find_every_error_of_the_bundled_sdk():
         f"for name in {names!r}.split():\n"
         "    assert issubclass(getattr(taskqueue, name), taskqueue.Error), name\n"
         "    assert name in taskqueue.__all__, name\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_namespace_manager_is_about_the_namespace_of_the_ndb_context():
+    result = run(
+        "import pytest\n"
+        "from google.appengine.api import namespace_manager\n"
+        "from google.appengine.ext import deferred, ndb\n"
+        "from google.auth.credentials import AnonymousCredentials\n"
+        "assert namespace_manager.get_namespace() == ''\n"
+        "assert namespace_manager.google_apps_namespace() is None\n"
+        "with pytest.raises(ndb.exceptions.ContextError):\n"
+        "    namespace_manager.set_namespace('a')\n"
+        "with ndb.Client(project='p', credentials=AnonymousCredentials()).context(cache_policy=lambda key: False):\n"
+        "    context = ndb.get_context()\n"
+        "    assert namespace_manager.get_namespace() == ''\n"
+        "    namespace_manager.set_namespace('a')\n"
+        "    assert namespace_manager.get_namespace() == ndb.Key('Kind', 1).namespace() == 'a'\n"
+        "    assert deferred.prepare(print).namespace == 'a'\n"
+        "    assert ndb.get_context().cache is context.cache\n"
+        "    assert ndb.get_context().cache_policy is context.cache_policy\n"
+        "    with pytest.raises(namespace_manager.BadValueError):\n"
+        "        namespace_manager.set_namespace('a/b')\n"
+        "    for nothing in ('', None):\n"
+        "        namespace_manager.set_namespace('a')\n"
+        "        namespace_manager.set_namespace(nothing)\n"
+        "        assert not ndb.Key('Kind', 1).namespace()\n"
+        "    namespace_manager.set_namespace('a')\n"
+        "assert ndb.get_context(raise_context_error=False) is None\n"
+        "assert namespace_manager.get_namespace() == ''\n"
+        "for wrong in ('a/b', 'x' * 101, 7):\n"
+        "    with pytest.raises(LookupError):\n"
+        "        namespace_manager.validate_namespace(wrong, LookupError)\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_importing_the_namespace_manager_loads_neither_grpc_nor_ndb():
+    result = run(
+        "import sys\n"
+        "from google.appengine.api import namespace_manager\n"
+        "assert namespace_manager.get_namespace() == ''\n"
+        "assert not {'grpc', 'google.cloud.ndb'} & set(sys.modules)\n"
     )
     assert result.returncode == 0, result.stderr

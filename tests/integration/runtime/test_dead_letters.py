@@ -241,14 +241,6 @@ def test_a_letter_whose_payload_is_gone_leads_to_another_when_it_is_sent_again(c
     assert "is not in Datastore" in the_letter(cloud).error
 
 
-def test_a_letter_of_a_namespace_is_not_sent_to_where_it_would_find_other_data(cloud: Cloud):
-    defer(once_tasks.fail_for_good, 1)
-    deliver(cloud.tasks()[0], HTTP_X_APPENGINE_CURRENT_NAMESPACE="tenant")
-    result = run("resend", str(the_letter(cloud).key.id()), status=1)
-    assert "namespace 'tenant'" in result.output
-    assert len(cloud.entities(DeadLetter)) == 1
-
-
 def test_a_letter_is_sent_to_the_service_in_which_it_failed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
     defer(once_tasks.fail_for_good, 1)
     (first,) = cloud.tasks()

@@ -23,7 +23,7 @@ _NOT_VERIFIED_NOTE = "? not verified: the letter has no valid seal, or the call 
 
 _NO_KEYS = "There are no signing keys here, so nothing can prove that your app wrote the letters"
 
-_MAX_WIDTHS = {"REASON": 15, "QUEUE": 16}
+_MAX_WIDTHS = {"REASON": 15, "QUEUE": 16, "NAMESPACE": 16}
 """Characters of columns that may be longer; the last column has the rest of the line."""
 
 
@@ -122,7 +122,8 @@ def dead_letters_group() -> None:
 def list_letters(queue: str | None, called: str | None, since: datetime.datetime | None, limit: int) -> None:
     """List dead letters, the newest first.
 
-    Each with its id, time (UTC), reason, queue and call, and below that its error.
+    Each with its id, time (UTC), reason, queue and call, and below that its error. If a task has a namespace, so has
+    the table.
     """
     letters = [*itertools.islice(dead_letters.query(queue, called, since), limit)]
     if letters:
@@ -150,6 +151,7 @@ def show(letter_id: int, payload_file: IO[bytes] | None) -> None:
         ("Queue", letter.queue),
         ("Task", letter.task),
         ("URL", letter.url),
+        ("Namespace", dead_letters.namespace_of(letter) or None),
         ("ETA", f"{letter.eta:%Y-%m-%d %H:%M:%S} UTC" if letter.eta else None),
         ("Attempts", letter.attempts),
         ("Call", reading.text or None),
@@ -158,7 +160,7 @@ def show(letter_id: int, payload_file: IO[bytes] | None) -> None:
         ("Seal", _NO_KEYS if seal is None else seal.value),
     ):
         if value is not None:
-            click.echo(f"{name + ':':<10}{value}")
+            click.echo(f"{name + ':':<9} {value}")
     click.echo("Headers:")
     for name, value in sorted((letter.headers or {}).items()):
         click.echo(f"  {name}: {value}")
@@ -303,7 +305,8 @@ def _print_table(letters: Sequence[Any]) -> None:
     rows = [_row(letter) for letter in letters]
     if not rows:
         return
-    header = {name: name for name in rows[0] if name != "error"}
+    hidden = {"error"} if any(row["NAMESPACE"] for row in rows) else {"error", "NAMESPACE"}
+    header = {name: name for name in rows[0] if name not in hidden}
     widths = {name: max(len(row[name]) for row in (header, *rows)) for name in header}
     widths = {name: min(width, _MAX_WIDTHS.get(name, width)) for name, width in widths.items()}
     width = shutil.get_terminal_size((80, 24)).columns
@@ -331,6 +334,7 @@ def _row(letter: Any) -> dict[str, str]:
         "FAILED (UTC)": f"{letter.failed_at:%Y-%m-%d %H:%M}",
         "REASON": letter.reason,
         "QUEUE": letter.queue,
+        "NAMESPACE": _printable(dead_letters.namespace_of(letter)),
         "CALL": call.rstrip(),
         "error": _printable((letter.error or "").rstrip().rpartition("\n")[2]),
     }

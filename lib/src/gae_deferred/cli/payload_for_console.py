@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gae_deferred.payload_reader import read
+from gae_deferred.headers import NAMESPACE
+from gae_deferred.payload_reader import Reading, read
 
 _CONTENT_TYPE = "application/octet-stream"
 """The content type of a deferred task, here and in the bundled SDK."""
@@ -22,9 +23,9 @@ def payload(headers: Mapping[str, str], body: bytes) -> Mapping[str, Any] | None
     Returns:
         A mapping as :mod:`gae_local_cloud.console.payload` describes it.
     """
-    names = {name.lower(): value for name, value in headers.items()}
-    deferred = "x-deferred-callable" in names
-    if not (deferred or body.startswith(_PICKLE) or names.get("content-type") == _CONTENT_TYPE):
+    values = {name.lower(): value for name, value in headers.items()}
+    deferred = "x-deferred-callable" in values
+    if not (deferred or body.startswith(_PICKLE) or values.get("content-type") == _CONTENT_TYPE):
         return None
     reading = read(body)
     if reading.problem and not (deferred or body.startswith(_PICKLE)):
@@ -32,17 +33,19 @@ def payload(headers: Mapping[str, str], body: bytes) -> Mapping[str, Any] | None
     return {
         "call": reading.text,
         "callable": reading.callable,
-        "notes": list(_notes(reading.stored, reading.once, reading.by_value)),
+        "notes": _notes(reading, values.get(NAMESPACE.name.lower(), "")),
         "problem": reading.problem,
     }
 
 
-def _notes(stored: str | None, once: bool, by_value: Any) -> list[str]:
+def _notes(reading: Reading, namespace: str) -> list[str]:
     notes = []
-    if once:
+    if namespace:
+        notes.append(f"Runs in the namespace {namespace!r} of Datastore.")
+    if reading.once:
         notes.append("Deferred with once: its effects in Datastore happen once, however often it is attempted.")
-    if stored is not None:
+    if reading.stored is not None:
         notes.append("The payload is too big for a task: it is kept in Datastore until the task has run.")
-    if by_value:
-        notes.append(f"Written by value (cloudpickle): {', '.join(by_value)}.")
+    if reading.by_value:
+        notes.append(f"Written by value (cloudpickle): {', '.join(reading.by_value)}.")
     return notes

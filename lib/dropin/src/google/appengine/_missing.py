@@ -21,7 +21,6 @@ REPLACEMENTS = {
     ("api.mail", "api.mail_errors"): "a mail provider, over its API or with `smtplib`",
     ("api.memcache",): "Memorystore, with the package `redis` or `pymemcache`",
     ("api.modules",): "`GAE_SERVICE`, `GAE_VERSION` and `GAE_INSTANCE`; the App Engine Admin API",
-    ("api.namespace_manager",): "the argument `namespace` of NDB's keys, queries and `Client.context`",
     ("api.oauth",): "`google.oauth2.id_token.verify_oauth2_token`",
     ("api.runtime",): "Cloud Monitoring for usage; a handler of SIGTERM for the end of an instance",
     ("api.search",): "a search engine, such as Elasticsearch",

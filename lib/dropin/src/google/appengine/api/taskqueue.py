@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import gae_deferred
-from gae_deferred import TaskRetryOptions, deferred
+from gae_deferred import TaskRetryOptions, deferred, task
 from gae_deferred.errors import (
     BadTaskStateError,
     BadTransactionStateError,
     BatchError,
     DuplicateTaskNameError,
     InternalError,
+    InvalidDispatchDeadlineError,
     InvalidEtaError,
     InvalidQueueError,
     InvalidQueueNameError,
@@ -44,12 +45,14 @@ if TYPE_CHECKING:
     from google.cloud import ndb
 
 __all__ = [
+    "MAX_DISPATCH_DEADLINE",
     "MAX_PUSH_TASK_SIZE_BYTES",
     "MAX_QUEUE_NAME_LENGTH",
     "MAX_TASKS_PER_ADD",
     "MAX_TASK_NAME_LENGTH",
     "MAX_TASK_SIZE_BYTES",
     "MAX_URL_LENGTH",
+    "MIN_DISPATCH_DEADLINE",
     "BadTaskStateError",
     "BadTransactionState",
     "BadTransactionStateError",
@@ -91,6 +94,8 @@ taskqueue = sys.modules[f"{__name__}.taskqueue"] = sys.modules[__name__]
 
 MAX_PUSH_TASK_SIZE_BYTES = MAX_TASK_SIZE_BYTES
 MAX_TASKS_PER_ADD = 100
+MIN_DISPATCH_DEADLINE = datetime.timedelta(seconds=task.MIN_DISPATCH_DEADLINE)
+MAX_DISPATCH_DEADLINE = datetime.timedelta(seconds=task.MAX_DISPATCH_DEADLINE)
 
 BadTransactionState = BadTransactionStateError
 
@@ -105,10 +110,6 @@ class DatastoreError(Error):
 
 class TransactionalRequestTooLargeError(TaskTooLargeError):
     """Never raised: Datastore enforces its own limit. It exists for ``except`` clauses."""
-
-
-class InvalidDispatchDeadlineError(Error):
-    """Never raised: a task cannot set a deadline here. It exists for ``except`` clauses."""
 
 
 class InvalidDeadlineError(Error):
@@ -148,6 +149,7 @@ class Task(gae_deferred.Task):
         method: ``"POST"``.
         name, url, headers, countdown, eta, target, retry_options: see :class:`gae_deferred.Task`. The default URL is
             ``/_ah/queue/`` with the name of the queue.
+        dispatch_deadline_usec: microseconds that an attempt may take.
 
     Raises:
         InvalidTaskError: an option is not valid, the method is not POST, or there are a payload and params.
@@ -166,6 +168,7 @@ class Task(gae_deferred.Task):
         eta: datetime.datetime | None = None,
         target: str | None = None,
         retry_options: TaskRetryOptions | None = None,
+        dispatch_deadline_usec: int | None = None,
     ) -> None:
         if method.upper() != "POST":
             raise InvalidTaskError(f"The method is {method!r}; only POST tasks are supported")
@@ -189,6 +192,7 @@ class Task(gae_deferred.Task):
             eta=eta,
             target=target,
             retry_options=retry_options,
+            dispatch_deadline=None if dispatch_deadline_usec is None else dispatch_deadline_usec / 1e6,
         )
 
     def add(self, queue_name: str = "default", transactional: bool = False) -> "Task":
