@@ -198,8 +198,9 @@ def _print_client_code(language: str, parameters: Mapping[str, Any]) -> None:
     help="The app's folder.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port of the app; 0: any free port.")
+@click.option("--full-tracebacks", is_flag=True, help="Show the frames of libraries in tracebacks, too.")
 @_cloud_options
-def dev(target: str, app_dir: Path, port: int, **parameters: Any) -> None:
+def dev(target: str, app_dir: Path, port: int, full_tracebacks: bool, **parameters: Any) -> None:
     """Serve an app together with the local cloud.
 
     MODULE:APP names a WSGI app, such as main:app for app in main.py. The app restarts when one of its files changes.
@@ -215,7 +216,8 @@ def dev(target: str, app_dir: Path, port: int, **parameters: Any) -> None:
         parameters["queue_yaml"] = app_dir / "queue.yaml"
     parameters["index_yaml"] = parameters["index_yaml"] or app_dir / "index.yaml"
     options = _make_options(app_dir, parameters)
-    _run(lambda: dev.serve(dev.App(target=target, folder=app_dir, host=options.host, port=port), options))
+    app = dev.App(target=target, folder=app_dir, host=options.host, port=port, full_tracebacks=full_tracebacks)
+    _run(lambda: dev.serve(app, options))
 
 
 @main.group()

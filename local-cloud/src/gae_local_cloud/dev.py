@@ -28,12 +28,14 @@ class App:
         target: ``MODULE:APP``, where APP is a WSGI app in MODULE.
         folder: the folder of the module.
         host, port: the address to serve on; port 0 takes any free port.
+        full_tracebacks: whether tracebacks in the app's log show the frames of libraries, too.
     """
 
     target: str
     folder: Path
     host: str = "127.0.0.1"
     port: int = 8080
+    full_tracebacks: bool = False
 
     def __post_init__(self) -> None:
         module, colon, attribute = self.target.partition(":")
@@ -129,6 +131,7 @@ class _AppProcess:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "gae_local_cloud.app_server", app.target, str(listener.fileno()), str(theirs.fileno())),
+                "full" if app.full_tracebacks else "short",
                 cwd=app.folder,
                 env=dict(environment),
                 pass_fds=(listener.fileno(), theirs.fileno()),

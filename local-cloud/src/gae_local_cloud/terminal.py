@@ -2,9 +2,14 @@
 
 import datetime
 import shlex
+import shutil
+import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 import click
+
+from gae_local_cloud.console.text import rough_duration
 
 if TYPE_CHECKING:
     from gae_local_cloud.cloud import LocalCloud
@@ -37,18 +42,63 @@ def print_emulators_overview(cloud: "LocalCloud") -> None:
 def print_attempt(attempt: "AttemptReport") -> None:
     """Print one attempt of a task, in one line."""
     time = datetime.datetime.now().strftime("%H:%M:%S")  # the user's time zone
-    succeeded = attempt.status is not None and 200 <= attempt.status < 300
-    outcome = str(attempt.status) if attempt.status is not None else attempt.error or "no answer"
-    if not succeeded:
-        if attempt.next_attempt is not None:
-            outcome += f", tried again in {attempt.next_attempt:.1f} s"
-        elif attempt.final:
-            outcome += ", given up"
-    click.secho(
-        f"{time}  {attempt.queue:<10}  {attempt.callable or attempt.path:<32}  attempt {attempt.attempt}  "
-        f"{outcome}  {attempt.duration * 1000:.0f} ms",
-        fg=None if succeeded else "red",
+    width = _width()
+    called = 32 if width is None or width >= _WIDE else 20
+    text = (
+        f"{time}  {attempt.queue:<10}  {attempt.callable or attempt.path:<{called}}  "
+        f"attempt {attempt.attempt}  {_outcome(attempt)}  {attempt.duration * 1000:.0f} ms"
     )
+    click.secho(_wrapped(text, width, indent=10), fg=None if attempt.succeeded else "red")
+
+
+_WIDE = 100
+"""Columns of a terminal from which on an attempt has its usual columns."""
+
+
+def _width() -> int | None:
+    """Return the number of the terminal's columns, or None if the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _wrapped(text: str, width: int | None, indent: int) -> str:
+    """Return a text in lines that fit the terminal: its terminal would break them inside words."""
+    if width is None or len(text) <= width:
+        return text
+    lines = textwrap.wrap(
+        text,
+        max(width, _NARROWEST),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)
+
+
+_NARROWEST = 40
+"""Columns that lines are wrapped to at least."""
+
+
+def _outcome(attempt: "AttemptReport") -> str:
+    answer = str(attempt.status) if attempt.status is not None else attempt.error or "no answer"
+    if attempt.succeeded:
+        return answer
+    if attempt.failure is not None:
+        answer = f"failed for good: {attempt.failure}"
+    if attempt.next_attempt is not None:
+        return f"{answer}, tried again in {_delay(attempt.next_attempt)}"
+    return answer if attempt.failure is not None else f"{answer}, given up"
+
+
+def _delay(seconds: float) -> str:
+    """Return when a retry begins, in the user's time zone if that is not at once."""
+    if seconds < _SOON:
+        return f"{seconds:.1f} s"
+    when = datetime.datetime.now() + datetime.timedelta(seconds=seconds)
+    return f"{rough_duration(seconds)}, at {when:%H:%M:%S}"
+
+
+_SOON = 10
+"""Seconds; a retry that begins later has its time of day."""
 
 
 def print_reload(target: str, error: str | None) -> None:

@@ -23,7 +23,7 @@ UNREACHABLE_PROXY = {
 
 APP = """
 from google.cloud import ndb
-from gae_deferred import deferred, wrap_wsgi_app
+from gae_deferred import TaskRetryOptions, deferred, wrap_wsgi_app
 
 
 class Note(ndb.Model):
@@ -39,6 +39,14 @@ def fail():
     raise RuntimeError("as asked")
 
 
+def refuse():
+    raise deferred.PermanentTaskFailure("550 no such user")
+
+
+def fail_last():
+    raise RuntimeError("no more")
+
+
 def serve(environ, start_response):
     text = "none"
     match environ["PATH_INFO"].split("/")[1:]:
@@ -48,6 +56,10 @@ def serve(environ, start_response):
             deferred.defer(write, text, _countdown=3600)
         case ["fail"]:
             deferred.defer(fail)
+        case ["refuse"]:
+            deferred.defer(refuse)
+        case ["fail-last"]:
+            deferred.defer(fail_last, _retry_options=TaskRetryOptions(task_retry_limit=0))
         case ["query"]:
             text = str(Note.query(Note.text == "x").order(-Note.rank).fetch())
         case ["read"]:
@@ -87,6 +99,34 @@ def test_it_serves_the_app_and_shows_the_addresses_and_each_task(folder):
         command.wait_for("RuntimeError: as asked")
         for name in ("Cloud Tasks", "Datastore"):
             assert name in command.output
+
+
+def test_a_task_that_fails_for_good_says_why_and_names_its_dead_letter(folder):
+    with dev(folder, "--ephemeral") as command:
+        url = app_url(command)
+        get(f"{url}/refuse")
+        command.wait_for(r"main\.refuse +attempt 1 +failed for good: 550 no such user \(dead letter \d+\)  \d+ ms")
+        get(f"{url}/fail-last")
+        text = r"main\.fail_last +attempt 1 +failed for good: RuntimeError: no more \(dead letter \d+\)"
+        command.wait_for(text)
+
+
+def test_tracebacks_show_the_frames_of_the_app_and_all_if_asked(folder):
+    own = rf'File "{folder}/main\.py", line \d+, in refuse'
+    with dev(folder, "--ephemeral") as command:
+        url = app_url(command)
+        get(f"{url}/refuse")
+        get(f"{url}/fail")
+        command.wait_for(own)
+        command.wait_for("RuntimeError: as asked")
+        command.wait_for(r"attempt 2 ")
+        assert command.output.count("--full-tracebacks") == 1
+        assert "gae_deferred/attempt.py" not in command.output
+        assert "gunicorn/" not in command.output
+    with dev(folder, "--ephemeral", "--full-tracebacks") as command:
+        get(f"{app_url(command)}/refuse")
+        command.wait_for(own)
+        assert "gae_deferred/attempt.py" in command.output
 
 
 def test_app_and_tasks_work_where_the_environment_has_a_proxy(folder):
