@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 
 from gae_local_cloud import short_traceback
 from gae_local_cloud.failure import FAILURE_HEADER
@@ -42,9 +43,21 @@ _SECOND_LOOK = 2.0
 
 
 class Event(TypedDict):
-    """A report of the app server: the app is served (``error`` is None), or the error that prevents loading it."""
+    """A report of the app server: a process serves the app, or a page with the error that prevents loading it.
+
+    Attributes:
+        error: the error, or None.
+        pid: the id of the process.
+    """
 
     error: str | None
+    pid: int
+
+
+class _Log(Logger):
+    """gunicorn's log, with lines as short as those of an app that sets nothing: the terminal shows what is new."""
+
+    error_fmt = "%(message)s"
 
 
 class AppServer(BaseApplication):
@@ -73,6 +86,7 @@ class AppServer(BaseApplication):
             "keepalive": _KEEP_ALIVE,
             "timeout": 0,  # a task may take 10 minutes, or sit in a debugger
             "graceful_timeout": _GRACE,
+            "logger_class": _Log,
             "loglevel": "error",
             "reload": True,
             "reload_extra_files": [str(path) for path in _source_files(Path.cwd())],
@@ -115,7 +129,7 @@ class AppServer(BaseApplication):
             os.kill(os.getpid(), signal.SIGTERM)  # the worker ends, and gunicorn starts a new one
 
     def _report(self) -> None:
-        event = Event(error=self._load_error)
+        event = Event(error=self._load_error, pid=os.getpid())
         with contextlib.suppress(OSError):  # the parent is gone; _stop_with_parent stops this process
             self._control.sendall(json.dumps(event).encode() + b"\n")
 

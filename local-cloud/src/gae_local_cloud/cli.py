@@ -180,7 +180,7 @@ def emulators(language: str | None, **parameters: Any) -> None:
 
 
 def _print_client_code(language: str, parameters: Mapping[str, Any]) -> None:
-    from gae_local_cloud.cloud import reachable_host
+    from gae_local_cloud.ports import reachable_host
 
     host = reachable_host(parameters["host"])
     port, project = parameters["tasks_port"], parameters["project"]
@@ -216,8 +216,12 @@ def dev(target: str, app_dir: Path, port: int, full_tracebacks: bool, **paramete
         parameters["queue_yaml"] = app_dir / "queue.yaml"
     parameters["index_yaml"] = parameters["index_yaml"] or app_dir / "index.yaml"
     options = _make_options(app_dir, parameters)
-    app = dev.App(target=target, folder=app_dir, host=options.host, port=port, full_tracebacks=full_tracebacks)
-    _run(lambda: dev.serve(app, options))
+
+    def serve() -> Coroutine[None, None, None]:
+        app = dev.App(target=target, folder=app_dir, host=options.host, port=port, full_tracebacks=full_tracebacks)
+        return dev.serve(app, options)
+
+    _run(serve)
 
 
 @main.group()
@@ -255,7 +259,8 @@ def import_data(file: Path, data_dir: Path) -> None:
 
 
 def _make_options(folder: Path, parameters: dict[str, Any]) -> Any:
-    from gae_local_cloud.cloud import Options, is_open_to_network
+    from gae_local_cloud.cloud import Options
+    from gae_local_cloud.ports import is_open_to_network
     from gae_local_cloud.terminal import print_warning
 
     ephemeral, data_dir = parameters.pop("ephemeral"), parameters.pop("data_dir")

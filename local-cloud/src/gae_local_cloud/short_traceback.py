@@ -22,10 +22,10 @@ def install(folder: Path) -> None:
     original = logging.Formatter.formatException
     hint = ["\nStart dev with --full-tracebacks to see the frames of libraries, too."]
 
-    def format_exception(self: logging.Formatter, exc_info: _ExcInfo) -> str:
-        error = exc_info[1]
+    def format_exception(self: logging.Formatter, ei: _ExcInfo) -> str:
+        error = ei[1]
         if error is None:
-            return original(self, exc_info)
+            return original(self, ei)
         whole = TracebackException.from_exception(error)
         text = shortened(whole, folder)
         return text + hint.pop() if hint else text

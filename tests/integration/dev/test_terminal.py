@@ -39,9 +39,9 @@ def test_a_failure_for_good_says_why_and_names_the_dead_letter(capsys):
 
 
 def test_a_retry_says_when(capsys):
-    assert "  500, tried again in 0.1 s  12 ms" in printed(capsys, status=500, next_attempt=0.1)
+    assert "  500, again in 0.1 s  12 ms" in printed(capsys, status=500, next_attempt=0.1)
     late = printed(capsys, status=None, error="UNAVAILABLE(14): refused", next_attempt=125)
-    assert re.search(r"UNAVAILABLE\(14\): refused, tried again in 2 min 5 s, at \d\d:\d\d:\d\d", late)
+    assert re.search(r"UNAVAILABLE\(14\): refused, again in 2 min 5 s, at \d\d:\d\d:\d\d", late)
 
 
 def test_a_task_of_another_library_is_given_up(capsys):
@@ -51,7 +51,9 @@ def test_a_task_of_another_library_is_given_up(capsys):
 @pytest.mark.parametrize("width", [80, 120])
 def test_lines_fit_the_terminal_and_no_word_is_broken(capsys, monkeypatch, width):
     monkeypatch.setattr(terminal, "_width", lambda: width)
-    error = "SMTPRecipientsRefused: the server of the recipient says that there is no such user, and has closed the door"
+    error = (
+        "SMTPRecipientsRefused: the server of the recipient says that there is no such user, and has closed the door"
+    )
     lines = printed(capsys, failure=Failure(error, 932789855942893, "in Datastore")).splitlines()
     assert 1 < len(lines) <= 4
     assert all(len(line) <= width for line in lines)
@@ -81,8 +83,8 @@ def raised(code: str, filename: Path) -> traceback.TracebackException:
     filename.parent.mkdir(parents=True, exist_ok=True)
     filename.write_text(code)
     try:
-        exec(compile(code, filename, "exec"), {"library": library})
-    except Exception as error:
+        exec(compile(code, filename, "exec"), {"library": library})  # noqa: S102  # the code of the tests below
+    except Exception as error:  # noqa: BLE001  # each test raises its own
         return traceback.TracebackException.from_exception(error)
     raise AssertionError("nothing was raised")
 

@@ -9,7 +9,6 @@ from functools import partial
 
 from gae_local_cloud.clock import SECOND, Clock, Timer
 from gae_local_cloud.cloud_tasks.errors import Code, ServiceError
-from gae_local_cloud.failure import Failure
 from gae_local_cloud.cloud_tasks.last_minute import LastMinute
 from gae_local_cloud.cloud_tasks.messages import Queue, QueueState, Task
 from gae_local_cloud.cloud_tasks.names import short_name
@@ -20,6 +19,7 @@ from gae_local_cloud.cloud_tasks.retry import policy_of
 from gae_local_cloud.cloud_tasks.sender import Sender
 from gae_local_cloud.cloud_tasks.store import Store, StoredQueue, StoredTask
 from gae_local_cloud.cloud_tasks.throttle import Throttle
+from gae_local_cloud.failure import Failure
 
 _logger = logging.getLogger(__name__)
 

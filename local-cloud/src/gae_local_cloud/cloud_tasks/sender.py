@@ -10,10 +10,10 @@ from yarl import URL
 
 from gae_local_cloud.clock import SECOND, Clock
 from gae_local_cloud.cloud_tasks.errors import Code
-from gae_local_cloud.failure import FAILURE_HEADER, read_failure
 from gae_local_cloud.cloud_tasks.outcome import Outcome, answered, unanswered
 from gae_local_cloud.cloud_tasks.request import OutgoingRequest
 from gae_local_cloud.cloud_tasks.tokens import TokenIssuer
+from gae_local_cloud.failure import FAILURE_HEADER, read_failure
 
 _KEEP_ALIVE = 1.0
 """Seconds that idle connections are kept. Gunicorn closes them after 2 s; a request sent meanwhile would fail."""

@@ -95,9 +95,7 @@ class TaskPage:
 
 
 def _try(report: AttemptReport) -> Try:
-    return Try(
-        report.attempt, report.dispatched, report.ended, report.succeeded, _outcome(report), report.next_attempt
-    )
+    return Try(report.attempt, report.dispatched, report.ended, report.succeeded, _outcome(report), report.next_attempt)
 
 
 def _outcome(report: AttemptReport) -> str:
