@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import json
 import logging
 import pickle
 from http import HTTPStatus
@@ -345,6 +346,18 @@ def test_a_permanent_failure_is_done_with_its_traceback_in_the_log(caplog: pytes
     assert post_from_queue(fail, deferred.PermanentTaskFailure) == ("PermanentTaskFailure", HTTPStatus.OK)
     assert "on purpose" in caplog.text
     assert "Traceback" in caplog.text
+
+
+@pytest.mark.usefixtures("app_engine")
+def test_only_the_local_cloud_is_told_why_a_task_has_failed_for_good(monkeypatch: pytest.MonkeyPatch):
+    payload = deferred.serialize(fail, deferred.PermanentTaskFailure)
+    assert post(payload, **FROM_QUEUE)[2] == [("Content-Type", "text/plain")]
+    monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")
+    (name, value) = post(payload, **FROM_QUEUE)[2][1]
+    assert name == "X-Deferred-Failure"
+    told = json.loads(value)
+    assert isinstance(told.pop("dead_letter"), int)
+    assert told == {"error": "on purpose", "kept": "in Datastore"}
 
 
 @pytest.mark.usefixtures("app_engine")

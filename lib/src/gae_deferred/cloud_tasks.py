@@ -5,7 +5,7 @@ import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import batch, errors, headers, service_errors, settings, task_request
+from gae_deferred import batch, emulator, errors, headers, service_errors, settings, task_request
 from gae_deferred.per_process import PerProcess
 from gae_deferred.task import Task
 
@@ -242,11 +242,16 @@ def _give_names(tasks: Iterable[Task]) -> None:
 
 
 def _pauses(end: float) -> Iterator[bool]:
-    """Wait before each repeated call, longer each time, as long as that ends before a time of ``time.monotonic``."""
+    """Wait before each repeated call, longer each time, as long as that ends before a time of ``time.monotonic``.
+
+    An emulator that is not there is waited for until :data:`emulator.TIMEOUT` seconds after the first failure.
+    """
     from google.api_core.retry import exponential_sleep_generator
 
+    address, patience = settings.cloud_tasks_emulator(), time.monotonic() + emulator.TIMEOUT
     for pause in exponential_sleep_generator(_FIRST_PAUSE, _LONGEST_PAUSE):
-        if time.monotonic() + pause >= end:
+        resumed = time.monotonic() + pause
+        if resumed >= end or (address and resumed >= patience and not emulator.listens(address)):
             return
         time.sleep(pause)
         yield True

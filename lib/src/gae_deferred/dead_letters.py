@@ -19,6 +19,7 @@ from gae_deferred import (
     cloud_tasks,
     datastore,
     delivery,
+    failure_header,
     headers,
     letter_log,
     outbox,
@@ -146,6 +147,7 @@ def keep_failed(attempt: Attempt, error: BaseException, reason: str) -> Kept:
     letter = of_attempt(attempt, reason, error)
     kept = _keep(letter, attempt)
     if kept is not Kept.NOWHERE:
+        failure_header.note(attempt.delivery.environ, error, letter.id, kept.value)
         tell(Failure(reason, letter.queue, letter.task, letter.callable, error, letter.id, kept))
     return kept
 

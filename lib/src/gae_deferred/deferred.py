@@ -24,6 +24,7 @@ from gae_deferred import (
     datastore,
     dead_letters,
     ending,
+    failure_header,
     headers,
     outbox,
     payload,
@@ -517,10 +518,10 @@ class Handler:
             return self.run_from_request(environ)
         except SingularTaskFailure:
             _logger.debug("The task asked to be tried again")
-            return "SingularTaskFailure", HTTPStatus.REQUEST_TIMEOUT, [_PLAIN_TEXT]
+            return "SingularTaskFailure", HTTPStatus.REQUEST_TIMEOUT, [_PLAIN_TEXT, *failure_header.of(environ)]
         except PermanentTaskFailure:
             _logger.exception("The task failed for good and will not be tried again")
-            return "PermanentTaskFailure", HTTPStatus.OK, [_PLAIN_TEXT]
+            return "PermanentTaskFailure", HTTPStatus.OK, [_PLAIN_TEXT, *failure_header.of(environ)]
         except TaskNotKeptError:
             _logger.exception("The task will be tried again, because no dead letter of it could be kept")
             return "TaskNotKeptError", HTTPStatus.SERVICE_UNAVAILABLE, [_PLAIN_TEXT]

@@ -60,6 +60,9 @@ CALLABLE = _header("X-Deferred-Callable")
 MAX_ATTEMPTS = _header("X-Deferred-Max-Attempts")
 """Number of attempts that the task's own retry options allow, or 0 if they set no number. Other tasks have none."""
 
+FAILURE = _header("X-Deferred-Failure")
+"""In an answer to the local cloud: why a task has failed for good, as JSON; see :mod:`gae_deferred.failure_header`."""
+
 OWN = (SIGNATURE, ID, OUTBOX, PYTHON, NAMESPACE, DEADLINE, CALLABLE, MAX_ATTEMPTS)
 """The headers that this library sets on its tasks."""
 

@@ -2,7 +2,7 @@
 
 import re
 
-from gae_deferred import errors, settings
+from gae_deferred import emulator, errors, settings
 
 _BACKEND_ERROR = re.compile(r"ExecutorServiceError::([A-Z_]+)")
 """Finds the error of the queue's own backend in the service's message. The bundled SDK looks for it too."""
@@ -40,13 +40,17 @@ def translate(error: Exception, queue: str, name: str | None) -> errors.TaskQueu
     backend_error = _BACKEND_ERROR.search(text)
     if backend_error is not None and backend_error[1] in _BACKEND_ERRORS:
         return _BACKEND_ERRORS[backend_error[1]](f"{what}: {text}")
+    address = settings.cloud_tasks_emulator()
     match error:
+        case google.ServiceUnavailable() if address and not emulator.listens(address):
+            absence = emulator.absence("Cloud Tasks", address, "CLOUD_TASKS_EMULATOR_HOST")
+            return errors.TransientError(f"{what}: {absence}")
         case google.AlreadyExists():
             return errors.TaskAlreadyExistsError(f"There is, or was lately, a {what}: {text}")
         case google.NotFound():
-            return errors.UnknownQueueError(f"There is no {where}: {text}")
+            return errors.UnknownQueueError(_no_queue(queue, where, text))
         case google.FailedPrecondition() if "queue does not exist" in text.lower():
-            return errors.UnknownQueueError(f"There is no {where}: {text}")
+            return errors.UnknownQueueError(_no_queue(queue, where, text))
         case google.InvalidArgument() if "too large" in text.lower():
             return errors.TaskTooLargeError(f"{what}: {text}")
         case google.InvalidArgument() | google.OutOfRange():
@@ -65,6 +69,15 @@ def translate(error: Exception, queue: str, name: str | None) -> errors.TaskQueu
         case google.InternalServerError() | google.Unknown():
             return errors.InternalError(f"{what}: {text}")
     return errors.TaskQueueError(f"{what}: {text}")
+
+
+def _no_queue(queue: str, where: str, text: str) -> str:
+    if settings.cloud_tasks_emulator() is None:
+        return f"There is no {where}: {text}"
+    return (
+        f"There is no {where}: add it to queue.yaml beside main.py, or start the local cloud with --queue {queue}; "
+        f'in a test, call local_cloud.queue_named("{queue}")'
+    )
 
 
 def of_creation(error: Exception, queue: str, name: str | None) -> errors.TaskQueueError:

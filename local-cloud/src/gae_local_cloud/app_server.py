@@ -1,13 +1,14 @@
 """The process that serves the app under ``dev``: gunicorn, which reports each load of the app to its parent.
 
-The parent runs ``python -m gae_local_cloud.app_server MODULE:APP LISTEN_FD CONTROL_FD`` in the app's folder. CONTROL_FD
-is a socket. The app server writes its events to it, one JSON object a line (see :class:`Event`), and stops when the
-parent closes it.
+The parent runs ``python -m gae_local_cloud.app_server MODULE:APP LISTEN_FD CONTROL_FD TRACEBACKS`` in the app's folder.
+CONTROL_FD is a socket. The app server writes its events to it, one JSON object a line (see :class:`Event`), and stops
+when the parent closes it. TRACEBACKS is ``short`` or ``full``.
 """
 
 import contextlib
 import importlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -19,6 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+
+from gae_local_cloud import short_traceback
+from gae_local_cloud.failure import FAILURE_HEADER
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -38,9 +43,21 @@ _SECOND_LOOK = 2.0
 
 
 class Event(TypedDict):
-    """A report of the app server: the app is served (``error`` is None), or the error that prevents loading it."""
+    """A report of the app server: a process serves the app, or a page with the error that prevents loading it.
+
+    Attributes:
+        error: the error, or None.
+        pid: the id of the process.
+    """
 
     error: str | None
+    pid: int
+
+
+class _Log(Logger):
+    """gunicorn's log, with lines as short as those of an app that sets nothing: the terminal shows what is new."""
+
+    error_fmt = "%(message)s"
 
 
 class AppServer(BaseApplication):
@@ -69,6 +86,7 @@ class AppServer(BaseApplication):
             "keepalive": _KEEP_ALIVE,
             "timeout": 0,  # a task may take 10 minutes, or sit in a debugger
             "graceful_timeout": _GRACE,
+            "logger_class": _Log,
             "loglevel": "error",
             "reload": True,
             "reload_extra_files": [str(path) for path in _source_files(Path.cwd())],
@@ -84,7 +102,7 @@ class AppServer(BaseApplication):
         """Return the app, imported in a worker, or a page that shows why the import failed."""
         self._files = _file_times()
         try:
-            return _import_app(self._target)
+            return _Reporting(_import_app(self._target))
         except (Exception, SystemExit) as error:  # noqa: BLE001  # importing an app may raise anything
             self._load_error = _describe(error, self._target)
             return _ErrorPage(self._load_error)
@@ -111,7 +129,7 @@ class AppServer(BaseApplication):
             os.kill(os.getpid(), signal.SIGTERM)  # the worker ends, and gunicorn starts a new one
 
     def _report(self) -> None:
-        event = Event(error=self._load_error)
+        event = Event(error=self._load_error, pid=os.getpid())
         with contextlib.suppress(OSError):  # the parent is gone; _stop_with_parent stops this process
             self._control.sendall(json.dumps(event).encode() + b"\n")
 
@@ -122,6 +140,39 @@ def _leave_ctrl_c_to_parent() -> None:
     Two signals at once would block gunicorn's thread worker: its handler takes the thread pool's lock twice.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+_FAILURE_KEY = "gae_deferred.failure"
+"""Key of the header :data:`FAILURE_HEADER` in the environ of a request, once its task has failed for good."""
+
+_logger = logging.getLogger("gunicorn.error")
+
+
+class _Reporting:
+    """Answers for an app that raises, as gunicorn would, and says in a header that a task has failed for good."""
+
+    def __init__(self, app: "WSGIApplication") -> None:
+        self._app = app
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        started = False
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            nonlocal started
+            started = True
+            failure = environ.get(_FAILURE_KEY)
+            if failure is not None and FAILURE_HEADER not in dict(headers):
+                headers = [*headers, (FAILURE_HEADER, failure)]
+            return start_response(status, headers, exc_info)
+
+        try:
+            return self._app(environ, start)
+        except Exception:
+            if started:
+                raise
+            _logger.exception("Error handling request %s %s", environ["REQUEST_METHOD"], environ["PATH_INFO"])
+            start("500 Internal Server Error", [("Content-Type", "text/plain")])
+            return [b"Internal Server Error"]
 
 
 class _ErrorPage:
@@ -186,11 +237,13 @@ def _source_files(folder: Path) -> Iterable[Path]:
 
 
 def main() -> None:
-    target, listen_fd, control_fd = sys.argv[1:]
+    target, listen_fd, control_fd, tracebacks = sys.argv[1:]
     # gunicorn would read arguments of its own from the command line and the environment.
     sys.argv[1:] = []
     os.environ.pop("GUNICORN_CMD_ARGS", None)
     sys.path.insert(0, str(Path.cwd()))
+    if tracebacks == "short":
+        short_traceback.install(Path.cwd())
     AppServer(target, int(listen_fd), socket.socket(fileno=int(control_fd))).run()
 
 

@@ -180,7 +180,7 @@ def emulators(language: str | None, **parameters: Any) -> None:
 
 
 def _print_client_code(language: str, parameters: Mapping[str, Any]) -> None:
-    from gae_local_cloud.cloud import reachable_host
+    from gae_local_cloud.ports import reachable_host
 
     host = reachable_host(parameters["host"])
     port, project = parameters["tasks_port"], parameters["project"]
@@ -198,8 +198,9 @@ def _print_client_code(language: str, parameters: Mapping[str, Any]) -> None:
     help="The app's folder.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port of the app; 0: any free port.")
+@click.option("--full-tracebacks", is_flag=True, help="Show the frames of libraries in tracebacks, too.")
 @_cloud_options
-def dev(target: str, app_dir: Path, port: int, **parameters: Any) -> None:
+def dev(target: str, app_dir: Path, port: int, full_tracebacks: bool, **parameters: Any) -> None:
     """Serve an app together with the local cloud.
 
     MODULE:APP names a WSGI app, such as main:app for app in main.py. The app restarts when one of its files changes.
@@ -215,7 +216,12 @@ def dev(target: str, app_dir: Path, port: int, **parameters: Any) -> None:
         parameters["queue_yaml"] = app_dir / "queue.yaml"
     parameters["index_yaml"] = parameters["index_yaml"] or app_dir / "index.yaml"
     options = _make_options(app_dir, parameters)
-    _run(lambda: dev.serve(dev.App(target=target, folder=app_dir, host=options.host, port=port), options))
+
+    def serve() -> Coroutine[None, None, None]:
+        app = dev.App(target=target, folder=app_dir, host=options.host, port=port, full_tracebacks=full_tracebacks)
+        return dev.serve(app, options)
+
+    _run(serve)
 
 
 @main.group()
@@ -253,7 +259,8 @@ def import_data(file: Path, data_dir: Path) -> None:
 
 
 def _make_options(folder: Path, parameters: dict[str, Any]) -> Any:
-    from gae_local_cloud.cloud import Options, is_open_to_network
+    from gae_local_cloud.cloud import Options
+    from gae_local_cloud.ports import is_open_to_network
     from gae_local_cloud.terminal import print_warning
 
     ephemeral, data_dir = parameters.pop("ephemeral"), parameters.pop("data_dir")

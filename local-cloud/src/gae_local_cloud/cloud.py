@@ -1,12 +1,9 @@
 """The local cloud: its servers, their ports and their data folder."""
 
-import errno
 import fcntl
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
@@ -20,12 +17,14 @@ from gae_local_cloud.clock import Clock, HeldClock
 from gae_local_cloud.console import Console, History
 from gae_local_cloud.controlled_clock import ControlledClock
 from gae_local_cloud.environment import Contribution
+from gae_local_cloud.ports import Port, address, is_free, is_unspecified, problem, reachable_host
 from gae_local_cloud.storage import IN_MEMORY, Database, make_private, naming_file
 
 if TYPE_CHECKING:
     RpcHandler: TypeAlias = grpc.GenericRpcHandler[Any, Any]
 
     from gae_local_cloud.cloud_tasks import AttemptReport
+    from gae_local_cloud.cloud_tasks.messages import Queue
 
 _TASKS_FILE = "cloud-tasks.sqlite3"
 DATASTORE_FILE = "datastore.sqlite3"
@@ -43,7 +42,7 @@ _GRPC_OPTIONS = [
 _STOP_GRACE = 1.0
 """Seconds that calls in progress have to finish when the local cloud stops."""
 
-_TASK_GRACE = 5.0
+TASK_GRACE = 5.0
 """Seconds that running tasks have to finish when the local cloud stops."""
 
 
@@ -100,6 +99,21 @@ class Options:
     index_yaml: Path | None = None
     require_indexes: bool = False
     data_dir: Path | None = None
+
+    @property
+    def ports(self) -> "Sequence[Port]":
+        """The ports that the servers are to listen on."""
+        tasks = (
+            Port(self.tasks_port, "Cloud Tasks", "--tasks-port"),
+            Port(self.tasks_rest_port, "Cloud Tasks over HTTP", "--tasks-rest-port"),
+        )
+        if self.datastore_emulator:
+            return tasks
+        return (
+            *tasks,
+            Port(self.datastore_port, "Datastore", "--datastore-port"),
+            Port(self.datastore_rest_port or 0, "Datastore over HTTP", "--datastore-rest-port"),
+        )
 
 
 class LocalCloud:
@@ -173,15 +187,31 @@ class LocalCloud:
     def _allowed_hosts(self) -> frozenset[str]:
         issuer = urlsplit(self.options.oidc_issuer or "").hostname or ""
         names = (self.options.host, issuer, *self.options.allowed_hosts)
-        return frozenset(name.lower() for name in names if name and not _is_unspecified(name))
+        return frozenset(name.lower() for name in names if name and not is_unspecified(name))
+
+    def now(self) -> int:
+        """Return the time of the servers' clock, in microseconds since the epoch."""
+        return self._clock.now()
 
     async def run_tasks(self) -> None:
         """Begin to dispatch tasks to the app, including tasks left from the last run."""
         await self.tasks.start()
 
-    async def stop_tasks(self) -> None:
-        """Dispatch no further task, and wait a moment for running tasks, so that they need not run again."""
-        await self.tasks.stop(_TASK_GRACE)
+    async def stop_tasks(self, grace: float = TASK_GRACE) -> None:
+        """Dispatch no further task, and wait a moment for running tasks, so that they need not run again.
+
+        Parameters:
+            grace: seconds to wait. A second call with less shortens the wait of the first.
+        """
+        await self.tasks.stop(grace)
+
+    def load_queues(self, queue_yaml: Path) -> "Sequence[Queue]":
+        """Create or update the queues of a ``queue.yaml``, and return them. Call it on the event loop.
+
+        Raises:
+            QueueYamlError: the file cannot be read or is invalid; no queue is changed.
+        """
+        return self.tasks.load_queue_yaml(queue_yaml, self._parent)
 
     async def reset(self, clock: Clock) -> None:
         """Delete all tasks and entities of a local cloud in memory, and continue with another clock on the same ports.
@@ -203,20 +233,17 @@ class LocalCloud:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         options = self.options
+        unusable = problem(options.host, options.ports)
+        if unusable is not None:
+            raise LocalCloudError(unusable)
         if options.data_dir is not None:
             stack.enter_context(lock(options.data_dir))
         await stack.enter_async_context(self._state)
         await self._open(self._state)
-        self.tasks_address = await self._serve_grpc(
-            stack, self._tasks_handlers, options.tasks_port, "Cloud Tasks", "--tasks-port"
-        )
-        self.tasks_rest_address = await self._serve_http(
-            stack, self._rest_app(), options.tasks_rest_port, "Cloud Tasks over HTTP", "--tasks-rest-port"
-        )
+        self.tasks_address = await self._serve_grpc(stack, self._tasks_handlers, options.tasks_port)
+        self.tasks_rest_address = await self._serve_http(stack, self._rest_app(), options.tasks_rest_port)
         if not options.datastore_emulator:
-            self.datastore_address = await self._serve_grpc(
-                stack, self._datastore_handlers, options.datastore_port, "Datastore", "--datastore-port"
-            )
+            self.datastore_address = await self._serve_grpc(stack, self._datastore_handlers, options.datastore_port)
             self.datastore_rest_address = await self._serve_datastore_http(stack)
         self.tasks.issuer = self._issuer
         self._contribute()
@@ -249,12 +276,16 @@ class LocalCloud:
             reuse_queue_names=options.reuse_queue_names or isinstance(self._clock, HeldClock),
             on_attempt=self._attempted,
         )
-        parent = f"projects/{options.project}/locations/{options.location}"
         for queue in ("default", *options.queues):
-            self.tasks.ensure_queue(f"{parent}/queues/{queue}")
+            self.tasks.ensure_queue(f"{self._parent}/queues/{queue}")
         if options.queue_yaml is not None:
-            self.tasks.load_queue_yaml(options.queue_yaml, parent)
+            self.load_queues(options.queue_yaml)
         self._tasks_handlers.replace(self.tasks.grpc_handlers())
+
+    @property
+    def _parent(self) -> str:
+        """The location of the queues created at start."""
+        return f"projects/{self.options.project}/locations/{self.options.location}"
 
     async def _open_datastore(self, state: AsyncExitStack) -> None:
         self._datastore = datastore.DatastoreServer(
@@ -294,16 +325,16 @@ class LocalCloud:
     def _path(self, name: str) -> Path | str:
         return IN_MEMORY if self.options.data_dir is None else self.options.data_dir / name
 
-    async def _serve_grpc(self, stack: AsyncExitStack, handlers: "_Handlers", port: int, name: str, option: str) -> str:
+    async def _serve_grpc(self, stack: AsyncExitStack, handlers: "_Handlers", port: int) -> str:
         server = grpc.aio.server(options=_GRPC_OPTIONS)
         server.add_generic_rpc_handlers((handlers,))
         try:
-            bound = server.add_insecure_port(f"{self.options.host}:{port}")
-        except RuntimeError as error:
-            raise _port_error(self.options.host, port, name, option) from error
+            bound = server.add_insecure_port(address(self.options.host, port))
+        except RuntimeError as error:  # the port was free a moment ago
+            raise LocalCloudError(f"gRPC cannot listen on {address(self.options.host, port)}: {error}") from error
         await server.start()
         stack.push_async_callback(server.stop, _STOP_GRACE)
-        return f"{reachable_host(self.options.host)}:{bound}"
+        return address(reachable_host(self.options.host), bound)
 
     def _datastore_service(self) -> datastore.DatastoreService:
         """Return the service of the embedded Datastore. A reset replaces it."""
@@ -313,23 +344,23 @@ class LocalCloud:
 
     async def _serve_datastore_http(self, stack: AsyncExitStack) -> str:
         app = datastore.HttpFace(self._datastore_service, self._on_shutdown).app()
-        name, option, port = "Datastore over HTTP", "--datastore-rest-port", self.options.datastore_rest_port
+        port = self.options.datastore_rest_port
         if port is not None:
-            return await self._serve_http(stack, app, port, name, option)
+            return await self._serve_http(stack, app, port)
         grpc_port = int(self.datastore_address.rpartition(":")[2])
-        next_port = grpc_port + 1 if self.options.datastore_port and _is_free(self.options.host, grpc_port + 1) else 0
-        return await self._serve_http(stack, app, next_port, name, option)
+        next_port = grpc_port + 1 if self.options.datastore_port and is_free(self.options.host, grpc_port + 1) else 0
+        return await self._serve_http(stack, app, next_port)
 
-    async def _serve_http(self, stack: AsyncExitStack, app: web.Application, port: int, name: str, option: str) -> str:
+    async def _serve_http(self, stack: AsyncExitStack, app: web.Application, port: int) -> str:
         app[ALLOWED_HOSTS] = self._allowed_hosts()
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_GRACE)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         try:
             await web.TCPSite(runner, self.options.host, port).start()
-        except OSError as error:
-            raise _port_error(self.options.host, port, name, option, error) from error
-        return f"{reachable_host(self.options.host)}:{runner.addresses[0][1]}"
+        except OSError as error:  # the port was free a moment ago
+            raise LocalCloudError(f"HTTP cannot listen on {address(self.options.host, port)}: {error}") from error
+        return address(reachable_host(self.options.host), runner.addresses[0][1])
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic only in its type stub
@@ -344,42 +375,6 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic on
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         answers = (handler.service(handler_call_details) for handler in self._handlers)
         return next((answer for answer in answers if answer is not None), None)
-
-
-def reachable_host(host: str) -> str:
-    """Return the host under which this machine reaches servers on ``host``: loopback if that is all addresses."""
-    return "127.0.0.1" if _is_unspecified(host) else host
-
-
-def _is_unspecified(host: str) -> bool:
-    """Return whether a host stands for all addresses of the machine."""
-    return host in ("0.0.0.0", "::")  # noqa: S104  # compares, does not bind
-
-
-def is_open_to_network(host: str) -> bool:
-    """Return whether other machines may reach servers that listen on ``host``."""
-    try:
-        return not ip_address(host).is_loopback
-    except ValueError:
-        return host != "localhost"
-
-
-def _is_free(host: str, port: int) -> bool:
-    """Return whether a server can listen on a port."""
-    try:
-        socket.create_server((host, port)).close()
-    except (OSError, OverflowError):
-        return False
-    return True
-
-
-def _port_error(host: str, port: int, name: str, option: str, error: OSError | None = None) -> LocalCloudError:
-    if error is not None and error.errno != errno.EADDRINUSE:
-        return LocalCloudError(f"{name} cannot listen on {host}:{port}: {error.strerror}")
-    return LocalCloudError(
-        f"{name} cannot listen on {host}:{port}: is the port in use, perhaps by another local cloud? "
-        f"Stop that one, or choose another port with {option} (0 takes any free port)"
-    )
 
 
 def lock(data_dir: Path) -> IO[str]:

@@ -11,9 +11,12 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gae_local_cloud import queue_file
 from gae_local_cloud.app_server import Event
 from gae_local_cloud.cloud import LocalCloud, LocalCloudError, Options
 from gae_local_cloud.environment import installed_contributions
+from gae_local_cloud.ports import Port, address, listener, problem, reachable_host
+from gae_local_cloud.stopping import Stop
 from gae_local_cloud.terminal import print_attempt, print_dev_overview, print_reload, print_warning
 
 _STOP_TIMEOUT = 10.0
@@ -28,12 +31,14 @@ class App:
         target: ``MODULE:APP``, where APP is a WSGI app in MODULE.
         folder: the folder of the module.
         host, port: the address to serve on; port 0 takes any free port.
+        full_tracebacks: whether tracebacks in the app's log show the frames of libraries, too.
     """
 
     target: str
     folder: Path
     host: str = "127.0.0.1"
     port: int = 8080
+    full_tracebacks: bool = False
 
     def __post_init__(self) -> None:
         module, colon, attribute = self.target.partition(":")
@@ -50,47 +55,35 @@ async def serve(app: App, options: Options) -> None:
         LocalCloudError: a port is in use, the app cannot be imported, or the app server ended by itself. All processes
             have ended then.
     """
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
+    stop = Stop.by_signals()
+    unusable = problem(app.host, (Port(app.port, "the app", "--port"), *options.ports))
+    if unusable is not None:
+        raise LocalCloudError(unusable)
 
-    with _bind(app) as listener:
-        host, port = listener.getsockname()[:2]
-        options = replace(options, app_url=f"http://{host}:{port}")
+    with listener(app.host, app.port) as listening, contextlib.ExitStack() as stack:
+        port = listening.getsockname()[1]
+        options = replace(options, app_url=f"http://{address(reachable_host(app.host), port)}")
         async with (
             LocalCloud(
                 options,
                 on_attempt=print_attempt,
                 contributions=installed_contributions(),
-                on_shutdown=stopped.set,
+                on_shutdown=stop.asked.set,
             ) as cloud,
-            _AppProcess.start(app, listener, _app_environment(cloud, port)) as process,
+            _AppProcess.start(app, listening, _app_environment(cloud, port), stop) as process,
         ):
-            ready = await _first_of(process.next_event(), stopped)
+            ready = await _first_of(process.next_event(), stop.asked)
             if ready is None:
                 return
             if ready["error"] is not None:
                 raise LocalCloudError(f"{app.target} cannot be imported:\n\n{ready['error'].rstrip()}")
-            await cloud.run_tasks()
             print_dev_overview(cloud, app.target)
-            while (event := await _first_of(process.next_event(), stopped)) is not None:
+            await cloud.run_tasks()
+            watching = asyncio.ensure_future(queue_file.watch(cloud, options.queue_yaml or app.folder / "queue.yaml"))
+            stack.callback(watching.cancel)
+            while (event := await _first_of(process.next_event(), stop.asked)) is not None:
                 print_reload(app.target, event["error"])
-            await cloud.stop_tasks()  # before the app stops, so that running tasks can finish
-
-
-def _bind(app: App) -> socket.socket:
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((app.host, app.port))
-    except OSError as error:
-        listener.close()
-        raise LocalCloudError(
-            f"The app cannot listen on {app.host}:{app.port}: {error.strerror}. "
-            "Stop the program that listens there, or choose another port with --port (0 takes any free port)"
-        ) from error
-    return listener
+            await stop.stop_tasks(cloud)  # before the app stops, so that running tasks can finish
 
 
 def _app_environment(cloud: LocalCloud, port: int) -> dict[str, str]:
@@ -115,27 +108,30 @@ def _app_environment(cloud: LocalCloud, port: int) -> dict[str, str]:
 class _AppProcess:
     """The app server's process. It ends when this process ends, even by SIGKILL."""
 
-    def __init__(self, process: asyncio.subprocess.Process, events: asyncio.StreamReader) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, events: asyncio.StreamReader, stop: Stop) -> None:
         self._process = process
         self._events = events
+        self._user_stop = stop
+        self._worker: int | None = None
 
     @classmethod
     @contextlib.asynccontextmanager
     async def start(
-        cls, app: App, listener: socket.socket, environment: Mapping[str, str]
+        cls, app: App, listener: socket.socket, environment: Mapping[str, str], stop: Stop
     ) -> "AsyncIterator[_AppProcess]":
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "gae_local_cloud.app_server", app.target, str(listener.fileno()), str(theirs.fileno())),
+                "full" if app.full_tracebacks else "short",
                 cwd=app.folder,
                 env=dict(environment),
                 pass_fds=(listener.fileno(), theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
             )
         events, writer = await asyncio.open_connection(sock=ours)
-        app_process = cls(process, events)
+        app_process = cls(process, events, stop)
         try:
             yield app_process
         finally:
@@ -152,17 +148,29 @@ class _AppProcess:
         if not line:
             raise LocalCloudError(f"The app server ended by itself, with exit code {await self._process.wait()}")
         event: Event = json.loads(line)
+        self._worker = event["pid"]
         return event
 
     async def _stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
-        try:
-            await asyncio.wait_for(self._process.wait(), _STOP_TIMEOUT)
-        except TimeoutError:
-            print_warning(f"The app did not stop within {_STOP_TIMEOUT:.0f} s and is killed")
+        ended = asyncio.ensure_future(self._process.wait())
+        at_once = asyncio.ensure_future(self._user_stop.at_once.wait())
+        await asyncio.wait((ended, at_once), timeout=_STOP_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        at_once.cancel()
+        if not ended.done():
+            if not self._user_stop.at_once.is_set():
+                print_warning(f"The app did not stop within {_STOP_TIMEOUT:.0f} s and is killed")
+            self._kill()
+        await ended
+
+    def _kill(self) -> None:
+        """Kill the app server and its worker, which runs the app's code and would outlive it for a moment."""
+        with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-            await self._process.wait()
+        if self._worker is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._worker, signal.SIGKILL)
 
 
 async def _first_of(event: Coroutine[None, None, Event], stopped: asyncio.Event) -> Event | None:

@@ -1,10 +1,11 @@
 """``gae-local-cloud emulators``: the local cloud without an app."""
 
 import asyncio
-import signal
 
+from gae_local_cloud import queue_file
 from gae_local_cloud.cloud import LocalCloud, Options
 from gae_local_cloud.environment import installed_contributions
+from gae_local_cloud.stopping import Stop
 from gae_local_cloud.terminal import print_emulators_overview
 
 
@@ -14,10 +15,13 @@ async def serve(options: Options) -> None:
     Raises:
         LocalCloudError: a port or the data folder is in use.
     """
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with LocalCloud(options, contributions=installed_contributions(), on_shutdown=stopped.set) as cloud:
-        await cloud.run_tasks()
+    stop = Stop.by_signals()
+    async with LocalCloud(options, contributions=installed_contributions(), on_shutdown=stop.asked.set) as cloud:
         print_emulators_overview(cloud)
-        await stopped.wait()
+        await cloud.run_tasks()
+        watching = [queue_file.watch(cloud, options.queue_yaml)] if options.queue_yaml is not None else []
+        tasks = [asyncio.ensure_future(each) for each in watching]
+        await stop.asked.wait()
+        for task in tasks:
+            task.cancel()
+        await stop.stop_tasks(cloud)

@@ -1,6 +1,7 @@
 """Fixtures: a local cloud with an app that answers what its URLs say, and a client that reads the console's pages."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -72,6 +73,9 @@ async def _app(request: web.Request) -> web.Response:
         await asyncio.Event().wait()
     if request.path.startswith("/fail"):
         return web.Response(status=500, text=ERROR)
+    if request.path == "/refuse":
+        failure = {"error": "550 <b>no such user</b>", "dead_letter": 5719, "kept": "in Datastore"}
+        return web.Response(text="PermanentTaskFailure", headers={"X-Deferred-Failure": json.dumps(failure)})
     return web.Response(text="ok")
 
 

@@ -146,6 +146,13 @@ async def test_a_life_is_drawn_with_its_attempts_and_delays(user: ConsoleUser):
     assert "<b>no such" not in html
 
 
+async def test_a_task_that_failed_for_good_is_no_success_whatever_its_status(user: ConsoleUser):
+    html = await shown(user, await user.create(url="/refuse"), lambda text: "given up" in text)
+    assert "Attempt 1: failed for good" in text_of(re.search(r'role="img" aria-label="([^"]*)"', html)[1])
+    assert "550 <b>no such user</b> (dead letter 5719)" in text_of(html)
+    assert "<b>no such" not in html
+
+
 async def test_a_waiting_task_is_drawn_with_its_wait(user: ConsoleUser):
     html = await user.get(await user.create(schedule_time=in_an_hour()))
     assert '<rect class="waiting"' in html

@@ -1,5 +1,6 @@
 """``gae-deferred dev`` as a user runs it: an app in a folder, a terminal, and Ctrl-C."""
 
+import contextlib
 import os
 import pickle
 import re
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from gae_local_cloud import ports
+
 from .commands import FREE_PORTS, get, running, until
 
 SAMPLE = Path(__file__).parents[3] / "samples" / "flask"
@@ -23,7 +26,7 @@ UNREACHABLE_PROXY = {
 
 APP = """
 from google.cloud import ndb
-from gae_deferred import deferred, wrap_wsgi_app
+from gae_deferred import TaskRetryOptions, deferred, wrap_wsgi_app
 
 
 class Note(ndb.Model):
@@ -39,6 +42,14 @@ def fail():
     raise RuntimeError("as asked")
 
 
+def refuse():
+    raise deferred.PermanentTaskFailure("550 no such user")
+
+
+def fail_last():
+    raise RuntimeError("no more")
+
+
 def serve(environ, start_response):
     text = "none"
     match environ["PATH_INFO"].split("/")[1:]:
@@ -46,8 +57,14 @@ def serve(environ, start_response):
             deferred.defer(write, text)
         case ["later", text]:
             deferred.defer(write, text, _countdown=3600)
+        case ["mail"]:
+            deferred.defer(write, "mail", _queue="mail")
         case ["fail"]:
             deferred.defer(fail)
+        case ["refuse"]:
+            deferred.defer(refuse)
+        case ["fail-last"]:
+            deferred.defer(fail_last, _retry_options=TaskRetryOptions(task_retry_limit=0))
         case ["query"]:
             text = str(Note.query(Note.text == "x").order(-Note.rank).fetch())
         case ["read"]:
@@ -83,10 +100,38 @@ def test_it_serves_the_app_and_shows_the_addresses_and_each_task(folder):
         until(lambda: get(f"{url}/read") == (200, "hello"), "the task's effect")
         command.wait_for(r"default +main\.write +attempt 1 +200 +\d+ ms")
         get(f"{url}/fail")
-        command.wait_for(r"default +main\.fail +attempt 1 +500, tried again in 0\.1 s +\d+ ms")
+        command.wait_for(r"default +main\.fail +attempt 1 +500, again in 0\.1 s +\d+ ms")
         command.wait_for("RuntimeError: as asked")
         for name in ("Cloud Tasks", "Datastore"):
             assert name in command.output
+
+
+def test_a_task_that_fails_for_good_says_why_and_names_its_dead_letter(folder):
+    with dev(folder, "--ephemeral") as command:
+        url = app_url(command)
+        get(f"{url}/refuse")
+        command.wait_for(r"main\.refuse +attempt 1 +failed for good: 550 no such user \(dead letter \d+\)  \d+ ms")
+        get(f"{url}/fail-last")
+        text = r"main\.fail_last +attempt 1 +failed for good: RuntimeError: no more \(dead letter \d+\)"
+        command.wait_for(text)
+
+
+def test_tracebacks_show_the_frames_of_the_app_and_all_if_asked(folder):
+    own = rf'File "{folder}/main\.py", line \d+, in refuse'
+    with dev(folder, "--ephemeral") as command:
+        url = app_url(command)
+        get(f"{url}/refuse")
+        get(f"{url}/fail")
+        command.wait_for(own)
+        command.wait_for("RuntimeError: as asked")
+        command.wait_for(r"attempt 2 ")
+        assert command.output.count("--full-tracebacks") == 1
+        assert "gae_deferred/attempt.py" not in command.output
+        assert "gunicorn/" not in command.output
+    with dev(folder, "--ephemeral", "--full-tracebacks") as command:
+        get(f"{app_url(command)}/refuse")
+        command.wait_for(own)
+        assert "gae_deferred/attempt.py" in command.output
 
 
 def test_app_and_tasks_work_where_the_environment_has_a_proxy(folder):
@@ -189,6 +234,39 @@ def test_a_port_in_use_is_one_message_that_names_it_and_the_option(folder, optio
             assert command.group_is_empty()
 
 
+def test_all_ports_that_are_taken_are_named_in_one_message(folder):
+    with contextlib.ExitStack() as stack:
+        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(4)]
+        numbers = [str(each.getsockname()[1]) for each in taken]
+        options = ("--port", "--tasks-port", "--tasks-rest-port", "--datastore-port")
+        ports = [word for pair in zip(options, numbers, strict=True) for word in pair]
+        with dev(folder, "--ephemeral", *ports) as command:
+            assert command.wait() == 1
+            app, tasks, rest, datastore = numbers
+            assert command.output == (
+                f"Error: The ports {app} (the app), {tasks} (Cloud Tasks), {rest} (Cloud Tasks over HTTP) and "
+                f"{datastore} (Datastore) are taken on 127.0.0.1, perhaps by another local cloud: stop the program "
+                "that listens there, or choose others, any free with --port 0 --tasks-port 0 --tasks-rest-port 0 "
+                "--datastore-port 0\n"
+            )
+
+
+def test_an_address_of_another_machine_is_not_said_to_be_taken(folder):
+    with dev(folder, "--ephemeral", "--host", "2001:db8::1") as command:  # for documentation only (RFC 3849)
+        assert command.wait() == 1
+        assert "Error: Nothing can listen on 2001:db8::1 on this machine" in command.output
+        assert "taken" not in command.output
+
+
+@pytest.mark.skipif(not ports.is_free("::1", 0), reason="this machine has no IPv6")
+def test_it_serves_on_ipv6(folder):
+    with dev(folder, "--ephemeral", "--host", "::1") as command:
+        url = app_url(command)
+        assert url.startswith("http://[::1]:")
+        get(f"{url}/defer/hello")
+        until(lambda: get(f"{url}/read") == (200, "hello"), "the task's effect", lambda: command.output)
+
+
 def test_a_second_one_in_the_same_folder_is_refused_and_names_the_folder(folder):
     with dev(folder) as first:
         app_url(first)
@@ -225,6 +303,18 @@ def test_the_queues_of_the_apps_queue_yaml_exist(folder):
         command.wait_for(r"mail +main\.write +attempt 1 +200")
 
 
+def test_a_queue_yaml_that_changes_is_read_again(folder):
+    with dev(folder, "--ephemeral") as command:
+        url = app_url(command)
+        command.wait_for(r"Queues +default 500/s\n")
+        (folder / "queue.yaml").write_text("queue:\n- name: mail\n  rate: often\n")
+        command.wait_for(r"queue\.yaml:3: .*often.*The queues stay as they were")
+        (folder / "queue.yaml").write_text("queue:\n- name: mail\n  rate: 20/m\n- name: stopped\n  rate: 0\n")
+        command.wait_for(r"queue\.yaml was read again: mail 20/min, stopped paused\n")
+        get(f"{url}/mail")
+        command.wait_for(r"mail +main\.write +attempt 1 +200")
+
+
 def test_a_bad_queue_yaml_is_one_message(folder):
     (folder / "queue.yaml").write_text("queue:\n- name: mail\n  rate: often\n")
     with dev(folder, "--ephemeral") as command:
@@ -258,3 +348,35 @@ def test_a_task_that_runs_at_ctrl_c_finishes_and_does_not_run_again(folder):
     with dev(folder) as command:
         assert get(f"{app_url(command)}/read") == (200, "hello")
         assert "main.write" not in command.output
+
+
+def test_after_a_restart_it_says_how_many_tasks_wait_and_which_is_the_next(folder):
+    with dev(folder) as command:
+        url = app_url(command)
+        assert "Waiting " not in command.output
+        for text in ("one", "two"):
+            assert get(f"{url}/later/{text}")[0] == 200
+        command.signal_group(signal.SIGINT)
+        assert command.wait() == 0
+    with dev(folder) as command:
+        command.wait_for(r"Waiting +2 tasks from the last run; the next is due in \d+ min( \d+ s)?: main\.write\n")
+
+
+def test_ctrl_c_names_the_task_that_it_waits_for_and_a_second_one_ends_it(folder):
+    slow = APP.replace("def write(text):\n", "def write(text):\n    Path('begun').touch()\n    time.sleep(3600)\n")
+    (folder / "main.py").write_text("import time\nfrom pathlib import Path\n" + slow)
+    with dev(folder) as command:
+        get(f"{app_url(command)}/defer/hello")
+        until((folder / "begun").exists, "the task's beginning")
+        command.signal_group(signal.SIGINT)
+        command.wait_for(
+            r"Waiting up to 5 s for main\.write \(queue default\) to end\. Press Ctrl-C again to stop at once"
+        )
+        command.signal_group(signal.SIGINT)
+        assert command.wait() == 0
+        until(command.group_is_empty, "the end of the app")
+        assert "killed" not in command.output  # by its own patience
+        assert "Traceback" not in command.output
+    (folder / "main.py").write_text(APP)
+    with dev(folder) as command:
+        command.wait_for(r"main\.write +attempt 2 +200")

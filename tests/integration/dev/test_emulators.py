@@ -156,9 +156,7 @@ def test_an_invalid_value_is_reported(arguments, message):
 
 def test_printed_code_connects_the_python_client_without_a_proxy(tmp_path):
     with running("emulators", "--ephemeral", *FREE_PORTS, cwd=tmp_path) as command:
-        hint = command.wait_for(
-            r"#   gae-local-cloud (emulators --host \S+ --tasks-port \d+ --print-clients) python\|node"
-        )
+        hint = command.wait_for(r"#   gae-local-cloud (emulators --host \S+ --tasks-port \d+ --print-clients) python")
         command.wait_for(r"(?m)^ready$")
         with running(*hint[1].split(), "python", cwd=tmp_path) as printing:
             assert printing.wait() == 0

@@ -463,3 +463,9 @@ def test_an_http_task_is_sent_again_to_where_it_failed(cloud: Cloud, monkeypatch
     (again,) = cloud.tasks()
     assert again.http_request.url == "https://app.example/base/custom"
     assert cloud_tasks.short_name(again.name) != kept.task
+
+
+def test_an_emulator_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")
+    output = run("list", status=1).output
+    assert output.startswith("Error: No Datastore listens at 127.0.0.1:1, the address in DATASTORE_EMULATOR_HOST. Run")

@@ -121,6 +121,13 @@ def test_an_unknown_queue_raises(local: LocalApp):
         deferred.defer(tell, "lost", _queue="nowhere")
 
 
+def test_an_unknown_queue_of_the_local_cloud_is_easily_made(local: LocalApp):
+    with pytest.raises(errors.UnknownQueueError) as raised:
+        deferred.defer(tell, "lost", _queue="mail")
+    for way in ("add it to queue.yaml", "--queue mail", 'local_cloud.queue_named("mail")'):
+        assert way in str(raised.value)
+
+
 def test_a_queue_that_was_deleted_lately_raises(local: LocalApp):
     client = cloud_tasks._client.get(cloud_tasks.settings.cloud_tasks_emulator())
     name = client.queue_path("my-project", "us-central1", "short-lived")
@@ -172,6 +179,10 @@ def test_without_a_server_a_task_is_not_enqueued_and_the_error_says_so(
 ):
     monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")
     task = deferred.prepare(tell, "lost")
-    with pytest.raises(errors.TransientError, match="queue 'default' of my-project"):
+    text = "queue 'default' of my-project in us-central1: No Cloud Tasks listens at 127.0.0.1:1, .*`gae-deferred dev`"
+    monkeypatch.setattr(cloud_tasks, "RPC_TIMEOUT", 3600.0)  # it is not there, so nobody waits for it
+    with pytest.raises(errors.TransientError, match=text):
         cloud_tasks.create(task)
     assert not task.was_enqueued
+    with pytest.raises(errors.BatchError, match="No Cloud Tasks listens"):
+        deferred.defer_many([task])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import click
 
-from gae_deferred import datastore
+from gae_deferred import datastore, emulator, settings
 from gae_deferred.errors import Error
 
 WHERE = (
@@ -38,6 +38,9 @@ def in_datastore() -> Iterator[None]:
     from google.api_core.exceptions import GoogleAPICallError, RetryError
     from google.auth.exceptions import GoogleAuthError
 
+    address = settings.datastore_emulator()
+    if address is not None and not emulator.listens(address):
+        raise click.ClickException(emulator.absence("Datastore", address, "DATASTORE_EMULATOR_HOST"))
     try:
         context = datastore.context()
     except (GoogleAuthError, OSError) as error:  # NDB raises OSError if the project is not known

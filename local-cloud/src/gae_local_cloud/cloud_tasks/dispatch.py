@@ -19,6 +19,7 @@ from gae_local_cloud.cloud_tasks.retry import policy_of
 from gae_local_cloud.cloud_tasks.sender import Sender
 from gae_local_cloud.cloud_tasks.store import Store, StoredQueue, StoredTask
 from gae_local_cloud.cloud_tasks.throttle import Throttle
+from gae_local_cloud.failure import Failure
 
 _logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class AttemptReport:
         dispatched: when the attempt began, in microseconds since the epoch.
         ended: when the answer came, likewise.
         answer: the end of the answer's body, for a failure.
+        failure: why the task has failed for good, if the app says so.
     """
 
     queue: str
@@ -61,6 +63,12 @@ class AttemptReport:
     dispatched: int
     ended: int
     answer: bytes
+    failure: Failure | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the task is done: the queue takes it so, and the app does not say that it has failed."""
+        return self.status is not None and 200 <= self.status <= 299 and self.failure is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +334,7 @@ class Dispatcher:
                 dispatched=dispatched,
                 ended=now,
                 answer=outcome.body,
+                failure=outcome.failure,
             )
             # Called by the event loop, which reports an exception without disturbing the dispatcher.
             asyncio.get_running_loop().call_soon(self._context.on_attempt, report)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gae_local_cloud.cloud_tasks.errors import Code
+from gae_local_cloud.failure import Failure
 
 # The HTTP mapping in google.rpc.Code's documentation, inverted; other statuses map by their class.
 _CODES = {
@@ -29,6 +30,7 @@ class Outcome:
         message: the failure in the service's words.
         retry_after: seconds to wait by the answer's ``Retry-After``, or None without that header.
         body: the end of the answer's body, for a failure.
+        failure: why the task has failed for good, if the app says so. For people to read; the status decides.
     """
 
     status: int | None
@@ -36,6 +38,7 @@ class Outcome:
     message: str
     retry_after: float | None = None
     body: bytes = b""
+    failure: Failure | None = None
 
     @property
     def success(self) -> bool:
@@ -51,7 +54,9 @@ class Outcome:
         return self.status is not None and (app_engine or self.status < 500)
 
 
-def answered(status: int, retry_after: float | None = None, body: bytes = b"") -> Outcome:
+def answered(
+    status: int, retry_after: float | None = None, body: bytes = b"", failure: Failure | None = None
+) -> Outcome:
     """Return the outcome of an answered request."""
     if status in _CODES:
         code = _CODES[status]
@@ -61,7 +66,7 @@ def answered(status: int, retry_after: float | None = None, body: bytes = b"") -
         code = Code.INTERNAL
     else:
         code = Code.UNKNOWN
-    return Outcome(status, code, f"{code.name}({code.value}): HTTP status code {status}", retry_after, body)
+    return Outcome(status, code, f"{code.name}({code.value}): HTTP status code {status}", retry_after, body, failure)
 
 
 def unanswered(code: Code, reason: str) -> Outcome:

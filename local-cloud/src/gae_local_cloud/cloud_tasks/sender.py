@@ -13,6 +13,7 @@ from gae_local_cloud.cloud_tasks.errors import Code
 from gae_local_cloud.cloud_tasks.outcome import Outcome, answered, unanswered
 from gae_local_cloud.cloud_tasks.request import OutgoingRequest
 from gae_local_cloud.cloud_tasks.tokens import TokenIssuer
+from gae_local_cloud.failure import FAILURE_HEADER, read_failure
 
 _KEEP_ALIVE = 1.0
 """Seconds that idle connections are kept. Gunicorn closes them after 2 s; a request sent meanwhile would fail."""
@@ -91,7 +92,8 @@ class Sender:
             async for chunk in response.content.iter_any():
                 if response.status >= 300:
                     end = (end + chunk)[-_MAX_BODY_END:]
-            return answered(response.status, self._retry_after(response.headers.get("Retry-After")), end)
+            retry_after = self._retry_after(response.headers.get("Retry-After"))
+            return answered(response.status, retry_after, end, read_failure(response.headers.get(FAILURE_HEADER)))
 
     async def _authorization(self, request: OutgoingRequest) -> list[tuple[str, str]]:
         if request.token is None:

@@ -213,8 +213,8 @@ class CloudTasksServer:
         """
         return self._store.names_by_due_time(self._registry.queue(queue).queue.id)
 
-    def load_queue_yaml(self, path: Path, parent: str) -> None:
-        """Create or update the queues of a ``queue.yaml``. Call it on the event loop.
+    def load_queue_yaml(self, path: Path, parent: str) -> Sequence[Queue]:
+        """Create or update the queues of a ``queue.yaml``, and return them. Call it on the event loop.
 
         Parameters:
             path: the file.
@@ -233,3 +233,4 @@ class CloudTasksServer:
                     self._registry.change(dispatcher, settings, YAML_TOMBSTONE_LIFETIME)
                 else:
                     self._registry.add(settings, YAML_TOMBSTONE_LIFETIME)
+        return queues

@@ -64,13 +64,8 @@ class PastTask:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the last attempt was answered with success."""
-        return succeeded(self.last)
-
-
-def succeeded(report: AttemptReport) -> bool:
-    """Return whether an attempt was answered with success."""
-    return report.status is not None and 200 <= report.status <= 299
+        """Whether the last attempt was a success."""
+        return self.last.succeeded
 
 
 class Bars:
@@ -115,7 +110,7 @@ class History:
         if len(report.row.body) > _MAX_BODY_BYTES:
             report = _without_body(report)
         self.recent.appendleft(report)
-        self.bars(queue).add(report.ended, success=succeeded(report))
+        self.bars(queue).add(report.ended, success=report.succeeded)
         past = self._tasks.get((queue, name))
         if past is None or past.last.row.id != report.row.id:  # another task of the same name, later
             past = self._tasks[queue, name] = PastTask(report)

@@ -129,7 +129,7 @@ class Overview:
         return [
             RecentAttempt(
                 report,
-                report.status is not None and 200 <= report.status <= 299,
+                report.succeeded,
                 self._calls.of_report(report).call,
                 task_url(names[report.row.queue], report.row.name),
             )

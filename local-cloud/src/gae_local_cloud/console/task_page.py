@@ -11,7 +11,7 @@ from gae_local_cloud.cloud_tasks.dispatch import Dispatcher
 from gae_local_cloud.cloud_tasks.errors import not_found
 from gae_local_cloud.cloud_tasks.messages import QueueState, Task
 from gae_local_cloud.cloud_tasks.store import StoredTask
-from gae_local_cloud.console.history import MAX_TASKS, History, PastTask, succeeded
+from gae_local_cloud.console.history import MAX_TASKS, History, PastTask
 from gae_local_cloud.console.pages import Page
 from gae_local_cloud.console.payload import Payload, PayloadReaders
 from gae_local_cloud.console.queue_url import queue_of, queue_url
@@ -66,7 +66,7 @@ class TaskPage:
                 "payload": payload,
                 "life": life,
                 "picture": draw(life),
-                "answer": _last_lines(past.last.answer) if past is not None else "",
+                "answer": _answer(past.last) if past is not None else "",
                 "tries": list(reversed(life.tries)),
                 "forgotten": max(0, (past.last.attempt if past else row.dispatch_count) - len(life.tries)),
             },
@@ -95,18 +95,23 @@ class TaskPage:
 
 
 def _try(report: AttemptReport) -> Try:
-    return Try(
-        report.attempt, report.dispatched, report.ended, succeeded(report), _outcome(report), report.next_attempt
-    )
+    return Try(report.attempt, report.dispatched, report.ended, report.succeeded, _outcome(report), report.next_attempt)
 
 
 def _outcome(report: AttemptReport) -> str:
+    if report.failure is not None:
+        return "failed for good"
     if report.status is None:
         return report.error or "no answer"
     try:
         return f"{report.status} {HTTPStatus(report.status).phrase}"
     except ValueError:
         return str(report.status)
+
+
+def _answer(report: AttemptReport) -> str:
+    failure = "" if report.failure is None else f"{report.failure}\n"
+    return failure + _last_lines(report.answer)
 
 
 def _last_lines(answer: bytes) -> str:
