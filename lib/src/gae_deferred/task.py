@@ -66,7 +66,10 @@ which repeats the name."""
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRetryOptions:
-    """Times and limits of a failed task's retries. A value of None leaves the queue's own.
+    """Times and limits of a failed task's retries.
+
+    They replace the queue's as a whole: a value of None takes the default of Cloud Tasks (100 attempts, no age limit,
+    0.1 s, 1 h, 16 doublings). If every value is None, the queue's own apply.
 
     Parameters:
         min_backoff_seconds: the shortest wait before a retry, in seconds.
