@@ -197,7 +197,10 @@ def bench_pages(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the site of docs/. Takes --serve, to see each change, or --check, which runs every code block too."""
     install(session, *DOCS_TOOLS, *TEST_TOOLS, *requirements(*SAMPLES))
-    options, rest = {"--serve", "--check"} & set(session.posargs), [a for a in session.posargs if a not in ("--serve", "--check")]
+    options, rest = (
+        {"--serve", "--check"} & set(session.posargs),
+        [a for a in session.posargs if a not in ("--serve", "--check")],
+    )
     if "--serve" in options:
         session.run("sphinx-autobuild", "docs", SITE, "--watch", "lib/src", *rest)
         return

@@ -4,8 +4,9 @@ import os
 import re
 from pathlib import Path
 
-from gae_deferred import __version__
 from sphinx.application import Sphinx
+
+from gae_deferred import __version__
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
