@@ -11,6 +11,7 @@ import pytest
 from sybil import Document, Example, Region, Sybil
 from sybil.integration.pytest import SybilFile
 from sybil.parsers.myst import CodeBlockParser, SkipParser
+from sybil.typing import Parser
 
 from tests.docs import source_file
 from tests.docs.page import Page
@@ -18,6 +19,8 @@ from tests.docs.page import Page
 ROOT = Path(__file__).parents[2]
 TABS = {"Flask": "flask", "Django": "django", "WSGI": "wsgi"}
 """For the label of a tab, the sample that its blocks are about."""
+
+LANGUAGES = ("console", "diff", "ini", "press", "python", "text", "toml", "yaml")
 
 _TAB = re.compile(r"^:{3,}\s*\{tab-item\} (.+)$|^(:{3,})$", re.MULTILINE)
 _SAMPLE = re.compile(r"^<!-- sample: (\w+) -->$", re.MULTILINE)
@@ -33,7 +36,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SybilFile 
 
 
 def samples(text: str) -> list[str]:
-    """Return the samples that a page is run with: the one that it names, or Flask's, and those that its tabs are about."""
+    """Return the samples that a page is run with: the one that it names, or Flask's, and those of its tabs."""
     named = _SAMPLE.search(text)
     own = named[1] if named else "flask"
     return [own, *(sample for label, sample in TABS.items() if f"{{tab-item}} {label}\n" in text and sample != own)]
@@ -50,25 +53,33 @@ def tab_at(text: str, position: int) -> str | None:
 def _blocks_of(sample: str) -> Sybil:
     """Return a Sybil that runs the blocks of a page which hold for a sample."""
 
-    def parser_of(language: str) -> object:
-        parser = CodeBlockParser(language, _run)
-
+    def in_tab(parser: Parser) -> Parser:
         def parse(document: Document) -> Iterable[Region]:
+            document.namespace["__sample__"] = sample
             for region in parser(document):
-                about = TABS.get(tab_at(document.text, region.start) or "", sample)
-                if about == sample and _runs(language, region):
-                    document.namespace["__sample__"] = sample
-                    region.lexemes["language"] = language
+                if TABS.get(tab_at(document.text, region.start) or "", sample) == sample:
                     yield region
 
         return parse
 
-    languages = ["console", "diff", "ini", "python", "text", "toml", "yaml"]
-    return Sybil([*map(parser_of, languages), SkipParser()], name=f"{sample}: ", teardown=_close)
+    parsers = [in_tab(parser) for parser in (*map(_parser, LANGUAGES), SkipParser())]
+    return Sybil(parsers, name=f"{sample}: ", teardown=_close)
+
+
+def _parser(language: str) -> Parser:
+    """Return a parser of the blocks of a language that are run."""
+
+    def parse(document: Document) -> Iterable[Region]:
+        for region in CodeBlockParser(language, _run)(document):
+            if _runs(language, region):
+                region.lexemes["language"] = language
+                yield region
+
+    return parse
 
 
 def _runs(language: str, region: Region) -> bool:
-    return language in ("console", "diff", "python") or source_file.named(str(region.parsed)) is not None
+    return language in ("console", "diff", "press", "python") or source_file.named(str(region.parsed)) is not None
 
 
 def _run(example: Example) -> None:
@@ -76,6 +87,8 @@ def _run(example: Example) -> None:
     namespace = example.document.namespace
     page = _pages.get(id(namespace))
     if page is None:
+        for before in list(_pages):  # the same page with another sample has ended
+            _pages.pop(before).close()
         page = _pages[id(namespace)] = Page(ROOT / "samples" / namespace["__sample__"], Path(example.path))
     page.run(example.region.lexemes["language"], str(example.parsed), example.line)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from gae_deferred.testing import CloudForTests
-from tests.docs import output, source_file
+from tests.docs import console, output, source_file
 from tests.docs.shell import Shell, is_server
 
 _COMMAND = re.compile(r"^\$ ", re.MULTILINE)
@@ -53,6 +53,7 @@ class Page:
         runners: dict[str, Callable[[str, int], None]] = {
             "console": self._run_console,
             "diff": self._apply,
+            "press": self._press,
             "python": self._run_python,
         }
         runners[language](block, line)
@@ -80,6 +81,11 @@ class Page:
             assert code == 0 or code_is_asked, f"{command} ended with {code}:\n{text}"
             expected = output.pattern(self._shell.with_ports(shown.strip()))
             assert not shown.strip() or expected.fullmatch(text.strip()), f"{command} printed:\n{text}\nnot:\n{shown}"
+
+    def _press(self, block: str, line: int) -> None:
+        assert self._shell is not None, "No local cloud runs"
+        for label in block.strip().splitlines():
+            console.press(self._shell.with_ports("http://127.0.0.1:8124/"), label)
 
     def _run_python(self, block: str, line: int) -> None:
         """Run a block in the page's module, then the tests that it defines."""

@@ -11,7 +11,6 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from types import TracebackType
 
 from tests.docs import output
 
@@ -70,9 +69,7 @@ class Shell:
     def __enter__(self) -> "Shell":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         try:
             self.stop()
         finally:
@@ -111,7 +108,7 @@ class Shell:
         has_app = "emulators" not in command
         options = [f"{option} {self._ports[port]}" for port, option in _PORTS.items() if has_app or port != "8080"]
         self._log.write_text("")
-        program, _, comment = self.with_ports(command).partition("  #")
+        program = self.with_ports(command).partition("  #")[0]
         code, text = self.run(f"{program} {' '.join(options)} >{self._log} 2>&1 &\nSERVER=$!; echo $!")
         assert code == 0, text
         self._server = text.strip()

@@ -32,7 +32,7 @@ def merged(old: str, new: str) -> str:
     A definition comes with the comments and decorators above it.
     """
     for chunk, node in _chunks(new):
-        names = {name for name in _names(node)}
+        names = set(_names(node))
         same = next((part for part, other in _chunks(old) if names & set(_names(other))), None)
         if same is not None:
             old = old.replace(same, chunk, 1)
