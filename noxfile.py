@@ -26,6 +26,7 @@ nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 
 ROOT = Path(__file__).parent
+SITE = "build/site"
 SAMPLES = ("flask", "django", "wsgi")
 NODE_CLIENT_TEST = "tests/integration/cloud_tasks/test_node_client.py"  # for the session `clients` only
 
@@ -56,6 +57,16 @@ INFRA_TOOLS = [
 CHECKOV = "checkov==3.3.30"
 BUNDLED_SDK = "appengine-python-standard==3.1.0"
 BENCH_TOOLS = ["matplotlib~=3.10", "rich~=15.0"]
+DOCS_TOOLS = [
+    "furo==2025.12.19",
+    "myst-parser==5.2.*",
+    "sphinx~=9.0",
+    "sphinx-autobuild==2025.8.25",
+    "sphinx-click~=6.2",
+    "sphinx-copybutton~=0.5.2",
+    "sphinx-design==0.8.*",
+    "sybil~=10.1",  # finds the code blocks of pages, for pytest
+]
 LINT_TOOLS = ["mypy==2.4.1", "ruff==0.17.6"]
 TYPE_STUBS = [
     "grpc-stubs==1.53.*",
@@ -189,6 +200,24 @@ def bench_pages(session: nox.Session) -> None:
     """Draw the plots and write the newest results into the pages. With --check, only compare."""
     install(session, *BENCH_TOOLS)
     session.run("python", "-m", "bench.pages", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site of docs/. Takes --serve, to see each change, or --check, which runs every code block too."""
+    install(session, *DOCS_TOOLS, *TEST_TOOLS, *requirements(*SAMPLES))
+    options, rest = (
+        {"--serve", "--check"} & set(session.posargs),
+        [a for a in session.posargs if a not in ("--serve", "--check")],
+    )
+    if "--serve" in options:
+        session.run("sphinx-autobuild", "docs", SITE, "--watch", "lib/src", *rest)
+        return
+    strict = ["--fail-on-warning", "--keep-going"] if "--check" in options else []
+    session.run("sphinx-build", "--quiet", *strict, "docs", SITE)
+    if "--check" in options:
+        session.run("pytest", *(rest or ["tests/docs", "docs", "README.md"]), "-p", "tests.docs.blocks")
+    session.log(f"Open {SITE}/index.html in a browser.")
 
 
 @nox.session
