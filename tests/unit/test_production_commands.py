@@ -1,5 +1,7 @@
 """The production commands without credentials, and with a Datastore that does not answer."""
 
+import socket
+
 import pytest
 from click.testing import CliRunner
 from google.api_core.exceptions import RetryError, ServiceUnavailable
@@ -36,8 +38,9 @@ def test_a_datastore_that_does_not_answer_is_told_in_a_line(monkeypatch: pytest.
     def refused(*_: object) -> None:  # as Cloud NDB raises it after three attempts
         raise RetryError("Maximum number of 3 retries exceeded", cause=ServiceUnavailable("Connection refused"))
 
-    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")
-    monkeypatch.setattr(dead_letters, "query", refused)
-    result = CliRunner().invoke(main, ["dead-letters", "list"])
+    with socket.create_server(("127.0.0.1", 0)) as emulator:
+        monkeypatch.setenv("DATASTORE_EMULATOR_HOST", f"127.0.0.1:{emulator.getsockname()[1]}")
+        monkeypatch.setattr(dead_letters, "query", refused)
+        result = CliRunner().invoke(main, ["dead-letters", "list"])
     assert result.exit_code == 1
     assert result.output.startswith("Error: Datastore did not answer: 503 Connection refused\n")
