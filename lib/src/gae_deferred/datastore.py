@@ -152,7 +152,7 @@ def context(namespace: str | None = None) -> AbstractContextManager[None]:
             return _ALREADY_OPEN
         in_namespace: AbstractContextManager[Any] = current.new(namespace=namespace).use()
         return in_namespace
-    return _NewContext(_client_of(settings.databases()[0]), namespace)
+    return _NewContext(_client_of(settings.databases()[0]), namespace or "")
 
 
 @functools.cache
