@@ -473,10 +473,11 @@ def test_the_dead_letter_of_a_task_of_another_database_is_where_people_look(
     assert in_database(other_database, lambda: DeadLetter.query(namespace="").fetch()) == []
 
 
-def test_a_sweep_that_dies_after_the_letter_was_written_leaves_one_letter(
-    cloud: Cloud, other_database: ndb.Client, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("size", [600_000, 2_000_000])
+def test_a_sweep_that_dies_after_the_letter_was_written_leaves_one_letter_and_one_payload(
+    size: int, cloud: Cloud, other_database: ndb.Client, monkeypatch: pytest.MonkeyPatch
 ):
-    leave_behind(other_database, monkeypatch, value=os.urandom(2_000_000), _queue="gone")
+    leave_behind(other_database, monkeypatch, value=os.urandom(size), _queue="gone")
 
     def die(entity: Any, ended: Any) -> Any:
         raise ZeroDivisionError
@@ -485,9 +486,11 @@ def test_a_sweep_that_dies_after_the_letter_was_written_leaves_one_letter(
         patch.setattr(stored_outbox, "remove", die)
         with pytest.raises(ZeroDivisionError):
             sweeper.sweep(grace=0)
-    assert len(cloud.entities(DeadLetter)) == 1
+    letters, chunks = cloud.entities(DeadLetter), cloud.entities(PayloadChunk)
+    assert len(letters) == 1
     assert sweeper.sweep(grace=0).dead == 1
-    assert len(cloud.entities(DeadLetter)) == 1
+    assert cloud.entities(DeadLetter) == letters
+    assert len(cloud.entities(PayloadChunk)) == len(chunks)
     assert sweeper.sweep(grace=0).dead == 0
 
 
