@@ -148,7 +148,10 @@ def context(namespace: str | None = None) -> AbstractContextManager[None]:
     """
     current = _get_context()(raise_context_error=False)
     if current is not None:
-        if namespace is None or namespace == (current.get_namespace() or ""):
+        own = current.namespace  # faster than a call of get_namespace
+        if not isinstance(own, str):
+            own = current.client.namespace or ""
+        if namespace is None or namespace == own:
             return _ALREADY_OPEN
         in_namespace: AbstractContextManager[Any] = current.new(namespace=namespace).use()
         return in_namespace

@@ -2,7 +2,7 @@
 
 import datetime
 import math
-import time
+from time import monotonic
 from typing import Any
 
 from gae_deferred import headers, settings
@@ -33,7 +33,7 @@ class Delivery:
     __slots__ = ("_keys", "environ", "is_app_engine_task", "name", "on_app_engine", "queue", "started")
 
     def __init__(self, environ: dict[str, Any]) -> None:
-        self.started = time.monotonic()
+        self.started = monotonic()
         self.environ = environ
         self.on_app_engine = settings.on_app_engine()
         self.is_app_engine_task = self.on_app_engine or _APP_ENGINE.task_name in environ
@@ -89,8 +89,10 @@ class Delivery:
         A header of our own names it, or for a task of the bundled SDK App Engine's header. The latter counts neither
         off App Engine, where anybody can send it, nor for a signed task, whose signature does not cover it.
         """
-        namespace: str = self.environ.get(_NAMESPACE, "")
-        if not namespace and self.on_app_engine and not self.environ.get(_SIGNATURE):
+        namespace: str = ""
+        if _NAMESPACE in self.environ:
+            namespace = self.environ[_NAMESPACE]
+        elif self.on_app_engine and not self.environ.get(_SIGNATURE):
             namespace = self.environ.get(headers.CURRENT_NAMESPACE.environ_key, "")
         return namespace
 

@@ -89,9 +89,9 @@ def read_claim(environ: Mapping[str, Any]) -> Claim | str:
     if clock.timestamp() - int(signed_at) > MAX_AGE:
         return f"it was signed {signed_at} s after 1970, longer ago than any task lives"
     covered = _covered(names)
-    for key in covered.missing:
-        if key in environ or key == _ID:
-            return f"its signature does not cover the header {headers.name_of(key)}"
+    if _ID in covered.missing or not environ.keys().isdisjoint(covered.missing):
+        key = next(key for key in sorted(covered.missing) if key in environ or key == _ID)
+        return f"its signature does not cover the header {headers.name_of(key)}"
     try:
         values = covered.values(environ)
     except KeyError as error:
@@ -212,13 +212,13 @@ class _Covered(NamedTuple):
     """
 
     values: Callable[[Mapping[str, Any]], Iterable[str]]
-    missing: Sequence[str]
+    missing: frozenset[str]
 
 
 @functools.lru_cache(maxsize=64)
 def _covered(names: str) -> _Covered:
     keys = [_environ_key(name) for name in names.split(";")]
-    missing = [header.environ_key for header in headers.OWN if header.environ_key not in (*keys, _SIGNATURE)]
+    missing = frozenset(header.environ_key for header in headers.OWN) - {*keys, _SIGNATURE}
     return _Covered(operator.itemgetter(*keys, keys[0]), missing)  # twice: with one key, itemgetter returns no tuple
 
 
