@@ -78,7 +78,7 @@ class _NewContext(AbstractContextManager[None]):
 
     __slots__ = ("_client", "_context", "_namespace", "_use")
 
-    def __init__(self, client: "ndb.Client", namespace: str) -> None:
+    def __init__(self, client: "ndb.Client", namespace: str | None) -> None:
         self._client = client
         self._namespace = namespace
 

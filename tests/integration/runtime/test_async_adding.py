@@ -198,6 +198,19 @@ def test_a_transactional_task_is_part_of_the_transaction_under_asyncio(local: Lo
     assert RAN.next() == "committed"
 
 
+def tell_namespace() -> None:
+    RAN.put(ndb.get_context().get_namespace())
+
+
+def test_a_task_runs_in_the_namespace_in_which_it_was_added(local: LocalApp):
+    with gae_deferred.context(namespace="tenant"):
+        future = deferred.defer_async(tell_namespace)
+        asyncio.run(deferred.adefer(tell_namespace))
+        with ndb.get_context().new(namespace="other").use():  # is not that of the calls
+            future.get_result()
+    assert ran(2) == ["tenant", "tenant"]
+
+
 def test_without_an_ndb_context_the_error_names_one(local: LocalApp):
     with gae_deferred.context():
         pass
