@@ -193,6 +193,19 @@ def test_a_transactional_task_is_part_of_the_transaction(local: LocalApp):
 
 
 @pytest.mark.usefixtures("context")
+def test_a_transaction_that_adds_both_kinds_commits(busy: BusyCloudTasks):
+    busy.hold_back_until(2)  # the outbox is written while the call of the other task is in flight
+
+    def both() -> ndb.Future:
+        deferred.defer_async(tell, "committed", _transactional=True)
+        return deferred.defer_async(tell, "at once")
+
+    task = ndb.transaction(lambda: [both(), deferred.defer_async(tell, "too")][0])
+    assert task.was_enqueued
+    assert ran(3) == ["at once", "committed", "too"]
+
+
+@pytest.mark.usefixtures("context")
 def test_a_transactional_task_is_part_of_the_transaction_under_asyncio(local: LocalApp):
     ndb.transaction(lambda: asyncio.run(deferred.adefer(tell, "committed", _transactional=True)))
     assert RAN.next() == "committed"
