@@ -79,6 +79,6 @@ def _finishing(context: Any) -> Iterator[None]:
         raise
 
 
-def _init_context_error(self: Exception) -> None:
+def _init_context_error(self: Exception, *_: object) -> None:
     text = "No current context. NDB calls must be made in context established by google.cloud.ndb.Client.context."
     Exception.__init__(self, f"{text} {_HINT}.")

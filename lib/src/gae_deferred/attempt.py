@@ -159,6 +159,7 @@ def _finished(result: Any) -> Any:
     if isinstance(result, Coroutine):
         from gae_deferred import coroutine  # loads asyncio
 
-        result = guarded(coroutine.run, (result,), {})
+        this = _current.get()
+        result = guarded(coroutine.run, (result, this and this.delivery.time_left), {})
     tasklets = sys.modules.get("google.cloud.ndb.tasklets")  # only a process that has loaded NDB has tasklets
     return guarded(result.result, (), {}) if tasklets is not None and isinstance(result, tasklets.Future) else result

@@ -1,7 +1,6 @@
 """The task in hand: what the code that a task runs can ask about it."""
 
 import datetime
-import time
 from dataclasses import dataclass
 
 from gae_deferred import attempt
@@ -74,6 +73,4 @@ def time_left() -> float | None:
         The seconds, or None outside of tasks and in a task without ``_dispatch_deadline``.
     """
     this = attempt.current()
-    if this is None or this.delivery.deadline is None:
-        return None
-    return max(0.0, this.delivery.started + this.delivery.deadline - time.monotonic())
+    return None if this is None else this.delivery.time_left

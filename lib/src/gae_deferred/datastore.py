@@ -25,7 +25,9 @@ def _make_client(emulator: str | None, database: str = "") -> "ndb.Client":
     except Exception as error:
         from gae_deferred import running_dev  # for an error only
 
-        error.add_note(running_dev.hint().removeprefix(". "))
+        hint = running_dev.hint().removeprefix(". ")
+        if hint:
+            error.add_note(hint)
         raise
     if emulator:
         _leave_out_proxy(client)
@@ -78,7 +80,7 @@ class _NewContext(AbstractContextManager[None]):
 
     __slots__ = ("_client", "_context", "_namespace", "_use")
 
-    def __init__(self, client: "ndb.Client", namespace: str) -> None:
+    def __init__(self, client: "ndb.Client", namespace: str | None) -> None:
         self._client = client
         self._namespace = namespace
 

@@ -113,7 +113,8 @@ def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
             module travel by name. So do those of the script that started the process: the app that runs the task
             imports the script as a module. Lambdas, closures, and nested functions and classes travel by value
             (cloudpickle), with copies of the globals that they use, and run on the same version of Python only. The
-            handler runs an ``async def`` to its end, on an event loop of its own.
+            handler runs an ``async def`` to its end, on an event loop of its own, and cancels it at the
+            ``_dispatch_deadline``.
         args: positional arguments of the callable, pickled now.
         kwargs: keyword arguments of the callable, and, beginning with an underscore, options of the task:
         _countdown: seconds from now after which the task runs.

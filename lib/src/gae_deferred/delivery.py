@@ -97,6 +97,12 @@ class Delivery:
         return namespace
 
     @property
+    def time_left(self) -> float | None:
+        """The seconds until the deadline, 0.0 if it has passed, or None if none is known."""
+        deadline = self.deadline
+        return None if deadline is None else max(0.0, self.started + deadline - time.monotonic())
+
+    @property
     def path(self) -> str:
         """The path of the request, as WSGI has it: percent-decoded, and its bytes as Latin-1 (PEP 3333)."""
         path: str = self.environ.get("SCRIPT_NAME", "") + self.environ.get("PATH_INFO", "")

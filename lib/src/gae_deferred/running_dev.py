@@ -40,6 +40,7 @@ def hint() -> str:
         "CLOUD_TASKS_EMULATOR_HOST": running["cloud_tasks"],
         "DATASTORE_EMULATOR_HOST": running.get("datastore"),
         "GOOGLE_CLOUD_PROJECT": running.get("project"),
+        "DEFERRED_LOCATION": running.get("location"),
     }
     line = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in variables.items() if value)
     if running.get("signing_keys"):  # read from the file by the shell: an error message holds no secret

@@ -4,6 +4,8 @@ import asyncio
 import threading
 from typing import Any
 
+from gae_deferred import attempt
+
 from .tasks import RAN, count, increment
 
 
@@ -65,3 +67,24 @@ class Clerk:
 def return_coroutine(*args: Any) -> Any:
     """Return a coroutine without being an ``async def``."""
     return meet(*args)
+
+
+async def wait_for_ever() -> None:
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        RAN.put("cancelled at the deadline")
+        raise
+
+
+def wait_near_the_deadline(used: float) -> Any:
+    """Return a coroutine that does not end, as if the request had come some seconds ago."""
+    this: Any = attempt.current()
+    this.delivery.started -= used
+    return wait_for_ever()
+
+
+async def time_out() -> None:
+    """Raise the class of error that the deadline raises, for a reason of its own."""
+    async with asyncio.timeout(0):
+        await asyncio.Event().wait()

@@ -193,9 +193,35 @@ def test_a_transactional_task_is_part_of_the_transaction(local: LocalApp):
 
 
 @pytest.mark.usefixtures("context")
+def test_a_transaction_that_adds_both_kinds_commits(busy: BusyCloudTasks):
+    busy.hold_back_until(2)  # the outbox is written while the call of the other task is in flight
+
+    def both() -> ndb.Future:
+        deferred.defer_async(tell, "committed", _transactional=True)
+        return deferred.defer_async(tell, "at once")
+
+    task = ndb.transaction(lambda: [both(), deferred.defer_async(tell, "too")][0])
+    assert task.was_enqueued
+    assert ran(3) == ["at once", "committed", "too"]
+
+
+@pytest.mark.usefixtures("context")
 def test_a_transactional_task_is_part_of_the_transaction_under_asyncio(local: LocalApp):
     ndb.transaction(lambda: asyncio.run(deferred.adefer(tell, "committed", _transactional=True)))
     assert RAN.next() == "committed"
+
+
+def tell_namespace() -> None:
+    RAN.put(ndb.get_context().get_namespace())
+
+
+def test_a_task_runs_in_the_namespace_in_which_it_was_added(local: LocalApp):
+    with gae_deferred.context(namespace="tenant"):
+        future = deferred.defer_async(tell_namespace)
+        asyncio.run(deferred.adefer(tell_namespace))
+        with ndb.get_context().new(namespace="other").use():  # is not that of the calls
+            future.get_result()
+    assert ran(2) == ["tenant", "tenant"]
 
 
 def test_without_an_ndb_context_the_error_names_one(local: LocalApp):

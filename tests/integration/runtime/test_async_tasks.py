@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gae_deferred import deferred, errors
+from gae_deferred import coroutine, deferred, errors
 
 from . import async_tasks
 from .async_tasks import Clerk, add_later, fail, leave_behind, meet, return_coroutine
@@ -73,6 +73,20 @@ def test_what_a_coroutine_leaves_behind_is_cancelled(local: LocalApp):
     task = deferred.defer(leave_behind)
     assert local.attempts.last_of(task).status == 200
     assert (RAN.next(), RAN.next()) == (False, "cancelled")
+
+
+def test_a_coroutine_is_cancelled_at_the_deadline_and_the_task_fails(local: LocalApp):
+    task = deferred.defer(async_tasks.wait_near_the_deadline, 899.9, _dispatch_deadline=900)
+    assert local.attempts.next_of(task).status == 500
+    assert RAN.next() == "cancelled at the deadline"
+    deferred.cancel(task)
+
+
+def test_the_error_at_the_deadline_names_the_deadline():
+    with pytest.raises(TimeoutError, match="before its _dispatch_deadline"):
+        coroutine.run(async_tasks.wait_for_ever(), seconds=0)
+    with pytest.raises(TimeoutError, match=r"^$"):
+        coroutine.run(async_tasks.time_out(), seconds=60)
 
 
 def test_a_task_runs_below_an_event_loop_that_runs():

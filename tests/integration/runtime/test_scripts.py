@@ -43,6 +43,7 @@ def announce(local: LocalApp, pid: int | None = None) -> None:
         "cloud_tasks": environment["CLOUD_TASKS_EMULATOR_HOST"],
         "cloud_tasks_rest": "127.0.0.1:1",
         "datastore": environment["DATASTORE_EMULATOR_HOST"],
+        "location": "us-central1",
         "project": "my-project",
         "signing_keys": KEYS,
     }
@@ -107,7 +108,7 @@ def test_a_task_without_the_key_of_a_running_dev_is_refused_with_the_line_that_s
     announce(local)
     with pytest.raises(errors.ConfigurationError, match="\nexport CLOUD_TASKS_EMULATOR_HOST=") as raised:
         deferred.defer(tell, "refused")
-    assert "DEFERRED_SIGNING_KEYS=" in str(raised.value)
+    assert "GOOGLE_CLOUD_PROJECT=my-project DEFERRED_LOCATION=us-central1 DEFERRED_SIGNING_KEYS=" in str(raised.value)
     assert "0123456789abcdef" not in str(raised.value)
 
 
