@@ -126,15 +126,29 @@ def make_environment(old, settings):
             print(f"The {name} was {old[name]} and is {today}: all environments are made again.", file=sys.stderr)
             shutil.rmtree(str(SESSIONS), ignore_errors=True)
     print(f"Installing {NOX} and {UV} into {ENVIRONMENT.name}. This happens once.", file=sys.stderr)
-    if not all(importlib.util.find_spec(module) for module in ("venv", "ensurepip")):
-        sys.exit("This Python lacks venv or ensurepip. On Debian and Ubuntu, `apt install python3-venv` installs them.")
-    if subprocess.call([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)]):
+    if subprocess.call([*environment_maker(), "--clear", str(ENVIRONMENT)]):
         sys.exit(f"Python could not make the virtual environment {ENVIRONMENT}; its message is above.")
     if not install_with_uv(settings):
         pip("uninstall", "--quiet", "--yes", "uv")  # otherwise nox would use it
         print("pip, which is slower, takes the place of uv.", file=sys.stderr)
         check(pip("install", NOX))
     STAMP.write_text(json.dumps(ingredients()), encoding="utf-8")
+
+
+def environment_maker():
+    """Return a command that makes a virtual environment with pip in it. Exit if this machine has none."""
+    if all(importlib.util.find_spec(module) for module in ("venv", "ensurepip")):
+        return [sys.executable, "-m", "venv"]
+    if importlib.util.find_spec("virtualenv"):
+        return [sys.executable, "-m", "virtualenv"]
+    uv = shutil.which("uv")
+    if uv:
+        return [uv, "venv", "--seed", "--python", sys.executable]
+    sys.exit(
+        "This Python lacks venv or ensurepip, and neither virtualenv nor uv takes their place. With a network "
+        "connection, install them: `apt install python3-venv` on Debian and Ubuntu. Without one, start run.py with "
+        "another Python of this machine that has them, 3.11 or newer, such as `python3.12 run.py`."
+    )
 
 
 def install_with_uv(settings):

@@ -204,10 +204,21 @@ def test_another_failure_of_pip_is_not_blamed_on_the_network(machine: Machine):
 def test_a_python_without_venv_or_pip_is_told_where_they_are(
     missing: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None if name == missing else name)
-    with pytest.raises(SystemExit, match="apt install python3-venv"):
+    there = {"venv", "ensurepip"} - {missing}
+    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: name in there)
+    monkeypatch.setattr(run.shutil, "which", lambda name: None)
+    with pytest.raises(SystemExit, match=r"apt install python3-venv.*Without one, start run\.py with another Python"):
         run.main(["lint"])
     assert machine.commands == []
+
+
+@pytest.mark.parametrize(("tool", "command"), [("virtualenv", "-m virtualenv"), ("uv", "uv venv --seed")])
+def test_without_venv_virtualenv_or_uv_takes_its_place_also_without_network(
+    tool: str, command: str, start: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: name == tool)
+    monkeypatch.setattr(run.shutil, "which", lambda name: f"/usr/bin/{name}" if name == tool else None)
+    assert start()[0].startswith(command)
 
 
 def test_an_environment_that_cannot_be_written_is_named(machine: Machine):

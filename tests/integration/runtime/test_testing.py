@@ -278,6 +278,27 @@ def test_each_test_has_its_own_settings(pytester):
     pytester.runpytest_subprocess().assert_outcomes(passed=3)
 
 
+def test_the_queues_of_the_apps_queue_yaml_are_there_in_each_test(pytester):
+    pytester.path.joinpath("queue.yaml").write_text("queue:\n- name: mail\n  rate: 5/s\n")
+    pytester.makepyfile(
+        """
+        import pytest
+        from gae_deferred import deferred, errors
+
+        @pytest.mark.parametrize("time", [1, 2])
+        def test_mail(local_cloud, time):
+            deferred.defer(len, "x", _queue="mail")
+            assert local_cloud.queue_named("mail").run_next().function is len
+            with pytest.raises(errors.UnknownQueueError):
+                deferred.defer(len, "x", _queue="other")
+
+        def test_shared(session_local_cloud):
+            deferred.defer(len, "x", _queue="mail")
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=3)
+
+
 def test_the_shared_fixture_keeps_the_tasks_of_earlier_tests(pytester):
     pytester.makepyfile(
         """

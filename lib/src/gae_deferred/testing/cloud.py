@@ -5,6 +5,7 @@ import os
 import queue
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -29,12 +30,16 @@ if TYPE_CHECKING:
 class CloudForTests:
     """A local cloud in memory, in a thread of its own, and a server for the app that gets its tasks.
 
+    Parameters:
+        queue_yaml: a ``queue.yaml``, whose queues there are.
+
     Attributes:
         clock: the time.
         client: Google's client, connected to the local Cloud Tasks.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, queue_yaml: Path | None = None) -> None:
+        self._queue_yaml = queue_yaml
         self._loop = LoopThread()
         self._app_server = AppServer()
         self._reports: queue.SimpleQueue[AttemptReport] = queue.SimpleQueue()
@@ -46,7 +51,13 @@ class CloudForTests:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._loop)
             stack.enter_context(self._app_server)
-            options = Options(tasks_port=0, tasks_rest_port=0, datastore_port=0, app_url=self.app_url)
+            options = Options(
+                tasks_port=0,
+                tasks_rest_port=0,
+                datastore_port=0,
+                app_url=self.app_url,
+                queue_yaml=self._queue_yaml,
+            )
             self._cloud = LocalCloud(
                 options, clock=self.clock.held, on_attempt=self._reports.put, contributions=[environment]
             )

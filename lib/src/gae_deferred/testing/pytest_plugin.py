@@ -9,6 +9,7 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,25 +27,34 @@ def _settings_of_this_test() -> None:
 
 
 @pytest.fixture(scope="session")
-def _local_cloud_thread() -> "Iterator[CloudForTests]":
+def _local_cloud_thread(pytestconfig: pytest.Config) -> "Iterator[CloudForTests]":
     from gae_deferred.testing import CloudForTests
 
-    with CloudForTests() as cloud:
+    with CloudForTests(_queue_yaml(pytestconfig)) as cloud:
         yield cloud
+
+
+def _queue_yaml(config: pytest.Config) -> Path | None:
+    """Return the app's ``queue.yaml``: in the folder where pytest was started, else in pytest's rootdir."""
+    files = (folder / "queue.yaml" for folder in (config.invocation_params.dir, config.rootpath))
+    return next((file for file in files if file.is_file()), None)
 
 
 @pytest.fixture
 def local_cloud(_local_cloud_thread: "CloudForTests") -> "Iterator[CloudForTests]":
-    """A local cloud that is empty for each test; see :class:`gae_deferred.testing.CloudForTests`."""
+    """A local cloud that is empty for each test; see :class:`gae_deferred.testing.CloudForTests`.
+
+    It has the queues of the app's ``queue.yaml``: one in the folder where pytest was started, else in its rootdir.
+    """
     _local_cloud_thread.reset()
     with _local_cloud_thread.in_use():
         yield _local_cloud_thread
 
 
 @pytest.fixture(scope="session")
-def session_local_cloud() -> "Iterator[CloudForTests]":
+def session_local_cloud(pytestconfig: pytest.Config) -> "Iterator[CloudForTests]":
     """A local cloud that all tests of a run share, with the tasks and entities of earlier tests."""
     from gae_deferred.testing import CloudForTests
 
-    with CloudForTests() as cloud, cloud.in_use():
+    with CloudForTests(_queue_yaml(pytestconfig)) as cloud, cloud.in_use():
         yield cloud
