@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import grpc.aio
 from aiohttp import web
 
-from gae_local_cloud import cloud_tasks, datastore, running_file
+from gae_local_cloud import cloud_tasks, datastore, entity_route, running_file
 from gae_local_cloud.browser_guard import ALLOWED_HOSTS
 from gae_local_cloud.clock import Clock, HeldClock
 from gae_local_cloud.console import Console, History
@@ -48,6 +48,10 @@ TASK_GRACE = 5.0
 
 class LocalCloudError(Exception):
     """The local cloud cannot start; the message says why and what to do."""
+
+
+class DataFolderInUseError(LocalCloudError):
+    """Another process uses the data folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,6 +344,8 @@ class LocalCloud:
         )
         app = self.tasks.rest_app(console.home)
         console.add_routes(app)
+        if self._datastore is not None:
+            app.router.add_get(entity_route.PATH, entity_route.send_entities(self._datastore))
         return app
 
     def _open_database(self, stack: AsyncExitStack, name: str, migrations: Sequence[str]) -> Database:
@@ -408,7 +414,8 @@ def lock(data_dir: Path) -> IO[str]:
     Tasks and entities of an app are in it, and the key that lets tasks run code.
 
     Raises:
-        LocalCloudError: the folder cannot be created, or a running local cloud uses it.
+        LocalCloudError: the folder cannot be created.
+        DataFolderInUseError: a running local cloud uses the folder.
     """
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -423,7 +430,7 @@ def lock(data_dir: Path) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        raise LocalCloudError(
+        raise DataFolderInUseError(
             f"The data folder {data_dir} is in use by another local cloud: stop that one, or choose another --data-dir"
         ) from error
     return lock

@@ -25,6 +25,16 @@ def write(data_dir: Path, running: Mapping[str, str]) -> None:
     unfinished.replace(data_dir / NAME)
 
 
+def read(data_dir: Path) -> Mapping[str, str]:
+    """Return the addresses of the local cloud that uses a data folder.
+
+    Raises:
+        OSError, ValueError: there is none.
+    """
+    running: Mapping[str, str] = json.loads((data_dir / NAME).read_bytes())
+    return running
+
+
 def remove(data_dir: Path) -> None:
     """Remove the file, if it is there."""
     (data_dir / NAME).unlink(missing_ok=True)
