@@ -1,4 +1,7 @@
-"""Calls to Cloud Tasks: creates tasks, and asks a local queue about a delivery. No other module calls Cloud Tasks."""
+"""Calls to Cloud Tasks: creates tasks, and asks a local queue about a delivery.
+
+No other module calls Cloud Tasks but the commands in :mod:`gae_deferred.cli`.
+"""
 
 import time
 import urllib.parse
@@ -53,6 +56,16 @@ def _make_client(emulator: str | None) -> "tasks_v2.CloudTasksClient":
 
 
 _client = PerProcess(_make_client)
+
+
+def client() -> "tasks_v2.CloudTasksClient":
+    """Return this process's client of Cloud Tasks, or of the local cloud.
+
+    Raises:
+        ConfigurationError: the process has no Google credentials.
+    """
+    return _client.get(settings.cloud_tasks_emulator())
+
 
 _CONNECT_TIMEOUT = 10.0
 """Seconds that a warm-up waits for the connection to Cloud Tasks."""

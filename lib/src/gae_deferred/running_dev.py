@@ -1,8 +1,9 @@
 """Tells a process how to use the local cloud of a ``gae-deferred dev`` that runs in its folder.
 
-``dev`` writes :data:`FILE`, readable by its user only. This module reads it for error messages alone: the user sets the
+``dev`` writes :data:`FILE`, readable by its user only. An app reads it for error messages alone: the user sets the
 variables. If the process took them from the file, then on a server a writer of the current folder, or a file that was
-deployed by mistake, would decide where tasks go and which key signs them.
+deployed by mistake, would decide where tasks go and which key signs them. Commands do use it: see
+:mod:`gae_deferred.cli.chosen_cloud`.
 """
 
 import os
@@ -22,7 +23,7 @@ def is_at(address: str) -> bool:
     Parameters:
         address: ``host:port``, as in ``CLOUD_TASKS_EMULATOR_HOST``.
     """
-    running = _read()
+    running = read()
     if running is None or not running.get("signing_keys"):
         return False
     (host, _, port), (its_host, _, its_port) = address.rpartition(":"), str(running["cloud_tasks"]).rpartition(":")
@@ -33,7 +34,7 @@ def hint() -> str:
     """Return the line for a shell that sets this process's variables, as the end of a message, or ``""``."""
     import shlex
 
-    running = _read()
+    running = read()
     if running is None:
         return ""
     variables = {
@@ -44,12 +45,12 @@ def hint() -> str:
     }
     line = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in variables.items() if value)
     if running.get("signing_keys"):  # read from the file by the shell: an error message holds no secret
-        read = f'import json; print(json.load(open("{FILE.as_posix()}"))["signing_keys"])'
-        line += f" DEFERRED_SIGNING_KEYS=\"$(python3 -c '{read}')\""
+        reading = f'import json; print(json.load(open("{FILE.as_posix()}"))["signing_keys"])'
+        line += f" DEFERRED_SIGNING_KEYS=\"$(python3 -c '{reading}')\""
     return f". `gae-deferred dev` runs in this folder; for its local cloud:\nexport {line}"
 
 
-def _read() -> Mapping[str, Any] | None:
+def read() -> Mapping[str, Any] | None:
     """Return what the file says, or None if no ``dev`` has written it or its process has ended."""
     import json
 

@@ -228,7 +228,7 @@ def dev(target: str, app_dir: Path, port: int, full_tracebacks: bool, **paramete
 def data() -> None:
     """Save and load the entities of the local Datastore.
 
-    The file can serve as a fixture for tests. Stop the local cloud that uses the folder first.
+    The file can serve as a fixture for tests. Before an import, stop the local cloud that uses the folder.
     """
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import grpc.aio
 from aiohttp import web
 
-from gae_local_cloud import cloud_tasks, datastore
+from gae_local_cloud import cloud_tasks, datastore, entity_route, running_file
 from gae_local_cloud.browser_guard import ALLOWED_HOSTS
 from gae_local_cloud.clock import Clock, HeldClock
 from gae_local_cloud.console import Console, History
@@ -48,6 +48,10 @@ TASK_GRACE = 5.0
 
 class LocalCloudError(Exception):
     """The local cloud cannot start; the message says why and what to do."""
+
+
+class DataFolderInUseError(LocalCloudError):
+    """Another process uses the data folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,8 +198,31 @@ class LocalCloud:
         return self._clock.now()
 
     async def run_tasks(self) -> None:
-        """Begin to dispatch tasks to the app, including tasks left from the last run."""
+        """Begin to dispatch tasks to the app, including tasks left from the last run.
+
+        Commands find a local cloud with a data folder from now on.
+
+        Raises:
+            LocalCloudError: the data folder cannot be written to.
+        """
         await self.tasks.start()
+        if self.options.data_dir is not None:
+            try:
+                running_file.write(self.options.data_dir, self._running())
+            except OSError as error:
+                raise LocalCloudError(f"The data folder {self.options.data_dir} cannot be used: {error}") from error
+
+    def _running(self) -> Mapping[str, str]:
+        """Return the addresses and keys that commands need."""
+        return {
+            "app": self.options.app_url,
+            "cloud_tasks": self.tasks_address,
+            "cloud_tasks_rest": self.tasks_rest_address,
+            "datastore": self.datastore_address,
+            "location": self.options.location,
+            "project": self.options.project,
+            "signing_keys": self._contributed.get("DEFERRED_SIGNING_KEYS", ""),
+        }
 
     async def stop_tasks(self, grace: float = TASK_GRACE) -> None:
         """Dispatch no further task, and wait a moment for running tasks, so that they need not run again.
@@ -247,6 +274,8 @@ class LocalCloud:
             self.datastore_rest_address = await self._serve_datastore_http(stack)
         self.tasks.issuer = self._issuer
         self._contribute()
+        if options.data_dir is not None:
+            stack.callback(running_file.remove, options.data_dir)
         stack.push_async_callback(self.stop_tasks)  # before the ports close: a running task may call them
 
     def _contribute(self) -> None:
@@ -315,6 +344,8 @@ class LocalCloud:
         )
         app = self.tasks.rest_app(console.home)
         console.add_routes(app)
+        if self._datastore is not None:
+            app.router.add_get(entity_route.PATH, entity_route.send_entities(self._datastore))
         return app
 
     def _open_database(self, stack: AsyncExitStack, name: str, migrations: Sequence[str]) -> Database:
@@ -383,7 +414,8 @@ def lock(data_dir: Path) -> IO[str]:
     Tasks and entities of an app are in it, and the key that lets tasks run code.
 
     Raises:
-        LocalCloudError: the folder cannot be created, or a running local cloud uses it.
+        LocalCloudError: the folder cannot be created.
+        DataFolderInUseError: a running local cloud uses the folder.
     """
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -398,7 +430,7 @@ def lock(data_dir: Path) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        raise LocalCloudError(
+        raise DataFolderInUseError(
             f"The data folder {data_dir} is in use by another local cloud: stop that one, or choose another --data-dir"
         ) from error
     return lock

@@ -4,28 +4,53 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import click
 
-from gae_local_cloud import datastore
+from gae_local_cloud import datastore, running_file
 from gae_local_cloud.clock import SystemClock
-from gae_local_cloud.cloud import DATASTORE_FILE, LocalCloudError, lock
+from gae_local_cloud.cloud import DATASTORE_FILE, DataFolderInUseError, LocalCloudError, lock
+from gae_local_cloud.datastore import write_export
+from gae_local_cloud.entity_route import receive_lines
 from gae_local_cloud.storage import Database, naming_file
 
 
 async def export_entities(data_dir: Path, file: Path) -> None:
-    """Write the entities of a data folder to a file.
+    """Write the entities of a data folder to a file. If a local cloud uses the folder, it is asked for them.
 
     Raises:
-        LocalCloudError: the folder holds no entities or is in use, or the file cannot be written.
+        LocalCloudError: the folder holds no entities, the local cloud that uses it does not answer, or the file cannot
+            be written.
     """
     if not (data_dir / DATASTORE_FILE).exists():
         raise LocalCloudError(f"There are no entities in {data_dir}: choose the folder with --data-dir")
-    async with _datastore(data_dir) as server:
-        try:
+    try:
+        async with _datastore(data_dir) as server:
             count = await server.export_entities(file)
-        except OSError as error:
-            raise LocalCloudError(f"{file} cannot be written: {error.strerror}") from error
+    except DataFolderInUseError as error:
+        count = await _export_from_running(data_dir, file, error)
+    except OSError as error:
+        raise _not_written(file, error) from error
     click.echo(f"{count} entities of {data_dir} are in {file}")
+
+
+async def _export_from_running(data_dir: Path, file: Path, in_use: DataFolderInUseError) -> int:
+    try:
+        address = running_file.read(data_dir)["cloud_tasks_rest"]
+    except (OSError, ValueError, KeyError):
+        raise in_use from None  # by a command, or by a local cloud that starts or stops
+    try:
+        return await write_export(receive_lines(address), file)
+    except aiohttp.ClientError as error:
+        raise LocalCloudError(
+            f"The local cloud at {address}, which uses {data_dir}, sends no entities: {error}"
+        ) from error
+    except OSError as error:
+        raise _not_written(file, error) from error
+
+
+def _not_written(file: Path, error: OSError) -> LocalCloudError:
+    return LocalCloudError(f"{file} cannot be written: {error.strerror}")
 
 
 async def import_entities(data_dir: Path, file: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import click
 
 from gae_deferred import datastore, emulator, settings
+from gae_deferred.cli import chosen_cloud
 from gae_deferred.errors import Error
 
 WHERE = (
@@ -38,6 +39,7 @@ def in_datastore() -> Iterator[None]:
     from google.api_core.exceptions import GoogleAPICallError, RetryError
     from google.auth.exceptions import GoogleAuthError
 
+    chosen_cloud.choose()
     address = settings.datastore_emulator()
     if address is not None and not emulator.listens(address):
         raise click.ClickException(emulator.absence("Datastore", address, "DATASTORE_EMULATOR_HOST"))

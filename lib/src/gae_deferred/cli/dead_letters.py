@@ -4,7 +4,6 @@ import contextlib
 import datetime
 import itertools
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ from typing import IO, Any
 import click
 
 from gae_deferred import clock, dead_letters, letter_log, settings, signing_keys
+from gae_deferred.cli.chosen_cloud import names_project
 from gae_deferred.cli.datastore_command import as_message, in_datastore
+from gae_deferred.cli.table import BELOW, print_fields, print_table, printable
 from gae_deferred.dead_letters import DoubtfulLetterError
 from gae_deferred.errors import Error
 from gae_deferred.signing import Seal
@@ -107,11 +108,12 @@ def _selects(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.group("dead-letters")
+@names_project
 def dead_letters_group() -> None:
     """List, show, resend and delete tasks that failed for good.
 
     The tasks are those of $GOOGLE_CLOUD_PROJECT, or of the local cloud at $DATASTORE_EMULATOR_HOST, such as
-    127.0.0.1:8081.
+    127.0.0.1:8081. Without these, they are those of the local cloud that runs in the current folder.
     """
 
 
@@ -144,26 +146,22 @@ def show(letter_id: int, payload_file: IO[bytes] | None) -> None:
         seal = dead_letters.seal_of(letter)
     reading = dead_letters.reading_of(letter)
     label = f"{letter.callable or '?'}({letter.arguments if letter.arguments is not None else '...'})"
-    for name, value in (
+    fields = (
         ("Id", letter_id),
         ("Failed", f"{letter.failed_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("Reason", letter.reason),
         ("Queue", letter.queue),
         ("Task", letter.task),
         ("URL", letter.url),
-        ("Namespace", dead_letters.namespace_of(letter) or None),
+        ("Namespace", dead_letters.namespace_of(letter)),
         ("ETA", f"{letter.eta:%Y-%m-%d %H:%M:%S} UTC" if letter.eta else None),
         ("Attempts", letter.attempts),
-        ("Call", reading.text or None),
-        ("Problem", reading.problem or None),
+        ("Call", reading.text),
+        ("Problem", reading.problem),
         ("Label", f"{label} (label, not verified)" if label != reading.text else None),
         ("Seal", _NO_KEYS if seal is None else seal.value),
-    ):
-        if value is not None:
-            click.echo(f"{name + ':':<9} {value}")
-    click.echo("Headers:")
-    for name, value in sorted((letter.headers or {}).items()):
-        click.echo(f"  {name}: {value}")
+    )
+    print_fields(fields, letter.headers or {})
     click.echo(f"\n{(letter.error or '').rstrip()}")
     if payload_file is not None:
         with as_message():
@@ -301,23 +299,8 @@ def _count(letters: Sequence[Any]) -> str:
 
 
 def _print_table(letters: Sequence[Any]) -> None:
-    """Print letters as a table that is no wider than the terminal, or 80 columns."""
     rows = [_row(letter) for letter in letters]
-    if not rows:
-        return
-    hidden = {"error"} if any(row["NAMESPACE"] for row in rows) else {"error", "NAMESPACE"}
-    header = {name: name for name in rows[0] if name not in hidden}
-    widths = {name: max(len(row[name]) for row in (header, *rows)) for name in header}
-    widths = {name: min(width, _MAX_WIDTHS.get(name, width)) for name, width in widths.items()}
-    width = shutil.get_terminal_size((80, 24)).columns
-    for row in (header, *rows):
-        cells = [_cut(row[name], widths[name]).ljust(widths[name]) for name in header if name != "CALL"]
-        start = "  ".join(cells)
-        room = max(width - len(start) - 2, 1)
-        call = row["CALL"]
-        click.echo(f"{start}  {call if len(call) <= room else '…' + call[1 - room :]}".rstrip())
-        if row.get("error"):
-            click.echo("  " + _cut(row["error"], width - 2))
+    print_table(rows, _MAX_WIDTHS)
     if any(row["CALL"].startswith(_NOT_VERIFIED) for row in rows):
         click.echo(_NOT_VERIFIED_NOTE, err=True)
 
@@ -334,15 +317,7 @@ def _row(letter: Any) -> dict[str, str]:
         "FAILED (UTC)": f"{letter.failed_at:%Y-%m-%d %H:%M}",
         "REASON": letter.reason,
         "QUEUE": letter.queue,
-        "NAMESPACE": _printable(dead_letters.namespace_of(letter)),
+        "NAMESPACE": printable(dead_letters.namespace_of(letter)),
         "CALL": call.rstrip(),
-        "error": _printable((letter.error or "").rstrip().rpartition("\n")[2]),
+        BELOW: printable((letter.error or "").rstrip().rpartition("\n")[2]),
     }
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text)

@@ -5,6 +5,7 @@ from importlib.metadata import entry_points
 import click
 
 from gae_deferred.cli.dead_letters import dead_letters_group
+from gae_deferred.cli.queues import COMMANDS
 from gae_deferred.cli.sweep import sweep
 from gae_deferred.version import __version__
 
@@ -44,3 +45,5 @@ def main() -> None:
 
 main.add_command(sweep)
 main.add_command(dead_letters_group)
+for _command in COMMANDS:
+    main.add_command(_command)

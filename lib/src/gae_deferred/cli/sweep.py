@@ -3,6 +3,7 @@
 import click
 
 from gae_deferred import sweeper
+from gae_deferred.cli.chosen_cloud import names_project
 from gae_deferred.cli.datastore_command import as_message, in_datastore
 
 
@@ -14,6 +15,7 @@ from gae_deferred.cli.datastore_command import as_message, in_datastore
     show_default=True,
     help="Seconds during which the tasks of a transaction belong to the process that ran it.",
 )
+@names_project
 @in_datastore()
 def sweep(grace: float) -> None:
     """Send tasks of committed transactions that still wait.

@@ -1,6 +1,6 @@
 """An embedded server of Firestore in Datastore mode, on one SQLite file."""
 
-from gae_local_cloud.datastore.exchange import ImportFailed
+from gae_local_cloud.datastore.exchange import ImportFailed, write_export
 from gae_local_cloud.datastore.http_face import HttpFace
 from gae_local_cloud.datastore.index_yaml import IndexFileError
 from gae_local_cloud.datastore.schema import MIGRATIONS
@@ -16,4 +16,5 @@ __all__ = [
     "HttpFace",
     "ImportFailed",
     "IndexFileError",
+    "write_export",
 ]

@@ -9,7 +9,7 @@ _INDEXES = (
     "and use --require-indexes to find missing ones"
 )
 _INSTEAD = {
-    "ExportEntities": "stop it and run 'gae-local-cloud data export FILE'",
+    "ExportEntities": "run 'gae-local-cloud data export FILE'",
     "ImportEntities": "stop it and run 'gae-local-cloud data import FILE'",
     "CreateIndex": _INDEXES,
     "DeleteIndex": _INDEXES,

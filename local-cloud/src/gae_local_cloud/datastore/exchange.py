@@ -7,7 +7,7 @@ database, namespace and key, so that a diff of two exports shows which entities 
 import asyncio
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -27,25 +27,32 @@ class ImportFailed(Exception):
     """A file is not an export. Some entities from lines before the wrong one may have been imported."""
 
 
-async def export_entities(entities: EntityStore, path: Path) -> int:
-    """Write all entities of a store to a file and return their number.
+async def export_lines(entities: EntityStore) -> AsyncIterator[list[str]]:
+    """Yield the lines of an export, some at a time; other requests get their turn in between.
 
-    A commit made during the export may or may not be in the file.
+    A commit made during the export may or may not be in it.
+    """
+    for partition in sorted(entities.partitions()):
+        reached = b""
+        while rows := entities.page(partition, reached, _CHUNK):
+            yield [_line(partition, found, stored) for found, stored in rows]
+            reached = rows[-1][0]
+            await asyncio.sleep(0)
+
+
+async def write_export(chunks: AsyncIterable[list[str]], path: Path) -> int:
+    """Write the lines of an export to a file and return their number.
 
     Raises:
-        OSError: the file cannot be written. A file that existed before is unchanged.
+        OSError: the file cannot be written. A file that existed before is unchanged, also if ``chunks`` raises.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     count = 0
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            for partition in sorted(entities.partitions()):
-                reached = b""
-                while rows := entities.page(partition, reached, _CHUNK):
-                    file.writelines(_line(partition, found, stored) for found, stored in rows)
-                    count += len(rows)
-                    reached = rows[-1][0]
-                    await asyncio.sleep(0)
+            async for lines in chunks:
+                file.writelines(lines)
+                count += len(lines)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """The Datastore server: the service and its faces, which start and stop together."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -61,7 +61,11 @@ class DatastoreServer:
 
     async def export_entities(self, path: Path) -> int:
         """Write all entities to a text file, one per line, and return their number; see :mod:`.exchange`."""
-        return await exchange.export_entities(self.service.entities, path)
+        return await exchange.write_export(self.export_lines(), path)
+
+    def export_lines(self) -> AsyncIterator[list[str]]:
+        """Return the lines of an export of all entities, some at a time."""
+        return exchange.export_lines(self.service.entities)
 
     async def import_entities(self, path: Path) -> int:
         """Store the entities of an export, replacing those with the same keys, and return their number.
