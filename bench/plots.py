@@ -11,6 +11,23 @@ from bench.table import number
 
 FOLDER = Path(__file__).parent.parent / "docs" / "plots"
 
+_INK, _PAPER, _GRID = "#202124", "#fbfbf8", "#b0b0b1"
+_OURS, _BETTER, _WORSE = "#0b57d0", "#1e8e5a", "#c5491f"
+_OTHERS = ("#c5491f", "#1e8e5a", "#7b4fb5", "#a87900", "#5f6368")
+
+_DARK = {
+    _INK: "#e8eaed",
+    _PAPER: "#1b1c1e",
+    _GRID: "#4a4d51",
+    _OURS: "#8ab4f8",
+    _BETTER: "#5bb98b",
+    _WORSE: "#f0845c",
+    "#7b4fb5": "#c3a6ee",
+    "#a87900": "#e2b64a",
+    "#5f6368": "#9aa0a6",
+}
+"""For each colour of the plots, the one that takes its place where the reader prefers a dark page."""
+
 _STYLE = {
     "svg.hashsalt": "bench",  # reproducible: the same results give the same file
     "svg.fonttype": "none",  # text as text, not as outlines: a third of the size
@@ -20,15 +37,48 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
-    "figure.facecolor": "#fbfbf8",  # a background of their own, readable on a dark page too
-    "axes.facecolor": "#fbfbf8",
-    "savefig.facecolor": "#fbfbf8",
+    "grid.color": _GRID,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), _PAPER),
 }
-_OURS, _BETTER, _WORSE = "#0b57d0", "#1e8e5a", "#c5491f"
-_OTHERS = ("#c5491f", "#1e8e5a", "#7b4fb5", "#a87900", "#5f6368")
 
 _MARKERS = "osD^v*"
 _LATENCY = "jobs-latency-"
+
+TITLES = {
+    "cloud-idle-memory": "Memory of the idle local cloud",
+    "cloud-ready": "Start of the local cloud",
+    "datastore-contention": "One counter, incremented by 8 processes",
+    "datastore-ndb-transactions": "Transactions through Cloud NDB",
+    "datastore-put": "Writing entities, 500 in a call",
+    "datastore-transactions": "Transactions, one after another",
+    "deferred-handle": "Handling a task",
+    "deferred-serialize": "Pickling a call",
+    "deferred-serve": "Handling a task, through the whole app",
+    "deferred-transaction": "A transaction that defers 5 tasks",
+    "jobs-enqueue": "Enqueuing jobs one by one",
+    "jobs-execute": "1,000 jobs, from first enqueued to last run",
+    "jobs-latency-1": "Delay of a job at 1 a second",
+    "jobs-latency-10": "Delay of a job at 10 a second",
+    "jobs-latency-100": "Delay of a job at 100 a second",
+    "jobs-latency-1000": "Delay of a job at 1,000 a second",
+    "sample-increments": "Requests that count through a task",
+    "sample-ready": "Start of the Flask sample on a laptop",
+    "start-django-defer": "Cold start of Django, to its first tasks",
+    "start-django-import": "Import of the Django sample",
+    "start-django-response": "Cold start of Django, to its first response",
+    "start-flask-defer": "Cold start of Flask, to its first tasks",
+    "start-flask-import": "Import of the Flask sample",
+    "start-flask-response": "Cold start of Flask, to its first response",
+    "start-warm-defer": "First request that defers, warmed up",
+    "start-wsgi-defer": "Cold start without a framework, to its first tasks",
+    "start-wsgi-import": "Import of the sample without a framework",
+    "start-wsgi-response": "Cold start without a framework, to its first response",
+    "tasks-create": "Creating tasks one by one",
+    "tasks-create-batch": "Creating tasks, 100 in a call",
+    "tasks-execute": "8,000 tasks, from first created to last run",
+}
+"""For each benchmark with a peer, a few words for people. The table of the page has the exact question."""
 
 
 def draw(measured: ResultFile) -> list[Path]:
@@ -55,41 +105,51 @@ def _save(name: str, plot: Callable[[ResultFile], object], measured: ResultFile)
         figure = plot(measured)
         metadata = {"Date": None, "Creator": None, "Description": stamp(measured)}
         figure.savefig(path, metadata=metadata, bbox_inches="tight")
+    path.write_text(in_both_modes(path.read_text(encoding="utf-8")), encoding="utf-8")
     return path
 
 
+def in_both_modes(svg: str) -> str:
+    """Return a plot whose colours follow the reader's preference for light or dark pages.
+
+    Each colour becomes a variable with two values.
+    """
+    light, dark = [], []
+    for place, (colour, other) in enumerate(_DARK.items()):
+        svg = svg.replace(colour, f"var(--c{place})")
+        light.append(f"--c{place}: {colour}")
+        dark.append(f"--c{place}: {other}")
+    rules = f"svg {{ {'; '.join(light)} }} @media (prefers-color-scheme: dark) {{ svg {{ {'; '.join(dark)} }} }}"
+    return svg.replace(" <defs>\n", f" <style>{rules}</style>\n <defs>\n", 1)
+
+
 def comparison(measured: ResultFile):
-    """Draw our ratio to the best peer for each benchmark except latencies, which have a plot of their own."""
+    """Draw our ratio to the best peer for each benchmark that has one, the worst too."""
     from matplotlib import pyplot as plt
 
-    others = (result for name, result in measured.results.items() if not name.startswith(_LATENCY))
-    compared = [result for result in others if result.best_peer() and not result.at]
+    compared = [result for result in measured.results.values() if result.best_peer() and not result.at]
     compared.sort(key=lambda result: result.ratio(result.best_peer()))
     ratios = [result.ratio(result.best_peer()) for result in compared]
-    figure, axes = plt.subplots(figsize=(9, 0.34 * len(compared) + 1.2))
-    bars = [ratio - 1 for ratio in ratios]
-    colours = [_BETTER if ratio >= 1 else _WORSE for ratio in ratios]
+    figure, axes = plt.subplots(figsize=(6.4, 0.42 * len(compared) + 1))
     rows = range(len(compared))
-    axes.barh(rows, bars, left=1, color=colours, height=0.62)
+    colours = [_BETTER if ratio >= 1 else _WORSE for ratio in ratios]
+    axes.barh(rows, [ratio - 1 for ratio in ratios], left=1, color=colours, height=0.34)
     axes.set_xscale("log")
-    axes.axvline(1, color="#202124", linewidth=1)
-    axes.set_yticks(rows, [f"{result.name}\nbeside {result.best_peer()}" for result in compared], fontsize=7)
-    for row, ratio in zip(rows, ratios, strict=True):
-        side = "left" if ratio >= 1 else "right"
-        axes.annotate(
-            number(ratio),
-            (ratio, row),
-            xytext=(4 if ratio >= 1 else -4, 0),
-            textcoords="offset points",
-            ha=side,
-            va="center",
-            fontsize=8,
-        )
-    axes.margins(y=0.01)
-    axes.set_xlim(min(ratios) / 2, max(ratios) * 2)
+    axes.set_xlim(min(ratios) / 15, max(ratios) * 15)
+    axes.axvline(1, color=_INK, linewidth=1)
+    behind = {"facecolor": _PAPER, "edgecolor": "none", "pad": 1}  # the line does not cross the words
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    for row, ratio, result in zip(rows, ratios, compared, strict=True):
+        title = f"{TITLES.get(result.name, result.question)}, beside {result.best_peer()}"
+        axes.text(0, row + 0.38, title, transform=axes.get_yaxis_transform(), fontsize=8.5, va="center", bbox=behind)
+        words = f"{number(ratio)} times better" if ratio >= 1 else f"{number(1 / ratio)} times worse"
+        places = {"xytext": (4 if ratio >= 1 else -4, 0), "ha": "left" if ratio >= 1 else "right"}
+        axes.annotate(words, (ratio, row), textcoords="offset points", va="center", fontsize=8, **places)
+    axes.set_ylim(-0.5, len(compared) - 0.2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel("ratio to the best peer (above 1: we are better)")
-    axes.set_title("Compared with the best peer")
+    axes.set_xlabel("ratio to the best peer: 1 is equal, 10 is ten times better")
+    axes.set_title("Each benchmark, compared with its best peer")
     return figure
 
 
