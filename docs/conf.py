@@ -4,9 +4,9 @@ import os
 import re
 from pathlib import Path
 
+import click
 from sphinx.application import Sphinx
 
-import click
 from gae_deferred import __version__
 from gae_deferred.cli.group import main as command
 

@@ -129,7 +129,7 @@ class Shell:
             self.run(f"kill {server} 2>/dev/null; wait {server} || true")
 
     def wait_for(self, shown: str) -> None:
-        """Wait until the local cloud has printed these lines, after those that were waited for before, with any others between."""
+        """Wait until the local cloud has printed these lines, after those of the last call, others between them."""
         deadline = time.monotonic() + SECONDS
         for line in self.with_ports(shown).strip().splitlines():
             expected = output.pattern(line.strip())

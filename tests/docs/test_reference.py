@@ -1,4 +1,4 @@
-"""The reference has every public name and command. The site has to be built: `python3 run.py docs --check` does both."""
+"""The reference has every public name and command. Needs the built site: `python3 run.py docs --check`."""
 
 import importlib
 import re
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
+
 from gae_deferred.cli.group import main
 
 SITE = Path(__file__).parents[2] / "build/site"
