@@ -4,9 +4,11 @@ import os
 import re
 from pathlib import Path
 
+import click
 from sphinx.application import Sphinx
 
 from gae_deferred import __version__
+from gae_deferred.cli.group import main as command
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -34,6 +36,12 @@ napoleon_numpy_docstring = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the signature is not longer than the docstring
 python_use_unqualified_type_names = True
+
+# sphinx-click reads the commands that the group holds: load those of entry points.
+_context = click.Context(command)
+for _name in command.list_commands(_context):
+    if _found := command.get_command(_context, _name):
+        command.add_command(_found, _name)
 
 copybutton_prompt_text = r"\$ "  # a console session is copied without prompts and output
 copybutton_prompt_is_regexp = True

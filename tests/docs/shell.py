@@ -48,11 +48,14 @@ class Shell:
         self._folder = folder
         self._ports = {port: str(free_port()) for port in _PORTS}
         self._log = folder.parent / "server.log"
+        self._read_to = 0  # position in the log
         self._server: str | None = None
         own = Path(sys.executable).parent
         names = [name for name in os.environ if name.startswith(("DEFERRED_", "GAE_", "GOOGLE_CLOUD_", "PYTEST_"))]
         env = {name: value for name, value in os.environ.items() if name not in names and "EMULATOR" not in name}
         env.update(PATH=f"{own}{os.pathsep}{env['PATH']}", PYTHONDONTWRITEBYTECODE="1", COLUMNS="120", NO_COLOR="1")
+        env["CURL_HOME"] = str(folder.parent)  # in a terminal curl shows no progress either
+        Path(folder.parent, ".curlrc").write_text("silent\nshow-error\n")
         self._process = subprocess.Popen(
             ["bash", "--norc", "--noprofile"],
             cwd=folder,
@@ -108,6 +111,7 @@ class Shell:
         has_app = "emulators" not in command
         options = [f"{option} {self._ports[port]}" for port, option in _PORTS.items() if has_app or port != "8080"]
         self._log.write_text("")
+        self._read_to = 0
         program = self.with_ports(command).partition("  #")[0]
         code, text = self.run(f"{program} {' '.join(options)} >{self._log} 2>&1 &\nSERVER=$!; echo $!")
         assert code == 0, text
@@ -125,15 +129,14 @@ class Shell:
             self.run(f"kill {server} 2>/dev/null; wait {server} || true")
 
     def wait_for(self, shown: str) -> None:
-        """Wait until the local cloud has printed these lines, with any others between them."""
+        """Wait until the local cloud has printed these lines, after those of the last call, others between them."""
         deadline = time.monotonic() + SECONDS
-        position = 0
         for line in self.with_ports(shown).strip().splitlines():
             expected = output.pattern(line.strip())
-            while (match := expected.search(self._log.read_text(), position)) is None:
+            while (match := expected.search(self._log.read_text(), self._read_to)) is None:
                 assert time.monotonic() < deadline, f"No line {line!r} was printed:\n{self._log.read_text()}"
                 time.sleep(0.05)
-            position = match.end()
+            self._read_to = match.end()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
