@@ -1,4 +1,4 @@
-"""Keeps tests from a proxy on the way to servers on this machine, and lets processes that share the tests report.
+"""Settings of all tests: no proxy, no limits of time for Hypothesis, reports that reach another process.
 
 The tests of our own clients remove the variables of the proxy again.
 """
@@ -6,12 +6,17 @@ The tests of our own clients remove the variables of the proxy again.
 import os
 from collections.abc import Generator
 
+import hypothesis
 import pytest
 
 _EXCEPTIONS = "127.0.0.1,localhost"
 
 for _name in ("no_proxy", "NO_PROXY"):
     os.environ[_name] = ",".join(filter(None, [os.environ.get(_name), _EXCEPTIONS]))
+
+# A test is not wrong because the machine is busy.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.hookimpl(wrapper=True)
