@@ -100,7 +100,7 @@ class Delivery:
     def time_left(self) -> float | None:
         """The seconds until the deadline, 0.0 if it has passed, or None if none is known."""
         deadline = self.deadline
-        return None if deadline is None else max(0.0, self.started + deadline - time.monotonic())
+        return None if deadline is None else max(0.0, self.started + deadline - monotonic())
 
     @property
     def path(self) -> str:
