@@ -51,7 +51,7 @@ class Call:
         cut_off: whether the process of its last attempt died before the runtime could leave a note. No runtime can
             prevent that: it was killed before it began the call, or while Datastore was away.
         disturbed: whether the task may still be in the outbox when it has ended: a service failed an attempt that could
-            have ended it.
+            have ended it, or its process died in the last one before it began the call.
     """
 
     number: int
@@ -171,7 +171,8 @@ class App:
         def ended(status: int | None) -> None:
             is_last, died, has_begun = attempt == call.limit, status is None, call.starts > starts
             call.cut_off |= is_last and died and (actor.failures > 0 or not has_begun)
-            call.disturbed |= actor.failures > 0 and (is_last or has_begun)
+            call.disturbed |= actor.failures > 0 and (is_last or has_begun or status == HTTPStatus.OK)
+            call.disturbed |= is_last and died and not has_begun
             answered(status)
 
         actor = self._serve(process, environ, ended)
