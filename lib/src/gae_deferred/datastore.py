@@ -3,8 +3,8 @@
 import contextvars
 import functools
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gae_deferred import app_contexts, settings
@@ -153,11 +153,14 @@ def context(namespace: str | None = None) -> AbstractContextManager[None]:
         own = current.namespace  # faster than a call of get_namespace
         if not isinstance(own, str):
             own = current.client.namespace or ""
-        if namespace is None or namespace == own:
-            return _ALREADY_OPEN
-        in_namespace: AbstractContextManager[Any] = current.new(namespace=namespace).use()
-        return in_namespace
+        return _ALREADY_OPEN if namespace is None or namespace == own else _in_namespace(current, namespace)
     return _NewContext(_client_of(settings.databases()[0]), namespace or "")
+
+
+@contextmanager
+def _in_namespace(current: Any, namespace: str) -> Iterator[None]:
+    with _ALREADY_OPEN, current.new(namespace=namespace).use():
+        yield
 
 
 @functools.cache
