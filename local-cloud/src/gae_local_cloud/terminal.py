@@ -40,7 +40,8 @@ def print_emulators_overview(cloud: "LocalCloud") -> None:
     host, _, port = cloud.tasks_address.rpartition(":")
     click.echo("# Google's clients of Datastore read these variables. Its clients of Cloud")
     click.echo("# Tasks need code. This prints it, for python, node, go or java:")
-    click.echo(f"#   gae-local-cloud emulators --host {host.strip('[]')} --tasks-port {port} --print-clients python")
+    chosen = "" if host == "127.0.0.1" else f"--host {host.strip('[]')} "
+    click.echo(f"#   gae-local-cloud emulators {chosen}--tasks-port {port} --print-clients python")
     for name, value in cloud.environment.items():
         click.echo(f"export {name}={shlex.quote(value)}")
     click.echo("# Datastore clients over HTTP need another address: those for Java and PHP,")
