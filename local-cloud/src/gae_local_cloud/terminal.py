@@ -111,6 +111,11 @@ def print_waiting(names: str, seconds: float, *, kept: bool) -> None:
     click.secho(_wrapped(text, _width(), indent=2), dim=True, err=True)
 
 
+def print_stopped(names: str) -> None:
+    """Print which tasks are not waited for any longer."""
+    click.secho(_wrapped(f"Stopped without waiting for {names}.", _width(), indent=2), dim=True, err=True)
+
+
 def print_queue_file(path: "Path", queues: "Sequence[Queue]") -> None:
     """Print that a queue.yaml was read again, with its queues."""
     text = f"{path} was read again: {_listed(queues) or 'no queues'}"
