@@ -17,7 +17,7 @@ from gae_local_cloud.clock import Clock, HeldClock
 from gae_local_cloud.console import Console, History
 from gae_local_cloud.controlled_clock import ControlledClock
 from gae_local_cloud.environment import Contribution
-from gae_local_cloud.ports import Port, address, is_free, is_unspecified, problem, reachable_host
+from gae_local_cloud.ports import Port, address, is_free, is_unspecified, listens, problem, reachable_host
 from gae_local_cloud.storage import IN_MEMORY, Database, make_private, naming_file
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ _GRPC_OPTIONS = [
 
 _STOP_GRACE = 1.0
 """Seconds that calls in progress have to finish when the local cloud stops."""
+
+_EMULATOR_TIMEOUT = 2.0
+"""Seconds after which another Datastore that takes no connection is not there."""
 
 TASK_GRACE = 5.0
 """Seconds that running tasks have to finish when the local cloud stops."""
@@ -263,6 +266,11 @@ class LocalCloud:
         unusable = problem(options.host, options.ports)
         if unusable is not None:
             raise LocalCloudError(unusable)
+        other = options.datastore_emulator
+        if other and not await listens(other, _EMULATOR_TIMEOUT):
+            raise LocalCloudError(
+                f"No Datastore listens at {other}, the address of --datastore-emulator: start it first"
+            )
         if options.data_dir is not None:
             stack.enter_context(lock(options.data_dir))
         await stack.enter_async_context(self._state)

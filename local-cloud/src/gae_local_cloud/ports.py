@@ -1,10 +1,12 @@
 """Addresses to listen on: whether they are free, and how others reach them."""
 
+import asyncio
 import errno
 import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 
 class Port(NamedTuple):
@@ -54,6 +56,37 @@ def _taken(host: str, taken: Sequence[Port]) -> str:
 def is_free(host: str, port: int) -> bool:
     """Return whether a server can listen on a port."""
     return _error(host, port) is None
+
+
+async def listens(address: str, seconds: float) -> bool:
+    """Return whether something takes connections at an address, ``host:port``, within a time."""
+    try:
+        parts = urlsplit(f"//{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if host is None or port is None:
+        return False
+    try:
+        async with asyncio.timeout(seconds):
+            while not await _connects(host, port):  # noqa: ASYNC110  # the other process has no event for us
+                await asyncio.sleep(_PAUSE)
+    except TimeoutError:
+        return False
+    return True
+
+
+_PAUSE = 0.1
+"""Seconds between two attempts to connect."""
+
+
+async def _connects(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def listener(host: str, port: int) -> socket.socket:

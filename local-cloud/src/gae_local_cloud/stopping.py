@@ -5,7 +5,7 @@ import signal
 
 from gae_local_cloud import backlog
 from gae_local_cloud.cloud import TASK_GRACE, LocalCloud
-from gae_local_cloud.terminal import print_waiting
+from gae_local_cloud.terminal import print_stopped, print_waiting
 
 
 class Stop:
@@ -44,5 +44,6 @@ class Stop:
         await asyncio.wait((stopping, hurrying), return_when=asyncio.FIRST_COMPLETED)
         hurrying.cancel()
         if not stopping.done():
+            print_stopped(names or "the local cloud")
             await cloud.stop_tasks(grace=0.0)
         await stopping

@@ -40,7 +40,8 @@ def print_emulators_overview(cloud: "LocalCloud") -> None:
     host, _, port = cloud.tasks_address.rpartition(":")
     click.echo("# Google's clients of Datastore read these variables. Its clients of Cloud")
     click.echo("# Tasks need code. This prints it, for python, node, go or java:")
-    click.echo(f"#   gae-local-cloud emulators --host {host.strip('[]')} --tasks-port {port} --print-clients python")
+    chosen = "" if host == "127.0.0.1" else f"--host {host.strip('[]')} "
+    click.echo(f"#   gae-local-cloud emulators {chosen}--tasks-port {port} --print-clients python")
     for name, value in cloud.environment.items():
         click.echo(f"export {name}={shlex.quote(value)}")
     click.echo("# Datastore clients over HTTP need another address: those for Java and PHP,")
@@ -108,6 +109,11 @@ def print_waiting(names: str, seconds: float, *, kept: bool) -> None:
     lost = "they run again at the next start" if kept else "they are lost"
     text = f"Waiting up to {seconds:.0f} s for {names} to end. Press Ctrl-C again to stop at once; {lost}."
     click.secho(_wrapped(text, _width(), indent=2), dim=True, err=True)
+
+
+def print_stopped(names: str) -> None:
+    """Print which tasks are not waited for any longer."""
+    click.secho(_wrapped(f"Stopped without waiting for {names}.", _width(), indent=2), dim=True, err=True)
 
 
 def print_queue_file(path: "Path", queues: "Sequence[Queue]") -> None:

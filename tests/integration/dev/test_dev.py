@@ -375,7 +375,8 @@ def test_ctrl_c_names_the_task_that_it_waits_for_and_a_second_one_ends_it(folder
         command.signal_group(signal.SIGINT)
         assert command.wait() == 0
         until(command.group_is_empty, "the end of the app")
-        assert "killed" not in command.output  # by its own patience
+        assert "Stopped without waiting for main.write (queue default)." in command.output
+        assert "killed" not in command.output  # for want of patience
         assert "Traceback" not in command.output
     (folder / "main.py").write_text(APP)
     with dev(folder) as command:

@@ -119,6 +119,16 @@ def test_the_default_queue_and_the_named_queues_exist_at_start(tmp_path):
             assert sorted(queue.name.rpartition("/")[2] for queue in queues) == ["default", "mail", "slow"]
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "localhost", "127.0.0.1:port"])
+def test_another_datastore_that_is_not_there_is_named(tmp_path, address):
+    arguments = ("emulators", "--ephemeral", *FREE_PORTS, "--datastore-emulator", address)
+    with running(*arguments, cwd=tmp_path) as command:
+        assert command.wait() == 1
+        assert command.output == (
+            f"Error: No Datastore listens at {address}, the address of --datastore-emulator: start it first\n"
+        )
+
+
 def test_contradicting_and_invalid_options_are_reported(tmp_path):
     for arguments, message in (
         (("--ephemeral", "--data-dir", "x"), "choose one"),
@@ -156,7 +166,7 @@ def test_an_invalid_value_is_reported(arguments, message):
 
 def test_printed_code_connects_the_python_client_without_a_proxy(tmp_path):
     with running("emulators", "--ephemeral", *FREE_PORTS, cwd=tmp_path) as command:
-        hint = command.wait_for(r"#   gae-local-cloud (emulators --host \S+ --tasks-port \d+ --print-clients) python")
+        hint = command.wait_for(r"#   gae-local-cloud (emulators --tasks-port \d+ --print-clients) python")
         command.wait_for(r"(?m)^ready$")
         with running(*hint[1].split(), "python", cwd=tmp_path) as printing:
             assert printing.wait() == 0
