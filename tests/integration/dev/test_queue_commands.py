@@ -187,6 +187,7 @@ def test_the_file_is_private_and_goes_with_the_local_cloud(tmp_path: Path):
         assert json.loads(file.read_text()) == {
             "pid": command.process.pid,
             "app": "http://127.0.0.1:8080",
+            "clock": exports["LOCAL_CLOUD_CLOCK"],
             "cloud_tasks": exports["CLOUD_TASKS_EMULATOR_HOST"],
             "cloud_tasks_rest": exports["DEFERRED_OIDC_ISSUER"].removeprefix("http://"),
             "datastore": exports["DATASTORE_EMULATOR_HOST"],
