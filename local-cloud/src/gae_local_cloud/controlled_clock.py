@@ -96,7 +96,6 @@ class ControlledClock:
             if first.when > target:
                 break
             self._held_at = max(self._held_at, first.when)
-            self._show()
             first.fire()
         self._held_at = target
         self._show()
