@@ -24,7 +24,7 @@ def is_at(address: str) -> bool:
         address: ``host:port``, as in ``CLOUD_TASKS_EMULATOR_HOST``.
     """
     running = read()
-    if running is None or not running.get("signing_keys"):
+    if running is None or not (running.get("signing_keys") and running.get("serves_app", True)):
         return False
     (host, _, port), (its_host, _, its_port) = address.rpartition(":"), str(running["cloud_tasks"]).rpartition(":")
     return port == its_port and (host == its_host or host in _LOOPBACK)
@@ -41,6 +41,7 @@ def hint() -> str:
         "CLOUD_TASKS_EMULATOR_HOST": running["cloud_tasks"],
         "DATASTORE_EMULATOR_HOST": running.get("datastore"),
         "GOOGLE_CLOUD_PROJECT": running.get("project"),
+        "LOCAL_CLOUD_CLOCK": running.get("clock"),
         "DEFERRED_LOCATION": running.get("location"),
     }
     line = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in variables.items() if value)

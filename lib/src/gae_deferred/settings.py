@@ -290,6 +290,13 @@ def oidc_issuer() -> str | None:
     return os.environ.get("DEFERRED_OIDC_ISSUER") or None if cloud_tasks_emulator() else None
 
 
+@functools.cache
+def local_clock() -> str | None:
+    """Return the file with the time of the local cloud (``LOCAL_CLOUD_CLOCK``), or None without a local cloud."""
+    file = os.environ.get("LOCAL_CLOUD_CLOCK") or None
+    return file if cloud_tasks_emulator() or datastore_emulator() else None
+
+
 def project() -> str:
     """Return the project that queues and data belong to.
 
@@ -349,7 +356,7 @@ def forget() -> None:
     for remembered in (
         *(on_app_engine, databases, cross_compatible_pickle, _metadata_region),
         *(_queue_limits, own_service_audience, own_url_audience, service_audience, keeps_receipts),
-        *(generates_names, max_task_bytes),
+        *(generates_names, local_clock, max_task_bytes),
     ):
         remembered.cache_clear()
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -152,6 +153,7 @@ class LocalCloud:
         self.datastore_address = self.datastore_rest_address = options.datastore_emulator or ""
         self.tasks: cloud_tasks.CloudTasksServer
         self._clock = clock or ControlledClock()
+        self._clock_file: Path | None = None
         self._history = History()
         self._on_attempt = on_attempt
         self._datastore: datastore.DatastoreServer | None = None
@@ -174,6 +176,7 @@ class LocalCloud:
             "DATASTORE_DATASET": self.options.project,
             "DATASTORE_PROJECT_ID": self.options.project,
             "GOOGLE_CLOUD_PROJECT": self.options.project,
+            **({} if self._clock_file is None else {"LOCAL_CLOUD_CLOCK": str(self._clock_file)}),
             **self._contributed,
         }
 
@@ -200,10 +203,13 @@ class LocalCloud:
         """Return the time of the servers' clock, in microseconds since the epoch."""
         return self._clock.now()
 
-    async def run_tasks(self) -> None:
+    async def run_tasks(self, *, serves_app: bool = False) -> None:
         """Begin to dispatch tasks to the app, including tasks left from the last run.
 
         Commands find a local cloud with a data folder from now on.
+
+        Parameters:
+            serves_app: whether the app has the environment of this local cloud, so that it knows the signing keys.
 
         Raises:
             LocalCloudError: the data folder cannot be written to.
@@ -211,7 +217,7 @@ class LocalCloud:
         await self.tasks.start()
         if self.options.data_dir is not None:
             try:
-                running_file.write(self.options.data_dir, self._running())
+                running_file.write(self.options.data_dir, {**self._running(), "serves_app": serves_app})
             except OSError as error:
                 raise LocalCloudError(f"The data folder {self.options.data_dir} cannot be used: {error}") from error
 
@@ -219,6 +225,7 @@ class LocalCloud:
         """Return the addresses and keys that commands need."""
         return {
             "app": self.options.app_url,
+            "clock": "" if self._clock_file is None else str(self._clock_file),
             "cloud_tasks": self.tasks_address,
             "cloud_tasks_rest": self.tasks_rest_address,
             "datastore": self.datastore_address,
@@ -273,6 +280,8 @@ class LocalCloud:
             )
         if options.data_dir is not None:
             stack.enter_context(lock(options.data_dir))
+        if isinstance(self._clock, ControlledClock):
+            self._show_clock(stack, self._clock)
         await stack.enter_async_context(self._state)
         await self._open(self._state)
         self.tasks_address = await self._serve_grpc(stack, self._tasks_handlers, options.tasks_port)
@@ -285,6 +294,13 @@ class LocalCloud:
         if options.data_dir is not None:
             stack.callback(running_file.remove, options.data_dir)
         stack.push_async_callback(self.stop_tasks)  # before the ports close: a running task may call them
+
+    def _show_clock(self, stack: AsyncExitStack, clock: ControlledClock) -> None:
+        """Let the app, and other processes, follow the clock."""
+        folder = self.options.data_dir or Path(stack.enter_context(TemporaryDirectory(prefix="gae-local-cloud-")))
+        self._clock_file = folder.resolve() / "clock"
+        clock.show_in(self._clock_file)
+        stack.callback(self._clock_file.unlink, missing_ok=True)
 
     def _contribute(self) -> None:
         location, data_dir = self.options.location, self.options.data_dir

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from gae_local_cloud.clock import SECOND, Timer
 
@@ -18,6 +19,7 @@ class ControlledClock:
     """
 
     def __init__(self) -> None:
+        self._file: Path | None = None
         self._offset = 0
         self._held_at: int | None = None
         self._timers: dict[_ControlledTimer, None] = {}  # in the order in which they were set
@@ -36,6 +38,21 @@ class ControlledClock:
         """Microseconds by which the clock is ahead of the machine's; negative if it is behind."""
         return self._offset if self._held_at is None else self._held_at - _machine_time()
 
+    def show_in(self, file: Path) -> None:
+        """Keep a file from now on that shows the time to other processes. It is there once the clock has been changed.
+
+        It holds microseconds: with a sign, the clock is ahead of the machine's by as many; without, it is held at that
+        time since the epoch.
+        """
+        file.unlink(missing_ok=True)
+        self._file = file
+
+    def _show(self) -> None:
+        if self._file is not None:
+            unfinished = self._file.with_name(f"{self._file.name}.new")
+            unfinished.write_text(f"{self._offset:+}" if self._held_at is None else str(self._held_at))
+            unfinished.replace(self._file)
+
     def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
         timer = _ControlledTimer(self, when, callback)
         self._timers[timer] = None
@@ -46,6 +63,7 @@ class ControlledClock:
         """Stand still; does nothing if the clock is held already."""
         if self._held_at is None:
             self._held_at = self.now()
+            self._show()
             for timer in self._timers:
                 timer.stop()
 
@@ -54,6 +72,7 @@ class ControlledClock:
         if self._held_at is not None:
             self._offset = self._held_at - _machine_time()
             self._held_at = None
+            self._show()
             for timer in list(self._timers):
                 timer.start()
 
@@ -79,6 +98,7 @@ class ControlledClock:
             self._held_at = max(self._held_at, first.when)
             first.fire()
         self._held_at = target
+        self._show()
 
     def forget(self, timer: "_ControlledTimer") -> None:
         """Remove a timer that has run or was cancelled."""

@@ -78,7 +78,7 @@ async def serve(app: App, options: Options) -> None:
             if ready["error"] is not None:
                 raise LocalCloudError(f"{app.target} cannot be imported:\n\n{ready['error'].rstrip()}")
             print_dev_overview(cloud, app.target)
-            await cloud.run_tasks()
+            await cloud.run_tasks(serves_app=True)
             watching = asyncio.ensure_future(queue_file.watch(cloud, options.queue_yaml or app.folder / "queue.yaml"))
             stack.callback(watching.cancel)
             while (event := await _first_of(process.next_event(), stop.asked)) is not None:

@@ -4,11 +4,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 NAME = "running.json"
 
 
-def write(data_dir: Path, running: Mapping[str, str]) -> None:
+def write(data_dir: Path, running: Mapping[str, str | bool]) -> None:
     """Write the addresses and the keys of the local cloud that this process runs, for its user alone.
 
     Parameters:
@@ -25,13 +26,13 @@ def write(data_dir: Path, running: Mapping[str, str]) -> None:
     unfinished.replace(data_dir / NAME)
 
 
-def read(data_dir: Path) -> Mapping[str, str]:
+def read(data_dir: Path) -> Mapping[str, Any]:
     """Return the addresses of the local cloud that uses a data folder.
 
     Raises:
         OSError, ValueError: there is none.
     """
-    running: Mapping[str, str] = json.loads((data_dir / NAME).read_bytes())
+    running: Mapping[str, Any] = json.loads((data_dir / NAME).read_bytes())
     return running
 
 

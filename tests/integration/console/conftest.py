@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from html import unescape
@@ -31,6 +31,8 @@ class ConsoleUser:
     cloud: LocalCloud
     client: tasks_v2.CloudTasksAsyncClient
     session: aiohttp.ClientSession
+    listeners: list[Callable[[], None]]
+    """Called at each request of the app."""
 
     @property
     def url(self) -> str:
@@ -68,7 +70,12 @@ def text_of(html: str) -> str:
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", html)))
 
 
+_LISTENERS = web.AppKey("listeners", list)
+
+
 async def _app(request: web.Request) -> web.Response:
+    for listener in request.app[_LISTENERS]:
+        listener()
     if request.path == "/hang":
         await asyncio.Event().wait()
     if request.path.startswith("/fail"):
@@ -83,6 +90,7 @@ async def _app(request: web.Request) -> web.Response:
 async def console_user(clock: Clock | None = None, **options) -> AsyncIterator[ConsoleUser]:
     """Run a local cloud, an app and a client."""
     app = web.Application()
+    app[_LISTENERS] = listeners = []
     app.router.add_route("*", "/{path:.*}", _app)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
@@ -94,7 +102,7 @@ async def console_user(clock: Clock | None = None, **options) -> AsyncIterator[C
             await cloud.run_tasks()
             async with grpc.aio.insecure_channel(cloud.tasks_address) as channel:
                 client = tasks_v2.CloudTasksAsyncClient(transport=CloudTasksGrpcAsyncIOTransport(channel=channel))
-                yield ConsoleUser(cloud, client, session)
+                yield ConsoleUser(cloud, client, session, listeners)
     finally:
         await runner.cleanup()
 

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import time
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +110,50 @@ async def test_an_advance_ends_where_it_is_when_somebody_stops_it(user: ConsoleU
     assert "Advancing to" in text_of(html)
     await user.post("/console/clock", status=400, advance="60")
     assert "Advancing to" not in text_of(await user.post("/console/clock", action="stop"))
+
+
+def shown_time(user: ConsoleUser) -> str | None:
+    """Return what other processes see of the clock, or None if there is no file."""
+    file = Path(user.cloud.environment["LOCAL_CLOUD_CLOCK"])
+    return file.read_text() if file.exists() else None
+
+
+async def test_other_processes_see_how_the_clock_is_changed(user: ConsoleUser):
+    assert shown_time(user) is None
+    await user.post("/console/clock", action="hold")
+    held = int(shown_time(user))
+    await user.post("/console/clock", advance="60")
+    assert int(shown_time(user)) == held + 60 * SECOND
+    await user.post("/console/clock", action="run")
+    assert shown_time(user)[0] in "+-"
+    await user.post("/console/clock", advance="86400")
+    assert 86400 * SECOND < int(shown_time(user)) < 86460 * SECOND
+
+
+async def test_a_task_sees_the_time_at_which_it_is_due(user: ConsoleUser):
+    """Each attempt runs at its own time while the clock is advanced beyond it."""
+    seen: list[int] = []
+    user.listeners.append(lambda: seen.append(int(shown_time(user))))
+    await user.post("/console/clock", action="hold")
+    start = int(shown_time(user))
+    for minutes in (1, 2):
+        due = datetime.datetime.fromtimestamp(start / SECOND + 60 * minutes, datetime.UTC)
+        await user.create(schedule_time=due)
+    await user.post("/console/clock", advance="3600")
+    assert [round((each - start) / SECOND) for each in seen] == [60, 120]
+
+
+async def test_the_file_goes_with_the_local_cloud():
+    async with console_user() as user:
+        await user.post("/console/clock", action="hold")
+        assert shown_time(user) is not None
+    assert shown_time(user) is None
+    async with console_user(HeldClock()) as user:
+        assert "LOCAL_CLOUD_CLOCK" not in user.cloud.environment
+
+
+async def test_a_new_local_cloud_begins_with_the_machines_clock(tmp_path: Path):
+    (tmp_path / "clock").write_text("+86400000000")  # left by one that was killed
+    async with console_user(data_dir=tmp_path) as user:
+        assert user.cloud.environment["LOCAL_CLOUD_CLOCK"] == str(tmp_path / "clock")
+        assert shown_time(user) is None

@@ -1,6 +1,7 @@
 """``gae-deferred dev`` as a user runs it: an app in a folder, a terminal, and Ctrl-C."""
 
 import contextlib
+import json
 import os
 import pickle
 import re
@@ -149,6 +150,28 @@ def test_tests_of_a_sample_pass_where_the_environment_has_a_proxy():
     )
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout
+
+
+def test_the_app_follows_the_clock_of_the_local_cloud(folder):
+    with dev(folder, "--ephemeral") as command:
+        url = app_url(command)
+        rest = command.wait_for(r"Console +(http://[0-9.:]+)")[1]
+
+        def advance(seconds: int) -> None:
+            post = urllib.request.Request(f"{rest}/local/clock:advance", data=b'{"seconds": %d}' % seconds)
+            assert urllib.request.urlopen(post, timeout=30).status == 200
+
+        def waiting() -> int:
+            queue = f"{rest}/v2/projects/local-dev/locations/us-central1/queues/default"
+            return len(json.loads(get(f"{queue}/tasks")[1]).get("tasks", []))
+
+        advance(86400)
+        get(f"{url}/later/hello")
+        assert waiting() == 1
+        advance(3540)
+        assert waiting() == 1
+        advance(60)
+        until(lambda: get(f"{url}/read") == (200, "hello"), "the task's effect", lambda: command.output)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

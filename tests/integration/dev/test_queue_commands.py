@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 from click.testing import CliRunner, Result
 
-from gae_deferred import settings
+from gae_deferred import running_dev, settings
 from gae_deferred.cli.group import main
 
 from .commands import FREE_PORTS, Command, get, running, until
@@ -135,6 +135,17 @@ def test_what_is_not_there_is_told_in_a_line(arguments: tuple[str, ...], folder:
     assert "Traceback" not in done.stderr
 
 
+def test_a_task_without_the_keys_is_refused_beside_dev_only(folder: Path, tmp_path: Path):
+    address = json.loads((folder / ".local-cloud" / "running.json").read_text())["cloud_tasks"]
+    with contextlib.chdir(folder):
+        assert running_dev.is_at(address)
+    with running("emulators", *FREE_PORTS, cwd=tmp_path) as command:
+        command.wait_for(r"(?m)^ready$")
+        with contextlib.chdir(tmp_path):
+            address = running_dev.read()["cloud_tasks"]
+            assert not running_dev.is_at(address), "an app of its own may have no keys"
+
+
 @pytest.mark.parametrize("arguments", [("dead-letters", "list"), ("sweep",)])
 def test_other_commands_find_the_local_cloud_too(arguments: tuple[str, ...], folder: Path):
     done = run(*arguments, cwd=folder)
@@ -187,11 +198,13 @@ def test_the_file_is_private_and_goes_with_the_local_cloud(tmp_path: Path):
         assert json.loads(file.read_text()) == {
             "pid": command.process.pid,
             "app": "http://127.0.0.1:8080",
+            "clock": exports["LOCAL_CLOUD_CLOCK"],
             "cloud_tasks": exports["CLOUD_TASKS_EMULATOR_HOST"],
             "cloud_tasks_rest": exports["DEFERRED_OIDC_ISSUER"].removeprefix("http://"),
             "datastore": exports["DATASTORE_EMULATOR_HOST"],
             "location": "europe-west1",
             "project": exports["GOOGLE_CLOUD_PROJECT"],
+            "serves_app": False,
             "signing_keys": exports["DEFERRED_SIGNING_KEYS"],
         }
         assert rows("queues", cwd=tmp_path)[1][0] == "default", "also in a location of one's own"

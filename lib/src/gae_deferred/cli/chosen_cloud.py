@@ -1,14 +1,12 @@
 """Chooses the project or the local cloud that a command is about."""
 
-import contextlib
-import http.client
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
-from gae_deferred import running_dev, settings
+from gae_deferred import emulator, running_dev, settings
 
 _LOCAL = ("CLOUD_TASKS_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST", "DEFERRED_OIDC_ISSUER")
 _PRODUCTION = (
@@ -77,17 +75,15 @@ def _running() -> Mapping[str, str] | None:
         running, status = running_dev.read(), running_dev.FILE.stat()
         if running is None or status.st_uid != os.getuid() or status.st_mode & 0o077:
             return None
-        connection = http.client.HTTPConnection(running["cloud_tasks_rest"], timeout=2.0)
-        with contextlib.closing(connection):
-            connection.request("GET", "/")
-            if b"cloud-tasks" not in connection.getresponse().read(2**10):
-                return None
+        if not emulator.listens(running["cloud_tasks_rest"]):
+            return None
         return {
             "CLOUD_TASKS_EMULATOR_HOST": running["cloud_tasks"],
             "DATASTORE_EMULATOR_HOST": running["datastore"],
             "DEFERRED_LOCATION": running["location"],
             "DEFERRED_SIGNING_KEYS": running["signing_keys"],
             "GOOGLE_CLOUD_PROJECT": running["project"],
+            "LOCAL_CLOUD_CLOCK": running["clock"],
         }
-    except (OSError, LookupError, http.client.HTTPException):
+    except (OSError, LookupError):
         return None
