@@ -30,6 +30,9 @@ _PORTS = {
 _SERVER = re.compile(
     r"(?:python3 run\.py dev-\w+|gae-deferred (?:dev|emulators)|gae-local-cloud \w+)\b(?!.*--(?:help|print))"
 )
+_READY = re.compile(r"Ctrl-C stops|^ready$", re.MULTILINE)
+"""Matches the last line that ``dev`` or ``emulators`` prints at its start."""
+
 _NUMBER = re.compile(r"\b(?:" + "|".join(_PORTS) + r")\b")
 
 
@@ -119,8 +122,7 @@ class Shell:
         assert code == 0, text
         self._server = text.strip()
         deadline = time.monotonic() + SECONDS
-        needed = ["8124", "8080"] if has_app else ["8124"]
-        while not all(listens(int(self._ports[port])) for port in needed):
+        while not _READY.search(self._log.read_text()):
             assert time.monotonic() < deadline, f"{command} is not ready:\n{self._log.read_text()}"
             time.sleep(0.05)
 
