@@ -16,7 +16,7 @@ from gae_deferred.testing import CloudForTests
 from tests.docs import console, output, source_file
 from tests.docs.shell import Shell, is_server
 
-_COMMAND = re.compile(r"^\$ ", re.MULTILINE)
+_COMMAND = re.compile(r"^(?:\$ |(?=\^C$))", re.MULTILINE)
 
 
 class Page:
