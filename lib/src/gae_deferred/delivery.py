@@ -27,13 +27,13 @@ class Delivery:
         is_app_engine_task: whether the request claims to bring an App Engine task, not an HTTP task.
         queue: short name of the queue, or ``""``.
         name: short name of the task, or ``""``: then the request is no delivery.
-        started: when the request reached the handler, as ``time.monotonic`` has it.
+        started: when the request reached the handler, as ``time.monotonic`` has it; 0.0 without a deadline.
     """
 
     __slots__ = ("_keys", "environ", "is_app_engine_task", "name", "on_app_engine", "queue", "started")
 
     def __init__(self, environ: dict[str, Any]) -> None:
-        self.started = monotonic()
+        self.started = monotonic() if _DEADLINE in environ else 0.0
         self.environ = environ
         self.on_app_engine = settings.on_app_engine()
         self.is_app_engine_task = self.on_app_engine or _APP_ENGINE.task_name in environ

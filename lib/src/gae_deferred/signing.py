@@ -89,9 +89,11 @@ def read_claim(environ: Mapping[str, Any]) -> Claim | str:
     if clock.timestamp() - int(signed_at) > MAX_AGE:
         return f"it was signed {signed_at} s after 1970, longer ago than any task lives"
     covered = _covered(names)
-    if _ID in covered.missing or not environ.keys().isdisjoint(covered.missing):
-        key = next(key for key in sorted(covered.missing) if key in environ or key == _ID)
-        return f"its signature does not cover the header {headers.name_of(key)}"
+    if not covered.has_id:
+        return f"its signature does not cover the header {headers.ID.name}"
+    for key in covered.missing:
+        if key in environ:
+            return f"its signature does not cover the header {headers.name_of(key)}"
     try:
         values = covered.values(environ)
     except KeyError as error:
@@ -209,17 +211,20 @@ class _Covered(NamedTuple):
     Attributes:
         values: returns their values from a WSGI environ, and the first once more; raises ``KeyError`` without one.
         missing: keys, in an environ, of our own headers that are not covered.
+        has_id: whether the identity of the task is covered.
     """
 
     values: Callable[[Mapping[str, Any]], Iterable[str]]
-    missing: frozenset[str]
+    missing: Sequence[str]
+    has_id: bool
 
 
 @functools.lru_cache(maxsize=64)
 def _covered(names: str) -> _Covered:
     keys = [_environ_key(name) for name in names.split(";")]
-    missing = frozenset(header.environ_key for header in headers.OWN) - {*keys, _SIGNATURE}
-    return _Covered(operator.itemgetter(*keys, keys[0]), missing)  # twice: with one key, itemgetter returns no tuple
+    missing = [header.environ_key for header in headers.OWN if header.environ_key not in (*keys, _SIGNATURE)]
+    values = operator.itemgetter(*keys, keys[0])  # twice: with one key, itemgetter returns no tuple
+    return _Covered(values, missing, _ID in keys)
 
 
 def _environ_key(name: str) -> str:
