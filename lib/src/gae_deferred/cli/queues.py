@@ -87,7 +87,12 @@ def _first_tasks(client: "CloudTasksClient", queue: str, limit: int, view: str =
     return [*page.tasks], "+" if page.next_page_token else ""
 
 
-@_command(*_queue_options, click.option("--limit", type=click.IntRange(1, _MAX_COUNT), default=50, show_default=True))
+@_command(
+    *_queue_options,
+    click.option(
+        "--limit", type=click.IntRange(1, _MAX_COUNT), default=50, show_default=True, help="Most tasks to list."
+    ),
+)
 def tasks(client: "CloudTasksClient", queue: str, limit: int) -> None:
     """List tasks of QUEUE with their calls. Runs no code of a task."""
     first, more = _first_tasks(client, _path(queue), limit, "FULL")
