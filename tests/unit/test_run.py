@@ -15,7 +15,7 @@ import pytest
 import run
 
 ROOT = Path(run.__file__).parent
-FOLDERS = (".", "bench", "deploy", "docs", "docs/how-to", "infra", "lib", "lib/dropin", "samples/*")
+FOLDERS = (".", "bench", "deploy", "docs", "docs/*", "infra", "lib", "lib/dropin", "samples/*")
 PAGES = [page for folder in FOLDERS for page in sorted(ROOT.glob(f"{folder}/*.md"))]
 
 REFUSED = """\
