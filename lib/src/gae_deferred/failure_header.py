@@ -4,6 +4,7 @@ The real Cloud Tasks gets no such header.
 """
 
 import json
+import traceback
 from typing import Any
 
 from gae_deferred import headers, settings
@@ -25,7 +26,9 @@ def note(environ: dict[str, Any], error: BaseException, letter_id: int, kept: st
         letter_id: the id of the dead letter.
         kept: where the letter is, such as ``in Datastore``.
     """
-    text = str(error) if type(error) is PermanentTaskFailure else f"{type(error).__name__}: {error}"
+    text = "".join(traceback.format_exception_only(error)).strip()  # it bears an error whose __str__ raises
+    if type(error) is PermanentTaskFailure:
+        text = text.partition(": ")[2]
     value = {"error": text[:_MAX_ERROR], "dead_letter": letter_id, "kept": kept}
     environ[ENVIRON_KEY] = json.dumps(value)  # in ASCII, and without line breaks
 

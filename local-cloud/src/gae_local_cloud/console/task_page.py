@@ -39,10 +39,10 @@ class TaskPage:
         """Return the page."""
         dispatcher = self._server.queues.queue(queue_of(request))
         queue, name = dispatcher.queue, request.match_info["task"]
-        stored = self._server.store.task(queue.id, name, with_body=True)
-        past = self._history.task(queue.id, name)
-        if stored is not None and past is not None and past.last.row.id != stored.id:
-            past = None  # it is of another task, which had the same name
+        stored, past = self._find(queue.id, name)
+        if stored is None and past is None:
+            await self._until_reported()
+            stored, past = self._find(queue.id, name)
         row = stored if stored is not None else past.last.row if past is not None else None
         if row is None:
             raise not_found(
@@ -71,6 +71,21 @@ class TaskPage:
                 "forgotten": max(0, (past.last.attempt if past else row.dispatch_count) - len(life.tries)),
             },
         )
+
+    def _find(self, queue: int, name: str) -> tuple[StoredTask | None, PastTask | None]:
+        """Return a task as it is stored, and what is remembered of it."""
+        stored = self._server.store.task(queue, name, with_body=True)
+        past = self._history.task(queue, name)
+        if stored is not None and past is not None and past.last.row.id != stored.id:
+            past = None  # it is of another task, which had the same name
+        return stored, past
+
+    async def _until_reported(self) -> None:
+        """Wait for the commit that is pending, and for the report of the attempt whose end it stores."""
+        with self._server.store.database.atomic() as stored:
+            pass
+        await stored
+        await asyncio.sleep(0)  # the dispatcher hands the report to the event loop when the commit is done
 
     async def _payload(self, headers: dict[str, str], body: bytes) -> Payload:
         if len(body) < _READ_IN_THREAD:
