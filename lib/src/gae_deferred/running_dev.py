@@ -60,7 +60,7 @@ def read() -> Mapping[str, Any] | None:
         is_complete = isinstance(running, dict) and isinstance(running.get("cloud_tasks"), str)
         if not is_complete or not _is_alive(int(running["pid"])):
             return None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
         return None
     return running  # type: ignore[no-any-return]
 
@@ -70,6 +70,6 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # of another user
+        pass
     return True

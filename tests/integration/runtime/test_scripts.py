@@ -120,7 +120,13 @@ def test_the_file_of_a_dev_that_has_ended_counts_for_nothing(local: LocalApp):
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": "x", "cloud_tasks": "a:1"}', '{"pid": 1, "cloud_tasks": 5}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"pid": "x", "cloud_tasks": "a:1"}', '{"pid": 1, "cloud_tasks": 5}'),
+        '{"pid": 1000000000000000000000, "cloud_tasks": "a:1"}',
+    ],
+)
 def test_a_file_that_cannot_be_read_counts_for_nothing(local: LocalApp, text: str):
     announce(local)
     running_dev.FILE.write_text(text)
