@@ -204,12 +204,15 @@ def bench_pages(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the site of docs/. Takes --serve, to see each change, or --check, which runs every code block too."""
+    """Build the site of docs/. Takes --serve; --check, which runs every code block; --links to other sites."""
     install(session, *DOCS_TOOLS, *TEST_TOOLS, *requirements(*SAMPLES))
-    options = {"--serve", "--check"} & set(session.posargs)
+    options = {"--serve", "--check", "--links"} & set(session.posargs)
     rest = [argument for argument in session.posargs if argument not in options]
     if "--serve" in options:
         session.run("sphinx-autobuild", "docs", SITE, "--watch", "lib/src", *rest)
+        return
+    if "--links" in options:  # needs the Internet, so it is not part of --check
+        session.run("sphinx-build", "--quiet", "--builder", "linkcheck", "docs", f"{SITE}-links", *rest)
         return
     if "--check" not in options:
         session.run("sphinx-build", "--quiet", "docs", SITE)
