@@ -82,7 +82,7 @@ class Call:
         return self.steps[-1] not in ("ok", "permanent") and (self.limit is None or self.resent > 0)
 
 
-class Committed(ndb.Model):
+class CommittedCalls(ndb.Model):
     """Tells that a transaction has committed: which calls it deferred, and how often an effect happened."""
 
     calls = ndb.IntegerProperty(repeated=True, indexed=False)
@@ -262,8 +262,8 @@ def count(number: int, padding: bytes = b"") -> None:
     """Count, in a transaction, how often this call had an effect, which is to defer other calls."""
     call = attempt(number)
     ran = call.ran
-    key = ndb.Key(Committed, f"call {number}")
-    effect: Any = key.get() or Committed(key=key)
+    key = ndb.Key(CommittedCalls, f"call {number}")
+    effect: Any = key.get() or CommittedCalls(key=key)
     children = [_app().new_call(transactional=True) for _ in range(call.children)]
     effect.count += 1
     effect.calls += [child.number for child in children]

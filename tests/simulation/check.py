@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from gae_deferred import letter_log
 from gae_deferred.entities import DeadLetter, Outbox
 
-from .app import CALL_HEADER, DATABASES, App, Call, Committed
+from .app import CALL_HEADER, DATABASES, App, Call, CommittedCalls
 from .tasks import CloudTasks
 
 
@@ -21,7 +21,7 @@ def problems(app: App, queue: CloudTasks) -> list[str]:
     in_outbox = Counter(number for entity in _all(app, Outbox) for number in _numbers(entity))
     in_queue = Counter(_number(task.headers) for task in queue.created if task.waits)
     created = Counter(_number(task.headers) for task in queue.created)
-    transactions = _all(app, Committed)
+    transactions = _all(app, CommittedCalls)
     committed = {number for entity in transactions for number in entity.calls}
     effects = {entity.key.id(): entity.count for entity in transactions}
 

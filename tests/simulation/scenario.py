@@ -17,7 +17,19 @@ from google.cloud import ndb
 from gae_deferred import clock, cloud_tasks, dead_letters, deferred, errors, outbox, payload_store, settings, sweeper
 from gae_deferred import datastore as runtime_datastore
 
-from .app import CALL_HEADER, DATABASES, App, AppProcess, Call, Committed, count, counted, newer, task_options, work
+from .app import (
+    CALL_HEADER,
+    DATABASES,
+    App,
+    AppProcess,
+    Call,
+    CommittedCalls,
+    count,
+    counted,
+    newer,
+    task_options,
+    work,
+)
 from .check import problems
 from .datastore import Datastore
 from .tasks import QUEUES, CloudTasks
@@ -312,7 +324,7 @@ class Scenario:
             deferrals = [self._new_call(transactional=True) for _ in range(size)]
             numbers = [each.call.number for each in deferrals]
             self.world.note(f"calls {numbers} are parts of a transaction")
-            Committed(calls=numbers, id=f"transaction of {numbers[0]}").put()
+            CommittedCalls(calls=numbers, id=f"transaction of {numbers[0]}").put()
             for each in deferrals:
                 deferred.defer(*each.arguments, **each.options)
             if self.world.chance(0.2):
