@@ -1,6 +1,7 @@
 """An instance of a version on this machine: its process, its environment, its folders and its log."""
 
 import asyncio
+import random
 import re
 import signal
 import socket
@@ -18,6 +19,9 @@ START_TIMEOUT = 60.0
 
 _POLL = 0.05
 """Seconds between two connection attempts."""
+
+_PORTS = range(20_000, 32_000)
+"""Ports for instances. The system chooses from higher ones, 32768 and up on Linux, when a program asks for any port."""
 
 _WITHHELD = {"DEFERRED_SIGNING_KEYS_SECRET"}
 """Variables of app.yaml that an instance does not get here, because they need Secret Manager."""
@@ -160,10 +164,18 @@ def _environment(version: Version, folders: InstanceFolders, port: int) -> dict[
 
 
 def free_port() -> int:
-    """Return an unused port of this machine."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
+    """Return an unused port of this machine, which no program gets that asks the system for any port.
+
+    Raises:
+        InstanceError: each port is in use.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        try:
+            socket.create_server(("", port)).close()
+        except OSError:
+            continue
+        return port
+    raise InstanceError(f"Each port from {_PORTS[0]} to {_PORTS[-1]} is in use.")
 
 
 async def _is_open(port: int) -> bool:
