@@ -56,7 +56,7 @@ html_show_sourcelink = False
 linkcheck_ignore = [r"http://(127\.0\.0\.1|localhost)", r"file://", re.escape("https://console.cloud.google.com/")]
 """Addresses that nobody can ask from outside: the reader's own, and a console behind a login."""
 
-_LINK = re.compile(r"\]\((\.\./[^)#\s]+)(#[^)\s]*)?\)")
+_LINK = re.compile(r"\[([^\[\]]+)\]\((\.\./[^)#\s]+)(#[^)\s]*)?\)")
 
 
 def _link_out(app: Sphinx, page: str, source: list[str]) -> None:
@@ -65,13 +65,15 @@ def _link_out(app: Sphinx, page: str, source: list[str]) -> None:
     A link to a missing file stays as it is, so that the build warns of it.
     """
     repository = os.environ.get("GITHUB_REPOSITORY")
-    base = f"https://github.com/{repository}/blob/main" if repository else ROOT.as_uri()
 
     def absolute(link: re.Match[str]) -> str:
-        file = (DOCS / page).parent.joinpath(link[1]).resolve()
+        text, target, anchor = link.groups("")
+        file = (DOCS / page).parent.joinpath(target).resolve()
         if file.is_relative_to(DOCS) or not file.is_relative_to(ROOT) or not file.exists():
             return link[0]
-        return f"]({base}/{file.relative_to(ROOT).as_posix()}{link[2] or ''})"
+        if repository:
+            return f"[{text}](https://github.com/{repository}/blob/main/{file.relative_to(ROOT).as_posix()}{anchor})"
+        return f'<a href="{file.as_uri()}">{text}</a>'  # Markdown takes no file: as the target of a link
 
     source[0] = _LINK.sub(absolute, source[0])
 
