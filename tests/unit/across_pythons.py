@@ -60,7 +60,7 @@ def write(file: Path, form: str) -> None:
         return [*stored][-1]
 
     payload_store._store = store  # type: ignore[assignment]
-    payload_store.datastore.run_in_own_database = lambda call: call()  # some other Pythons have no NDB
+    payload_store.datastore.run_in_own_database = _call
     tasks = []
     for name, (function, args, kwargs) in all_cases().items():
         try:
@@ -75,11 +75,17 @@ def write(file: Path, form: str) -> None:
     file.write_bytes(pickle.dumps((tasks, stored), 4))
 
 
+def _call(function: Callable[[], Any]) -> Any:
+    """Stand in for the NDB context of a function: some other Pythons have no NDB."""
+    return function()
+
+
 def read(file: Path) -> None:
     """Run each task of a file, and print how each ended, as ``{name: {"python", "by_value", "exit", "end"}}``."""
     tasks, stored = pickle.loads(file.read_bytes())
     payload_store.load = lambda name: payload_store.unpack(stored[name])
     payload_store._try_to_remove = lambda *_: None
+    payload_store.datastore.run_in_own_database = _call
     bundled_entity.patch_ndb_unpickling = lambda: None  # some other Pythons have no NDB
     once._run = lambda identity, call: call()
     reports = {}
