@@ -136,7 +136,7 @@ def make_environment(old, settings):
 
 
 def environment_maker():
-    """Return a command that makes a virtual environment with pip in it. Exit if this machine has none."""
+    """Return a command that makes a virtual environment with pip in it. Exit if the machine has no such command."""
     if all(importlib.util.find_spec(module) for module in ("venv", "ensurepip")):
         return [sys.executable, "-m", "venv"]
     if importlib.util.find_spec("virtualenv"):

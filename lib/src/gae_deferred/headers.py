@@ -49,7 +49,7 @@ PYTHON = _header("X-Deferred-Python")
 """Version of the Python, such as ``3.13``, that wrote the payload by value; no other can read it."""
 
 NAMESPACE = _header("X-Deferred-Namespace")
-"""Datastore namespace in which the task runs. A task of the default namespace has none."""
+"""Datastore namespace in which the task runs. A task without this header runs in the default namespace."""
 
 DEADLINE = _header("X-Deferred-Deadline")
 """Seconds that an attempt may take, of a task with ``_dispatch_deadline``. Cloud Tasks sends no such header."""

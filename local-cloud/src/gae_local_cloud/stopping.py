@@ -9,7 +9,7 @@ from gae_local_cloud.terminal import print_stopped, print_waiting
 
 
 class Stop:
-    """What the user, or the system, has asked for by signals.
+    """A request to stop, made by signals of the user or the system.
 
     Attributes:
         asked: set at the first SIGINT or SIGTERM.
