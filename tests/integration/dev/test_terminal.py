@@ -98,7 +98,8 @@ def library(cause: bool = False) -> None:
 
 def test_only_the_apps_frames_are_shown(tmp_path):
     text = shortened(raised("def work():\n    library()\nwork()\n", tmp_path / "main.py"), tmp_path)
-    assert text.splitlines() == [
+    lines = [line for line in text.splitlines() if line.strip("~^ ")]  # Python 3.13 underlines each call
+    assert lines == [
         "Traceback (most recent call last):",
         f'  File "{tmp_path}/main.py", line 3, in <module>',
         "    work()",
