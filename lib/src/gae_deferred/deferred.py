@@ -11,51 +11,28 @@ where a :class:`Handler` runs it: ``wrap_wsgi_app(app, use_deferred=True)`` rout
 """
 
 import functools
-import logging
 from collections.abc import Callable, Iterable
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from gae_deferred import (
-    attempt,
-    authentication,
-    batch,
-    cloud_tasks,
-    datastore,
-    dead_letters,
-    ending,
-    failure_header,
-    headers,
-    outbox,
-    payload,
-    payload_store,
-    replays,
-    settings,
-    slow_client,
-)
-from gae_deferred.attempt import Attempt
+from gae_deferred import attempt, batch, cloud_tasks, headers, outbox, payload, payload_store
 from gae_deferred.call import check_synchronous, curry, describe, invoke_member
 from gae_deferred.current_task import CurrentTask, current_task, time_left
 from gae_deferred.dead_letters import on_permanent_failure
-from gae_deferred.delivery import Delivery
-from gae_deferred.django_connections import refreshed_connections
 from gae_deferred.errors import (
     BadTaskStateError,
     BatchError,
     Error,
     InvalidTaskError,
     PermanentTaskFailure,
-    RequestRefusedError,
     SingularTaskFailure,
-    TaskNotKeptError,
     TaskQueueError,
 )
-from gae_deferred.limits import MAX_ENTITY_BYTES, MAX_TASK_BYTES
+from gae_deferred.handler import Handler, set_log_level
+from gae_deferred.limits import MAX_ENTITY_BYTES
 from gae_deferred.once import is_once, new_identity, once, run_once
 from gae_deferred.task import DEFAULT_QUEUE, DEFAULT_URL, Task, max_bytes
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from google.cloud import ndb
 
 __all__ = [
@@ -83,14 +60,12 @@ __all__ = [
     "time_left",
 ]
 
-Response = tuple[str, HTTPStatus, list[tuple[str, str]]]
+application = Handler()
+"""A handler as the WSGI app that ``wrap_wsgi_app(app, use_deferred=True)`` routes to."""
 
 _OPTIONS = ("countdown", "eta", "name", "target", "retry_options", "namespace", "dispatch_deadline")
 
 _MAX_CALLABLE_LENGTH = 200
-
-_logger = logging.getLogger(__name__)
-_log_level = logging.INFO
 
 
 def defer(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
@@ -429,153 +404,6 @@ def run_from_datastore(key: str) -> Any:
         raise
     entity_key.delete()
     return result
-
-
-def set_log_level(log_level: int) -> None:
-    """Set the level, such as ``logging.DEBUG``, of the line that the library logs for each task that it runs."""
-    global _log_level
-    _log_level = log_level
-
-
-class Handler:
-    """Runs the tasks that a queue posts to a URL.
-
-    An instance is a WSGI app. To run tasks on a URL of your own, mount an instance there, or pass the WSGI environ of a
-    POST request to :meth:`post` and send the answer that it returns. Override :meth:`post` or :meth:`run_from_request`
-    to do more.
-
-    The task runs in the open NDB context, or else in one of its own, and in the namespace in which it was deferred.
-    """
-
-    def run_from_request(self, environ: "WSGIEnvironment") -> Response:
-        """Prove who sent the request, then run the task in its body.
-
-        Parameters:
-            environ: the WSGI environ (PEP 3333) of a POST request.
-
-        Returns:
-            Body, status and headers of the answer. The status is 200, or tells why the request is refused: 403 if the
-            task queue did not send it, 411 if its body has no length, 413 if the body is longer than any task, 400 if
-            it is empty or cut short or its length is not a number, 408 if it does not arrive in time, 503 if the sender
-            cannot be proven now.
-
-        Raises:
-            PermanentTaskFailure: the body can never be unpickled, or the task raised it; it is kept as a dead letter.
-            TaskNotReadableYetError: the body cannot be unpickled now; another attempt follows.
-            TaskNotKeptError: the task has failed for good, and no dead letter can be kept now.
-            TaskExitError: the task ended by ``SystemExit`` or the like, as of ``sys.exit()``.
-            Exception: what the task raises; on its last attempt, as far as that is known, it is kept as a dead letter.
-        """
-        try:
-            delivery = Delivery(environ)
-            check_body = authentication.check_headers(delivery)
-            body = _read_body(environ)
-            check_body(delivery, body)
-        except RequestRefusedError as refusal:
-            _logger.error("Refused a request to run a task (%d): %s", refusal.status, refusal)
-            slow_client.stop_listening(environ)
-            return str(refusal), refusal.status, [_PLAIN_TEXT]
-        if _logger.isEnabledFor(_log_level):
-            _logger.log(
-                _log_level, "Running task %s of queue %s, retry %s", delivery.name, delivery.queue, delivery.retry_count
-            )
-        this = Attempt(delivery, body)
-        has_receipt = settings.keeps_receipts()
-        with datastore.context(delivery.namespace), refreshed_connections():
-            try:
-                if has_receipt and replays.has_run(delivery):
-                    _logger.warning("The task %s has run before; this delivery does nothing", delivery.name)
-                    outbox.forget(delivery)  # the first delivery may have failed to
-                    return "Success", _OK, [_PLAIN_TEXT]
-                if delivery.is_last:
-                    dead_letters.note_ahead(this)
-                this.run()
-            except BaseException as error:
-                ending.end_if_due(this, error)
-                raise
-            if _OUTBOX in environ:
-                outbox.forget(delivery)
-            if has_receipt:
-                replays.note(delivery)
-            if this.note is not None:
-                dead_letters.withdraw_note(this)
-        return "Success", _OK, [_PLAIN_TEXT]
-
-    def post(self, environ: "WSGIEnvironment") -> Response:
-        """Run the task of a POST request, and answer the queue.
-
-        Parameters:
-            environ: the WSGI environ (PEP 3333) of the request.
-
-        Returns:
-            Body, status and headers of the answer: those of :meth:`run_from_request`, or for a
-            :class:`SingularTaskFailure` 408 (the queue tries again), for a :class:`PermanentTaskFailure` 200 (it does
-            not), or if that could not be kept 503 (it tries again).
-
-        Raises:
-            Exception: the task raised another error. The framework answers 500, and the queue tries again.
-        """
-        try:
-            return self.run_from_request(environ)
-        except SingularTaskFailure:
-            _logger.debug("The task asked to be tried again")
-            return "SingularTaskFailure", HTTPStatus.REQUEST_TIMEOUT, [_PLAIN_TEXT, *failure_header.of(environ)]
-        except PermanentTaskFailure:
-            _logger.exception("The task failed for good and will not be tried again")
-            return "PermanentTaskFailure", HTTPStatus.OK, [_PLAIN_TEXT, *failure_header.of(environ)]
-        except TaskNotKeptError:
-            _logger.exception("The task will be tried again, because no dead letter of it could be kept")
-            return "TaskNotKeptError", HTTPStatus.SERVICE_UNAVAILABLE, [_PLAIN_TEXT]
-
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
-        """Answer a request as a WSGI app: run the task of a POST, refuse any other method with 405."""
-        if environ["REQUEST_METHOD"] == "POST":
-            text, status, response_headers = self.post(environ)
-        else:
-            status = HTTPStatus.METHOD_NOT_ALLOWED
-            text, response_headers = "Tasks are sent with POST", [("Allow", "POST"), _PLAIN_TEXT]
-        start_response(f"{status.value} {status.phrase}", response_headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [text.encode()]
-
-
-application = Handler()
-"""A handler as the WSGI app that ``wrap_wsgi_app(app, use_deferred=True)`` routes to."""
-
-_OK = HTTPStatus.OK
-"""Looked up once: in Python 3.11 the look-up takes as long as reading a setting."""
-
-_OUTBOX = headers.OUTBOX.environ_key
-
-_PLAIN_TEXT = ("Content-Type", "text/plain")
-
-
-def _read_body(environ: "WSGIEnvironment") -> bytes:
-    """Return the request's body.
-
-    Raises:
-        RequestRefusedError: the length is missing, is not a number, is zero or more than any task's, or the body is
-            shorter.
-    """
-    declared = str(environ.get("CONTENT_LENGTH", ""))  # some servers and tests give an integer
-    if not (declared.isascii() and declared.isdecimal()):
-        if not declared.strip():
-            raise RequestRefusedError(HTTPStatus.LENGTH_REQUIRED, "The request has no Content-Length")
-        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, f"The Content-Length {declared!r} is not a number")
-    length = int(declared[:20])  # Python refuses to read thousands of digits
-    if length > MAX_TASK_BYTES:
-        raise RequestRefusedError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"The body has {length} bytes, more than the {MAX_TASK_BYTES} of the largest task",
-        )
-    if length == 0:
-        raise RequestRefusedError(HTTPStatus.BAD_REQUEST, "The body is empty; a task has a payload")
-    body = slow_client.read(environ, length)
-    if len(body) < length:
-        raise RequestRefusedError(
-            HTTPStatus.BAD_REQUEST,
-            f"The body ends after {len(body)} of {length} bytes; it was cut short, or the app has read it before",
-        )
-    return body
 
 
 def _discard_payload(task: Task, error: TaskQueueError) -> None:
