@@ -496,6 +496,7 @@ def install(session: nox.Session, *arguments: str) -> None:
     if not stamp.exists() or stamp.read_text() != fingerprint:
         session.install("-e", "local-cloud", "-e", "lib[local]", *arguments, env=uv_settings(), silent=False)
         stamp.write_text(fingerprint)
+        session.log("The first start takes some seconds longer: Python compiles the libraries.")
 
 
 def uv_settings() -> dict[str, str]:
