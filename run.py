@@ -130,8 +130,8 @@ def make_environment(old, settings):
     if subprocess.call([*environment_maker(), "--clear", str(ENVIRONMENT)]):
         sys.exit(f"Python could not make the virtual environment {ENVIRONMENT}; its message is above.")
     if not install_with_uv(settings):
-        pip("uninstall", "--quiet", "--yes", "uv")  # otherwise nox would use it
         print("pip, which is slower, takes the place of uv.", file=sys.stderr)
+        pip("uninstall", "--quiet", "--yes", "uv")  # otherwise nox would use it
         check(pip("install", NOX))
     STAMP.write_text(json.dumps(ingredients()), encoding="utf-8")
 
@@ -139,7 +139,7 @@ def make_environment(old, settings):
 def environment_maker():
     """Return a command that makes a virtual environment. Exit if the machine has no such command.
 
-    The environment has no pip if there is a :func:`pip_wheel`: to install pip and setuptools takes longer than the rest.
+    The environment has no pip if there is a :func:`pip_wheel`: its installation takes longer than all the rest.
     """
     if all(importlib.util.find_spec(module) for module in ("venv", "ensurepip")):
         return [sys.executable, "-m", "venv", *(["--without-pip"] if pip_wheel() else [])]
