@@ -25,10 +25,14 @@ nox.options.reuse_venv = "yes"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 
+# Without byte code, each of the hundreds of processes of a test run compiles all libraries again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 ROOT = Path(__file__).parent
 SITE = "build/site"
 SAMPLES = ("flask", "django", "wsgi")
-NODE_CLIENT_TEST = "tests/integration/cloud_tasks/test_node_client.py"  # for the session `clients` only
+CLIENT_TESTS = [f"tests/integration/cloud_tasks/{name}.py" for name in ("test_node_client", "test_gcloud")]
+"""Tests of clients in other languages and of gcloud, for the session `clients` only."""
 
 TEST_TOOLS = [
     "greenlet~=3.5",  # the simulation's actors take turns
@@ -156,7 +160,7 @@ def clients(session: nox.Session) -> None:
     install(session, *TEST_TOOLS)
     with session.chdir("tests/integration/cloud_tasks/node"):
         session.run("npm", "install", "--no-audit", "--no-fund", external=True)
-    session.run("pytest", NODE_CLIENT_TEST, "tests/integration/cloud_tasks/test_gcloud.py", *session.posargs)
+    session.run("pytest", *CLIENT_TESTS, *session.posargs)
 
 
 @nox.session(name="console-check")
@@ -448,7 +452,8 @@ def parts_of_tests(arguments: Sequence[str]) -> dict[str, Sequence[str]]:
     """
     if has_path(arguments):
         return {".": arguments}
-    ours = [*IN_PARALLEL, "tests/unit", "tests/integration", "tests/bench", "--ignore", NODE_CLIENT_TEST]
+    others = [f"--ignore={file}" for file in CLIENT_TESTS]
+    ours = [*IN_PARALLEL, "tests/unit", "tests/integration", "tests/bench", *others]
     samples = {f"samples/{sample}": ["-p", "no:asyncio", *arguments] for sample in SAMPLES}  # the plugin is for ours
     return {".": [*ours, *arguments], **samples}
 
@@ -491,6 +496,7 @@ def install(session: nox.Session, *arguments: str) -> None:
     if not stamp.exists() or stamp.read_text() != fingerprint:
         session.install("-e", "local-cloud", "-e", "lib[local]", *arguments, env=uv_settings(), silent=False)
         stamp.write_text(fingerprint)
+        session.log("The first start takes some seconds longer: Python compiles the libraries.")
 
 
 def uv_settings() -> dict[str, str]:

@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 NOX = "nox==2026.10.20"
@@ -129,16 +130,19 @@ def make_environment(old, settings):
     if subprocess.call([*environment_maker(), "--clear", str(ENVIRONMENT)]):
         sys.exit(f"Python could not make the virtual environment {ENVIRONMENT}; its message is above.")
     if not install_with_uv(settings):
-        pip("uninstall", "--quiet", "--yes", "uv")  # otherwise nox would use it
         print("pip, which is slower, takes the place of uv.", file=sys.stderr)
+        pip("uninstall", "--quiet", "--yes", "uv")  # otherwise nox would use it
         check(pip("install", NOX))
     STAMP.write_text(json.dumps(ingredients()), encoding="utf-8")
 
 
 def environment_maker():
-    """Return a command that makes a virtual environment with pip in it. Exit if the machine has no such command."""
+    """Return a command that makes a virtual environment. Exit if the machine has no such command.
+
+    The environment has no pip if there is a :func:`pip_wheel`: its installation takes longer than all the rest.
+    """
     if all(importlib.util.find_spec(module) for module in ("venv", "ensurepip")):
-        return [sys.executable, "-m", "venv"]
+        return [sys.executable, "-m", "venv", *(["--without-pip"] if pip_wheel() else [])]
     if importlib.util.find_spec("virtualenv"):
         return [sys.executable, "-m", "virtualenv"]
     uv = shutil.which("uv")
@@ -149,6 +153,18 @@ def environment_maker():
         "connection, install them: `apt install python3-venv` on Debian and Ubuntu. Without one, start run.py with "
         "another Python of this machine that has them, 3.11 or newer, such as `python3.12 run.py`."
     )
+
+
+def pip_wheel():
+    """Return the wheel from which this Python's ensurepip installs pip, or None. pip also runs from the wheel itself.
+
+    Distributions keep it in a folder of their own: https://docs.python.org/3/using/configure.html
+    """
+    ensurepip = importlib.util.find_spec("ensurepip")
+    if not ensurepip:
+        return None
+    folder = sysconfig.get_config_var("WHEEL_PKG_DIR") or Path(ensurepip.origin).parent / "_bundled"
+    return next(Path(folder).glob("pip-*.whl"), None)
 
 
 def install_with_uv(settings):
@@ -170,7 +186,9 @@ def install_with_uv(settings):
 
 def pip(*arguments):
     """Run pip in .venv-nox. Return None if it succeeds, otherwise its error output, which it also shows."""
-    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *arguments]
+    wheel = pip_wheel()
+    program = [str(wheel / "pip")] if wheel else ["-m", "pip"]
+    command = [str(PYTHON), *program, "--disable-pip-version-check", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, universal_newlines=True)
     errors = []
     for line in process.stderr:

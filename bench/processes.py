@@ -46,12 +46,12 @@ class Server:
         return dict(re.findall(r"^export (\w+)=(.*)$", self.output.read_text(errors="replace"), re.MULTILINE))
 
     def cpu(self) -> float:
-        """Return the processor seconds that the server and its children have used so far."""
+        """Return the processor seconds that the server and its children, running or ended, have used so far."""
         ticks = os.sysconf("SC_CLK_TCK")
         total = 0
         for pid in _descendants(self.process.pid):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
+            total += sum(map(int, fields[11:15]))
         return total / ticks
 
 
@@ -106,6 +106,7 @@ def serving(
     port: int,
     *,
     ready: str | None = None,
+    timeout: float = START_TIMEOUT,
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Iterator[Server]:
@@ -115,16 +116,17 @@ def serving(
         port: the port on which it listens.
         ready: a regular expression that its output matches when it is ready; None waits until the port accepts
             connections.
+        timeout: seconds within which it must be ready.
 
     Raises:
-        RuntimeError: it ended, or was not ready within :data:`START_TIMEOUT`.
+        RuntimeError: it ended, or was not ready within ``timeout``.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         output = Path(folder, "output")
         began = time.monotonic()
         with running(command, output, environment=environment, cwd=cwd) as process:
             while not _is_ready(port, ready, output):
-                if process.poll() is not None or time.monotonic() - began > START_TIMEOUT:
+                if process.poll() is not None or time.monotonic() - began > timeout:
                     raise RuntimeError(f"{command[0]} did not start:\n{output.read_text(errors='replace')}")
                 time.sleep(0.005)
             yield Server(process, f"127.0.0.1:{port}", time.monotonic() - began, output)

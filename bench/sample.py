@@ -1,7 +1,9 @@
-"""Benchmarks of the whole counter sample on a laptop: ``gae-deferred dev`` beside dev_appserver.py."""
+"""Benchmarks of the whole counter sample on a laptop: ``gae-deferred dev`` beside dev_appserver.py, and run.py."""
 
 import http.client
 import itertools
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -9,11 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from bench.benchmarks import Benchmark, Contender, Measure
+from bench.benchmarks import Benchmark, Contender, Measure, Measurement
 from bench.peers import dev_appserver
 from bench.processes import GAE_DEFERRED, Server, free_port, serving
 
-_SAMPLES = Path(__file__).parent.parent / "samples"
+_ROOT = Path(__file__).parent.parent
+_SAMPLES = _ROOT / "samples"
+_INSTALLED = 300.0
+"""Seconds within which the README's first command must have installed everything and serve."""
+
 _WARM_UPS = 5
 _INCREMENTS = 100
 _CLIENTS = 4
@@ -102,6 +108,32 @@ def responding(start: Start) -> Iterator[Measure]:
     yield measure
 
 
+@contextmanager
+def first_answer() -> Iterator[Measure]:
+    """Measure seconds from the README's first command to its first answer, in a new clone with empty caches.
+
+    The clone has what is committed. The command downloads its packages.
+    """
+
+    def measure() -> Measurement:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            clone = Path(folder, "clone")
+            subprocess.run(["git", "clone", "--quiet", _ROOT, clone], check=True)
+            port = free_port()
+            command = [
+                *(Path(sys.base_prefix, "bin", "python3"), "run.py", "dev-flask", "--port", port),
+                *("--tasks-port", free_port(), "--tasks-rest-port", free_port(), "--datastore-port", free_port()),
+            ]
+            empty = dict.fromkeys(("HOME", "PIP_CACHE_DIR", "UV_CACHE_DIR", "XDG_CACHE_HOME"), f"{folder}/home")
+            bare = {**empty, "PYTHONDONTWRITEBYTECODE": ""}  # as after the installation of Python
+            began = time.monotonic()
+            with serving(command, port, timeout=_INSTALLED, environment=bare, cwd=clone) as server:
+                get(server.address, "/counter/get")
+                return Measurement(time.monotonic() - began, {"s of CPU": server.cpu()})
+
+    yield measure
+
+
 def _benchmark(
     name: str, question: str, unit: str, measuring: Callable[[Start], AbstractContextManager[Measure]]
 ) -> Benchmark:
@@ -118,6 +150,17 @@ def _benchmark(
 
 
 BENCHMARKS = (
+    Benchmark(
+        "first-answer",
+        "From README's first command, in a clone without environments and caches, to its first answer",
+        "s",
+        Contender("run.py dev-flask", first_answer),
+        (),
+        more_is_better=False,
+        runs=3,
+        warm_ups=0,
+        heavy=True,
+    ),
     _benchmark(
         "sample-ready", "From the start of the command to the first response of the Flask sample", "s", responding
     ),

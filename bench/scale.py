@@ -30,6 +30,8 @@ from bench.cloud_tasks import (
 from bench.datastore import PROJECT, Stub, commit, delete, new_entities, put_many
 from bench.peers import google_datastore_emulator, google_firestore_emulator, local_cloud
 from bench.processes import free_port
+from gae_deferred import deferred
+from gae_deferred.testing import CloudForTests
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 MILLION = SIZES[-1]
@@ -38,6 +40,7 @@ _NEXT = 500
 
 _ROUNDS = 10
 _QUERIES = 50
+_TESTS = 100
 _KIND = "Thing"
 _PAGE = "/console/queues/local-dev/us-central1/default"
 """The console's page of the queue."""
@@ -207,6 +210,29 @@ def idle() -> Iterator[Measure]:
 
 
 @contextmanager
+def testing() -> Iterator[Measure]:
+    """Measure milliseconds that the fixture ``local_cloud`` takes for a test: before it and after it.
+
+    Each test leaves a task. The first test of a run takes longer: it starts the servers.
+    """
+    with CloudForTests() as cloud:
+
+        def measure() -> float:
+            seconds = 0.0
+            for _ in range(_TESTS):
+                began = time.perf_counter()
+                cloud.reset()
+                with cloud.in_use():
+                    ready = time.perf_counter()
+                    deferred.defer(print)
+                    done = time.perf_counter()
+                seconds += ready - began + time.perf_counter() - done
+            return seconds / _TESTS * 1e3
+
+        yield measure
+
+
+@contextmanager
 def putting(count: int) -> Iterator[Measure]:
     """Measure entities written a second, 500 with a call, while ``count`` others are stored."""
     with local_cloud("--app-url", f"http://{UNREACHABLE}", data_dir=folder_with_entities(count)) as (_, address):
@@ -312,6 +338,7 @@ BENCHMARKS = (
         quick=True,
     ),
     _own("cloud-idle-cpu", "Processor time without load", "% of a core", idle, heavy=False, warm_ups=0),
+    _own("fixture-set-up", "The fixture local_cloud, before and after a test", "ms", testing, heavy=False, quick=True),
     Benchmark(
         "cloud-idle-memory",
         "Memory without load: ours with Cloud Tasks and Datastore",

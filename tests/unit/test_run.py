@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -96,7 +97,16 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(run.subprocess, "call", fake.call)
     monkeypatch.setattr(run.subprocess, "Popen", fake.popen)
     monkeypatch.setattr(run.os, "execve", fake.execve)
+    monkeypatch.setattr(run.sysconfig, "get_config_var", lambda name: str(wheels(tmp_path)))
     return fake
+
+
+def wheels(folder: Path) -> Path:
+    """Return the folder where a distribution keeps the wheel of pip."""
+    folder = folder / "wheels"
+    folder.mkdir(exist_ok=True)
+    (folder / "pip-1.0-py3-none-any.whl").touch()
+    return folder
 
 
 @pytest.fixture
@@ -158,10 +168,32 @@ def test_its_syntax_is_that_of_python_3_6_so_that_an_old_python_can_print_the_me
 
 def test_the_first_run_installs_uv_with_pip_and_nox_with_uv(start: Callable[[], list[str]]):
     venv, uv, nox, job = start()
-    assert venv.startswith("-m venv --clear ")
+    assert venv.startswith("-m venv --without-pip --clear ")
+    assert "/wheels/pip-1.0-py3-none-any.whl/pip --" in uv
     assert uv.endswith(f"install --only-binary uv {run.UV}")
     assert (nox.split()[0], nox.split()[-1]) == ("uv", run.NOX)
     assert job == f"-m nox --noxfile {run.NOXFILE} --session lint --"
+
+
+def test_a_python_without_a_wheel_of_pip_installs_pip(
+    tmp_path: Path, start: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(run.sysconfig, "get_config_var", lambda name: str(tmp_path))
+    venv, uv = start()[:2]
+    assert venv.startswith("-m venv --clear ")
+    assert uv.startswith("-m pip --disable-pip-version-check install ")
+
+
+@pytest.mark.parametrize("folder", ["", None])
+def test_the_wheel_of_pip_is_in_ensurepip_where_the_distribution_has_no_folder_for_it(
+    folder: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ensurepip = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: ensurepip if name == "ensurepip" else None)
+    monkeypatch.setattr(run.sysconfig, "get_config_var", lambda name: folder)
+    assert run.pip_wheel() is None
+    wheels(tmp_path).rename(tmp_path / "_bundled")
+    assert run.pip_wheel() == tmp_path / "_bundled" / "pip-1.0-py3-none-any.whl"
 
 
 def test_later_runs_install_nothing(start: Callable[[], list[str]]):
@@ -177,7 +209,7 @@ def test_pip_takes_the_place_of_uv_if_uv_does_not_run_or_reach_the_index(
 ):
     machine.failing = failing
     commands = start()
-    assert commands[-2].endswith(f"-m pip --disable-pip-version-check install {run.NOX}")
+    assert commands[-2].endswith(f"/pip --disable-pip-version-check install {run.NOX}")
     assert "--default-venv-backend virtualenv --session lint" in commands[-1]
     assert "pip, which is slower, takes the place of uv." in capsys.readouterr().err
     assert not run.UV_COMMAND.exists()

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from hypothesis import HealthCheck, example, given, settings
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from .wire import Mutation, Serving, Stub, where
@@ -79,10 +80,17 @@ def _kinds() -> Iterator[str]:
 _next_kind = _kinds()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(_steps, min_size=5, max_size=25))
-def test_optimistic_transactions_are_serializable_and_only_conflicts_abort(optimistic_stub, steps):
-    stub = optimistic_stub
+_of_schedules = pytest.mark.parametrize("examples", [40, pytest.param(1000, marks=pytest.mark.heavy)])
+_schedules = given(steps=st.lists(_steps, min_size=5, max_size=25))
+
+
+@_of_schedules
+def test_optimistic_transactions_are_serializable_and_only_conflicts_abort(optimistic_stub, examples):
+    of_any_schedule = _schedules(lambda steps: _check_optimistic(optimistic_stub, steps))
+    settings(max_examples=examples)(of_any_schedule)()
+
+
+def _check_optimistic(stub, steps):
     kind = next(_next_kind)
     state: dict[int, int] = {}
     clients: dict[int, _Client] = {}
@@ -197,11 +205,15 @@ class _Pessimistic:
         return [client for *_, client in sorted(committed, key=lambda each: each[:2])]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(_steps, min_size=5, max_size=25))
-@example(steps=[(0, ("get", 1)), (0, ("set", 1, 0)), (0, ("write outside", 1, 0)), (0, ("commit",))])
-def test_pessimistic_transactions_are_serializable_and_only_deadlocks_abort(server, stub, steps):
+@_of_schedules
+def test_pessimistic_transactions_are_serializable_and_only_deadlocks_abort(server, stub, examples):
     """A transaction that commits has read the state at its commit. No write outside transactions is aborted."""
+    of_any_schedule = _schedules(lambda steps: _check_pessimistic(server, stub, steps))
+    write_waits = example(steps=[(0, ("get", 1)), (0, ("set", 1, 0)), (0, ("write outside", 1, 0)), (0, ("commit",))])
+    settings(max_examples=examples)(write_waits(of_any_schedule))()
+
+
+def _check_pessimistic(server, stub, steps):
     kind = next(_next_kind)
     play = _Pessimistic(server, stub, kind)
     for number, (action, *arguments) in steps:

@@ -17,23 +17,21 @@ from test_commits_survive_kills import committed
 from gae_deferred import datastore, sweeper
 from gae_deferred.entities import Outbox
 
-PROCESSES = 8
 
-
-def contend(transactions: int, patience: float, cloud: Cloud) -> None:
+def contend(transactions: int, number_of_processes: int, patience: float, cloud: Cloud) -> None:
     killed_tasks.RAN.clear()
     seed = random.SystemRandom().randrange(10**6)
     processes = [
         subprocess.Popen(
             [
                 *(sys.executable, Path(__file__).with_name("contend.py")),
-                *(cloud.project, f"p{number}", str(transactions // PROCESSES), str(seed + number)),
+                *(cloud.project, f"p{number}", str(transactions // number_of_processes), str(seed + number)),
             ],
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | cloud.environment,
         )
-        for number in range(PROCESSES)
+        for number in range(number_of_processes)
     ]
     for process in processes:
         output, _ = process.communicate(timeout=patience)
@@ -52,10 +50,10 @@ def contend(transactions: int, patience: float, cloud: Cloud) -> None:
 
 
 def test_as_many_tasks_run_as_were_committed(cloud: Cloud):
-    contend(64, 60, cloud)
+    contend(64, 4, 60, cloud)
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(900)
 def test_as_many_tasks_run_as_2000_conflicting_transactions_committed(cloud: Cloud):
-    contend(2000, 800, cloud)
+    contend(2000, 8, 800, cloud)

@@ -96,12 +96,12 @@ DAMAGE: dict[str, Callable[[], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_a_damaged_entity_is_kept_with_its_bytes_and_blocks_no_other(cloud: Cloud, die_before_sending: Any, kind: str):
-    for number in range(20):  # in more than one sixteenth
+    for number in range(4):  # beside damaged ones in all sixteenths
         die_before_sending(lambda number=number: later(number))
     for digit in outbox.ID_DIGITS:
         plant(f"{digit}0", **DAMAGE[kind]())
     report = sweeper.sweep(grace=0)
-    assert (report.sent, report.damaged, report.kept, report.finished) == (20, 16, 0, True)
+    assert (report.sent, report.damaged, report.kept, report.finished) == (4, 16, 0, True)
     assert "16 damaged outbox entities" in str(report)
     assert cloud.entities(Outbox) == []
     letters: list[Any] = [*cloud.entities(DeadLetter)]
