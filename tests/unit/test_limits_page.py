@@ -4,7 +4,18 @@ import re
 
 import pytest
 
-from gae_deferred import batch, cloud_tasks, ending, limits, signing, signing_keys, slow_client, sweep_lease, sweeper, task
+from gae_deferred import (
+    batch,
+    cloud_tasks,
+    ending,
+    limits,
+    signing,
+    signing_keys,
+    slow_client,
+    sweep_lease,
+    sweeper,
+    task,
+)
 
 from .test_house import ROOT
 
@@ -43,6 +54,6 @@ def test_the_page_has_the_limit_of_the_code(row: str, value: str):
 
 
 def test_the_page_has_the_deadlines_of_attempts():
-    hours, minutes = task.MAX_DISPATCH_DEADLINE / 3600, task.MAX_HTTP_DISPATCH_DEADLINE / 60
-    text = f"{task.MIN_DISPATCH_DEADLINE} seconds to {minutes:g} minutes (HTTP task) or {hours:g} hours (App Engine task)"
+    least, http, app_engine = task.MIN_DISPATCH_DEADLINE, task.MAX_HTTP_DISPATCH_DEADLINE, task.MAX_DISPATCH_DEADLINE
+    text = f"{least} seconds to {http / 60:g} minutes (HTTP task) or {app_engine / 3600:g} hours (App Engine task)"
     assert ROWS["An attempt"].startswith(text)
