@@ -7,6 +7,7 @@ equivalent.yaml lists with their reasons.
 import argparse
 import compileall
 import contextlib
+import functools
 import hashlib
 import importlib
 import json
@@ -14,6 +15,7 @@ import multiprocessing
 import os
 import py_compile
 import random
+import re
 import resource
 import shutil
 import signal
@@ -57,7 +59,7 @@ RUNTIME = Package(
     "gae_deferred",
     ROOT / "lib/src",
     ("**/*.py",),
-    ("tests/unit", "tests/integration/runtime"),
+    ("tests/unit", "tests/integration/runtime", "tests/integration/dev/test_queue_commands.py"),
     ("google.cloud.ndb", "google.cloud.tasks_v2", "hypothesis", "gae_local_cloud.cloud", "flask", "django"),
 )
 SERVERS = Package(
@@ -131,22 +133,37 @@ def coverage_map(package: str, tests: Sequence[str]) -> dict[str, Any]:
 
 
 def tests_of(mutant: Mutant, coverage: dict[str, Any]) -> list[str]:
-    """Return the tests that run a mutant's lines, those of its own module first, then the shortest.
+    """Return the tests that run a mutant's lines: those of its module first, then those that name it, the short first.
 
-    To lines that run while a module is imported, or in other processes only, each test of the module belongs.
+    To lines that run while a module is imported, or in other processes only, belong all tests that run the module or
+    name it.
     """
+    module = Path(mutant.path).stem
+    durations: dict[str, float] = coverage["durations"]
     lines: dict[str, list[str]] = coverage["lines"].get(str(ROOT / mutant.path), {})
-    here = {test for line in range(mutant.line, mutant.last + 1) for test in lines.get(str(line), []) if test}
-    tests = here or {test for each in lines.values() for test in each if test}
-    own = f"test_{Path(mutant.path).name}::"
+    tests = {test for line in range(mutant.line, mutant.last + 1) for test in lines.get(str(line), []) if test}
+    if not tests:
+        tests = {test for each in lines.values() for test in each if test}
+        tests |= {test for test in durations if names(test, module)}
+    own = f"test_{module}.py::"
     chosen: list[str] = []
     seconds = 0.0
-    for test in sorted(tests, key=lambda test: (own not in test, coverage["durations"].get(test, 0), test)):
-        seconds += coverage["durations"].get(test, 0)
+    for test in sorted(tests, key=lambda test: (own not in test, not names(test, module), durations[test], test)):
+        seconds += durations[test]
         if chosen and seconds > MAX_SECONDS:
             break
         chosen.append(test)
     return chosen
+
+
+def names(test: str, module: str) -> bool:
+    """Return whether the file of a test has the name of a module in it."""
+    return module in words_of(test.partition("::")[0])
+
+
+@functools.cache
+def words_of(file: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", (ROOT / file).read_text()))
 
 
 def prepare_process(copy: Path, modules: Iterable[str]) -> None:

@@ -32,7 +32,8 @@ def pytest_sessionfinish(exitstatus: int) -> None:
         return
     data = _measured.get_data()
     lines = {file: _without_failed(data.contexts_by_lineno(file)) for file in data.measured_files()}
-    Path(os.environ["MUTANTS_MAP"]).write_text(json.dumps({"lines": lines, "durations": _durations}))
+    durations = {test: seconds for test, seconds in _durations.items() if test not in _failed}
+    Path(os.environ["MUTANTS_MAP"]).write_text(json.dumps({"lines": lines, "durations": durations}))
 
 
 def _without_failed(contexts: dict[int, list[str]]) -> dict[int, list[str]]:
