@@ -1,7 +1,10 @@
 """A letter in the log is read back, whatever has become of the log."""
 
+import base64
+import hashlib
 import json
 import os
+import zlib
 from typing import Any
 
 import pytest
@@ -77,6 +80,23 @@ def test_missing_parts_are_named_and_hold_up_no_other_letter():
     found = letter_log.read("\n".join([*lines, *lines_of(second)]))
     assert [each.id for each in found.letters] == [second.id]
     assert found.problems == [f"Of the letter {first.id}, these of {len(lines) + 1} parts are missing: 2"]
+
+
+@pytest.mark.parametrize(("count", "more"), [(20, ""), (21, " and 1 more")])
+def test_many_missing_parts_are_counted(count: int, more: str):
+    line = json.dumps({"dead_letter": 7, "part": 1, "parts": count + 1, "sha256": "0", "data": ""})
+    shown = ", ".join(str(number) for number in range(2, 22))
+    problem = f"Of the letter 7, these of {count + 1} parts are missing: {shown}{more}"
+    assert letter_log.read(line).problems == [problem]
+
+
+@pytest.mark.parametrize(("more", "letters"), [(0, 1), (1, 0)])
+def test_a_letter_of_more_than_64_mebibytes_is_not_unpacked(more: int, letters: int):
+    text = json.dumps({"letter": letter(0).to_text(), "payload": "", "seal": None})
+    data = zlib.compress(text.rjust(64 * 2**20 + more).encode())
+    entry = {"dead_letter": 7, "part": 1, "parts": 1, "sha256": hashlib.sha256(data).hexdigest()}
+    found = letter_log.read(json.dumps(entry | {"data": base64.b64encode(data).decode()}))
+    assert (len(found.letters), len(found.problems)) == (letters, 1 - letters)
 
 
 def test_a_changed_part_is_told():
