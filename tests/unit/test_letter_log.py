@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gae_deferred import letter_log
+from gae_deferred import letter_log, settings
 from gae_deferred.letter import Letter
 
 
@@ -137,3 +137,12 @@ def test_a_seal_is_of_the_whole_letter(monkeypatch: pytest.MonkeyPatch):
     assert letter_log.read(line).letters[0].is_proven
     (unproven,) = lines_of(letter(10, is_proven=False))
     assert not letter_log.read(unproven).letters[0].is_proven
+
+
+def test_where_the_keys_cannot_be_read_nothing_is_proven(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "1:0123456789abcdef0123456789abcdef")
+    (line,) = lines_of(letter(10))
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "1:short")
+    settings.forget()
+    (found,) = letter_log.read(line).letters
+    assert found.is_proven is False
