@@ -129,31 +129,49 @@ def coverage_map(package: str, tests: Sequence[str]) -> dict[str, Any]:
         environment = os.environ | {"MUTANTS_MAP": str(file), "PYTHONPATH": str(ROOT), "COVERAGE_CORE": "ctrace"}
         command = ["pytest", "-q", "-p", "tests.mutants.coverage_map", "-k", IRRELEVANT, *tests]
         subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment, check=False)
-    return dict(json.loads(file.read_text()))
+    measured = json.loads(file.read_text())
+    tests = [*measured["durations"]]
+    lines = {
+        path: {line: [tests[number] for number in numbers] for line, numbers in each.items()}
+        for path, each in measured["lines"].items()
+    }
+    return measured | {"lines": lines}
 
 
 def tests_of(mutant: Mutant, coverage: dict[str, Any]) -> list[str]:
-    """Return the tests that run a mutant's lines: those of its module first, then those that name it, the short first.
+    """Return the tests for a mutant: those that run its lines first, then those that name its module, the short first.
 
-    To lines that run while a module is imported, or in other processes only, belong all tests that run the module or
-    name it.
+    Only names lead to tests that run the module in another process, or only import it.
     """
     module = Path(mutant.path).stem
     durations: dict[str, float] = coverage["durations"]
     lines: dict[str, list[str]] = coverage["lines"].get(str(ROOT / mutant.path), {})
-    tests = {test for line in range(mutant.line, mutant.last + 1) for test in lines.get(str(line), []) if test}
-    if not tests:
-        tests = {test for each in lines.values() for test in each if test}
-        tests |= {test for test in durations if names(test, module)}
+    running = {test for line in lines_of(mutant) for test in lines.get(str(line), []) if test}
+    naming = {test for test in durations if names(test, module)}
+    others = set() if running else {test for each in lines.values() for test in each if test}
     own = f"test_{module}.py::"
+
+    def rank(test: str) -> tuple[Any, ...]:
+        return test not in running, own not in test, test not in naming, durations[test], test
+
     chosen: list[str] = []
     seconds = 0.0
-    for test in sorted(tests, key=lambda test: (own not in test, not names(test, module), durations[test], test)):
+    for test in sorted(running | naming | others, key=rank):
         seconds += durations[test]
         if chosen and seconds > MAX_SECONDS:
             break
         chosen.append(test)
     return chosen
+
+
+def lines_of(mutant: Mutant) -> set[int]:
+    """Return the numbers of the lines with a fault, and of the lines that use the name that gets the faulty value."""
+    lines = {*range(mutant.line, mutant.last + 1)}
+    assigned = re.match(r"(\w+)(: [^=]+)? = ", mutant.before)
+    if assigned:
+        name = re.compile(rf"\b{assigned[1]}\b")
+        lines |= {number for number, line in enumerate(mutant.source.splitlines(), start=1) if name.search(line)}
+    return lines
 
 
 def names(test: str, module: str) -> bool:

@@ -30,11 +30,14 @@ def pytest_sessionfinish(exitstatus: int) -> None:
     _measured.stop()
     if exitstatus > pytest.ExitCode.TESTS_FAILED:
         return
-    data = _measured.get_data()
-    lines = {file: _without_failed(data.contexts_by_lineno(file)) for file in data.measured_files()}
     durations = {test: seconds for test, seconds in _durations.items() if test not in _failed}
+    numbers = {test: number for number, test in enumerate(durations)}
+    data = _measured.get_data()
+    lines = {
+        file: {
+            line: [numbers[test] for test in tests if test in numbers]
+            for line, tests in data.contexts_by_lineno(file).items()
+        }
+        for file in data.measured_files()
+    }
     Path(os.environ["MUTANTS_MAP"]).write_text(json.dumps({"lines": lines, "durations": durations}))
-
-
-def _without_failed(contexts: dict[int, list[str]]) -> dict[int, list[str]]:
-    return {line: [test for test in tests if test not in _failed] for line, tests in contexts.items()}
