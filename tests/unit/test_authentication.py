@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import gae_deferred.settings
 from gae_deferred import clock, deferred, oidc, signing, signing_keys
-from gae_deferred.errors import ConfigurationError
+from gae_deferred.errors import ConfigurationError, TransientError
 
 KEYS = "k1:a-secret-of-at-least-16-characters"
 OTHER_KEYS = "k1:another-secret-with-the-same-id"
@@ -460,3 +460,18 @@ def send_invented(environ: dict[str, str], body: bytes) -> None:
         request = {"REQUEST_METHOD": "POST", "wsgi.input": io.BytesIO(body), **environ}
         _, status, _ = deferred.Handler().post(request)
     assert 400 <= status < 500
+
+
+@pytest.mark.parametrize("make", [signed, environ_of], ids=["signed", "unsigned"])
+def test_while_the_keys_cannot_be_read_the_queue_is_to_try_again(
+    make: Callable[[bytes], Environ], mark: Path, on_app_engine: None, monkeypatch: pytest.MonkeyPatch
+):
+    def away(name: str) -> str:
+        raise TransientError("Secret Manager is away")
+
+    environ = make(call(mark))
+    monkeypatch.setattr(signing_keys, "_secret_keys", signing_keys.SecretKeys(away))
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS_SECRET", "projects/my-project/secrets/keys")
+    gae_deferred.settings.forget()
+    assert answer(environ) is HTTPStatus.SERVICE_UNAVAILABLE
+    assert not mark.exists()

@@ -302,6 +302,21 @@ def test_an_operation_that_failed_without_a_word_fails_every_task(queue: FakeClo
     assert "oh" in str(caught.value)
 
 
+def test_a_task_of_which_an_answer_says_nothing_is_sent_again(queue: FakeCloudTasks):
+    send = queue.batch_create_tasks
+
+    def leave_out_the_last(request, timeout):
+        queue.batch_create_tasks = send  # type: ignore[method-assign]
+        short = tasks_v2.BatchCreateTasksRequest(parent=request.parent, requests=request.requests[:-1])
+        return send(short, timeout)
+
+    queue.batch_create_tasks = leave_out_the_last  # type: ignore[method-assign]
+    tasks = deferred.defer_many([deferred.prepare(greet, name) for name in ("a", "b")])
+    assert all(task.was_enqueued for task in tasks)
+    assert [len(batch.requests) for batch in queue.batches] == [1, 1]
+    assert len(queue.created) == 2
+
+
 def test_an_operation_that_does_not_finish_in_time_is_a_transient_error(
     queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
 ):

@@ -105,6 +105,8 @@ def test_a_callables_name_cannot_forge_a_header(queue: FakeCloudTasks):
     assert len(value) <= 200
 
 
+EAST = datetime.timezone(datetime.timedelta(hours=14))
+
 BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"_countdown": 1, "_eta": datetime.datetime(2030, 1, 1)}, errors.InvalidTaskError, "countdown (1)"),
     ({"_countdown": "soon"}, errors.InvalidTaskError, "'soon'"),
@@ -114,6 +116,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"_countdown": float("inf")}, errors.InvalidEtaError, "inf"),
     ({"_countdown": 30 * 86400 + 60}, errors.InvalidEtaError, "30 days"),
     ({"_eta": datetime.datetime.max}, errors.InvalidEtaError, "9999"),
+    ({"_eta": datetime.datetime.min.replace(tzinfo=EAST)}, errors.InvalidEtaError, "out of range"),
     ({"_eta": "tomorrow"}, errors.InvalidTaskError, "'tomorrow'"),
     ({"_eta": datetime.date(2030, 1, 1)}, errors.InvalidTaskError, "2030"),
     ({"_name": "a b"}, errors.InvalidTaskNameError, "'a b'"),

@@ -71,11 +71,17 @@ def test_a_task_with_retry_options_says_how_many_attempts_it_has(
     assert queue.created[0].app_engine_http_request.headers.get("X-Deferred-Max-Attempts") == header
 
 
-@pytest.mark.parametrize("text", ["many", "0", "mail=", "mail=x", "100;mail=5", "-1", "99999999999"])
+@pytest.mark.parametrize("text", ["many", "0", "mail=", "mail=x", "100;mail=5", "-1", "2147483648"])
 def test_a_setting_that_is_no_list_of_numbers_is_an_error_that_names_it(text: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DEFERRED_QUEUE_MAX_ATTEMPTS", text)
     with pytest.raises(ConfigurationError, match="DEFERRED_QUEUE_MAX_ATTEMPTS"):
         settings.queue_max_attempts("default")
+
+
+@pytest.mark.parametrize("limit", [1, 2**31 - 1])
+def test_a_limit_is_any_number_that_a_queue_can_have(limit: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_QUEUE_MAX_ATTEMPTS", str(limit))
+    assert settings.queue_max_attempts("default") == limit
 
 
 def test_a_task_elsewhere_has_the_default_namespace_whatever_its_headers_say():

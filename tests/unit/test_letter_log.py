@@ -1,12 +1,15 @@
 """A letter in the log is read back, whatever has become of the log."""
 
+import base64
+import hashlib
 import json
 import os
+import zlib
 from typing import Any
 
 import pytest
 
-from gae_deferred import letter_log
+from gae_deferred import letter_log, settings
 from gae_deferred.letter import Letter
 
 
@@ -79,6 +82,23 @@ def test_missing_parts_are_named_and_hold_up_no_other_letter():
     assert found.problems == [f"Of the letter {first.id}, these of {len(lines) + 1} parts are missing: 2"]
 
 
+@pytest.mark.parametrize(("count", "more"), [(20, ""), (21, " and 1 more")])
+def test_many_missing_parts_are_counted(count: int, more: str):
+    line = json.dumps({"dead_letter": 7, "part": 1, "parts": count + 1, "sha256": "0", "data": ""})
+    shown = ", ".join(str(number) for number in range(2, 22))
+    problem = f"Of the letter 7, these of {count + 1} parts are missing: {shown}{more}"
+    assert letter_log.read(line).problems == [problem]
+
+
+@pytest.mark.parametrize(("more", "letters"), [(0, 1), (1, 0)])
+def test_a_letter_of_more_than_64_mebibytes_is_not_unpacked(more: int, letters: int):
+    text = json.dumps({"letter": letter(0).to_text(), "payload": "", "seal": None})
+    data = zlib.compress(text.rjust(64 * 2**20 + more).encode())
+    entry = {"dead_letter": 7, "part": 1, "parts": 1, "sha256": hashlib.sha256(data).hexdigest()}
+    found = letter_log.read(json.dumps(entry | {"data": base64.b64encode(data).decode()}))
+    assert (len(found.letters), len(found.problems)) == (letters, 1 - letters)
+
+
 def test_a_changed_part_is_told():
     whole = letter()
     lines = lines_of(whole)
@@ -117,3 +137,12 @@ def test_a_seal_is_of_the_whole_letter(monkeypatch: pytest.MonkeyPatch):
     assert letter_log.read(line).letters[0].is_proven
     (unproven,) = lines_of(letter(10, is_proven=False))
     assert not letter_log.read(unproven).letters[0].is_proven
+
+
+def test_where_the_keys_cannot_be_read_nothing_is_proven(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "1:0123456789abcdef0123456789abcdef")
+    (line,) = lines_of(letter(10))
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "1:short")
+    settings.forget()
+    (found,) = letter_log.read(line).letters
+    assert found.is_proven is False

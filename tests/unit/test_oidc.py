@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from app_engine import ON_APP_ENGINE
@@ -314,3 +315,12 @@ def test_in_the_local_cloud_its_issuer_is_trusted(
     assert status_of(call(mark), google.token(iss="http://127.0.0.1:8124")) == 200
     assert mark.exists()
     assert fetched == ["http://127.0.0.1:8124/oauth2/v1/certs"]
+
+
+def test_an_issuer_that_answers_with_an_error_has_no_certificates(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.undo()  # fetches as in production
+    monkeypatch.setattr(
+        "google.auth.transport.requests.Request.__call__", lambda *_, **__: Mock(status=500, data=b"{}")
+    )
+    with pytest.raises(exceptions.TransportError, match="answered 500"):
+        oidc._fetch(oidc.GOOGLE_CERTS_URL)

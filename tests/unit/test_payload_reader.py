@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gae_deferred import deferred, payload_store, pickle_structure
+from gae_deferred.call import curry
 from gae_deferred.once import run_once
 from gae_deferred.payload_reader import MAX_UNPACKED_BYTES, read
 
@@ -123,11 +124,58 @@ def test_nothing_that_a_payload_names_is_imported():
         (b"P0\n.", "persistent id"),
         (b"0" * 10, "not a pickle"),
         (b"(" * (pickle_structure.MAX_OPCODES + 1), "more than 100000 opcodes"),
+        (pickle.dumps((payload_store.run_compressed, (b"not compressed",), {})), "cannot be unpacked"),
+        (b"\x80\x04K\x01K\x02\x93.", "something that is not text"),
     ],
-    ids=["empty", "text", "truncated", "a list", "persistent id", "empty stack", "too many opcodes"],
+    ids=[
+        *("empty", "text", "truncated", "a list", "persistent id", "empty stack", "too many opcodes"),
+        *("not compressed", "a name that is no text"),
+    ],
 )
 def test_the_problem_is_said(data: bytes, problem: str):
     assert problem in read(data).problem
+
+
+def test_exactly_the_opcodes_of_the_limit_are_followed():
+    assert "more than" not in read(b"(" * (pickle_structure.MAX_OPCODES - 1) + b".").problem
+
+
+class ByKeyword(str):
+    """A string that is made with a keyword argument."""
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, str]]:
+        return ("a",), {"errors": "b"}
+
+
+_GREET = b"(cdeferred_callables\ngreet\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (pickle.dumps((greet, (frozenset({1}),), {}), 4), "({1})"),
+        (_GREET + b"((cdeferred_callables\nPoint\nI1\not(dt.", "(deferred_callables.Point(1))"),
+        (_GREET + b"((I1\nideferred_callables\nPoint\nt(dt.", "(deferred_callables.Point(1))"),
+        (_GREET + b"(I1\n2t(dt.", "(1, 1)"),
+        (_GREET + b"(I1\nI2\n0t(dt.", "(1)"),
+        (_GREET + b"(I1\n(0t(dt.", "(1)"),
+        (_GREET + b"(I1\n(I5\nI6\n1t(dt.", "(1)"),
+        (b"(I5\n(t(dt.", "int()"),
+    ],
+    ids=["frozenset", "OBJ", "INST", "DUP", "POP", "POP of a mark", "POP_MARK", "a number that is called"],
+)
+def test_rare_opcodes_are_followed(data: bytes, shown: str):
+    assert read(data).text == shown if shown[0] != "(" else f"deferred_callables.greet{shown}"
+
+
+def test_an_object_that_is_made_by_keyword_arguments_is_shown_with_them():
+    assert "'errors': 'b'" in read(pickle.dumps((greet, (ByKeyword("a"),), {}), 4)).text
+
+
+@pytest.mark.parametrize("protocol", [0, 2])
+def test_a_method_of_an_object_has_the_name_of_its_class(protocol: int):
+    parts = curry(Greeter("hi").greet, ("Ada",), {})
+    assert read(pickle.dumps(parts, protocol)).callable == "deferred_callables.Greeter.greet"
 
 
 def test_a_compressed_bomb_is_not_unpacked():

@@ -1,10 +1,11 @@
 """The production commands without credentials, and with a Datastore that does not answer."""
 
 import socket
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from google.api_core.exceptions import RetryError, ServiceUnavailable
+from google.api_core.exceptions import Forbidden, RetryError, ServiceUnavailable
 
 from gae_deferred import dead_letters
 from gae_deferred.cli.group import main
@@ -34,13 +35,32 @@ def test_help_needs_no_credentials(command: list[str]):
     assert result.output.startswith("Usage: ")
 
 
-def test_a_datastore_that_does_not_answer_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch):
-    def refused(*_: object) -> None:  # as Cloud NDB raises it after three attempts
-        raise RetryError("Maximum number of 3 retries exceeded", cause=ServiceUnavailable("Connection refused"))
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (  # as Cloud NDB raises it after three attempts
+            RetryError("Maximum number of 3 retries exceeded", cause=ServiceUnavailable("Connection refused")),
+            "Datastore did not answer: 503 Connection refused",
+        ),
+        (Forbidden("not yours"), "Google Cloud refused: 403 not yours"),
+    ],
+    ids=["no answer", "a refusal"],
+)
+def test_an_error_of_datastore_is_told_in_a_line(error: Exception, told: str, monkeypatch: pytest.MonkeyPatch):
+    def refused(*_: object) -> None:
+        raise error
 
     with socket.create_server(("127.0.0.1", 0)) as emulator:
         monkeypatch.setenv("DATASTORE_EMULATOR_HOST", f"127.0.0.1:{emulator.getsockname()[1]}")
         monkeypatch.setattr(dead_letters, "query", refused)
         result = CliRunner().invoke(main, ["dead-letters", "list"])
     assert result.exit_code == 1
-    assert result.output.startswith("Error: Datastore did not answer: 503 Connection refused\n")
+    assert result.output.startswith(f"Error: {told}\n")
+
+
+def test_a_log_without_letters_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "log").write_text("INFO: nothing has happened\n")
+    with socket.create_server(("127.0.0.1", 0)) as emulator:
+        monkeypatch.setenv("DATASTORE_EMULATOR_HOST", f"127.0.0.1:{emulator.getsockname()[1]}")
+        result = CliRunner().invoke(main, ["dead-letters", "restore", str(tmp_path / "log")])
+    assert (result.exit_code, result.output) == (1, "Error: There is no dead letter in the log\n")

@@ -125,7 +125,7 @@ def _class_of(target: Any) -> str:
     match target:
         case Name():
             return target.full[:_MAX_LITERAL]
-        case Made(Name("copyreg", "_reconstructor" | "__newobj__"), Items("()", [cls, *_])):
+        case Made(Name("copyreg" | "copy_reg", "_reconstructor" | "__newobj__"), Items("()", [cls, *_])):
             return _name_of(cls)
         case Made():
             return _own_name(target) or _name_of(target.maker)

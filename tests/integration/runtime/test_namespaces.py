@@ -242,3 +242,18 @@ def test_the_console_shows_the_namespace(cloud: Cloud):
     shown = payload(request.headers, request.body)
     assert shown is not None
     assert shown["notes"] == ["Runs in the namespace 'a' of Datastore."]
+
+
+def test_an_app_goes_on_in_another_namespace_until_its_block_ends():
+    def name_of(key: ndb.Key) -> str:
+        return key.namespace() or ""
+
+    def go_on() -> None:
+        found = tenants.Invoice.query().get()
+        datastore.set_namespace("b")
+        assert datastore.current_namespace() == "b"
+        assert name_of(ndb.Key("K", 1)) == "b"
+        assert found.key.get() is found  # the cache is that of before
+
+    within("a", go_on)
+    assert datastore.current_namespace() == ""

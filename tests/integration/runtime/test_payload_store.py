@@ -281,3 +281,26 @@ def test_the_receipt_of_an_ended_payload_outlives_every_delivery_of_its_task(clo
         assert receipt.expires == now.replace(tzinfo=None) + datetime.timedelta(days=62)
         assert deliver(task) == 200  # and does nothing
     assert [value] == CALLS
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        *("", "1", f"{'a' * 32}-1", f"{'a' * 32}-1-{'b' * 63}", f"{'a' * 31}-1-{'b' * 64}"),
+        f"{'a' * 32}-10000-{'b' * 64}",  # more chunks than any payload has
+        f"{'a' * 32}-x-{'b' * 64}",
+    ],
+)
+def test_what_is_no_id_of_a_payload_is_refused_before_datastore_is_asked(
+    stored: str, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")
+    with pytest.raises(KeyError, match="is not the id of a stored payload"):
+        payload_store.load(stored)
+    with pytest.raises(errors.PermanentTaskFailure, match="is not the id of a stored payload"):
+        payload_store.run_stored(stored)
+
+
+def test_what_is_not_compressed_cannot_be_read():
+    with pytest.raises(ValueError, match="cannot be decompressed"):
+        payload_store.unpack(b"text")

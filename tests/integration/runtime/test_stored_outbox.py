@@ -5,9 +5,12 @@ import datetime
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
+import grpc
 import pytest
 from deliveries import deliver
+from google.api_core.exceptions import ServiceUnavailable
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import ndb, tasks_v2
 from google.cloud.datastore import Client
@@ -123,6 +126,34 @@ def test_a_planted_child_of_an_outbox_entity_blocks_no_other(cloud: Cloud, die_b
     assert (report.sent, report.dead, report.kept) == (1, 1, 0)  # the seal is of another entity
     assert len(cloud.tasks()) == 1
     assert cloud.entities(Outbox) == []
+
+
+def test_keys_that_datastore_leaves_for_another_call_are_looked_up_again(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    client: Any = ndb.get_context().client
+    lookup, calls = client.stub.lookup.future, []
+
+    def look_up_one(request: Any, **options: Any) -> Any:
+        calls.append(len(request.keys))
+        left = [*request.keys][1:]
+        request.keys = request.keys[:1]
+        answer = lookup(request, **options).result()
+        answer.deferred = left
+        return Mock(result=lambda: answer)
+
+    for number in range(3):
+        plant(f"a{number}", **DAMAGE["no time"]())
+    monkeypatch.setattr(client, "stub", Mock(lookup=Mock(future=look_up_one)))
+    found = list(stored_outbox.read([ndb.Key(Outbox, f"a{number}", namespace="") for number in range(3)]))
+    assert [each.key.id() for each in found] == ["a0", "a1", "a2"]
+    assert calls == [3, 2, 1]
+
+
+def test_a_lookup_that_fails_raises_the_error_of_the_service(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    client: Any = ndb.get_context().client
+    future = grpc.insecure_channel("127.0.0.1:1").unary_unary("/none").future(b"", timeout=20)
+    monkeypatch.setattr(client, "stub", Mock(lookup=Mock(future=Mock(return_value=future))))
+    with pytest.raises(ServiceUnavailable):
+        list(stored_outbox.read([ndb.Key(Outbox, "a0", namespace="")]))
 
 
 def test_two_sweeps_write_one_letter_of_a_damaged_entity(cloud: Cloud):

@@ -2,14 +2,17 @@
 
 import datetime
 import os
+import random
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
+from google.api_core.exceptions import Aborted
 from google.cloud import ndb, tasks_v2
 from harness import Cloud
 
@@ -294,6 +297,33 @@ def test_a_part_that_another_sweep_holds_is_left_alone_until_the_lease_ends(clou
     lease.until -= datetime.timedelta(hours=1)
     lease.put()
     assert sweeper.sweep(grace=0).sent == 1
+
+
+def test_a_sweep_that_loses_its_lease_leaves_the_rest_to_the_other(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    cloud.pause()
+    monkeypatch.setattr("uuid.uuid4", lambda: Mock(hex=f"a{random.getrandbits(124):031x}"))  # all in one part
+    make_backlog(60)
+    monkeypatch.setattr(sweep_lease, "DURATION", datetime.timedelta(0))  # so the sweep renews it for each page
+    taken = Mock(side_effect=[True, True, False])
+    monkeypatch.setattr(sweep_lease, "take", taken)
+    report = sweeper.sweep()
+    assert taken.call_count == 3
+    assert report.sent == len(cloud.tasks()) == 60 - len(cloud.entities(Outbox)) == 25
+
+
+def test_of_two_sweeps_that_take_a_lease_at_this_moment_one_has_it(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    def conflict(function: Callable[[], Any]) -> None:
+        raise Aborted("another transaction was faster")
+
+    monkeypatch.setattr(ndb, "transaction", conflict)
+    assert sweep_lease.take("a", "one of the two") is False
+
+
+@pytest.mark.parametrize("holder", ["mine", "another"])
+def test_a_sweep_gives_back_its_own_lease_only(holder: str, cloud: Cloud):
+    assert sweep_lease.take("a", holder) is True
+    sweep_lease.give_back("a", "mine")
+    assert [lease.holder for lease in cloud.entities(SweepLease)] == ([] if holder == "mine" else ["another"])
 
 
 def test_what_a_process_wrote_whose_clock_was_ahead_is_swept_and_no_part_stays_taken(
