@@ -189,7 +189,7 @@ def _outbox_size(deferred, ndb, order):
 
 def _task_calls():
     url = f"http://{os.environ['API_HOST']}:{os.environ['API_PORT']}/"
-    with urllib.request.urlopen(url) as response:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url) as response:
         return int(response.read())
 
 

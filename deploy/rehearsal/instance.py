@@ -26,6 +26,8 @@ _PORTS = range(20_000, 32_000)
 _WITHHELD = {"DEFERRED_SIGNING_KEYS_SECRET"}
 """Variables of app.yaml that an instance does not get here, because they need Secret Manager."""
 
+_PORT_IN_USE = r"(?i)(?:address already|connection) in use"
+
 _ADVICE = {
     r"ModuleNotFoundError: No module named '([^']+)'": (
         "The app imports {0}. If that is a package, add it to the app's requirements.txt; if it is a file of the app, "
@@ -42,11 +44,14 @@ _ADVICE = {
     r"KeyError: '([A-Z][A-Z0-9_]*)'": (
         "The app needs the environment variable {0}: give --env {0}=VALUE, here and when you deploy it."
     ),
+    _PORT_IN_USE: (
+        "Another program has the port of the entrypoint. If that is $PORT ({port}), rehearse again, on another port."
+    ),
     r"sh: .*?([\w./-]+): not found": (
         "The entrypoint runs {0}, which is not there. If a package brings {0}, add that to the app's requirements.txt."
     ),
 }
-"""Advice for messages in an instance's log. Groups of the pattern fill the placeholders."""
+"""Advice for messages in an instance's log. Groups of the pattern and the instance's port fill the placeholders."""
 
 
 class InstanceError(DeployError):
@@ -117,11 +122,20 @@ class Instance:
         code = await self._process.wait()
         raise InstanceError(f"The instance has ended by itself, with exit code {code}. {self.advice()}".rstrip())
 
+    def has_its_port(self) -> None:
+        """Check that requests reach the instance. gunicorn tries for 5 s to listen on a port that is in use.
+
+        Raises:
+            InstanceError: another program listens on the port.
+        """
+        if _all(_PORT_IN_USE, self._log.read_text(errors="replace")):
+            raise InstanceError(self.advice())
+
     def advice(self) -> str:
         """Return the advice for the last known message in the log; ``""`` if there is none."""
         log = self._log.read_text(errors="replace")
         found = [
-            (match.start(), text.format(*match.groups()))
+            (match.start(), text.format(*match.groups(), port=self._port))
             for regex, text in _ADVICE.items()
             for match in _all(regex, log)
         ]

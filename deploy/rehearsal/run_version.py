@@ -152,7 +152,7 @@ async def _unless_it_ends(served: Instance, work: Awaitable[None]) -> None:
     """Wait for work while an instance runs.
 
     Raises:
-        InstanceError: the instance has ended, which may be why the work has failed.
+        InstanceError: the instance has ended, or another program has its port, which may be why the work has failed.
     """
     tasks = [asyncio.ensure_future(work), asyncio.ensure_future(served.ends())]
     working, ending = tasks
@@ -160,6 +160,7 @@ async def _unless_it_ends(served: Instance, work: Awaitable[None]) -> None:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if working.done() and working.exception() is not None:
             await _let_it_end(ending)
+            served.has_its_port()
         (ending if ending.done() else working).result()
     finally:
         await _cancel(tasks)

@@ -10,12 +10,17 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
+from deploy.end_to_end_tests import EndToEndTests
 from deploy.rehearsal import instance, instance_settings
 from deploy.rehearsal.app_engine import Version
 from deploy.rehearsal.instance import InstanceFolders
+from deploy.rehearsal.rehearsal import Rehearsal
 from deploy.rehearsal.run_version import RehearsalError, RunningVersion, run_version
 from deploy.staging.ignored import upload
+from deploy.staging.variables import Variables
 
 HELLO = """
 def app(environ, start_response):
@@ -36,6 +41,17 @@ def site(environ, start_response):
     return [done.read_bytes() if done.exists() else b""]
 
 app = wrap_wsgi_app(site, use_deferred=True)
+"""
+
+OWN_TEST = """
+import os, time, urllib.request
+
+def test_a_task_runs():
+    url = os.environ["E2E_BASE_URL"]
+    urllib.request.urlopen(url + "/defer")
+    deadline = time.monotonic() + 20
+    while urllib.request.urlopen(url).read() != b"by a task":
+        assert time.monotonic() < deadline
 """
 
 ENDS_WHEN_ASKED = """
@@ -163,6 +179,29 @@ async def test_tasks_of_the_local_cloud_run_and_forged_ones_are_refused(app):
             assert time.monotonic() < deadline, app.log
 
     await app.run_version(check)
+
+
+async def test_a_version_and_its_tests_do_not_use_the_proxy_of_the_environment(app, tmp_path, monkeypatch):
+    app.write("main.py", TASKS)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_it.py").write_text(OWN_TEST)
+    tests = EndToEndTests(tmp_path / "tests", ("-p", "no:cacheprovider"))
+    rehearsal = Rehearsal(tmp_path, Variables(), "my-project", tmp_path, tests)
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(0)
+        for name in ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+            monkeypatch.setenv(name.upper(), f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        before = dict(os.environ)
+
+        await app.run_version(rehearsal.test)
+
+        assert dict(os.environ) == before
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
 
 
 async def test_a_file_that_was_not_uploaded_is_named(app):
@@ -328,3 +367,15 @@ def test_a_port_in_use_is_not_given_to_an_instance(monkeypatch):
         used = other.getsockname()[1]
         monkeypatch.setattr("random.sample", lambda *_: [used, free])
         assert instance.free_port() == free
+
+
+@pytest.mark.parametrize("inbound_services", [["warmup"], []])
+async def test_a_port_that_another_program_has_taken_is_named(app, monkeypatch, inbound_services):
+    app.settings(inbound_services=inbound_services)
+    async with TestServer(web.Application()) as other:  # answers 404
+        monkeypatch.setattr(instance, "free_port", lambda: other.port)
+
+        problem = await app.problem()
+        assert f"Another program has the port of the entrypoint. If that is $PORT ({other.port}), rehearse" in problem
+
+    assert "warmup" not in problem

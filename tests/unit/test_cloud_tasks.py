@@ -363,3 +363,8 @@ def test_an_error_names_the_task_if_it_has_a_name(queue: FakeCloudTasks):
         cloud_tasks.create(*prepare(1))
     with pytest.raises(errors.BatchError, match="a task 'n0', queue 'default'"):
         deferred.defer_many(prepare(1))
+
+
+def test_a_batch_error_of_one_task_speaks_of_one():
+    error = errors.BatchError({4: errors.InternalError("a")}, 9)
+    assert str(error) == "1 of 9 tasks was not enqueued; the first has index 4: InternalError: a"

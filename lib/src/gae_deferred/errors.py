@@ -180,7 +180,8 @@ class BatchError(TaskQueueError):
 
     def __str__(self) -> str:
         index, first = next(iter(self.failures.items()))
+        were = "was" if len(self.failures) == 1 else "were"
         return (
-            f"{len(self.failures)} of {self.total} tasks were not enqueued; the first has index {index}: "
+            f"{len(self.failures)} of {self.total} tasks {were} not enqueued; the first has index {index}: "
             f"{type(first).__name__}: {first}"
         )

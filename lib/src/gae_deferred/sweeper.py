@@ -78,9 +78,11 @@ class Report:
     finished: bool = True
 
     def __str__(self) -> str:
-        damaged = f", {self.damaged} damaged outbox entities" if self.damaged else ""
+        sent = f"{self.sent} task{'' if self.sent == 1 else 's'} sent"
+        dead = f"{self.dead} dead letter{'' if self.dead == 1 else 's'}"
+        damaged = f", {self.damaged} damaged outbox entit{'y' if self.damaged == 1 else 'ies'}" if self.damaged else ""
         more = "" if self.finished else "; time was up before the end, the next sweep goes on"
-        return f"{self.sent} tasks sent, {self.dead} dead letters, {self.kept} kept for the next sweep{damaged}{more}"
+        return f"{sent}, {dead}, {self.kept} kept for the next sweep{damaged}{more}"
 
     def __add__(self, other: "Report") -> "Report":
         return Report(

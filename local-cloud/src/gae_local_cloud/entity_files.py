@@ -31,7 +31,7 @@ async def export_entities(data_dir: Path, file: Path) -> None:
         count = await _export_from_running(data_dir, file, error)
     except OSError as error:
         raise _not_written(file, error) from error
-    click.echo(f"{count} entities of {data_dir} are in {file}")
+    click.echo(_moved(count, data_dir, file))
 
 
 async def _export_from_running(data_dir: Path, file: Path, in_use: DataFolderInUseError) -> int:
@@ -62,7 +62,11 @@ async def import_entities(data_dir: Path, file: Path) -> None:
     """
     async with _datastore(data_dir) as server:
         count = await server.import_entities(file)
-    click.echo(f"{count} entities of {file} are in {data_dir}")
+    click.echo(_moved(count, file, data_dir))
+
+
+def _moved(count: int, source: Path, target: Path) -> str:
+    return f"1 entity of {source} is in {target}" if count == 1 else f"{count} entities of {source} are in {target}"
 
 
 @asynccontextmanager

@@ -36,6 +36,11 @@ def calls(html: str) -> list[str]:
     return [text_of(cell).strip() for cell in re.findall(r'<a class="call" href="[^"]*/tasks/[^"]*">(.*?)</a>', html)]
 
 
+def states(html: str) -> list[str]:
+    """Return the states of the tasks on a page."""
+    return re.findall(r'<span class="state [^"]*">(.*?)</span>', html)
+
+
 async def test_the_overview_counts_the_tasks_in_each_state(user: ConsoleUser):
     await user.create(schedule_time=in_an_hour(), url="/later")
     await user.create(url="/ok")
@@ -158,6 +163,12 @@ async def test_a_waiting_task_is_drawn_with_its_wait(user: ConsoleUser):
     html = await user.get(await user.create(schedule_time=in_an_hour()))
     assert '<rect class="waiting"' in html
     assert "is to run in" in text_of(html)
+
+
+async def test_a_task_that_failed_is_retrying_in_the_list_and_on_its_page(user: ConsoleUser):
+    path = await user.create(url="/fail", queue="mail")
+    page = await shown(user, path, lambda text: "Attempt 1" in text and "in flight" not in text)
+    assert states(page) == states(await user.get(MAIL_URL)) == ["retrying"]
 
 
 async def test_hostile_names_are_shown_and_do_nothing(user: ConsoleUser):

@@ -31,14 +31,14 @@ def test_exported_entities_can_be_imported_elsewhere(tmp_path):
         url = app_url(command)
         get(f"{url}/defer/kept")
         until(lambda: get(f"{url}/read") == (200, "kept"), "the task's effect")
-        assert run("export", "../running", cwd=here) == (0, "1 entities of .local-cloud are in ../running\n")
+        assert run("export", "../running", cwd=here) == (0, "1 entity of .local-cloud is in ../running\n")
         refused = run("import", "../running", cwd=here)
         assert refused[0] == 1
         assert "in use by another local cloud" in refused[1]
         command.process.terminate()
         command.wait()
-    assert run("export", "../file", cwd=here) == (0, "1 entities of .local-cloud are in ../file\n")
-    assert run("import", "../file", cwd=there) == (0, "1 entities of ../file are in .local-cloud\n")
+    assert run("export", "../file", cwd=here) == (0, "1 entity of .local-cloud is in ../file\n")
+    assert run("import", "../file", cwd=there) == (0, "1 entity of ../file is in .local-cloud\n")
     assert (tmp_path / "running").read_text() == (tmp_path / "file").read_text()
     with dev(there) as command:
         assert get(f"{app_url(command)}/read") == (200, "kept")

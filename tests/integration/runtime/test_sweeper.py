@@ -355,7 +355,7 @@ def test_a_sweep_does_not_join_the_callers_transaction(cloud: Cloud, die_before_
 def test_the_command_sweeps_until_nothing_is_left(cloud: Cloud, die_before_sending: Any):
     die_before_sending(later)
     result = CliRunner().invoke(main, ["sweep", "--grace", "0"], catch_exceptions=False)
-    assert result.output == "1 tasks sent, 0 dead letters, 0 kept for the next sweep\n"
+    assert result.output == "1 task sent, 0 dead letters, 0 kept for the next sweep\n"
     assert len(cloud.tasks()) == 1
 
 
@@ -378,7 +378,7 @@ def test_the_app_sweeps_when_cron_asks(cloud: Cloud, die_before_sending: Any, mo
     monkeypatch.setenv("GAE_INSTANCE", "instance-1")
     settings.forget()
     status, text = ask(monkeypatch, HTTP_X_APPENGINE_CRON="true")
-    assert (status, text) == ("200 OK", "1 tasks sent, 0 dead letters, 0 kept for the next sweep")
+    assert (status, text) == ("200 OK", "1 task sent, 0 dead letters, 0 kept for the next sweep")
 
 
 @pytest.mark.parametrize("headers", [{}, {"HTTP_X_APPENGINE_CRON": ""}, {"HTTP_AUTHORIZATION": "Bearer abc"}])

@@ -15,7 +15,7 @@ from gae_local_cloud.console.overview import QueueCards
 from gae_local_cloud.console.pages import Page
 from gae_local_cloud.console.queue_url import queue_of, queue_url, task_url
 from gae_local_cloud.console.task_call import TaskCalls
-from gae_local_cloud.console.task_queries import MAX_COUNT, MAX_SCANNED, VIEWS, Found, Place, TaskQueries
+from gae_local_cloud.console.task_queries import MAX_COUNT, MAX_SCANNED, VIEWS, Found, Place, TaskQueries, state_of
 from gae_local_cloud.console.time_control import TimeControl
 
 _PAGE = 50
@@ -32,7 +32,7 @@ class TaskRow:
     """A task in the list.
 
     Attributes:
-        state: ``waiting``, ``due``, ``in flight``, ``done`` or ``given up``.
+        state: of :func:`state_of`; ``done`` or ``given up`` if it has ended.
         status: the HTTP status of the last attempt, None if there was no answer, or no attempt.
         message: how the last attempt ended, ``""`` if there was none.
     """
@@ -151,13 +151,14 @@ class TaskList:
         return self._stored(dispatcher, [*flying, *found.rows], wanted.text), found
 
     def _stored(self, dispatcher: Dispatcher, rows: Sequence[StoredTask], text: str) -> Sequence[TaskRow]:
+        now = self._clock.now()
         shown = [
             TaskRow(
                 name=row.name,
                 url=task_url(dispatcher.queue.name, row.name),
                 call=call.call,
                 target=call.target,
-                state=self._state(row),
+                state=state_of(row, now),
                 schedule_time=row.schedule_time,
                 attempts=row.dispatch_count,
                 status=row.last_status,
@@ -166,11 +167,6 @@ class TaskList:
             for row, call in zip(rows, self._calls.of_rows(rows), strict=True)
         ]
         return [row for row in shown if text in row.call or text in row.target]
-
-    def _state(self, row: StoredTask) -> str:
-        if row.in_flight:
-            return "in flight"
-        return "due" if row.schedule_time <= self._clock.now() else "waiting"
 
     def _ended(self, dispatcher: Dispatcher, text: str) -> Sequence[TaskRow]:
         shown = []

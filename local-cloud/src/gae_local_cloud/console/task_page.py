@@ -17,6 +17,7 @@ from gae_local_cloud.console.payload import Payload, PayloadReaders
 from gae_local_cloud.console.queue_url import queue_of, queue_url
 from gae_local_cloud.console.task_call import headers_of, target_of
 from gae_local_cloud.console.task_life import Life, Try, draw
+from gae_local_cloud.console.task_queries import state_of
 from gae_local_cloud.console.time_control import TimeControl
 
 _READ_IN_THREAD = 32 * 1024
@@ -60,6 +61,7 @@ class TaskPage:
                 "name": name,
                 "row": row,
                 "stored": stored,
+                "state": "" if stored is None else state_of(stored, self._clock.now()),
                 "past": past,
                 "headers": sorted(headers_of(task).items()),
                 "target": target_of(task),

@@ -51,6 +51,18 @@ VIEWS: Mapping[str, View] = {
 }
 
 
+def state_of(row: StoredTask, now: int) -> str:
+    """Return the state of a stored task, as every page names it.
+
+    The views overlap: a task that has failed is ``retrying``, and its next attempt waits or is due.
+    """
+    if row.in_flight:
+        return "in flight"
+    if row.dispatch_count:
+        return "retrying"
+    return "due" if row.schedule_time <= now else "waiting"
+
+
 class Place(NamedTuple):
     """Where a page of a view begins.
 
