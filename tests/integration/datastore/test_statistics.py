@@ -2,7 +2,6 @@
 
 import random
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,7 +61,7 @@ def write_at_random(stub: Stub, choice: random.Random, rounds: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_tallies_follow_every_write(seed: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(execution, "MAX_SORTED", 0)  # queries build composite indexes
-    choice = random.Random(seed)
+    choice = random.Random(seed)  # noqa: S311 - no secret
     with serving() as served:
         one, two = Stub(served.address, "p"), Stub(served.address, "p", "second")
         for stub in (one, two):
@@ -108,7 +107,7 @@ def test_an_index_in_which_an_entity_explodes_is_in_no_statistics(monkeypatch: p
 
 
 def test_a_reset_an_import_and_a_restart_keep_statistics_right(tmp_path: Path):
-    file, choice = tmp_path / "export.jsonl", random.Random(7)
+    file, choice = tmp_path / "export.jsonl", random.Random(7)  # noqa: S311 - no secret
     with serving(tmp_path / "data.sqlite3") as served:
         write_at_random(Stub(served.address, "p"), choice, 20)
         kept = tallies(served)
@@ -127,7 +126,7 @@ def test_a_reset_an_import_and_a_restart_keep_statistics_right(tmp_path: Path):
 def test_a_file_from_before_tallies_is_counted_once_with_a_message(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     path = tmp_path / "data.sqlite3"
     with serving(path) as served:
-        write_at_random(Stub(served.address, "p"), random.Random(8), 20)
+        write_at_random(Stub(served.address, "p"), random.Random(8), 20)  # noqa: S311 - no secret
         kept = tallies(served)
     assert caplog.messages == []
     with sqlite3.connect(path) as old:

@@ -30,8 +30,8 @@ class CommitRows:
     def store(self, database: Database) -> None:
         """Write the rows, in an atomic block of the database."""
         for sql, rows in (
-            ("INSERT INTO undo (version, partition, path, old_version, old_created, entity) VALUES (?, ?, ?, ?, ?, ?)", self.undo),
-            ("INSERT INTO entities (id, partition, path, version, created, entity) VALUES (?, ?, ?, ?, ?, ?)", self.inserted),
+            ("INSERT INTO undo VALUES (NULL, ?, ?, ?, ?, ?, ?)", self.undo),
+            ("INSERT INTO entities VALUES (?, ?, ?, ?, ?, ?)", self.inserted),
             ("UPDATE entities SET version = ?, created = ?, entity = ? WHERE id = ?", self.updated),
             ("DELETE FROM entities WHERE id = ?", self.deleted),
             ('DELETE FROM entries WHERE "index" = ? AND key = ?', self.gone),

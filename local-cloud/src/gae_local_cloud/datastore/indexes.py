@@ -135,9 +135,7 @@ class IndexCatalog:
         indexes = self._kinds.get((partition, kind))
         return list(indexes.composite.values()) if indexes is not None and indexes.composite else ()
 
-    def holding(
-        self, partition: int, kind: str, path: bytes, values: Mapping[str, Sequence[bytes]]
-    ) -> Sequence[Index]:
+    def holding(self, partition: int, kind: str, path: bytes, values: Mapping[str, Sequence[bytes]]) -> Sequence[Index]:
         """Return the composite indexes that hold the entries of a stored entity, given its path and indexed values.
 
         An index that is being built holds those of some entities.

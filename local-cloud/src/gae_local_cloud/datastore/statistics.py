@@ -1,8 +1,8 @@
 """Statistics: the ``__Stat_*__`` kinds, which count entities, properties and index entries.
 
 The kinds and their properties are those of ``google.cloud.ndb.stats``. The service counts about once a day. Here
-commits keep tallies (:mod:`gae_local_cloud.datastore.tallies`), and a query sums them up: statistics are always current,
-and their cost grows with the number of kinds and properties, not of entities.
+commits keep tallies (:mod:`gae_local_cloud.datastore.tallies`), and a query sums them up. So statistics are always
+current, and their cost grows with the number of kinds and properties, not of entities.
 """
 
 from collections import Counter

@@ -249,23 +249,22 @@ class EntityStore:
             return
         old: Entries = {}
         new: Entries = {}
+        data = b""
         if before is not None:
             old = self._count(rows.tallies, -1, key, change.kind, Entity.FromString(before.data))
         if entity is not None:
             new = self._count(rows.tallies, 1, key, change.kind, entity)
             entity.ClearField("key")
+            data = entity.SerializeToString()
         row_id = before.row if before is not None else self._new_row()
-        rows.replace_entries(row_id, old, new)
+        rows.undo.append((version, partition, key.path, *(before[:3] if before is not None else (None, None, None))))
         if before is None:
-            rows.undo.append((version, partition, key.path, None, None, None))
-            rows.inserted.append((row_id, partition, key.path, version, version, entity.SerializeToString()))
-            return
-        rows.undo.append((version, partition, key.path, before.version, before.created, before.data))
-        if entity is None:
+            rows.inserted.append((row_id, partition, key.path, version, version, data))
+        elif entity is None:
             rows.deleted.append((row_id,))
         else:
-            created = version if change.anew else before.created
-            rows.updated.append((version, created, entity.SerializeToString(), row_id))
+            rows.updated.append((version, version if change.anew else before.created, data, row_id))
+        rows.replace_entries(row_id, old, new)
 
     def _count(self, tallies: Tallies, sign: int, key: EntityKey, kind: str, entity: EntityMessage) -> Entries:
         """Add an entity to tallies or, with sign -1, remove it. Return its index entries."""

@@ -6,7 +6,8 @@ serves both. Index entries count under their own type names (``INT64``, ``STRING
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from gae_local_cloud.datastore import sizes, values
 from gae_local_cloud.datastore.indexes import Index
@@ -137,7 +138,8 @@ class Tallies:
             database.executemany(_ADD, rows)
 
 
-class Tally(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Tally:
     """A row of the ``tallies`` table, with its namespace."""
 
     namespace: str
