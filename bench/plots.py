@@ -162,6 +162,7 @@ def growth(measured: ResultFile):
         "tasks-create-growth": "creating a task",
         "datastore-put-growth": "writing an entity",
         "datastore-query-growth": "querying for 20 entities",
+        "datastore-statistics-growth": "querying statistics after a change",
     }
     for (name, title), colour, marker in zip(names.items(), (_OURS, *_OTHERS), _MARKERS, strict=False):
         result = measured.result(name)

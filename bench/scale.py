@@ -269,6 +269,35 @@ def querying(count: int) -> Iterator[Measure]:
         yield measure
 
 
+@contextmanager
+def counting(count: int) -> Iterator[Measure]:
+    """Measure milliseconds of a query for statistics right after a change, with ``count`` entities stored."""
+    with local_cloud("--app-url", f"http://{UNREACHABLE}", data_dir=folder_with_entities(count)) as (_, address):
+        stub = Stub(address)
+
+        def measure() -> float:
+            seconds = 0.0
+            for _ in range(_QUERIES):
+                entities = new_entities(1, _KIND)
+                commit(stub, entities)
+                began = time.perf_counter()
+                (statistic,) = stub.runquery(_statistics_of_kinds()).batch.entity_results
+                seconds += time.perf_counter() - began
+                delete(stub, entities)
+                if (found := statistic.entity.properties["count"].integer_value) != count + 1:
+                    raise RuntimeError(f"The statistics count {found} entities, not {count + 1}")
+            return seconds / _QUERIES * 1e3
+
+        yield measure
+
+
+def _statistics_of_kinds():
+    call = types.RunQueryRequest.pb()(project_id=PROJECT)
+    call.partition_id.project_id = PROJECT
+    call.query.kind.add().name = "__Stat_Kind__"
+    return call
+
+
 def _twenty_of_a_tenth():
     call = types.RunQueryRequest.pb()(project_id=PROJECT)
     call.partition_id.project_id = PROJECT
@@ -388,6 +417,13 @@ BENCHMARKS = (
         "ms",
         "stored",
         querying,
+    ),
+    _growth(
+        "datastore-statistics-growth",
+        "A query for statistics right after a change",
+        "ms",
+        "stored",
+        counting,
     ),
     _own("datastore-memory-at-1e5", "Memory with 100,000 entities stored", "MB", memory_with_entities),
 )

@@ -3,9 +3,11 @@
 import asyncio
 
 from gae_local_cloud.datastore import values
+from gae_local_cloud.datastore.keys import EntityKey, Partition
 from gae_local_cloud.datastore.messages import Entity
 from gae_local_cloud.datastore.plan import Needed
 from gae_local_cloud.datastore.store import EntityStore
+from gae_local_cloud.datastore.tallies import Tallies
 
 _CHUNK = 200
 """Entities to index before other requests get their turn."""
@@ -23,9 +25,9 @@ class CompositeBuilder:
 
     def __init__(self, entities: EntityStore) -> None:
         self._entities = entities
-        self._running: dict[tuple[int, str, Needed], asyncio.Task[None]] = {}
+        self._running: dict[tuple[Partition, str, Needed], asyncio.Task[None]] = {}
 
-    async def build(self, partition: int, kind: str, needed: Needed) -> None:
+    async def build(self, partition: Partition, kind: str, needed: Needed) -> None:
         """Build an index and wait until queries can use it."""
         name = (partition, kind, needed)
         task = self._running.get(name)
@@ -34,8 +36,10 @@ class CompositeBuilder:
             task.add_done_callback(lambda _: self._running.pop(name, None))
         await asyncio.shield(task)  # a client that gives up does not stop the build
 
-    async def _build(self, partition: int, kind: str, needed: Needed) -> None:
+    async def _build(self, names: Partition, kind: str, needed: Needed) -> None:
         database, catalog = self._entities.database, self._entities.indexes
+        partition = self._entities.find_partition(names)
+        assert partition is not None  # noqa: S101 - a query found entities in it
         indexes = catalog.of_kind(partition, kind)
         assert indexes is not None  # noqa: S101 - a query found entities of the kind
         index = indexes.composite.get((needed.ancestor, needed.components))
@@ -43,7 +47,7 @@ class CompositeBuilder:
             with database.atomic() as stored:
                 index = catalog.create(partition, kind, needed.components, ancestor=needed.ancestor)
             await stored
-        names = {name for name, _ in index.components}
+        properties = {name for name, _ in index.components}
         reached = b""
         while catalog.has(partition, kind, index):  # a commit abandons an index that explodes
             rows = database.execute(
@@ -54,13 +58,18 @@ class CompositeBuilder:
             ).fetchall()
             with database.atomic() as stored:
                 entries: list[tuple[int, bytes, int, bool]] = []
+                tallies = Tallies()
                 for path, row, data in rows:
-                    found = index.entries(path, values.indexed(Entity.FromString(data), names))
+                    indexed = values.indexed(Entity.FromString(data), properties)
+                    found = index.entries(path, indexed)
                     if found is None:
                         catalog.abandon(partition, kind, index)
                         return
+                    if index not in catalog.holding(partition, kind, path, indexed):
+                        tallies.add_composite(1, partition, kind, EntityKey(names, path), indexed, index)
                     entries.extend((entry.index_id, entry.key, row, entry.many) for entry in found)
                 database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", entries)
+                tallies.store(database)
                 if not rows:
                     catalog.mark_ready(partition, kind, index)
             await stored

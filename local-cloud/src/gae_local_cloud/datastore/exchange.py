@@ -75,7 +75,7 @@ async def import_entities(entities: EntityStore, path: Path) -> int:
     with path.open(encoding="utf-8") as file:
         numbered = enumerate(file, start=1)
         while chunk := list(islice(numbered, _CHUNK)):
-            changes = dict(_changes(path, iter(chunk)))
+            changes = dict(_changes(entities, path, iter(chunk)))
             with entities.database.atomic() as stored:
                 entities.write(entities.next_version(), changes)
             await stored
@@ -83,14 +83,15 @@ async def import_entities(entities: EntityStore, path: Path) -> int:
     return count
 
 
-def _changes(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[EntityKey, Change]]:
+def _changes(entities: EntityStore, path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[EntityKey, Change]]:
     for number, line in lines:
         if line.strip():
             try:
                 entity = _parse(line)
             except (json_format.ParseError, DatastoreError) as error:
                 raise ImportFailed(f"{path}, line {number}: {error}") from error
-            yield entity_key(entity.key), Change(entity.key.path[-1].kind, entity)
+            key = entity_key(entity.key)
+            yield key, Change(entity.key.path[-1].kind, entities.get(key), entity)
 
 
 def _parse(line: str) -> EntityMessage:

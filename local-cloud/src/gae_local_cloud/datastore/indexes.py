@@ -97,14 +97,14 @@ class IndexCatalog:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._kinds: dict[tuple[int, str], KindIndexes] = {}
-        self.edition = 0  # increases with every change
+        self.abandoned = 0
+        """The number of composite indexes abandoned so far."""
         self.reload()
 
     def reload(self) -> None:
         """Read the catalog from the database again, after a failed commit that may have changed it."""
         exploding = {name: indexes.exploding for name, indexes in self._kinds.items()}
         self._kinds.clear()
-        self.edition += 1
         rows = self._database.execute(
             "SELECT id, partition, kind, ancestor, properties, ready FROM indexes ORDER BY id"
         ).fetchall()
@@ -115,7 +115,6 @@ class IndexCatalog:
                 self._kinds[name].exploding = found
 
     def _add(self, partition: int, kind: str, index: Index, ready: bool) -> None:
-        self.edition += 1
         if not index.components and not index.ancestor:
             self._kinds[partition, kind] = KindIndexes(index)
             return
@@ -130,6 +129,31 @@ class IndexCatalog:
     def of_kind(self, partition: int, kind: str) -> KindIndexes | None:
         """Return the indexes of a kind, or None if the kind never had an entity."""
         return self._kinds.get((partition, kind))
+
+    def composites(self, partition: int, kind: str) -> Sequence[Index]:
+        """Return the composite indexes of a kind."""
+        indexes = self._kinds.get((partition, kind))
+        return list(indexes.composite.values()) if indexes is not None and indexes.composite else ()
+
+    def holding(self, partition: int, kind: str, path: bytes, values: Mapping[str, Sequence[bytes]]) -> Sequence[Index]:
+        """Return the composite indexes that hold the entries of a stored entity, given its path and indexed values.
+
+        An index that is being built holds those of some entities.
+        """
+        found = self.composites(partition, kind)
+        if not found:
+            return found
+        ready = self._kinds[partition, kind].ready
+        return [index for index in found if index.id in ready or self._holds(index, path, values)]
+
+    def _holds(self, index: Index, path: bytes, values: Mapping[str, Sequence[bytes]]) -> bool:
+        entries = index.entries(path, values)
+        if not entries:
+            return False
+        row = self._database.execute(
+            'SELECT 1 FROM entries WHERE "index" = ? AND key = ?', (index.id, entries[0].key)
+        ).fetchone()
+        return row is not None
 
     def has(self, partition: int, kind: str, index: Index) -> bool:
         """Return whether a composite index is in the catalog."""
@@ -164,11 +188,12 @@ class IndexCatalog:
     def abandon(self, partition: int, kind: str, index: Index) -> None:
         """Drop a composite index in which an entity explodes; queries sort instead. Call it in an atomic block."""
         indexes = self._kinds[partition, kind]
-        self.edition += 1
+        self.abandoned += 1
         del indexes.composite[index.ancestor, index.components]
         indexes.ready.discard(index.id)
         indexes.exploding.add((index.ancestor, index.components))
         self._database.execute('DELETE FROM entries WHERE "index" = ?', (index.id,))
+        self._database.execute("DELETE FROM tallies WHERE composite = ?", (index.id,))
         self._database.execute("DELETE FROM indexes WHERE id = ?", (index.id,))
 
     def entries(

@@ -61,6 +61,20 @@ def decode_path(encoded: bytes, key: KeyMessage, start: int = 0) -> int:
     return start + 2
 
 
+def elements(path: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the kind and name of each element of an encoded path; the name is empty if the element has an id."""
+    found = []
+    start = 0
+    while path[start : start + 2] != ordered.TERMINATOR:
+        kind, start = ordered.untext(path, start)
+        if path[start : start + 1] == _NAME:
+            name, start = ordered.untext(path, start + 1)
+        else:
+            name, start = b"", start + 9
+        found.append((kind, name))
+    return found
+
+
 def path_end(encoded: bytes, start: int) -> int:
     """Return the offset after an encoded path that starts at ``start``."""
     while encoded[start : start + 2] != ordered.TERMINATOR:

@@ -11,8 +11,9 @@ from gae_local_cloud.datastore import keys
 from gae_local_cloud.datastore.interval import prefixed
 from gae_local_cloud.datastore.keys import Partition
 from gae_local_cloud.datastore.messages import Entity, Key, Value, ValueMessage
-from gae_local_cloud.datastore.statistics import EMPTY_NAMESPACE, INDEXED_TYPES
+from gae_local_cloud.datastore.statistics import EMPTY_NAMESPACE
 from gae_local_cloud.datastore.store import EntityStore, StoredEntity
+from gae_local_cloud.datastore.tallies import INDEXED_TYPES
 
 
 def entities(store: EntityStore, kind: str, partition: Partition) -> dict[bytes, StoredEntity] | None:

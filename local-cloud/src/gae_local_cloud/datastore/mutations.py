@@ -89,7 +89,7 @@ class Commit:
     def changes(self) -> dict[EntityKey, Change]:
         """Return the changes to store."""
         return {
-            key: Change(working.key.path[-1].kind, working.entity, working.deleted)
+            key: Change(working.key.path[-1].kind, working.stored, working.entity, working.deleted)
             for key, working in self._working.items()
             if working.written
         }

@@ -4,14 +4,13 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Mapping
 
-from gae_local_cloud.datastore import metadata
+from gae_local_cloud.datastore import metadata, statistics
 from gae_local_cloud.datastore.composites import CompositeBuilder
 from gae_local_cloud.datastore.execution import Batch, Budget, Execution, IndexNeeded
 from gae_local_cloud.datastore.interval import Interval
 from gae_local_cloud.datastore.keys import Partition
 from gae_local_cloud.datastore.nearest import Neighbor, Neighborhood, Search
 from gae_local_cloud.datastore.query import Query
-from gae_local_cloud.datastore.statistics import Statistics
 from gae_local_cloud.datastore.store import EntityStore, Snapshot, StoredEntity
 
 
@@ -25,7 +24,6 @@ class QueryRunner:
     def __init__(self, entities: EntityStore) -> None:
         self._entities = entities
         self._composites = CompositeBuilder(entities)
-        self._statistics = Statistics(entities)
 
     async def batch(self, query: Query, version: int | None) -> Batch:
         """Return a batch of a query's results.
@@ -33,7 +31,7 @@ class QueryRunner:
         Parameters:
             version: the version to read at; None for the present.
         """
-        made = await self.made(query.kind or "", query.partition)
+        made = self.made(query.kind or "", query.partition)
         if made is not None:
             return Execution(self._entities, query, Snapshot(restored=made)).batch(Budget())
         while True:
@@ -45,9 +43,9 @@ class QueryRunner:
                 return Execution(self._entities, query, self._entities.snapshot(partition, as_of)).batch(Budget())
             except IndexNeeded as signal:
                 assert query.kind is not None  # noqa: S101 - only a query of a kind can need an index
-                await self._composites.build(partition, query.kind, signal.needed)
+                await self._composites.build(query.partition, query.kind, signal.needed)
 
-    async def made(self, kind: str, partition: Partition) -> Mapping[bytes, StoredEntity] | None:
+    def made(self, kind: str, partition: Partition) -> Mapping[bytes, StoredEntity] | None:
         """Return the entities of a metadata or statistics kind by encoded path; None for any other kind.
 
         Parameters:
@@ -56,7 +54,7 @@ class QueryRunner:
         if not kind.startswith("__"):
             return None
         found = metadata.entities(self._entities, kind, partition)
-        return found if found is not None else await self._statistics.of_kind(kind, partition)
+        return found if found is not None else statistics.entities(self._entities, kind, partition)
 
     async def batches(self, query: Query, version: int) -> AsyncIterator[Batch]:
         """Yield all results of a query in batches. Other requests run between them.
@@ -91,6 +89,5 @@ class QueryRunner:
         return found.neighbors(), examined
 
     async def stop(self) -> None:
-        """Stop building indexes and counting statistics."""
+        """Stop building indexes."""
         await self._composites.stop()
-        await self._statistics.stop()

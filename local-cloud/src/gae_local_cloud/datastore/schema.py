@@ -71,5 +71,26 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE allocation (allocated INTEGER NOT NULL);
     INSERT INTO allocation VALUES (0);
     """,
+    """
+    -- The counts that statistics are sums of: of the entities of a kind (root or not), of the values of a property (by
+    -- type), and of the entries in a composite index (by its id). Commits keep them up to date.
+    CREATE TABLE tallies (
+        partition INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        root INTEGER NOT NULL,
+        property TEXT NOT NULL,
+        type TEXT NOT NULL,
+        composite INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        index_bytes INTEGER NOT NULL,
+        index_count INTEGER NOT NULL,
+        PRIMARY KEY (partition, kind, root, property, type, composite)
+    ) WITHOUT ROWID;
+
+    -- Whether the tallies include the entities stored before this table existed.
+    CREATE TABLE tallied (complete INTEGER NOT NULL);
+    INSERT INTO tallied SELECT NOT EXISTS (SELECT * FROM entities);
+    """,
 )
 """The scripts that create and upgrade the database, for :class:`gae_local_cloud.storage.Database`."""

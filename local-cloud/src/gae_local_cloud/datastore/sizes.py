@@ -6,7 +6,7 @@ other sizes.
 
 from collections.abc import Mapping, Sequence
 
-from gae_local_cloud.datastore import ordered, values
+from gae_local_cloud.datastore import keys, ordered, values
 from gae_local_cloud.datastore.messages import KeyMessage, ValueMessage
 
 _KEY = 16
@@ -34,6 +34,15 @@ def of_key(key: KeyMessage) -> int:
     namespace = key.partition_id.namespace_id
     path = (of_string(element.kind) + (of_string(element.name) if element.name else 8) for element in key.path)
     return _KEY + sum(path) + (of_string(namespace) if namespace else 0)
+
+
+def of_path(namespace: str, path: bytes) -> tuple[int, int]:
+    """Return the size of a key, given its namespace and encoded path, and the number of elements of the path."""
+    elements = keys.elements(path)
+    size = _KEY + (of_string(namespace) if namespace else 0)
+    for kind, name in elements:
+        size += len(kind) + 1 + (len(name) + 1 if name else 8)
+    return size, len(elements)
 
 
 def of_value(value: ValueMessage) -> int:
@@ -79,9 +88,9 @@ def of_kind_entry(key: int, kind: int) -> int:
     return key + kind + _INDEX_ENTRY
 
 
-def of_property_entry(key: int, kind: int, name: int, value: int) -> int:
-    """Return the size of an entry in the index of one property, given the sizes of its parts."""
-    return key + kind + name + value + _INDEX_ENTRY
+def of_property_entry(key: int, kind: int, name: int) -> int:
+    """Return the size of an entry in the index of one property without its value, given the sizes of its parts."""
+    return key + kind + name + _INDEX_ENTRY
 
 
 def of_composite_entries(key: int, columns: Sequence[Sequence[int]], count: int) -> int:

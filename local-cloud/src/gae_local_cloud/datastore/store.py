@@ -6,13 +6,18 @@ from typing import NamedTuple
 
 from gae_local_cloud.clock import SECOND, Clock
 from gae_local_cloud.datastore import keys, values
+from gae_local_cloud.datastore.commit_rows import CommitRows, Entries
 from gae_local_cloud.datastore.indexes import IndexCatalog
 from gae_local_cloud.datastore.keys import EntityKey, Partition
 from gae_local_cloud.datastore.messages import Entity, EntityMessage, KeyMessage
+from gae_local_cloud.datastore.tallies import Tallies
 from gae_local_cloud.storage import Database
 
 REMEMBERED = 3600 * SECOND
 """Maximum age of a read time, in microseconds: one hour, as in Firestore without point-in-time recovery."""
+
+_TALLIED_AT_ONCE = 1000
+"""Entities to have in memory while all are counted."""
 
 
 class StoredEntity(NamedTuple):
@@ -22,11 +27,13 @@ class StoredEntity(NamedTuple):
         version: time of its last change, in microseconds since the epoch. Each commit has its own.
         created: time of its insertion, in microseconds since the epoch.
         data: the serialized entity, without its key.
+        row: its row id; 0 for a past state, and for an entity that is not stored.
     """
 
     version: int
     created: int
     data: bytes
+    row: int = 0
 
     def message(self, key: KeyMessage) -> EntityMessage:
         """Return the entity as a new message with its key."""
@@ -40,11 +47,13 @@ class Change(NamedTuple):
 
     Parameters:
         kind: the kind of the entity.
+        before: its stored state; None if it does not exist.
         entity: its new state, with or without a key; None deletes it.
         anew: whether the commit deleted it first, so that this is a new entity with the same key.
     """
 
     kind: str
+    before: StoredEntity | None
     entity: EntityMessage | None
     anew: bool = False
 
@@ -80,7 +89,7 @@ class EntityStore:
         self.indexes = IndexCatalog(database)
         self._clock = clock
         self._partitions: dict[Partition, int] = {}
-        self._last_version = 0
+        self._last_version = self._last_row = 0
         self.reload()
 
     def reload(self) -> None:
@@ -90,6 +99,7 @@ class EntityStore:
         self._partitions = {Partition(*names): number for number, *names in rows}
         (last,) = self.database.execute("SELECT max(version) FROM undo").fetchone()
         self._last_version = max(self._last_version, last or 0)
+        (self._last_row,) = self.database.execute("SELECT ifnull(max(id), 0) FROM entities").fetchone()
 
     def find_partition(self, partition: Partition) -> int | None:
         """Return the number of a partition, or None if it never had an entity."""
@@ -127,7 +137,7 @@ class EntityStore:
         if number is None:
             return None
         row = self.database.execute(
-            "SELECT version, created, entity FROM entities WHERE partition = ? AND path = ?", (number, key.path)
+            "SELECT version, created, entity, id FROM entities WHERE partition = ? AND path = ?", (number, key.path)
         ).fetchone()
         if version is None or (row is not None and row[0] <= version):
             return StoredEntity(*row) if row is not None else None
@@ -220,63 +230,80 @@ class EntityStore:
         Returns:
             The number of index entries added or removed.
         """
-        updates = 0
+        rows = None
+        while rows is None:
+            rows = self._rows(version, changes)
+        rows.store(self.database)
+        return len(rows.gone) + len(rows.added)
+
+    def _rows(self, version: int, changes: Mapping[EntityKey, Change]) -> CommitRows | None:
+        """Return the rows of a commit; None if an entity explodes in a composite index, which is then abandoned."""
+        rows, abandoned = CommitRows(), self.indexes.abandoned
         for key, change in changes.items():
-            updates += self._write(version, key, change)
-        return updates
+            self._add_rows(rows, version, key, change)
+        return rows if self.indexes.abandoned == abandoned else None
 
-    def _write(self, version: int, key: EntityKey, change: Change) -> int:
-        execute = self.database.execute
-        partition = self._partition(key.partition)
-        row = execute(
-            "SELECT id, version, created, entity FROM entities WHERE partition = ? AND path = ?", (partition, key.path)
-        ).fetchone()
-        if row is None and change.entity is None:
-            return 0
-        old_entries: dict[tuple[int, bytes], bool] = {}
-        if row is not None:
-            old = values.indexed(Entity.FromString(row[3]))
-            old_entries = self.indexes.entries(partition, change.kind, key.path, old)
-        execute(
-            "INSERT INTO undo (version, partition, path, old_version, old_created, entity) VALUES (?, ?, ?, ?, ?, ?)",
-            (version, partition, key.path, *(row[1:] if row is not None else (None, None, None))),
-        )
-        new_entries: dict[tuple[int, bytes], bool] = {}
-        row_id = row[0] if row is not None else 0
-        if change.entity is None:
-            execute("DELETE FROM entities WHERE id = ?", (row_id,))
+    def _add_rows(self, rows: CommitRows, version: int, key: EntityKey, change: Change) -> None:
+        before, entity, partition = change.before, change.entity, self._partition(key.partition)
+        if before is None and entity is None:
+            return
+        old: Entries = {}
+        new: Entries = {}
+        data = b""
+        if before is not None:
+            old = self._count(rows.tallies, -1, key, change.kind, Entity.FromString(before.data))
+        if entity is not None:
+            new = self._count(rows.tallies, 1, key, change.kind, entity)
+            entity.ClearField("key")
+            data = entity.SerializeToString()
+        row_id = before.row if before is not None else self._new_row()
+        rows.undo.append((version, partition, key.path, *(before[:3] if before is not None else (None, None, None))))
+        if before is None:
+            rows.inserted.append((row_id, partition, key.path, version, version, data))
+        elif entity is None:
+            rows.deleted.append((row_id,))
         else:
-            new_entries = self.indexes.entries(partition, change.kind, key.path, values.indexed(change.entity))
-            change.entity.ClearField("key")
-            data = change.entity.SerializeToString()
-            if row is None:
-                cursor = execute(
-                    "INSERT INTO entities (partition, path, version, created, entity) VALUES (?, ?, ?, ?, ?)",
-                    (partition, key.path, version, version, data),
-                )
-                row_id = cursor.lastrowid or 0
-            else:
-                created = version if change.anew else row[2]
-                execute(
-                    "UPDATE entities SET version = ?, created = ?, entity = ? WHERE id = ?",
-                    (version, created, data, row_id),
-                )
-        return self._write_entries(row_id, old_entries, new_entries)
+            rows.updated.append((version, version if change.anew else before.created, data, row_id))
+        rows.replace_entries(row_id, old, new)
 
-    def _write_entries(
-        self, row_id: int, old: dict[tuple[int, bytes], bool], new: dict[tuple[int, bytes], bool]
-    ) -> int:
-        gone = [entry for entry in old if entry not in new]
-        added = [(*entry, row_id, many) for entry, many in new.items() if old.get(entry) != many]
-        if gone:
-            self.database.executemany('DELETE FROM entries WHERE "index" = ? AND key = ?', gone)
-        if added:
-            self.database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", added)
-        return len(gone) + len(added)
+    def _count(self, tallies: Tallies, sign: int, key: EntityKey, kind: str, entity: EntityMessage) -> Entries:
+        """Add an entity to tallies or, with sign -1, remove it. Return its index entries."""
+        partition, indexed = self._partition(key.partition), values.indexed(entity)
+        entries = self.indexes.entries(partition, kind, key.path, indexed)
+        holding = self.indexes.composites(partition, kind)
+        if sign < 0:
+            holding = self.indexes.holding(partition, kind, key.path, indexed)
+        tallies.add(sign, partition, kind, key, entity, indexed, holding)
+        return entries
+
+    def _new_row(self) -> int:
+        self._last_row += 1
+        return self._last_row
+
+    def is_tallied(self) -> bool:
+        """Return whether the tallies include every entity. Those of a file from before they existed do not."""
+        (complete,) = self.database.execute("SELECT complete FROM tallied").fetchone()
+        return bool(complete)
+
+    def tally(self) -> None:
+        """Count every entity anew."""
+        self.database.execute("DELETE FROM tallies")
+        for names, partition in self._partitions.items():
+            reached = b""
+            while page := self.page(names, reached, _TALLIED_AT_ONCE):
+                tallies = Tallies()
+                for path, stored in page:
+                    kind, entity = keys.kind_of(path), Entity.FromString(stored.data)
+                    indexed = values.indexed(entity)
+                    holding = self.indexes.holding(partition, kind, path, indexed)
+                    tallies.add(1, partition, kind, EntityKey(names, path), entity, indexed, holding)
+                tallies.store(self.database)
+                reached = page[-1][0]
+        self.database.execute("UPDATE tallied SET complete = 1")
 
     def clear(self) -> None:
         """Delete all entities, their past states and their indexes. Call :meth:`reload` after it."""
-        for table in ("entries", "indexes", "undo", "entities", "reserved", "partitions"):
+        for table in ("tallies", "entries", "indexes", "undo", "entities", "reserved", "partitions"):
             self.database.execute(f"DELETE FROM {table}")  # noqa: S608 - the names are literals
 
     def forget(self, version: int, most: int) -> int:
