@@ -341,10 +341,12 @@ class Dispatcher:
 
     def _heed(self, outcome: Outcome, request: OutgoingRequest, now: int) -> None:
         """Slow down or recover, as the answer asks."""
-        if outcome.status is None:
+        if outcome.status is None and not outcome.refused:
             return
         before = self._throttle.factor
-        if outcome.status in request.throttles:
+        if outcome.refused:
+            self._throttle.unreachable(now, self.settings.rate_limits.max_dispatches_per_second)
+        elif outcome.status in request.throttles:
             self._throttle.refused(now, outcome.retry_after)
         else:
             self._throttle.accepted(now)
