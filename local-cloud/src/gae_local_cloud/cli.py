@@ -1,6 +1,5 @@
 """The command ``gae-local-cloud``. The distribution gae-deferred has the same commands under its own name."""
 
-import asyncio
 import re
 import sys
 import warnings
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from gae_local_cloud import event_loop
 from gae_local_cloud.client_code import LANGUAGES, client_code
 from gae_local_cloud.version import __version__
 
@@ -287,7 +287,7 @@ def _run(serve: Callable[[], Coroutine[None, None, None]]) -> None:
     from gae_local_cloud.storage import StorageError
 
     try:
-        asyncio.run(serve())
+        event_loop.run(serve())
     except (LocalCloudError, QueueYamlError, IndexFileError, ImportFailed, StorageError) as error:
         click.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(1)

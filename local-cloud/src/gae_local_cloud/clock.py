@@ -31,6 +31,14 @@ class Clock(Protocol):
         """Run a callback on the event loop when :meth:`now` has reached ``when`` (microseconds), never earlier."""
 
 
+def sleep_of(microseconds: int) -> float:
+    """Return the seconds after which a timer that is due in ``microseconds`` looks at the clock again.
+
+    They are whole milliseconds, rounded up: uvloop counts them, and would wake too early again and again.
+    """
+    return min(-(-max(microseconds, 0) // 1000) / 1000, _MAX_SLEEP)
+
+
 class SystemClock:
     """The machine's wall clock."""
 
@@ -49,8 +57,8 @@ class _SystemTimer:
         self._handle = self._sleep()
 
     def _sleep(self) -> asyncio.TimerHandle:
-        seconds = (self._when - self._clock.now()) / SECOND
-        return asyncio.get_running_loop().call_later(min(max(seconds, 0.0), _MAX_SLEEP), self._wake)
+        delay = sleep_of(self._when - self._clock.now())
+        return asyncio.get_running_loop().call_later(delay, self._wake)
 
     def _wake(self) -> None:
         if self._clock.now() < self._when:

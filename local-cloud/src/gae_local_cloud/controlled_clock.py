@@ -5,10 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gae_local_cloud.clock import SECOND, Timer
-
-_MAX_SLEEP = 30.0
-"""Seconds after which a waiting timer reads the wall clock again, in case the clock was set forward."""
+from gae_local_cloud.clock import SECOND, Timer, sleep_of
 
 
 class ControlledClock:
@@ -116,12 +113,12 @@ class _ControlledTimer:
 
     def start(self) -> None:
         """Wait on the event loop, or for the held clock to be advanced."""
-        seconds = (self.when - self._clock.now()) / SECOND
+        remaining = self.when - self._clock.now()
         loop = asyncio.get_running_loop()
-        if seconds <= 0:
+        if remaining <= 0:
             self._handle = loop.call_soon(self.fire)
         elif not self._clock.held:
-            self._handle = loop.call_later(min(seconds, _MAX_SLEEP), self._look)
+            self._handle = loop.call_later(sleep_of(remaining), self._look)
 
     def stop(self) -> None:
         """Wait no longer on the event loop."""

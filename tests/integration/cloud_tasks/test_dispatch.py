@@ -1,7 +1,11 @@
 """Tasks reach the app when they are due, within the queue's limits, and are retried until they succeed."""
 
 import asyncio
+import itertools
+import socket
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from unittest import mock
 
@@ -274,6 +278,60 @@ async def test_refused_connection_is_a_failed_attempt(held: Cloud) -> None:
     assert held.reports[0].error.startswith("UNAVAILABLE")
     (task,) = [task async for task in await held.client.list_tasks(parent=QUEUE)]
     assert (task.dispatch_count, task.response_count) == (1, 0)
+
+
+async def test_target_that_refuses_connections_slows_its_queue_down_to_an_attempt_a_second(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with cloud(HeldClock(), rate_limits=False) as held:
+        answering = held.app.url
+        held.server.app_url = "http://127.0.0.1:1"
+        for _ in range(200):
+            await held.create(retry_config={"max_backoff": seconds(0.1), "max_attempts": -1})
+        await held.server.quiet()
+        attempts = [len(held.reports)]
+        for _ in range(20):
+            await held.server.advance(1)
+            attempts.append(len(held.reports))
+        in_each_second = [after - before for before, after in itertools.pairwise(attempts)]
+        assert in_each_second[0] <= 250  # half of the queue's rate of 500/s
+        assert all(later <= earlier for earlier, later in itertools.pairwise(in_each_second))
+        assert sum(in_each_second[-10:]) == 10
+        assert [record.message for record in caplog.records] == [
+            "http://127.0.0.1:1 refuses connections. Its queues slow down until it answers"
+        ]
+        held.server.app_url = answering
+        await held.server.advance(20)
+        assert len(held.app.received) == 200
+
+
+async def test_log_says_once_when_a_target_answers_again(held: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))  # without a listener, connections are refused
+        port = reserved.getsockname()[1]
+        for _ in range(2):
+            await held.create(http_request={"url": f"http://127.0.0.1:{port}/"})
+        await held.server.quiet()
+    async with listening(port):
+        await held.server.advance(2)
+    assert [record.message for record in caplog.records] == [
+        f"http://127.0.0.1:{port} refuses connections. Its queues slow down until it answers",
+        f"http://127.0.0.1:{port} answers again",
+    ]
+    assert await held.empty()
+
+
+@asynccontextmanager
+async def listening(port: int) -> AsyncIterator[None]:
+    """Answer every request to a port with 200."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", port):
+        yield
 
 
 async def test_proxy_of_the_environment_is_not_used(held: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,7 @@ class Dispatcher:
         self._attempts: dict[int, asyncio.Task[None]] = {}
         self._timer: Timer | None = None
         self._timer_time = 0
+        self._backlog = False
         self._wake_handle: asyncio.Handle | None = None
         self._started = False
         self._stopped = False
@@ -170,12 +171,16 @@ class Dispatcher:
         self._configure_bucket()
         self.wake()
 
-    def task_created(self, schedule_time: int) -> None:
-        """Note that a task with this schedule time was created."""
-        if not self._started:
+    def task_scheduled(self, schedule_time: int) -> None:
+        """Note that a task waits for this time.
+
+        A task that is due begins in this turn of the event loop if the limits allow it. Its creation and its dispatch
+        then share a commit.
+        """
+        if not self._started or self._backlog:
             return
         if schedule_time <= self._clock.now():
-            self.wake()
+            self._look()
         elif self._timer is None or schedule_time < self._timer_time:
             self._arm(schedule_time)
 
@@ -212,14 +217,16 @@ class Dispatcher:
             self._wake_handle.cancel()
             self._wake_handle = None
         self._disarm()
+        self._backlog = True
         if self._started and self.settings.state == QueueState.RUNNING:
             self._dispatch_due(self._clock.now())
         self._update_quiet()
 
     def _dispatch_due(self, now: int) -> None:
+        """Dispatch due tasks. Afterwards there is a backlog if more of them may wait for one of the limits."""
         free = int(self.settings.rate_limits.max_concurrent_dispatches) - len(self._attempts)
         if free <= 0:
-            return  # the end of an attempt wakes the dispatcher
+            return  # with a backlog, the end of an attempt wakes the dispatcher
         tokens = self._tokens(now)
         wanted = min(free, tokens, _MAX_BATCH)
         due = self._store.due_tasks(self.queue.id, now, wanted) if wanted > 0 else []
@@ -227,6 +234,7 @@ class Dispatcher:
             self._bucket.take(len(due), now)
             self._begin(due, now)
         if wanted > 0 and len(due) < wanted:
+            self._backlog = False
             next_due = self._store.next_due(self.queue.id)
             if next_due is not None:
                 self._arm(next_due)
@@ -304,7 +312,9 @@ class Dispatcher:
         # A task without backoff may already be in its next attempt.
         if self._attempts.get(id_) is attempt:
             del self._attempts[id_]
-        self.wake()
+        if self._backlog:
+            self.wake()
+        self._update_quiet()
         if not attempt.cancelled() and (error := attempt.exception()) is not None:
             _logger.error("%s: an attempt failed inside the local cloud", self.queue.name, exc_info=error)
 
@@ -318,6 +328,8 @@ class Dispatcher:
         next_attempt = None if outcome.success else self._next_attempt(task, row, outcome, dispatched, forced=forced)
         executed = outcome.executed(app_engine=task.HasField("app_engine_http_request"))
         await self._record(row, outcome, next_attempt, now, executed=executed)
+        if next_attempt is not None:
+            self.task_scheduled(next_attempt)
         if self._context.on_attempt is not None:
             report = AttemptReport(
                 queue=short_name(self.queue.name),
@@ -341,10 +353,12 @@ class Dispatcher:
 
     def _heed(self, outcome: Outcome, request: OutgoingRequest, now: int) -> None:
         """Slow down or recover, as the answer asks."""
-        if outcome.status is None:
+        if outcome.status is None and not outcome.refused:
             return
         before = self._throttle.factor
-        if outcome.status in request.throttles:
+        if outcome.refused:
+            self._throttle.unreachable(now, self.settings.rate_limits.max_dispatches_per_second)
+        elif outcome.status in request.throttles:
             self._throttle.refused(now, outcome.retry_after)
         else:
             self._throttle.accepted(now)

@@ -31,6 +31,7 @@ class Outcome:
         retry_after: seconds to wait by the answer's ``Retry-After``, or None without that header.
         body: the end of the answer's body, for a failure.
         failure: why the task has failed for good, if the app says so. For people to read; the status decides.
+        refused: whether nothing listens at the target's address.
     """
 
     status: int | None
@@ -39,6 +40,7 @@ class Outcome:
     retry_after: float | None = None
     body: bytes = b""
     failure: Failure | None = None
+    refused: bool = False
 
     @property
     def success(self) -> bool:
@@ -69,6 +71,6 @@ def answered(
     return Outcome(status, code, f"{code.name}({code.value}): HTTP status code {status}", retry_after, body, failure)
 
 
-def unanswered(code: Code, reason: str) -> Outcome:
+def unanswered(code: Code, reason: str, *, refused: bool = False) -> Outcome:
     """Return the outcome of a request without an answer."""
-    return Outcome(None, code, f"{code.name}({code.value}): {reason}")
+    return Outcome(None, code, f"{code.name}({code.value}): {reason}", refused=refused)

@@ -62,6 +62,12 @@ class OutgoingRequest(NamedTuple):
         """The path of the URL."""
         return urlsplit(self.url).path or "/"
 
+    @property
+    def target(self) -> str:
+        """The URL's scheme, host and port."""
+        scheme, host, *_ = urlsplit(self.url)
+        return f"{scheme}://{host}"
+
 
 class Targets:
     """The URLs of App Engine's services on this machine.

@@ -1,6 +1,7 @@
 """Sends the requests of attempts over connections that are kept alive."""
 
 import asyncio
+import logging
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
@@ -14,6 +15,8 @@ from gae_local_cloud.cloud_tasks.outcome import Outcome, answered, unanswered
 from gae_local_cloud.cloud_tasks.request import OutgoingRequest
 from gae_local_cloud.cloud_tasks.tokens import TokenIssuer
 from gae_local_cloud.failure import FAILURE_HEADER, read_failure
+
+_logger = logging.getLogger(__name__)
 
 _KEEP_ALIVE = 1.0
 """Seconds that idle connections are kept. Gunicorn closes them after 2 s; a request sent meanwhile would fail."""
@@ -36,6 +39,7 @@ class Sender:
         self._clock = clock
         self._tokens = tokens
         self._session: aiohttp.ClientSession | None = None
+        self._unreachable: set[str] = set()
 
     def _open_session(self) -> aiohttp.ClientSession:
         # Created on first use, because a session belongs to the running event loop.
@@ -73,6 +77,11 @@ class Sender:
             if attempt.uncancel() > 0:
                 raise  # the caller cancelled it, too
             return unanswered(Code.DEADLINE_EXCEEDED, f"no response within {request.deadline / SECOND:g}s")
+        except aiohttp.ClientConnectorError as error:
+            refused = isinstance(error.os_error, ConnectionRefusedError)
+            if refused:
+                self._note_refusal(request.target)
+            return unanswered(Code.UNAVAILABLE, str(error), refused=refused)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # ValueError: a URL or header that passed validation but cannot be sent.
             return unanswered(Code.UNAVAILABLE, str(error) or type(error).__name__)
@@ -92,8 +101,21 @@ class Sender:
             async for chunk in response.content.iter_any():
                 if response.status >= 300:
                     end = (end + chunk)[-_MAX_BODY_END:]
+            if self._unreachable:
+                self._note_answer(request.target)
             retry_after = self._retry_after(response.headers.get("Retry-After"))
             return answered(response.status, retry_after, end, read_failure(response.headers.get(FAILURE_HEADER)))
+
+    def _note_refusal(self, target: str) -> None:
+        """Log once that a target refuses connections, until it answers."""
+        if target not in self._unreachable:
+            self._unreachable.add(target)
+            _logger.warning("%s refuses connections. Its queues slow down until it answers", target)
+
+    def _note_answer(self, target: str) -> None:
+        if target in self._unreachable:
+            self._unreachable.remove(target)
+            _logger.warning("%s answers again", target)
 
     async def _authorization(self, request: OutgoingRequest) -> list[tuple[str, str]]:
         if request.token is None:

@@ -102,7 +102,7 @@ class TaskService:
         dispatcher = self._registry.queue(parent)
         with self._store.database.atomic() as stored:
             task = self._create(dispatcher, request)
-        dispatcher.task_created(from_timestamp(task.schedule_time))
+        dispatcher.task_scheduled(from_timestamp(task.schedule_time))
         await stored
         return task
 
@@ -138,7 +138,7 @@ class TaskService:
             )
             self._operations.store(operation)
         if created:
-            dispatcher.task_created(min(from_timestamp(task.schedule_time) for task in created))
+            dispatcher.task_scheduled(min(from_timestamp(task.schedule_time) for task in created))
         await stored
         return operation
 

@@ -2,7 +2,8 @@
 
 The documentation of ``HttpRequest`` and ``AppEngineHttpRequest`` says that the service does so after 503, after 429 of
 HTTP targets, and by ``Retry-After``, but not by how much. Here the rate halves at most once a second while such answers
-arrive, and doubles at most once a second while others arrive.
+arrive, and doubles at most once a second while others arrive. A target that refuses connections counts as one that
+answers 503, but is tried about once a second: on a laptop an app comes back soon.
 
 Google documents further behaviour without numbers. It is left out here:
 
@@ -16,6 +17,8 @@ from gae_local_cloud.clock import SECOND
 _STEP = SECOND
 _MIN_FACTOR = 2**-10
 _MAX_RETRY_AFTER = 3600.0
+_MIN_RATE = 1.0
+"""Attempts a second at which a queue stops slowing down for a target that refuses connections."""
 
 
 class Throttle:
@@ -38,6 +41,15 @@ class Throttle:
             self._changed = now
         if retry_after is not None:
             self._held_until = max(self._held_until, now + round(min(retry_after, _MAX_RETRY_AFTER) * SECOND))
+
+    def unreachable(self, now: int, rate: float) -> None:
+        """Note a refused connection.
+
+        Parameters:
+            rate: the queue's full rate, per second.
+        """
+        if rate * self.factor > _MIN_RATE:
+            self.refused(now, None)
 
     def accepted(self, now: int) -> None:
         """Note any other answer."""
