@@ -78,7 +78,7 @@ class Attempt:
             )
         before = _current.set(self)
         try:
-            run(self.body)
+            make(read(self.body))
         finally:
             _current.reset(before)
 
@@ -135,7 +135,8 @@ def make(parts: Parts) -> Any:
     attempt = _current.get()
     if attempt is not None:
         attempt.parts = parts
-    result = guarded(*parts)
+    function, args, kwargs = parts
+    result = guarded(function, args, kwargs)
     return None if result is None else _finished(result)
 
 

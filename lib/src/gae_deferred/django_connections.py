@@ -14,32 +14,37 @@ from typing import Any
 _logger = logging.getLogger(__name__)
 
 
-_NO_DJANGO: AbstractContextManager[None] = nullcontext()
+_NOTHING: AbstractContextManager[None] = nullcontext()
 
 
-def refreshed_connections() -> AbstractContextManager[None]:
-    """Return a context manager that refreshes Django's connections, in a process that has loaded Django."""
-    return _refreshed() if "django" in sys.modules else _NO_DJANGO
+def refreshed_connections(inside: AbstractContextManager[None] = _NOTHING) -> AbstractContextManager[None]:
+    """Return a context manager that refreshes Django's connections, in a process that has loaded Django.
+
+    Parameters:
+        inside: the context manager to do so inside of. Without Django it is all that is returned.
+    """
+    return _refreshed(inside) if "django" in sys.modules else inside
 
 
 @contextmanager
-def _refreshed() -> Iterator[None]:
+def _refreshed(inside: AbstractContextManager[None]) -> Iterator[None]:
     """Close Django's broken and outdated connections before and after the block, and forget logged queries before it.
 
     Django does the same on its signals ``request_started`` and ``request_finished``. A connection inside ``atomic``
     stays as it is, because closing it would roll back what the caller has written. Nothing happens in an app that has
     not loaded and configured Django.
     """
-    database = _database()
-    if database is not None:
-        database.reset_queries()
-        _close_old_connections(database)
-    try:
-        yield
-    finally:
-        database = _database()  # the task may have been the first to configure Django
+    with inside:
+        database = _database()
         if database is not None:
+            database.reset_queries()
             _close_old_connections(database)
+        try:
+            yield
+        finally:
+            database = _database()  # the task may have been the first to configure Django
+            if database is not None:
+                _close_old_connections(database)
 
 
 def _database() -> Any:

@@ -91,7 +91,7 @@ class Handler:
             )
         this = Attempt(delivery, body)
         has_receipt = settings.keeps_receipts()
-        with datastore.context(delivery.namespace), refreshed_connections():
+        with refreshed_connections(datastore.context(delivery.namespace)):
             try:
                 if has_receipt and replays.has_run(delivery):
                     _logger.warning("The task %s has run before; this delivery does nothing", delivery.name)

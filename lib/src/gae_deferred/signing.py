@@ -57,8 +57,8 @@ def sign(audience: str, url: str, covered: Mapping[str, str], body: bytes) -> st
         path = urllib.parse.unquote_to_bytes(encoded_path).decode("latin-1")
         signed_at = str(int(clock.timestamp()))
         lines = [values[name] for name in (*names, names[0])]
-        where = f"{len(path)}:{path}?{query}"
-        digest = _digest(secret, key_id, audience, where, ";".join(names), signed_at, lines, body)
+        mac = _begun(secret, key_id, audience, f"{len(path)}:{path}?{query}", ";".join(names))
+        digest = _digest(mac, signed_at, lines, body)
         return f"{key_id}:{signed_at}:{';'.join(names)}:{digest}"
     return None
 
@@ -113,8 +113,8 @@ def check_claim(claim: Claim, environ: Mapping[str, Any], audience: str, body: b
     secret, key_id, signed_at, names, values, digest = claim
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     url = f"{len(path)}:{path}?{environ.get('QUERY_STRING', '')}"
-    expected = _digest(secret, key_id, audience, url, names, signed_at, values, body)
-    if hmac.compare_digest(expected, digest):
+    mac = _begun(secret, key_id, audience, url, names)
+    if hmac.compare_digest(_digest(mac, signed_at, values, body), digest):
         return None
     return f"its signature by the key {key_id!r} is not of this body, URL, headers and receiver ({audience})"
 
@@ -163,32 +163,25 @@ def check_seal(text: str | None, purpose: str, *fields: bytes) -> Seal:
     return Seal.VALID if hmac.compare_digest(expected, digest) else Seal.FORGED
 
 
-def _digest(
-    secret: bytes,
-    key_id: str,
-    audience: str,
-    url: str,
-    names: str,
-    signed_at: str,
-    values: Iterable[str],
-    body: bytes,
-) -> str:
-    """Return the MAC, in hex, of everything that a signature covers.
-
-    Lines keep the fields apart: no header holds a line break (RFC 9110, section 5.5). The path comes with its length,
-    because it is percent-decoded and may have a question mark of its own.
-    """
-    mac = _begun(secret, key_id, audience, url, names).copy()
-    mac.update("\n".join((signed_at, str(len(body)), *values, "")).encode("latin-1", "backslashreplace") + body)
-    return mac.hexdigest()
-
-
 @functools.lru_cache(maxsize=64)
 def _begun(secret: bytes, key_id: str, audience: str, url: str, names: str) -> hashlib.blake2b:
-    """Return the MAC of the fields that most tasks of an app share. A copy of it continues with the other fields."""
+    """Return the MAC of the fields that most tasks of an app share. :func:`_digest` continues with the other fields.
+
+    The path in the URL comes with its length, because it is percent-decoded and may have a question mark of its own.
+    """
     return _mac(
         b"task", secret, *(field.encode("latin-1", "backslashreplace") for field in (key_id, audience, url, names))
     )
+
+
+def _digest(begun: hashlib.blake2b, signed_at: str, values: Iterable[str], body: bytes) -> str:
+    """Return the MAC, in hex, of everything that a signature covers.
+
+    Lines keep the fields apart: no header holds a line break (RFC 9110, section 5.5).
+    """
+    mac = begun.copy()
+    mac.update("\n".join((signed_at, str(len(body)), *values, "")).encode("latin-1", "backslashreplace") + body)
+    return mac.hexdigest()
 
 
 def _seal_digest(secret: bytes, key_id: str, purpose: str, fields: Sequence[bytes]) -> str:

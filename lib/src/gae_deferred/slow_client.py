@@ -60,8 +60,8 @@ def stop_listening(environ: "WSGIEnvironment") -> None:
 
 def _client(environ: "WSGIEnvironment") -> Any:
     """Return the socket of the request's client, or None. A connection of HTTP/2 has other requests on it as well."""
-    is_alone = environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1.")
-    return environ.get("gunicorn.socket") if is_alone else None
+    client = environ.get("gunicorn.socket")
+    return client if client is not None and environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1.") else None
 
 
 def _end_reading(client: Any) -> None:
