@@ -19,7 +19,7 @@ from gae_local_cloud.storage import IN_MEMORY, Database
 PARENT = "projects/test/locations/us-central1"
 QUEUE = f"{PARENT}/queues/default"
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds after which a waiting test fails."""
 
 
