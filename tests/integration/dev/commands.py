@@ -83,7 +83,7 @@ def running(*arguments: str, cwd: Path, **environment: str) -> Iterator[Command]
         command.wait()
 
 
-def refusal(*arguments: str, cwd: Path) -> Result:
+def run_here(*arguments: str, cwd: Path) -> Result:
     """Run a command that ends by itself, in this process: that is faster than a process of its own."""
     with contextlib.chdir(cwd):
         return CliRunner().invoke(main, arguments)

@@ -17,7 +17,7 @@ import pytest
 
 from gae_local_cloud import ports
 
-from .commands import FREE_PORTS, get, refusal, running, until
+from .commands import FREE_PORTS, get, run_here, running, until
 
 SAMPLE = Path(__file__).parents[3] / "samples" / "flask"
 UNREACHABLE_PROXY = {
@@ -91,7 +91,7 @@ def dev(folder: Path, *arguments: str, target: str = "main:app", **environment: 
 
 def refused(folder: Path, *arguments: str, target: str = "main:app") -> str:
     """Run a ``dev`` that cannot start, and return its message."""
-    result = refusal("dev", target, "--ephemeral", "--port", "0", *FREE_PORTS, *arguments, cwd=folder)
+    result = run_here("dev", target, "--ephemeral", "--port", "0", *FREE_PORTS, *arguments, cwd=folder)
     assert result.exit_code == 1
     assert len(re.findall(r"(?m)^Error: ", result.output)) == 1
     return result.output
@@ -297,7 +297,7 @@ def test_it_serves_on_ipv6(folder):
 def test_a_second_one_in_the_same_folder_is_refused_and_names_the_folder(folder):
     with dev(folder) as first:
         app_url(first)
-        second = refusal("dev", "main:app", "--port", "0", *FREE_PORTS, cwd=folder)
+        second = run_here("dev", "main:app", "--port", "0", *FREE_PORTS, cwd=folder)
         assert second.exit_code == 1
         assert ".local-cloud is in use by another local cloud" in second.output
 
