@@ -17,8 +17,8 @@ async def serve(options: Options) -> None:
     """
     stop = Stop.by_signals()
     async with LocalCloud(options, contributions=installed_contributions(), on_shutdown=stop.asked.set) as cloud:
+        await cloud.run_tasks()  # commands find it before it says that it is ready
         print_emulators_overview(cloud)
-        await cloud.run_tasks()
         watching = [queue_file.watch(cloud, options.queue_yaml)] if options.queue_yaml is not None else []
         tasks = [asyncio.ensure_future(each) for each in watching]
         await stop.asked.wait()
