@@ -2,6 +2,7 @@
 
 import http.client
 import itertools
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,9 @@ _ROOT = Path(__file__).parent.parent
 _SAMPLES = _ROOT / "samples"
 _INSTALLED = 300.0
 """Seconds within which the README's first command must have installed everything and serve."""
+
+_ADDRESS = r"^App +http://(\S+)"
+"""Matches the line of the app's address in the output of ``gae-deferred dev``."""
 
 _WARM_UPS = 5
 _INCREMENTS = 100
@@ -119,16 +123,14 @@ def first_answer() -> Iterator[Measure]:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             clone = Path(folder, "clone")
             subprocess.run(["git", "clone", "--quiet", _ROOT, clone], check=True)
-            port = free_port()
-            command = [
-                *(Path(sys.base_prefix, "bin", "python3"), "run.py", "dev-flask", "--port", port),
-                *("--tasks-port", free_port(), "--tasks-rest-port", free_port(), "--datastore-port", free_port()),
-            ]
+            python = Path(sys.base_prefix, "bin", "python3")
+            any_ports = ("--port", 0, "--tasks-port", 0, "--tasks-rest-port", 0, "--datastore-port", 0)
+            command = [python, "run.py", "dev-flask", *any_ports]  # a port that is free now may be taken by then
             empty = dict.fromkeys(("HOME", "PIP_CACHE_DIR", "UV_CACHE_DIR", "XDG_CACHE_HOME"), f"{folder}/home")
             bare = {**empty, "PYTHONDONTWRITEBYTECODE": ""}  # as after the installation of Python
             began = time.monotonic()
-            with serving(command, port, timeout=_INSTALLED, environment=bare, cwd=clone) as server:
-                get(server.address, "/counter/get")
+            with serving(command, 0, ready=_ADDRESS, timeout=_INSTALLED, environment=bare, cwd=clone) as server:
+                get(re.search(_ADDRESS, server.output.read_text(), re.MULTILINE)[1], "/counter/get")
                 return Measurement(time.monotonic() - began, {"s of CPU": server.cpu()})
 
     yield measure

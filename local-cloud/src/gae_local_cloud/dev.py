@@ -60,6 +60,8 @@ async def serve(app: App, options: Options) -> None:
     if unusable is not None:
         raise LocalCloudError(unusable)
 
+    file = options.queue_yaml or app.folder / "queue.yaml"
+    before = queue_file.version(file)
     with listener(app.host, app.port) as listening, contextlib.ExitStack() as stack:
         port = listening.getsockname()[1]
         options = replace(options, app_url=f"http://{address(reachable_host(app.host), port)}")
@@ -79,7 +81,7 @@ async def serve(app: App, options: Options) -> None:
                 raise LocalCloudError(f"{app.target} cannot be imported:\n\n{ready['error'].rstrip()}")
             print_dev_overview(cloud, app.target)
             await cloud.run_tasks(serves_app=True)
-            watching = asyncio.ensure_future(queue_file.watch(cloud, options.queue_yaml or app.folder / "queue.yaml"))
+            watching = asyncio.ensure_future(queue_file.watch(cloud, file, before))
             stack.callback(watching.cancel)
             while (event := await _first_of(process.next_event(), stop.asked)) is not None:
                 print_reload(app.target, event["error"])

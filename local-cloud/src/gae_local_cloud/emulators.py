@@ -16,10 +16,12 @@ async def serve(options: Options) -> None:
         LocalCloudError: a port or the data folder is in use.
     """
     stop = Stop.by_signals()
+    file = options.queue_yaml
+    before = None if file is None else queue_file.version(file)
     async with LocalCloud(options, contributions=installed_contributions(), on_shutdown=stop.asked.set) as cloud:
+        await cloud.run_tasks()  # commands find it before it says that it is ready
         print_emulators_overview(cloud)
-        await cloud.run_tasks()
-        watching = [queue_file.watch(cloud, options.queue_yaml)] if options.queue_yaml is not None else []
+        watching = [queue_file.watch(cloud, file, before)] if file is not None else []
         tasks = [asyncio.ensure_future(each) for each in watching]
         await stop.asked.wait()
         for task in tasks:

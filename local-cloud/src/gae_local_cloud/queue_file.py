@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import TypeAlias
 
 from gae_local_cloud.cloud import LocalCloud
 from gae_local_cloud.cloud_tasks import QueueYamlError
@@ -11,12 +12,19 @@ _INTERVAL = 1.0
 """Seconds between two looks at the file, like those of gunicorn's reloader at the app's files."""
 
 
-async def watch(cloud: LocalCloud, path: Path) -> None:
-    """Apply the file whenever it changes or appears, and print what it holds, or its error. Never returns."""
-    before = _version(path)
+Version: TypeAlias = tuple[int, int] | None
+"""The time of a file's last change in nanoseconds and its size in bytes, or None without a file."""
+
+
+async def watch(cloud: LocalCloud, path: Path, before: Version) -> None:
+    """Apply the file whenever it changes or appears, and print what it holds, or its error. Never returns.
+
+    Parameters:
+        before: the version of the file that the local cloud has read at its start, or an earlier one.
+    """
     while True:
         await asyncio.sleep(_INTERVAL)
-        now = _version(path)
+        now = version(path)
         if now is not None and now != before:
             _load(cloud, path)
         before = now
@@ -29,8 +37,8 @@ def _load(cloud: LocalCloud, path: Path) -> None:
         print_error(f"{error}. The queues stay as they were")
 
 
-def _version(path: Path) -> tuple[int, int] | None:
-    """Return the time of the file's last change in nanoseconds and its size in bytes, or None without a file."""
+def version(path: Path) -> Version:
+    """Return the version of a file."""
     try:
         status = path.stat()
     except OSError:

@@ -437,11 +437,19 @@ class CloudTasksModel(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
-TestCloudTasksModel = CloudTasksModel.TestCase
-TestCloudTasksModel.settings = settings(
+_STORIES = settings(
     phases=[Phase.explicit, Phase.generate],  # shrinking a run of hundreds of steps takes too long
-    max_examples=40,
+    max_examples=20,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+class TestCloudTasksModel(CloudTasksModel.TestCase):
+    settings = _STORIES
+
+
+@pytest.mark.heavy
+class TestManyStoriesOfCloudTasksModel(CloudTasksModel.TestCase):
+    settings = settings(_STORIES, max_examples=400)

@@ -1,5 +1,6 @@
 """Runs the ``gae-deferred`` command as a user does."""
 
+import contextlib
 import os
 import re
 import signal
@@ -12,6 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+
+from click.testing import CliRunner, Result
+
+from gae_local_cloud.cli import main
 
 GAE_DEFERRED = str(Path(sys.executable).with_name("gae-deferred"))
 
@@ -76,6 +81,12 @@ def running(*arguments: str, cwd: Path, **environment: str) -> Iterator[Command]
         if not command.group_is_empty():
             command.signal_group(signal.SIGKILL)
         command.wait()
+
+
+def run_here(*arguments: str, cwd: Path) -> Result:
+    """Run a command that ends by itself, in this process: that is faster than a process of its own."""
+    with contextlib.chdir(cwd):
+        return CliRunner().invoke(main, arguments)
 
 
 def until(condition: Callable[[], object], what: str, detail: Callable[[], str] = str):

@@ -28,7 +28,7 @@ from gae_local_cloud.cli import main
 from gae_local_cloud.client_code import LANGUAGES
 from tests.integration.datastore.wire import Mutation, Stub, refused
 
-from .commands import FREE_PORTS, get, running, until
+from .commands import FREE_PORTS, get, run_here, running, until
 
 
 def test_it_prints_export_lines_and_ready_answers_on_the_rest_port_and_stops_cleanly(tmp_path):
@@ -86,10 +86,9 @@ def test_a_damaged_file_in_the_data_folder_is_one_message(tmp_path, name):
         assert command.wait() == 0
     path = tmp_path / "data" / name
     path.write_bytes(path.read_bytes()[:4096] + b"\xa5" * 40_000)
-    with running("emulators", "--data-dir", "data", *FREE_PORTS, cwd=tmp_path) as command:
-        assert command.wait() == 1
-        assert f"data/{name} is damaged" in command.output
-        assert "Traceback" not in command.output
+    result = run_here("emulators", "--data-dir", "data", *FREE_PORTS, cwd=tmp_path)
+    assert result.exit_code == 1
+    assert f"data/{name} is damaged" in result.output
 
 
 def test_the_concurrency_mode_is_an_option(tmp_path):
@@ -122,11 +121,11 @@ def test_the_default_queue_and_the_named_queues_exist_at_start(tmp_path):
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "localhost", "127.0.0.1:port"])
 def test_another_datastore_that_is_not_there_is_named(tmp_path, address):
     arguments = ("emulators", "--ephemeral", *FREE_PORTS, "--datastore-emulator", address)
-    with running(*arguments, cwd=tmp_path) as command:
-        assert command.wait() == 1
-        assert command.output == (
-            f"Error: No Datastore listens at {address}, the address of --datastore-emulator: start it first\n"
-        )
+    result = run_here(*arguments, cwd=tmp_path)
+    assert result.exit_code == 1
+    assert result.output == (
+        f"Error: No Datastore listens at {address}, the address of --datastore-emulator: start it first\n"
+    )
 
 
 def test_contradicting_and_invalid_options_are_reported(tmp_path):
@@ -135,9 +134,9 @@ def test_contradicting_and_invalid_options_are_reported(tmp_path):
         (("--service", "worker"), "'worker' is not NAME=URL"),
         (("--tasks-port", "70000"), "70000 is not in the range"),
     ):
-        with running("emulators", *arguments, cwd=tmp_path) as command:
-            assert command.wait() == 2
-            assert message in command.output
+        result = run_here("emulators", *arguments, cwd=tmp_path)
+        assert result.exit_code == 2
+        assert message in result.output
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -237,10 +236,9 @@ def test_only_its_owner_can_read_the_data_folder(tmp_path, existing):
 def test_an_empty_signing_key_is_one_message(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "signing-key").touch()
-    with running("emulators", "--data-dir", "data", *FREE_PORTS, cwd=tmp_path) as command:
-        assert command.wait() == 1
-        assert "data/signing-key. Delete the file" in command.output
-        assert "Traceback" not in command.output
+    result = run_here("emulators", "--data-dir", "data", *FREE_PORTS, cwd=tmp_path)
+    assert result.exit_code == 1
+    assert "data/signing-key. Delete the file" in result.output
 
 
 def test_queue_names_can_be_reused_at_once(tmp_path):

@@ -13,13 +13,13 @@ from gae_local_cloud.cloud import LocalCloud, LocalCloudError, Options
 from gae_local_cloud.datastore import DatastoreServer
 from gae_local_cloud.entity_files import export_entities
 
-from .commands import get, running, until
+from .commands import get, run_here, until
 from .test_dev import APP, app_url, dev
 
 
 def run(*arguments: str, cwd: Path) -> tuple[int, str]:
-    with running("data", *arguments, cwd=cwd) as command:
-        return command.wait(), command.output
+    result = run_here("data", *arguments, cwd=cwd)
+    return result.exit_code, result.output
 
 
 def test_exported_entities_can_be_imported_elsewhere(tmp_path):

@@ -50,7 +50,7 @@ def contend(transactions: int, number_of_processes: int, patience: float, cloud:
 
 
 def test_as_many_tasks_run_as_were_committed(cloud: Cloud):
-    contend(64, 4, 60, cloud)
+    contend(32, 4, 60, cloud)
 
 
 @pytest.mark.heavy
