@@ -5,6 +5,7 @@ import math
 import pytest
 
 from .wire import (
+    FindNearest,
     Mutation,
     all_of,
     any_of,
@@ -139,3 +140,32 @@ def test_writing_the_result_of_a_projection_is_refused(stub):
     with refused("INVALID_ARGUMENT", "projection"):
         stub.put(result.entity)
     assert stub.names("K", where("a", "=", result.entity.properties["a"])) == [1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"find_nearest": search("v", 1.0, limit=0)}, "positive integer of no more than 100"),
+        ({"find_nearest": search("v", 1.0, limit=101)}, "positive integer of no more than 100"),
+        ({"find_nearest": search("v", 1.0, measure=0)}, "Unknown Distance Measure"),
+        ({"find_nearest": search("v", 1.0, distance_threshold={"value": math.inf})}, "finite number"),
+        ({"find_nearest": search("v", 1.0, distance_result_property="__x__")}, "reserved"),
+        ({"find_nearest": FindNearest(distance_measure=1, limit={"value": 1})}, "of type vector"),
+        ({"find_nearest": search("v")}, "zero length"),
+    ],
+)
+def test_a_search_that_breaks_a_rule_is_refused(places, fields, message):
+    with refused("INVALID_ARGUMENT", message):
+        places.batch("V", **fields)
+
+
+@pytest.mark.parametrize("end", ["start_cursor", "end_cursor"])
+def test_a_search_takes_no_cursor(places, end: str):
+    cursor = places.batch("V", limit=1).end_cursor
+    with refused("INVALID_ARGUMENT", "cursor cannot be used with FindNearest"):
+        places.batch("V", find_nearest=search("v", 1.0), **{end: cursor})
+
+
+def test_a_search_has_up_to_100_neighbors(stub):
+    stub.put(*(stub.entity("V", number, v=vector(float(number))) for number in range(1, 102)))
+    assert len(stub.results("V", find_nearest=search("v", 0.0, limit=100))) == 100
