@@ -1,7 +1,9 @@
 """Nearest-neighbor search, by the docstrings of google.cloud.datastore_v1.types.FindNearest."""
 
+import contextlib
 import math
 
+import grpc
 import pytest
 
 from .wire import (
@@ -132,6 +134,28 @@ def test_aggregating_neighbors_is_unimplemented(places):
 def test_impossible_meanings_are_refused(stub, thing):
     with refused("INVALID_ARGUMENT"):
         stub.put(stub.entity("K", 1, a=thing))
+
+
+_MEANINGS = [
+    (value("x", exclude_from_indexes=True), {1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 15, 17}),
+    (value(1, exclude_from_indexes=True), {13, 29, 30}),
+    (value(b"x", exclude_from_indexes=True), {16, 22}),
+    (value((1.0, 2.0)), {23}),
+    (value({"a": 1}), {20}),
+    (value([1.0], exclude_from_indexes=True), {31}),
+    (value(1.5), set()),
+]
+
+
+@pytest.mark.parametrize(("thing", "meanings"), _MEANINGS, ids=lambda each: "")
+def test_a_value_has_the_meanings_of_its_type_only(stub, thing, meanings):
+    taken = set()
+    for meaning in range(1, 33):
+        thing.meaning = meaning
+        with contextlib.suppress(grpc.RpcError):
+            stub.put(stub.entity("K", 1, a=thing))
+            taken.add(meaning)
+    assert taken == meanings
 
 
 def test_writing_the_result_of_a_projection_is_refused(stub):
