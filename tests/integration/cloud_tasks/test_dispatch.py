@@ -265,6 +265,7 @@ async def test_waiting_task_shows_its_last_attempt(held: Cloud) -> None:
     assert (task.dispatch_count, task.response_count) == (1, 1)
     assert task.first_attempt.dispatch_time.timestamp() == start
     assert task.last_attempt.schedule_time.timestamp() == start
+    assert task.last_attempt.dispatch_time.timestamp() == start
     assert task.last_attempt.response_time.timestamp() == start
     assert task.last_attempt.response_status.code == 5
     assert task.last_attempt.response_status.message == "NOT_FOUND(5): HTTP status code 404"

