@@ -156,13 +156,14 @@ _GREET = b"(cdeferred_callables\ngreet\n"
         (pickle.dumps((greet, (frozenset({1}),), {}), 4), "({1})"),
         (_GREET + b"((cdeferred_callables\nPoint\nI1\not(dt.", "(deferred_callables.Point(1))"),
         (_GREET + b"((I1\nideferred_callables\nPoint\nt(dt.", "(deferred_callables.Point(1))"),
+        (_GREET + b"(t(S'a'\nI1\nS'b'\nI2\ndt.", "(a=1, b=2)"),
         (_GREET + b"(I1\n2t(dt.", "(1, 1)"),
         (_GREET + b"(I1\nI2\n0t(dt.", "(1)"),
         (_GREET + b"(I1\n(0t(dt.", "(1)"),
         (_GREET + b"(I1\n(I5\nI6\n1t(dt.", "(1)"),
         (b"(I5\n(t(dt.", "int()"),
     ],
-    ids=["frozenset", "OBJ", "INST", "DUP", "POP", "POP of a mark", "POP_MARK", "a number that is called"],
+    ids=["frozenset", "OBJ", "INST", "DICT", "DUP", "POP", "POP of a mark", "POP_MARK", "a number that is called"],
 )
 def test_rare_opcodes_are_followed(data: bytes, shown: str):
     assert read(data).text == shown if shown[0] != "(" else f"deferred_callables.greet{shown}"

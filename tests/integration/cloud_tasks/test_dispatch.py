@@ -636,11 +636,12 @@ async def test_more_due_tasks_than_one_turn_dispatches_all_run(held: Cloud) -> N
     for _ in range(3):
         requests = [{"parent": name, "task": {"app_engine_http_request": {}}}] * 90
         await held.client.batch_create_tasks(request={"parent": name, "requests": requests})
+    held.app.hold = asyncio.Event()
     await held.client.resume_queue(name=name)
     held.held.advance(1)
-    await held.server.quiet()
-    assert len(held.app.received) == 270
-    assert await held.empty(name)
+    await until(lambda: held.app.waiting == 270)
+    held.app.hold.set()
+    await until(lambda: held.empty(name))
 
 
 async def test_dispatch_that_could_not_be_stored_is_tried_again_after_a_second(

@@ -2,10 +2,24 @@
 
 import pytest
 
+from gae_local_cloud.datastore import composites
 from gae_local_cloud.datastore.filters import Conjunction
 from gae_local_cloud.datastore.store import EntityStore
 
-from .wire import Filter, QueryResultBatch, Stub, all_of, any_of, name_of, properties, refused, rows, unindexed, where
+from .wire import (
+    Filter,
+    Query,
+    QueryResultBatch,
+    Stub,
+    all_of,
+    any_of,
+    name_of,
+    properties,
+    refused,
+    rows,
+    unindexed,
+    where,
+)
 
 
 @pytest.fixture
@@ -303,6 +317,17 @@ def test_a_query_that_sorts_again_and_again_gets_an_index(stub, reads):
     reads.clear()
     assert stub.names("C", where("a", "=", 7), order=["b"], limit=2) == [397, 387]
     assert len(reads) <= 3
+
+
+def test_queries_find_everything_while_an_index_for_them_is_being_built(stub, monkeypatch):
+    monkeypatch.setattr(composites, "_CHUNK", 5)
+    stub.put(*(stub.entity("C", number, a=1, b=-number) for number in range(1, 401)))
+    query = Query(kind=[{"name": "C"}], filter=where("a", "=", 1), order=[{"property": {"name": "b"}}])
+    query.limit.value = 1
+    partition = {"project_id": stub.project}
+    answers = [stub.begin_call("RunQuery", partition_id=partition, query=query) for _ in range(10)]
+    assert {name_of(answer.result().batch.entity_results[0]) for answer in answers} == {400}  # which is indexed last
+    assert stub.names("__Stat_Kind_CompositeIndex__")
 
 
 def test_a_projection_in_a_range_of_keys_reads_about_what_it_returns(stub, reads):
