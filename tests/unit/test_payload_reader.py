@@ -166,7 +166,7 @@ _GREET = b"(cdeferred_callables\ngreet\n"
     ids=["frozenset", "OBJ", "INST", "DICT", "DUP", "POP", "POP of a mark", "POP_MARK", "a number that is called"],
 )
 def test_rare_opcodes_are_followed(data: bytes, shown: str):
-    assert read(data).text == shown if shown[0] != "(" else f"deferred_callables.greet{shown}"
+    assert read(data).text.removeprefix("deferred_callables.greet") == shown
 
 
 def test_an_object_that_is_made_by_keyword_arguments_is_shown_with_them():
