@@ -5,6 +5,7 @@ import json
 import pickle
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,25 @@ def test_an_object_that_is_made_by_keyword_arguments_is_shown_with_them():
 def test_a_method_of_an_object_has_the_name_of_its_class(protocol: int):
     parts = curry(Greeter("hi").greet, ("Ada",), {})
     assert read(pickle.dumps(parts, protocol)).callable == "deferred_callables.Greeter.greet"
+
+
+class Box:
+    """Pickles as a call of itself with its content."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+    def __reduce__(self) -> Any:
+        return Box, (self.content,)
+
+
+@pytest.mark.parametrize(("wrap", "levels"), [(lambda value: [value], 6), (Box, 3)], ids=["lists", "calls"])
+def test_what_is_nested_too_deeply_is_left_out(wrap: Callable[[Any], Any], levels: int):
+    value: Any = 5
+    for _ in range(levels):
+        value = wrap(value)
+    assert "5" in read(pickle.dumps((len, (value,), {}))).text
+    assert "5" not in read(pickle.dumps((len, (wrap(value),), {}))).text
 
 
 def test_a_compressed_bomb_is_not_unpacked():

@@ -73,5 +73,8 @@ async def test_key_of_a_location_is_stored(held: Cloud) -> None:
     config = tasks_v2.CmekConfig(name=name, kms_key="projects/test/locations/l/keyRings/r/cryptoKeys/k")
     assert await held.client.update_cmek_config(cmek_config=config) == config
     assert await held.client.get_cmek_config(name=name) == config
-    with pytest.raises(exceptions.InvalidArgument, match="cmekConfig"):
+    assert await held.client.get_cmek_config(name=f"{PARENT}/CmekConfig") == config
+    with pytest.raises(exceptions.InvalidArgument, match='must end in "/cmekConfig"'):
         await held.client.get_cmek_config(name=f"{PARENT}/other")
+    with pytest.raises(exceptions.InvalidArgument, match="must be formatted"):
+        await held.client.get_cmek_config(name="projects/test/cmekConfig")

@@ -288,6 +288,7 @@ async def test_target_that_refuses_connections_slows_its_queue_down_to_an_attemp
     async with cloud(HeldClock(), rate_limits=False) as held:
         answering = held.app.url
         held.server.app_url = "http://127.0.0.1:1"
+        assert held.server.app_url == "http://127.0.0.1:1"
         for _ in range(200):
             await held.create(retry_config={"max_backoff": seconds(0.1), "max_attempts": -1})
         await held.server.quiet()

@@ -1,5 +1,7 @@
 """Queries: filters, orders, paging."""
 
+import gc
+
 import pytest
 
 from gae_local_cloud.datastore import composites
@@ -17,6 +19,7 @@ from .wire import (
     properties,
     refused,
     rows,
+    serving,
     unindexed,
     where,
 )
@@ -328,6 +331,22 @@ def test_queries_find_everything_while_an_index_for_them_is_being_built(stub, mo
     answers = [stub.begin_call("RunQuery", partition_id=partition, query=query) for _ in range(10)]
     assert {name_of(answer.result().batch.entity_results[0]) for answer in answers} == {400}  # which is indexed last
     assert stub.names("__Stat_Kind_CompositeIndex__")
+
+
+def test_an_index_whose_building_was_stopped_is_built_by_the_next_server(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(composites, "_CHUNK", 1)
+    query = Query(kind=[{"name": "C"}], filter=where("a", "=", 1), order=[{"property": {"name": "b"}}])
+    with serving(tmp_path / "store.db") as server:
+        stub = Stub(server.address, "p")
+        stub.put(*(stub.entity("C", number, a=1, b=-number) for number in range(1, 401)))
+        call = stub.begin_call("RunQuery", partition_id={"project_id": "p"}, query=query)
+        server.wait_until(lambda: server.on_loop(lambda: bool(server.server.service.runner._composites._running)))
+    assert call.exception() is not None
+    del server
+    gc.collect()  # asyncio tells of tasks that were left
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []
+    with serving(tmp_path / "store.db") as server:
+        assert Stub(server.address, "p").names("C", where("a", "=", 1), order=["b"]) == list(range(400, 0, -1))
 
 
 def test_a_projection_in_a_range_of_keys_reads_about_what_it_returns(stub, reads):
