@@ -62,13 +62,20 @@ def _faults(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, str]]:
 
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the parts of a node that run: no annotations, and no texts for people."""
+    """Yield the parts of a node whose faults can be seen: no annotations, and no texts for people."""
     if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Expr) and "_logger." in ast.unparse(node)):
+        return
+    if _is_without_effect(node):
         return
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "type_params"):
             continue
         yield from (child for child in (value if isinstance(value, list) else [value]) if isinstance(child, ast.AST))
+
+
+def _is_without_effect(node: ast.AST) -> bool:
+    """Return whether no result depends on a node: arguments of decorators that only forbid, or save memory."""
+    return isinstance(node, ast.keyword) and node.arg in ("frozen", "slots", "maxsize")
 
 
 def _replacements(node: ast.expr | ast.stmt) -> Iterator[str]:

@@ -305,7 +305,9 @@ def test_transactional_outside_a_transaction_raises_also_where_ndb_is_in_use(que
         {"min_backoff_seconds": 5, "max_backoff_seconds": 4},
         {"task_age_limit": float("inf")},
         {"min_backoff_seconds": float("nan")},
-        {"task_retry_limit": 2**31},
+        {"task_retry_limit": 2**31 - 1},
+        {"max_doublings": 2**31 - 1},
+        {"task_age_limit": 315_576_000_001},
     ],
     ids=str,
 )
@@ -315,6 +317,21 @@ def test_a_bad_retry_option_raises_and_names_the_value(options: dict[str, Any]):
     for name, value in options.items():
         assert name in str(caught.value)
         assert str(value) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"task_retry_limit": 2**31 - 2, "max_doublings": 2**31 - 2},
+        {"task_retry_limit": 0, "max_doublings": 0, "task_age_limit": 0, "min_backoff_seconds": 0},
+        {"min_backoff_seconds": 5, "max_backoff_seconds": 5},
+        {"task_age_limit": 315_576_000_000},
+    ],
+    ids=str,
+)
+def test_a_retry_option_at_its_limit_is_sent(options: dict[str, Any], queue: FakeCloudTasks):
+    deferred.defer(greet, "Ada", _retry_options=TaskRetryOptions(**options))
+    assert len(queue.created) == 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from google.cloud import tasks_v2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gae_deferred import TaskRetryOptions, deferred, task_request
+from gae_deferred import TaskRetryOptions, deferred, signing, task_request
 from gae_deferred.errors import TaskTooLargeError
 from gae_deferred.limits import MAX_TASK_BYTES
 from gae_deferred.task import Task
@@ -62,6 +62,22 @@ def test_a_target_says_where_a_task_runs(target: str, route, queue: FakeCloudTas
     monkeypatch.setenv("GAE_SERVICE", "web")
     monkeypatch.setenv("GAE_VERSION", "v7")
     assert routing(queue, target) == route
+
+
+@pytest.mark.parametrize(
+    ("target", "service"), [(None, "web"), ("worker", "worker"), ("v1.worker", "worker"), ("2.v1.worker", "worker")]
+)
+def test_a_task_is_signed_for_the_service_that_it_goes_to(
+    target: str | None, service: str, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "k1:a-secret-of-at-least-16-characters")
+    monkeypatch.setenv("GAE_SERVICE", "web")
+    http = sent_by_defer(queue, _target=target).app_engine_http_request
+    environ = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in http.headers.items()}
+    environ |= {"PATH_INFO": http.relative_uri, "CONTENT_TYPE": http.headers["Content-Type"]}
+    claim = signing.read_claim(environ)
+    assert not isinstance(claim, str)
+    assert signing.check_claim(claim, environ, f"my-project/service/{service}", http.body) is None
 
 
 def test_a_time_is_sent_exact_to_the_microsecond(queue: FakeCloudTasks):

@@ -270,7 +270,8 @@ class _Machine:
 
     def _inst(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
-        self._stack.append(Made(Name(module, name), Items("()", self._pop_mark())))
+        arguments = self._pop_mark()  # first: it replaces the stack
+        self._stack.append(Made(Name(module, name), Items("()", arguments)))
 
 
 _LITERALS = {

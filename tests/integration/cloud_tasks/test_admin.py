@@ -39,6 +39,16 @@ async def test_each_change_of_a_policy_is_stored_with_a_new_etag(held: Cloud, tm
     assert await held.client.get_iam_policy(request={"resource": QUEUE}) == kept
 
 
+async def test_masked_change_of_a_policy_keeps_the_rest(held: Cloud) -> None:
+    bindings = [policy_pb2.Binding(role="roles/viewer", members=["user:a@example.com"])]
+    await held.client.set_iam_policy(request={"resource": QUEUE, "policy": policy_pb2.Policy(bindings=bindings)})
+    change = iam_policy_pb2.SetIamPolicyRequest(
+        resource=QUEUE, policy=policy_pb2.Policy(version=3), update_mask={"paths": ["version"]}
+    )
+    changed = await held.client.set_iam_policy(request=change)
+    assert (changed.version, [*changed.bindings]) == (3, bindings)
+
+
 async def test_policy_is_deleted_with_its_queue(held: Cloud) -> None:
     policy = policy_pb2.Policy(bindings=[policy_pb2.Binding(role="roles/viewer", members=["user:a@example.com"])])
     await held.client.set_iam_policy(request=iam_policy_pb2.SetIamPolicyRequest(resource=QUEUE, policy=policy))
@@ -63,5 +73,8 @@ async def test_key_of_a_location_is_stored(held: Cloud) -> None:
     config = tasks_v2.CmekConfig(name=name, kms_key="projects/test/locations/l/keyRings/r/cryptoKeys/k")
     assert await held.client.update_cmek_config(cmek_config=config) == config
     assert await held.client.get_cmek_config(name=name) == config
-    with pytest.raises(exceptions.InvalidArgument, match="cmekConfig"):
+    assert await held.client.get_cmek_config(name=f"{PARENT}/CmekConfig") == config
+    with pytest.raises(exceptions.InvalidArgument, match='must end in "/cmekConfig"'):
         await held.client.get_cmek_config(name=f"{PARENT}/other")
+    with pytest.raises(exceptions.InvalidArgument, match="must be formatted"):
+        await held.client.get_cmek_config(name="projects/test/cmekConfig")

@@ -1,6 +1,7 @@
 """Tasks reach the app when they are due, within the queue's limits, and are retried until they succeed."""
 
 import asyncio
+import datetime
 import itertools
 import socket
 import sqlite3
@@ -264,6 +265,7 @@ async def test_waiting_task_shows_its_last_attempt(held: Cloud) -> None:
     assert (task.dispatch_count, task.response_count) == (1, 1)
     assert task.first_attempt.dispatch_time.timestamp() == start
     assert task.last_attempt.schedule_time.timestamp() == start
+    assert task.last_attempt.dispatch_time.timestamp() == start
     assert task.last_attempt.response_time.timestamp() == start
     assert task.last_attempt.response_status.code == 5
     assert task.last_attempt.response_status.message == "NOT_FOUND(5): HTTP status code 404"
@@ -291,6 +293,7 @@ async def test_target_that_refuses_connections_slows_its_queue_down_to_an_attemp
     async with cloud(HeldClock(), rate_limits=False) as held:
         answering = held.app.url
         held.server.app_url = "http://127.0.0.1:1"
+        assert held.server.app_url == "http://127.0.0.1:1"
         for _ in range(200):
             await held.create(retry_config={"max_backoff": seconds(0.1), "max_attempts": -1})
         await held.server.quiet()
@@ -629,3 +632,43 @@ async def test_due_tasks_start_at_their_times_and_not_before(live: Cloud) -> Non
         await live.create(schedule_time=moment(when), app_engine_http_request={"relative_uri": f"/{n}"})
     await until(lambda: len(live.app.received) == len(due))  # bench/ measures how late they start
     assert all(request.at >= due[int(request.path[1:])] for request in live.app.received)
+
+
+async def test_more_due_tasks_than_one_turn_dispatches_all_run() -> None:
+    async with cloud(HeldClock(), rate_limits=False) as held:
+        await held.client.pause_queue(name=QUEUE)
+        for _ in range(3):
+            requests = [{"parent": QUEUE, "task": {"app_engine_http_request": {}}}] * 90
+            await held.client.batch_create_tasks(request={"parent": QUEUE, "requests": requests})
+        held.app.hold = asyncio.Event()
+        await held.client.resume_queue(name=QUEUE)
+        await until(lambda: held.app.waiting == 270)
+        held.app.hold.set()
+        await until(held.empty)
+
+
+async def test_dispatch_that_could_not_be_stored_is_tried_again_after_a_second(
+    held: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await held.create(schedule_time=moment(held.clock.now() + 10 * SECOND))
+    database = held.server.store.database
+    monkeypatch.setattr(database, "_connection", FailingCommits(database._connection, failures=1))
+    held.held.advance(10)
+    await until(lambda: "trying again in a second" in caplog.text)
+    assert held.app.received == []
+    held.held.advance(1)
+    await until(held.empty)
+    assert len(held.app.received) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds_later", "delay"), [(30, 30.0), (-30, 0.1)], ids=["a date to come", "a date that has passed"]
+)
+@pytest.mark.parametrize("zone", ["GMT", "-0000"])
+async def test_retry_after_may_be_a_date(held: Cloud, seconds_later: int, delay: float, zone: str) -> None:
+    at = datetime.datetime.fromtimestamp(held.clock.now() // SECOND + seconds_later, datetime.UTC)
+    held.app.statuses = [503]
+    held.app.headers = {"Retry-After": f"{at:%a, %d %b %Y %H:%M:%S} {zone}"}
+    await held.create()
+    await held.server.quiet()
+    assert held.reports[0].next_attempt == pytest.approx(delay, abs=1)

@@ -59,6 +59,21 @@ def test_if_not_exists_fills_in_the_parts_that_the_task_lacks() -> None:
     assert url_with("http://www.example.com/", **everything) == "http://www.example.com:123/default?a=1"
 
 
+@pytest.mark.parametrize(("enforce_mode", "host"), [(0, "queue.test"), (1, "task.test"), (2, "queue.test")])
+def test_enforce_mode_says_which_host_wins(enforce_mode: int, host: str) -> None:
+    url = url_with("http://task.test/", host="queue.test", uri_override_enforce_mode=enforce_mode)
+    assert url.startswith(f"http://{host}/")
+
+
+@pytest.mark.parametrize("kind", ["oauth_token", "oidc_token"])
+def test_token_of_the_queue_replaces_the_tasks(kind: str) -> None:
+    queue, request = Queue(), HttpRequest(url=URL)
+    getattr(queue.http_target, kind).service_account_email = "queue@example.com"
+    getattr(request, kind).service_account_email = "task@example.com"
+    effective = effective_request(request, queue)
+    assert getattr(effective, kind).service_account_email == "queue@example.com"
+
+
 async def test_dispatch_applies_the_queues_overrides(held: Cloud) -> None:
     host, port = held.app.url.removeprefix("http://").split(":")
     queue = tasks_v2.Queue(
@@ -98,6 +113,8 @@ async def test_dispatch_applies_the_queues_overrides(held: Cloud) -> None:
         ({"uri_override": {"host": "a/b"}}, "uri_override.host is not a host"),
         ({"uri_override": {"port": -1}}, "uri_override.port"),
         ({"uri_override": {"port": 70000}}, "uri_override.port"),
+        ({"uri_override": {"scheme": 9}}, "uri_override.scheme is unknown: 9"),
+        ({"uri_override": {"uri_override_enforce_mode": 9}}, "uri_override_enforce_mode is unknown: 9"),
         ({"http_method": 99}, "http_target.http_method"),
         ({"header_overrides": [{"header": {"key": "a b", "value": ""}}]}, "header_overrides"),
         ({"header_overrides": [{"header": {"key": "a", "value": "x" * 81920}}]}, "header_overrides"),

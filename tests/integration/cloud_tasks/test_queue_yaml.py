@@ -97,6 +97,13 @@ async def test_rate_of_the_file_is_enforced(held: Cloud, tmp_path: Path) -> None
             4,
             "retry_parameters.min_backoff",
         ),
+        (
+            "queue:\n- name: a\n  retry_parameters:\n    min_backoff_seconds: soon\n",
+            4,
+            "min_backoff_seconds must be a number of seconds",
+        ),
+        ("queue:\n- name: a\n  bucket_size: 501\n", 3, "queue.bucket_size must be a whole number"),
+        ("queue:\n- name: a\n  retry_parameters:\n    task_retry_limit: 2147483647\n", 4, "task_retry_limit must be"),
         ("queue: yes\n", 1, "queue must be a list"),
         ("- a\n", 1, "the file must be a mapping"),
         ("queue:\n- name: [\n", 3, "is not YAML"),
@@ -114,3 +121,30 @@ async def test_error_names_file_line_and_field(held: Cloud, tmp_path: Path, text
 async def test_missing_file_is_named(held: Cloud, tmp_path: Path) -> None:
     with pytest.raises(QueueYamlError, match=r"none\.yaml: cannot be read"):
         held.server.load_queue_yaml(tmp_path / "none.yaml", PARENT)
+
+
+@pytest.mark.parametrize("text", ["", "# no queues yet\n", "total_storage_limit: 120M\n"])
+async def test_file_without_queues_changes_nothing(held: Cloud, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "queue.yaml"
+    file.write_text(text)
+    held.server.load_queue_yaml(file, PARENT)
+    assert [queue.name async for queue in await held.client.list_queues(parent=PARENT)] == [QUEUE]
+
+
+async def test_bytes_that_yaml_does_not_allow_are_told(held: Cloud, tmp_path: Path) -> None:
+    file = tmp_path / "queue.yaml"
+    file.write_bytes(b"queue: \x01")
+    with pytest.raises(QueueYamlError, match="is not YAML"):
+        held.server.load_queue_yaml(file, PARENT)
+
+
+async def test_values_at_their_limits_are_taken(held: Cloud, tmp_path: Path) -> None:
+    file = tmp_path / "queue.yaml"
+    limits = "rate: 500/s\n  bucket_size: 500\n  max_concurrent_requests: 5000"
+    file.write_text(f"queue:\n- name: a\n  {limits}\n  retry_parameters:\n    task_retry_limit: 2147483646\n")
+    held.server.load_queue_yaml(file, PARENT)
+    queue = await held.client.get_queue(name=f"{PARENT}/queues/a")
+    assert queue.rate_limits == tasks_v2.RateLimits(
+        max_dispatches_per_second=500, max_burst_size=500, max_concurrent_dispatches=5000
+    )
+    assert queue.retry_config.max_attempts == 2**31 - 1

@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import json
+import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
@@ -13,6 +15,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from google.auth import exceptions
 from google.auth.transport.requests import Request
 from google.oauth2 import id_token
+
+from gae_local_cloud.cloud_tasks import tokens
 
 from .harness import Cloud
 
@@ -52,6 +56,17 @@ async def test_id_token_is_verified_by_google_auth(live: Cloud) -> None:
     with pytest.raises((ValueError, exceptions.GoogleAuthError)):
         await verify(live, f"{head}.{forged}.{signature}", "my-app")
     assert payload != forged
+
+
+async def test_id_token_is_sent_again_while_it_is_valid_for_ten_minutes(
+    live: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, later = time.time(), [0, 2999, 3000]
+    sent = []
+    for passed in later:
+        monkeypatch.setattr(tokens, "time", Mock(time=Mock(return_value=begin + passed)))
+        sent.append(await send(live, oidc_token={"service_account_email": EMAIL, "audience": "my-app"}))
+    assert sent[0] == sent[1] != sent[2]
 
 
 async def test_discovery_leads_to_the_key(live: Cloud) -> None:

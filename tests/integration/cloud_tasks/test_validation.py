@@ -1,5 +1,6 @@
 """Invalid queues and tasks are refused with INVALID_ARGUMENT and a message that names the field."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -49,6 +50,16 @@ REFUSED_TASKS = {
     "url without host": (http(url="http:///path"), "Task.http_request.url"),
     "url with bad port": (http(url="http://example.com:99999/"), "Task.http_request.url"),
     "url too long": (http(url="http://example.com/" + "x" * 2083), "Task.http_request.url"),
+    "unknown method": (http(http_method=99), "Task.http_request.http_method is unknown: 99"),
+    "unknown method on App Engine": (app_engine(http_method=99), "app_engine_http_request.http_method is unknown: 99"),
+    "time with too many nanoseconds": (
+        {**app_engine(), "schedule_time": timestamp_pb2.Timestamp(nanos=10**9)},
+        "Task.schedule_time is not a timestamp",
+    ),
+    "time before the year 1": (
+        {**app_engine(), "schedule_time": timestamp_pb2.Timestamp(seconds=-62_135_596_801)},
+        "Task.schedule_time is not a timestamp",
+    ),
     "token without account": (http(oidc_token={"audience": "a"}), "oidc_token.service_account_email"),
     "deadline too short": ({**http(), "dispatch_deadline": seconds(14)}, "Task.dispatch_deadline.*15s"),
     "deadline too long": ({**http(), "dispatch_deadline": seconds(1801)}, "Task.dispatch_deadline.*1800s"),
@@ -84,6 +95,13 @@ ACCEPTED_TASKS = {
     "longest deadline": {**http(), "dispatch_deadline": seconds(1800)},
     "longest App Engine deadline": {**app_engine(), "dispatch_deadline": seconds(86415)},
     "deadline of 0 on App Engine": {**app_engine(), "dispatch_deadline": seconds(0)},
+    "shortest deadline": {**http(), "dispatch_deadline": seconds(15)},
+    "time at the beginning of the year 1": {
+        **app_engine(),
+        "schedule_time": timestamp_pb2.Timestamp(seconds=-62_135_596_800),
+    },
+    "any number of attempts": {**app_engine(), "retry_config": {"max_attempts": -1, "max_doublings": 0}},
+    "equal backoffs": {**app_engine(), "retry_config": {"min_backoff": seconds(1), "max_backoff": seconds(1)}},
 }
 
 
@@ -131,7 +149,30 @@ async def test_malformed_names_and_numbers_name_the_field(held: Cloud) -> None:
         await held.client.list_tasks(parent=f"{QUEUE}/tasks/x")
     with pytest.raises(exceptions.InvalidArgument, match="Task name must be formatted"):
         await held.client.get_task(name=QUEUE)
+    with pytest.raises(exceptions.InvalidArgument, match='"projects/<PROJECT_ID>", got "test"'):
+        await held.client.list_locations({"name": "test"})
     with pytest.raises(exceptions.InvalidArgument, match="page_size"):
         await held.client.list_tasks(request={"parent": QUEUE, "page_size": -1})
     with pytest.raises(exceptions.InvalidArgument, match="response_view"):
         await held.client.get_task(request={"name": f"{QUEUE}/tasks/x", "response_view": 9})
+
+
+@pytest.mark.parametrize(("request_id", "fits"), [("x" * 500, True), ("x" * 501, False), ("a/b", False)])
+async def test_id_of_a_batch_call_has_up_to_500_characters_without_slashes(
+    held: Cloud, request_id: str, fits: bool
+) -> None:
+    one = {"parent": QUEUE, "task": tasks_v2.Task(**app_engine())}
+    with nullcontext() if fits else pytest.raises(exceptions.InvalidArgument, match="request_id must be at most 500"):
+        await held.client.batch_create_tasks(request={"parent": QUEUE, "requests": [one], "request_id": request_id})
+
+
+async def test_tasks_of_a_batch_call_are_for_its_queue(held: Cloud) -> None:
+    other = {"parent": f"{PARENT}/queues/other", "task": tasks_v2.Task(**app_engine())}
+    with pytest.raises(exceptions.InvalidArgument, match=r"requests\[0\].parent.*must be the same as parent"):
+        await held.client.batch_create_tasks(request={"parent": QUEUE, "requests": [other]})
+    assert await held.empty()
+
+
+async def test_clock_of_the_machine_is_not_advanced(live: Cloud) -> None:
+    with pytest.raises(TypeError, match="cannot be advanced"):
+        await live.server.advance(1)

@@ -1,8 +1,11 @@
 """Lookups and commits, over a raw stub."""
 
+from contextlib import nullcontext
+from typing import Any
+
 import pytest
 
-from .wire import CommitRequest, Mutation, Stub, plain, refused, serving, unindexed, value
+from .wire import CommitRequest, Mutation, Stub, Value, plain, refused, serving, unindexed, value, vector
 
 
 def test_an_entity_comes_back_as_it_was_put(stub):
@@ -110,6 +113,14 @@ def test_outside_a_transaction_an_entity_is_mutated_once(stub):
         stub.put(stub.entity("K", 1, v=1), stub.entity("K", 1, v=2))
 
 
+def nested(depth: int) -> Any:
+    """Return an entity value with as many levels of entities, the innermost of which has a property."""
+    inner: Any = {"v": 1}
+    for _ in range(depth - 1):
+        inner = {"e": inner}
+    return inner
+
+
 _BAD = {
     "Entity is missing key.": lambda stub: Mutation(upsert={"properties": {"v": value(1)}}),
     "Key path is empty.": lambda stub: Mutation(delete=stub.key()),
@@ -139,6 +150,32 @@ _BAD = {
     ),
     "mismatched databases within request": lambda stub: Mutation(upsert=Stub(stub.address, "other").entity("C", 1)),
     "Mutation is missing operation.": lambda stub: Mutation(),
+    "nested at most 20 levels deep": lambda stub: Mutation(upsert=stub.entity("C", 1, v=nested(21))),
+    "Too many indexed properties": lambda stub: Mutation(upsert=stub.entity("C", 1, v=[1] * 20_001)),
+    "Exclude from indexes cannot be set on a list": lambda stub: Mutation(upsert=stub.entity("C", 1, v=unindexed([1]))),
+    "must be excluded from indexes": lambda stub: Mutation(
+        upsert=stub.entity("C", 1, v=vector(1.0, exclude_from_indexes=False))
+    ),
+    "zero length vector": lambda stub: Mutation(upsert=stub.entity("C", 1, v=vector())),
+    "at most 2048 dimensions": lambda stub: Mutation(upsert=stub.entity("C", 1, v=vector(*[1.0] * 2049))),
+    "only contain values of type 'double'": lambda stub: Mutation(upsert=stub.entity("C", 1, v=vector(1))),
+    "cannot contain NaN": lambda stub: Mutation(upsert=stub.entity("C", 1, v=vector(float("nan")))),
+    "longitude outside permitted range": lambda stub: Mutation(upsert=stub.entity("C", 1, v=(0.0, 180.1))),
+    "Timestamp nanos exceeds limit": lambda stub: Mutation(
+        upsert=stub.entity("C", 1, v=Value(timestamp_value={"nanos": 10**9}))
+    ),
+    "Delete mutation cannot have PropertyTransforms": lambda stub: Mutation(
+        delete=stub.key("C", 1), property_transforms=[{"property": "v", "increment": value(1)}]
+    ),
+    "if no detection strategy was set": lambda stub: Mutation(
+        upsert=stub.entity("C", 1), conflict_resolution_strategy=Mutation.FAIL
+    ),
+    "Unknown conflict resolution strategy": lambda stub: Mutation(
+        upsert=stub.entity("C", 1), base_version=1, conflict_resolution_strategy=9
+    ),
+    "not allowed for incomplete keys": lambda stub: Mutation(upsert=stub.entity("C"), base_version=1),
+    "Invalid base_version: -1": lambda stub: Mutation(upsert=stub.entity("C", 1), base_version=-1),
+    "insert an entity with a base version": lambda stub: Mutation(insert=stub.entity("C", 1), base_version=1),
 }
 
 
@@ -146,6 +183,79 @@ _BAD = {
 def test_a_mutation_that_breaks_a_rule_is_refused_with_the_reason(stub, message):
     with refused("INVALID_ARGUMENT", message):
         stub.commit(_BAD[message](stub))
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        *(nested(20), [1] * 20_000, vector(*[1.0] * 2048), (90.0, 180.0), (-90.0, -180.0)),
+        *("x" * 1500, unindexed("x" * 1501), b"x" * 1500, unindexed(b"x" * 1501)),
+        Value(timestamp_value={"seconds": 253402300799, "nanos": 999_999_000}),
+    ],
+    ids=lambda thing: "",
+)
+def test_a_value_at_its_limit_comes_back(stub, thing):
+    entity = stub.entity("C", 1, v=thing)
+    stub.put(entity)
+    assert stub.lookup(stub.key("C", 1)).found[0].entity == entity
+
+
+@pytest.mark.parametrize(("more", "fits"), [(0, True), (1, False)])
+def test_an_entity_has_at_most_a_mebibyte_less_four_bytes(stub, more: int, fits: bool):
+    entity = stub.entity("C", 1, v=unindexed(b"x" * 10**6))
+    entity.properties["v"].blob_value += b"x" * (2**20 - 4 - entity.ByteSize() + more)
+    assert entity.ByteSize() == 2**20 - 4 + more
+    with nullcontext() if fits else refused("INVALID_ARGUMENT", "maximum entity size"):
+        stub.put(entity)
+
+
+@pytest.mark.parametrize("elements", [1, 100])
+def test_a_key_has_up_to_100_elements_with_names_of_up_to_1500_bytes(stub, elements: int):
+    path = [*["A", 1] * (elements - 1), "K" * 1500, "é" * 750]
+    stub.put(stub.entity(*path, v=1))
+    assert stub.get(*path) == {"v": 1}
+
+
+@pytest.mark.parametrize(("keys", "fits"), [(1000, True), (1001, False)])
+def test_a_lookup_has_at_most_1000_keys(stub, keys: int, fits: bool):
+    with nullcontext() if fits else refused("INVALID_ARGUMENT", "more than 1000 keys"):
+        assert len(stub.lookup(*(stub.key("None", number) for number in range(1, keys + 1))).missing) == 1000
+
+
+def test_a_lookup_leaves_keys_for_another_once_its_answer_is_large(stub):
+    for number in range(1, 6):
+        stub.put(stub.entity("Large", number, v=unindexed(b"x" * 10**6)))
+    keys = [stub.key("Large", number) for number in range(1, 6)]
+    answer = stub.lookup(*keys)
+    assert (len(answer.found), [*answer.deferred]) == (4, keys[4:])  # 3 MiB are reached with the fourth
+    assert len(stub.lookup(*answer.deferred).found) == 1
+
+
+@pytest.mark.parametrize("project", ["", "Upper", "a b", "a/b"])
+def test_what_is_no_project_id_is_refused(stub, project: str):
+    with refused("INVALID_ARGUMENT", "project"):
+        Stub(stub.address, project).get("K", 1)
+
+
+def test_a_commit_outside_transactions_has_none(stub):
+    with refused("INVALID_ARGUMENT", "non-transactional commit cannot have a transaction"):
+        stub.call("Commit", mode=CommitRequest.NON_TRANSACTIONAL, transaction=stub.begin(), mutations=[])
+
+
+def test_a_read_time_in_the_future_is_refused(stub):
+    with refused("INVALID_ARGUMENT", "cannot be in the future"):
+        stub.lookup(stub.key("K", 1), read_time={"seconds": 4 * 10**9})
+
+
+@pytest.mark.parametrize("change", ["upsert", "update", "delete"])
+def test_an_embedded_entity_with_an_empty_key_is_refused_and_one_without_is_not(stub, change: str):
+    inner = stub.entity(v=1)
+    with refused("INVALID_ARGUMENT", "Key path is empty."):
+        stub.put(stub.entity("K", 1, v=inner))
+    inner.ClearField("key")
+    stub.put(stub.entity("K", 1, v=inner))
+    stub.commit(Mutation(**{change: stub.key("K", 1) if change == "delete" else stub.entity("K", 1, v=inner)}))
+    assert (stub.get("K", 1) is None) == (change == "delete")
 
 
 def test_a_commit_has_at_most_500_mutations(stub):

@@ -114,6 +114,14 @@ def test_aggregations(things, text, expected):
         ("SELECT * FROM Q WHERE b = BLOB('?')", "base64"),
         ("SELECT * FROM Q WHERE t = DATETIME('noon')", "RFC 3339"),
         ("SELECT * FROM Q WHERE n = 9223372036854775808", "64-bit"),
+        ("SELECT * FROM Q WHERE n = -9223372036854775809", "64-bit"),
+        ("SELECT * FROM Q WHERE t = DATETIME('2020-01-01T00:00:00.1234567Z')", "RFC 3339"),
+        ("SELECT * FROM Q WHERE b = BLOB(5)", "expected a string"),
+        ("SELECT * FROM Q WHERE n = ORDER", "expected a value"),
+        ("SELECT * FROM Q WHERE __key__ = KEY(Q, x)", "expected an id or a name at position"),
+        ("SELECT * FROM Q LIMIT FIRST(1, 2)", "needs a number and a cursor"),
+        ("SELECT DISTINCT * FROM Q", "expected a name"),
+        ("AGGREGATE n OVER (SELECT * FROM Q)", "expected an aggregation"),
     ],
 )
 def test_text_that_is_not_gql_is_refused(things, text, message):
@@ -131,3 +139,26 @@ def test_literals_are_refused_unless_allowed_and_bindings_must_be_used(things):
 def test_of_several_bad_parameter_names_the_first_in_order_is_told(stub):
     with refused("INVALID_ARGUMENT", "parameter name ''"):
         _run(stub, "SELECT * FROM Q", **dict.fromkeys(("__x__", "", "1"), 1))
+
+
+@pytest.mark.parametrize(
+    ("condition", "is_met"),
+    [
+        *(("d = 1.5", True), ("d = -1.5", False), ("yes = TRUE", True), ("yes = FALSE", False), ("no = false", True)),
+        *(("z = NULL", True), ("d = NULL", False), ("low = -9223372036854775808", True)),
+        *(("high = 9223372036854775807", True), ("k = KEY(Q, 1, R, 'a')", True), ("k = KEY(Q, 1, R, 'b')", False)),
+        ("t = DATETIME('2020-01-01t00:00:00.000001z')", True),
+    ],
+)
+def test_literals(stub, condition, is_met):
+    key = stub.key("Q", 1, "R", "a")
+    at = datetime.datetime(2020, 1, 1, microsecond=1)
+    stub.put(stub.entity("L", 1, d=1.5, yes=True, no=False, z=None, low=-(2**63), high=2**63 - 1, k=key, t=at))
+    assert _names(stub, f"SELECT * FROM L WHERE {condition}") == [1] * is_met  # noqa: S608  # GQL of this file
+
+
+def test_a_key_may_name_its_project_and_namespace(stub):
+    stub.put(stub.entity("L", 1, k=stub.key("Q", 1, namespace="n")))
+    text = "SELECT * FROM L WHERE k = KEY(PROJECT('{}'), NAMESPACE('n'), Q, 1)"
+    assert _names(stub, text.format(stub.project)) == [1]
+    assert _names(stub, "SELECT * FROM L WHERE k = KEY(Q, 1)") == []

@@ -7,7 +7,7 @@ from google.protobuf import json_format
 from gae_local_cloud.datastore import IndexFileError
 from gae_local_cloud.datastore.index_yaml import IndexFile
 
-from .wire import Stub, all_of, any_of, count, refused, rows, serving, sum_of, where
+from .wire import Query, Stub, all_of, any_of, count, refused, rows, serving, sum_of, where
 
 
 @pytest.fixture
@@ -205,6 +205,22 @@ def test_an_explanation_names_the_scope_of_the_index(stub, under):
     (used,) = response.explain_metrics.plan_summary.indexes_used
     scope = "Includes ancestors" if under else "Collection group"
     assert dict(used) == {"query_scope": scope, "properties": "(a ASC, __name__ ASC)"}
+
+
+@pytest.mark.parametrize(
+    ("filters", "used"),
+    [
+        (where("a", "=", 1), ["(a ASC, __name__ ASC)"]),
+        (all_of(where("b", "=", 1), where("a", "=", 1)), ["(a ASC, __name__ ASC)", "(b ASC, __name__ ASC)"]),
+        (where("a", "in", [1, 2]), ["(a ASC, __name__ ASC)"]),
+        (any_of(where("a", "<", 1), where("a", ">", 2)), ["(a ASC, __name__ ASC)"]),
+    ],
+    ids=["one value", "two values", "IN", "OR"],
+)
+def test_an_explanation_names_each_index_once(stub, filters, used):
+    response = stub.call("RunQuery", query=Query(kind=[{"name": "K"}], filter=filters), explain_options={})
+    indexes = response.explain_metrics.plan_summary.indexes_used
+    assert [dict(index)["properties"] for index in indexes] == used
 
 
 def test_explanations_through_the_client(client):

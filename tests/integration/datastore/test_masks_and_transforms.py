@@ -80,6 +80,7 @@ def test_the_request_time_is_the_same_throughout_a_commit(stub):
         ({"property": "", "increment": value(1)}, "empty property path"),
         ({"property": "__key__", "increment": value(1)}, "__key__"),
         ({"property": "a"}, "no type"),
+        ({"property": "a", "set_to_server_value": 0}, "unknown server value"),
     ],
 )
 def test_transforms_that_break_a_rule_are_refused(stub, transform, message):
@@ -158,3 +159,16 @@ def test_a_transformed_value_is_indexed_like_its_operand(stub, before, kind, ope
     _transform(stub, {"a": before}, "a", **{kind: operand})
     (found,) = stub.lookup(stub.key("T", 1)).found
     assert found.entity.properties["a"] == after
+
+
+def test_a_property_and_a_part_of_it_are_not_transformed_together(stub):
+    transforms = [{"property": path, "increment": value(1)} for path in ("a.b", "a")]
+    with refused("INVALID_ARGUMENT", "property a and its nested property a.b"):
+        stub.commit(Mutation(upsert=stub.entity("T", 1), property_transforms=transforms))
+
+
+@pytest.mark.parametrize("kind", ["maximum", "minimum"])
+def test_a_stored_nan_stays(stub, kind):
+    result, after = _transform(stub, {"a": math.nan}, "a", **{kind: value(5)})
+    assert math.isnan(result)
+    assert math.isnan(after["a"])

@@ -1,10 +1,13 @@
 """Nearest-neighbor search, by the docstrings of google.cloud.datastore_v1.types.FindNearest."""
 
+import contextlib
 import math
 
+import grpc
 import pytest
 
 from .wire import (
+    FindNearest,
     Mutation,
     all_of,
     any_of,
@@ -133,9 +136,60 @@ def test_impossible_meanings_are_refused(stub, thing):
         stub.put(stub.entity("K", 1, a=thing))
 
 
+_MEANINGS = [
+    (value("x", exclude_from_indexes=True), {1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 15, 17}),
+    (value(1, exclude_from_indexes=True), {13, 29, 30}),
+    (value(b"x", exclude_from_indexes=True), {16, 22}),
+    (value((1.0, 2.0)), {23}),
+    (value({"a": 1}), {20}),
+    (value([1.0], exclude_from_indexes=True), {31}),
+    (value(1.5), set()),
+]
+
+
+@pytest.mark.parametrize(("thing", "meanings"), _MEANINGS, ids=lambda each: "")
+def test_a_value_has_the_meanings_of_its_type_only(stub, thing, meanings):
+    taken = set()
+    for meaning in range(1, 33):
+        thing.meaning = meaning
+        with contextlib.suppress(grpc.RpcError):
+            stub.put(stub.entity("K", 1, a=thing))
+            taken.add(meaning)
+    assert taken == meanings
+
+
 def test_writing_the_result_of_a_projection_is_refused(stub):
     stub.put(stub.entity("K", 1, a=1, b=2))
     (result,) = stub.results("K", select=["a"])
     with refused("INVALID_ARGUMENT", "projection"):
         stub.put(result.entity)
     assert stub.names("K", where("a", "=", result.entity.properties["a"])) == [1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"find_nearest": search("v", 1.0, limit=0)}, "positive integer of no more than 100"),
+        ({"find_nearest": search("v", 1.0, limit=101)}, "positive integer of no more than 100"),
+        ({"find_nearest": search("v", 1.0, measure=0)}, "Unknown Distance Measure"),
+        ({"find_nearest": search("v", 1.0, distance_threshold={"value": math.inf})}, "finite number"),
+        ({"find_nearest": search("v", 1.0, distance_result_property="__x__")}, "reserved"),
+        ({"find_nearest": FindNearest(distance_measure=1, limit={"value": 1})}, "of type vector"),
+        ({"find_nearest": search("v")}, "zero length"),
+    ],
+)
+def test_a_search_that_breaks_a_rule_is_refused(places, fields, message):
+    with refused("INVALID_ARGUMENT", message):
+        places.batch("V", **fields)
+
+
+@pytest.mark.parametrize("end", ["start_cursor", "end_cursor"])
+def test_a_search_takes_no_cursor(places, end: str):
+    cursor = places.batch("V", limit=1).end_cursor
+    with refused("INVALID_ARGUMENT", "cursor cannot be used with FindNearest"):
+        places.batch("V", find_nearest=search("v", 1.0), **{end: cursor})
+
+
+def test_a_search_has_up_to_100_neighbors(stub):
+    stub.put(*(stub.entity("V", number, v=vector(float(number))) for number in range(1, 102)))
+    assert len(stub.results("V", find_nearest=search("v", 0.0, limit=100))) == 100

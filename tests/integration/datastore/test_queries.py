@@ -1,11 +1,28 @@
 """Queries: filters, orders, paging."""
 
+import gc
+
 import pytest
 
+from gae_local_cloud.datastore import composites
 from gae_local_cloud.datastore.filters import Conjunction
 from gae_local_cloud.datastore.store import EntityStore
 
-from .wire import Filter, QueryResultBatch, Stub, all_of, any_of, name_of, properties, refused, rows, unindexed, where
+from .wire import (
+    Filter,
+    Query,
+    QueryResultBatch,
+    Stub,
+    all_of,
+    any_of,
+    name_of,
+    properties,
+    refused,
+    rows,
+    serving,
+    unindexed,
+    where,
+)
 
 
 @pytest.fixture
@@ -305,6 +322,33 @@ def test_a_query_that_sorts_again_and_again_gets_an_index(stub, reads):
     assert len(reads) <= 3
 
 
+def test_queries_find_everything_while_an_index_for_them_is_being_built(stub, monkeypatch):
+    monkeypatch.setattr(composites, "_CHUNK", 5)
+    stub.put(*(stub.entity("C", number, a=1, b=-number) for number in range(1, 401)))
+    query = Query(kind=[{"name": "C"}], filter=where("a", "=", 1), order=[{"property": {"name": "b"}}])
+    query.limit.value = 1
+    partition = {"project_id": stub.project}
+    answers = [stub.begin_call("RunQuery", partition_id=partition, query=query) for _ in range(10)]
+    assert {name_of(answer.result().batch.entity_results[0]) for answer in answers} == {400}  # which is indexed last
+    assert stub.names("__Stat_Kind_CompositeIndex__")
+
+
+def test_an_index_whose_building_was_stopped_is_built_by_the_next_server(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(composites, "_CHUNK", 1)
+    query = Query(kind=[{"name": "C"}], filter=where("a", "=", 1), order=[{"property": {"name": "b"}}])
+    with serving(tmp_path / "store.db") as server:
+        stub = Stub(server.address, "p")
+        stub.put(*(stub.entity("C", number, a=1, b=-number) for number in range(1, 401)))
+        call = stub.begin_call("RunQuery", partition_id={"project_id": "p"}, query=query)
+        server.wait_until(lambda: server.on_loop(lambda: bool(server.server.service.runner._composites._running)))
+    assert call.exception() is not None
+    del server
+    gc.collect()  # asyncio tells of tasks that were left
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []
+    with serving(tmp_path / "store.db") as server:
+        assert Stub(server.address, "p").names("C", where("a", "=", 1), order=["b"]) == list(range(400, 0, -1))
+
+
 def test_a_projection_in_a_range_of_keys_reads_about_what_it_returns(stub, reads):
     stub.put(*(stub.entity("C", number, a=number % 3, b=[2, 1], c=number) for number in range(1, 401)))
     after = where("__key__", ">", stub.key("C", 100))
@@ -349,6 +393,16 @@ def test_pages_of_a_projection_in_a_range_of_keys_are_the_whole(stub):
         (where("v", "in", [1] * 31), {}, "IN supports up to 30"),
         (any_of(*(where("v", "=", number) for number in range(31))), {}, "the maximum is 30"),
         (all_of(*(where(f"v{number}", ">", 1) for number in range(11))), {}, "the maximum is 10"),
+        (where("v", "not in", list(range(11))), {}, "NOT_IN supports up to 10"),
+        (all_of(where("v", "not in", [1]), where("w", "in", [1, 2])), {}, "cannot be used in the same query with 'IN'"),
+        (all_of(where("v", "not in", [1]), where("w", "!=", 2)), {}, "only a single"),
+        (where("v", "in", 1), {}, "IN requires an ArrayValue"),
+        (where("v", "not in", 1), {}, "NOT_IN requires an ArrayValue"),
+        (where("__key__", "ancestor", 1), {}, "requires a key value"),
+        (where("__key__", "=", 1), {}, "must be a Key"),
+        (Filter(property_filter={"property": {"name": "v"}, "op": 5}), {}, "does not contain a value"),
+        (Filter(property_filter={"property": {"name": "v"}, "value": {"null_value": 0}}), {}, "Unrecognized"),
+        (Filter(composite_filter={"filters": [where("v", "=", 1)]}), {}, "must have an operator"),
         (Filter(), {}, "must have"),
         (None, {"offset": -1}, "offset"),
         (None, {"select": ["a", "a"]}, "multiple times"),
@@ -363,6 +417,44 @@ def test_pages_of_a_projection_in_a_range_of_keys_are_the_whole(stub):
 def test_queries_that_break_a_rule_are_refused(stub, filters, fields, message):
     with refused("INVALID_ARGUMENT", message):
         stub.names("K", filters, **fields)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        where("v", "in", list(range(1, 31))),
+        where("v", "not in", list(range(1001, 1011))),
+        any_of(*(where("v", "=", number) for number in range(30))),
+        all_of(*(any_of(where("v", ">", 0), where(f"x{n}", "=", 1)) for n in range(4)), where("v", "=", 1)),
+        all_of(*(where("v", ">", number) for number in range(-11, 0))),
+    ],
+    ids=["IN", "NOT_IN", "OR", "AND of ORs", "a property in many ranges"],
+)
+def test_a_filter_at_its_limit_is_taken(stub, filters):
+    stub.put(stub.entity("K", 1, v=1))
+    assert stub.names("K", filters) == [1]
+
+
+def test_an_entity_is_found_by_ranges_on_ten_properties(stub):
+    properties = {f"v{number}": 2 for number in range(10)}
+    stub.put(stub.entity("K", 1, **properties))
+    assert stub.names("K", all_of(*(where(name, ">", 1) for name in properties))) == [1]
+
+
+@pytest.mark.parametrize("combine", [all_of, any_of])
+def test_filters_on_two_ancestors_are_refused_and_twice_the_same_one_is_not(stub, combine):
+    stub.put(stub.entity("P", 1, "K", 1))
+    one, two = (where("__key__", "ancestor", stub.key("P", number)) for number in (1, 2))
+    with refused("INVALID_ARGUMENT", "common and unique ancestor"):
+        stub.names("K", combine(one, two))
+    with refused("INVALID_ARGUMENT", "common and unique ancestor"):
+        stub.names("K", any_of(one, where("v", "=", 1)))
+    assert stub.names("K", combine(one, one)) == [1]
+
+
+def test_a_filter_on_a_key_of_another_namespace_is_refused(stub):
+    with refused("INVALID_ARGUMENT", 'namespace is "a" but query namespace is ""'):
+        stub.names("K", where("__key__", "=", stub.key("K", 1, namespace="a")))
 
 
 def test_many_ors_are_refused_before_they_are_multiplied_out(stub, monkeypatch):

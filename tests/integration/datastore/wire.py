@@ -362,6 +362,7 @@ def plain(found: Any) -> Any:
     """Return the Python value for a Datastore one."""
     kind = found.WhichOneof("value_type")
     if kind == "null_value":
+        assert found.null_value == 0  # the only value of its type
         return None
     if kind == "timestamp_value":
         return found.timestamp_value.ToDatetime()

@@ -483,3 +483,11 @@ def test_a_read_only_transaction_with_a_task_fails_and_leaves_nothing(paused: Cl
         ndb.transaction(later, read_only=True)
     assert paused.tasks() == []
     assert paused.entities(Outbox) == []
+
+
+def test_a_task_that_was_prepared_in_a_transaction_is_refused_after_it(cloud: Cloud):
+    tasks: list[Any] = []
+    ndb.transaction(lambda: tasks.append(deferred.prepare(print, _queue="paused", _transactional=True)))
+    with pytest.raises(errors.BadTransactionStateError):
+        deferred.defer_many(tasks)
+    assert cloud.entities(Outbox) == []

@@ -160,6 +160,7 @@ def test_two_sweeps_write_one_letter_of_a_damaged_entity(cloud: Cloud):
     plant("a0", **DAMAGE["no time"]())
     (damaged,) = stored_outbox.read([ndb.Key(Outbox, "a0", namespace="")])
     assert isinstance(damaged, stored_outbox.DamagedOutbox)
+    assert str(damaged.error) == "The entity has no time of creation"
     assert burial.bury_damaged(damaged) is not None
     assert burial.bury_damaged(damaged) is None
     assert len(cloud.entities(DeadLetter)) == 1
