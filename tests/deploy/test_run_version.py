@@ -48,9 +48,9 @@ import os, time, urllib.request
 
 def test_a_task_runs():
     url = os.environ["E2E_BASE_URL"]
-    urllib.request.urlopen(url + "/defer")
+    urllib.request.urlopen(url + "/defer", timeout=20)
     deadline = time.monotonic() + 20
-    while urllib.request.urlopen(url).read() != b"by a task":
+    while urllib.request.urlopen(url, timeout=20).read() != b"by a task":
         assert time.monotonic() < deadline
 """
 

@@ -80,7 +80,7 @@ def compare(recording: Recording) -> None:
     known = known_differences(recording.service)
     for file in sorted(FOLDER.glob(f"{recording.service}-*.json")):
         found = differences(read(file).facts, recording.facts)
-        click.echo(f"{file.name}: {len(found)} differences")
+        click.echo(f"{file.name}: {len(found)} difference{'' if len(found) == 1 else 's'}")
         for name, (recorded, today) in found.items():
             click.echo(f"  {name}: {today!r} instead of {recorded!r} ({known.get(name, 'not known')})")
 

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gae_local_cloud.cli import main
-from gae_local_cloud.client_code import LANGUAGES
+from gae_local_cloud.client_code import LANGUAGES, client_code
 from tests.integration.datastore.wire import Mutation, Stub, refused
 
 from .commands import FREE_PORTS, get, run_here, running, until
@@ -149,6 +149,13 @@ def test_printed_code_names_the_address(language):
     assert "$" not in result.output
 
 
+@pytest.mark.parametrize("language", ["node", "go", "java"])
+def test_the_page_of_other_languages_shows_the_code_that_is_printed(language):
+    page = (REPOSITORY / "docs/how-to/use-the-local-cloud-from-other-languages.md").read_text()
+    lines = client_code(language, host="127.0.0.1", port=8123, project="local-dev").splitlines()
+    assert [line for line in lines if line not in page and not line.startswith("//")] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -267,6 +274,7 @@ def test_ssl_cert_file_names_the_certificate_of_a_self_signed_target(tmp_path):
 
 
 PARENT = "projects/local-dev/locations/us-central1"
+REPOSITORY = Path(__file__).parents[3]
 
 
 def connect(command):
