@@ -178,7 +178,8 @@ def _digest(begun: hashlib.blake2b, signed_at: str, values: Iterable[str], body:
     Lines keep the fields apart: no header holds a line break (RFC 9110, section 5.5).
     """
     mac = begun.copy()
-    mac.update("\n".join((signed_at, str(len(body)), *values, "")).encode("latin-1", "backslashreplace") + body)
+    lines = "\n".join(values)
+    mac.update(f"{signed_at}\n{len(body)}\n{lines}\n".encode("latin-1", "backslashreplace") + body)
     return mac.hexdigest()
 
 
