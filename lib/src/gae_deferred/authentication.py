@@ -122,11 +122,14 @@ def _check_unsigned_off_app_engine(delivery: Delivery) -> BodyCheck:
 
 def _check_signed_headers(delivery: Delivery) -> BodyCheck:
     """Refuse a signature that cannot be valid, whatever the body is: a stranger must not have us wait for one."""
-    if delivery.is_app_engine_task and not (delivery.on_app_engine or settings.cloud_tasks_emulator()):
+    if not delivery.is_app_engine_task:
+        audience = settings.own_url_audience()
+    elif delivery.on_app_engine or settings.cloud_tasks_emulator():
+        audience = settings.own_service_audience()
+    else:
         raise _forbidden(
             "An App Engine task arrives on App Engine or in a local cloud, not here: somebody sends a captured one"
         )
-    audience = settings.own_service_audience() if delivery.is_app_engine_task else settings.own_url_audience()
     if audience is None:
         raise _forbidden(
             "The signature of an HTTP task names its receiver, and this process does not know its own name: set "

@@ -36,9 +36,9 @@ class Delivery:
     def __init__(self, environ: dict[str, Any]) -> None:
         self.started = monotonic() if _DEADLINE in environ else 0.0
         self.environ = environ
-        on_app_engine = self.on_app_engine = settings.on_app_engine()
-        is_app_engine_task = self.is_app_engine_task = on_app_engine or _APP_ENGINE.task_name in environ
-        keys = self._keys = _APP_ENGINE if is_app_engine_task else _CLOUD_TASKS
+        self.on_app_engine = settings.on_app_engine()
+        self.is_app_engine_task = self.on_app_engine or _APP_ENGINE.task_name in environ
+        keys = self._keys = _APP_ENGINE if self.is_app_engine_task else _CLOUD_TASKS
         self.name: str = environ.get(keys.task_name) or ""
         self.queue: str = environ.get(keys.queue_name, "")
 

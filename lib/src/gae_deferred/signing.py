@@ -57,7 +57,7 @@ def sign(audience: str, url: str, covered: Mapping[str, str], body: bytes) -> st
         path = urllib.parse.unquote_to_bytes(encoded_path).decode("latin-1")
         signed_at = str(int(clock.timestamp()))
         lines = [values[name] for name in (*names, names[0])]
-        mac = _begun(secret, key_id, audience, f"{len(path)}:{path}?{query}", ";".join(names))
+        mac = _begun(secret, key_id, audience, path, query, ";".join(names))
         digest = _digest(mac, signed_at, lines, body)
         return f"{key_id}:{signed_at}:{';'.join(names)}:{digest}"
     return None
@@ -88,14 +88,14 @@ def read_claim(environ: Mapping[str, Any]) -> Claim | str:
         return f"it is signed by the key {key_id[:64]!r}, which is not among our signing keys"
     if clock.timestamp() - int(signed_at) > MAX_AGE:
         return f"it was signed {signed_at} s after 1970, longer ago than any task lives"
-    covered = _covered(names)
-    if not covered.has_id:
+    values_in, missing, has_id = _covered(names)
+    if not has_id:
         return f"its signature does not cover the header {headers.ID.name}"
-    for key in covered.missing:
+    for key in missing:
         if key in environ:
             return f"its signature does not cover the header {headers.name_of(key)}"
     try:
-        values = covered.values(environ)
+        values = values_in(environ)
     except KeyError as error:
         return f"the request lacks the header {headers.name_of(error.args[0])}, which its signature covers"
     return secret, key_id, signed_at, names, values, digest
@@ -112,8 +112,7 @@ def check_claim(claim: Claim, environ: Mapping[str, Any], audience: str, body: b
     """
     secret, key_id, signed_at, names, values, digest = claim
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    url = f"{len(path)}:{path}?{environ.get('QUERY_STRING', '')}"
-    mac = _begun(secret, key_id, audience, url, names)
+    mac = _begun(secret, key_id, audience, path, environ.get("QUERY_STRING", ""), names)
     if hmac.compare_digest(_digest(mac, signed_at, values, body), digest):
         return None
     return f"its signature by the key {key_id!r} is not of this body, URL, headers and receiver ({audience})"
@@ -164,14 +163,13 @@ def check_seal(text: str | None, purpose: str, *fields: bytes) -> Seal:
 
 
 @functools.lru_cache(maxsize=64)
-def _begun(secret: bytes, key_id: str, audience: str, url: str, names: str) -> hashlib.blake2b:
+def _begun(secret: bytes, key_id: str, audience: str, path: str, query: str, names: str) -> hashlib.blake2b:
     """Return the MAC of the fields that most tasks of an app share. :func:`_digest` continues with the other fields.
 
-    The path in the URL comes with its length, because it is percent-decoded and may have a question mark of its own.
+    The path comes with its length, because it is percent-decoded and may have a question mark of its own.
     """
-    return _mac(
-        b"task", secret, *(field.encode("latin-1", "backslashreplace") for field in (key_id, audience, url, names))
-    )
+    fields = (key_id, audience, f"{len(path)}:{path}?{query}", names)
+    return _mac(b"task", secret, *(field.encode("latin-1", "backslashreplace") for field in fields))
 
 
 def _digest(begun: hashlib.blake2b, signed_at: str, values: Iterable[str], body: bytes) -> str:
@@ -180,7 +178,8 @@ def _digest(begun: hashlib.blake2b, signed_at: str, values: Iterable[str], body:
     Lines keep the fields apart: no header holds a line break (RFC 9110, section 5.5).
     """
     mac = begun.copy()
-    mac.update("\n".join((signed_at, str(len(body)), *values, "")).encode("latin-1", "backslashreplace") + body)
+    lines = "\n".join(values)
+    mac.update(f"{signed_at}\n{len(body)}\n{lines}\n".encode("latin-1", "backslashreplace") + body)
     return mac.hexdigest()
 
 
@@ -202,12 +201,12 @@ class _Covered(NamedTuple):
     """The headers that a signature covers.
 
     Attributes:
-        values: returns their values from a WSGI environ, and the first once more; raises ``KeyError`` without one.
+        values_in: returns their values in a WSGI environ, and the first once more; raises ``KeyError`` without one.
         missing: keys, in an environ, of our own headers that are not covered.
         has_id: whether the identity of the task is covered.
     """
 
-    values: Callable[[Mapping[str, Any]], Iterable[str]]
+    values_in: Callable[[Mapping[str, Any]], Iterable[str]]
     missing: Sequence[str]
     has_id: bool
 
@@ -216,8 +215,8 @@ class _Covered(NamedTuple):
 def _covered(names: str) -> _Covered:
     keys = [_environ_key(name) for name in names.split(";")]
     missing = [header.environ_key for header in headers.OWN if header.environ_key not in (*keys, _SIGNATURE)]
-    values = operator.itemgetter(*keys, keys[0])  # twice: with one key, itemgetter returns no tuple
-    return _Covered(values, missing, _ID in keys)
+    values_in = operator.itemgetter(*keys, keys[0])  # twice: with one key, itemgetter returns no tuple
+    return _Covered(values_in, missing, _ID in keys)
 
 
 def _environ_key(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Coroutine, Generator
 from typing import Any
 
 from gae_deferred import attempt
@@ -67,6 +68,26 @@ class Clerk:
 def return_coroutine(*args: Any) -> Any:
     """Return a coroutine without being an ``async def``."""
     return meet(*args)
+
+
+class CompiledCoroutine(Coroutine[Any, Any, Any]):
+    """A coroutine of another class than the interpreter's, as Cython makes one of an ``async def``."""
+
+    def __init__(self, inner: Coroutine[Any, Any, Any]) -> None:
+        self._inner = inner
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._inner.__await__()
+
+    def send(self, value: Any) -> Any:
+        return self._inner.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._inner.throw(*error)
+
+
+def return_compiled_coroutine(*args: Any) -> Any:
+    return CompiledCoroutine(meet(*args))
 
 
 async def wait_for_ever() -> None:

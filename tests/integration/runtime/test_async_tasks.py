@@ -10,7 +10,7 @@ import pytest
 from gae_deferred import coroutine, deferred, errors
 
 from . import async_tasks
-from .async_tasks import Clerk, add_later, fail, leave_behind, meet, return_coroutine
+from .async_tasks import Clerk, add_later, fail, leave_behind, meet, return_compiled_coroutine, return_coroutine
 from .local_app import LocalApp
 from .tasks import RAN
 
@@ -41,6 +41,10 @@ def test_every_kind_of_async_callable_runs(local: LocalApp, obj: Callable[..., A
     task = deferred.defer(obj, "Grace")
     assert local.attempts.last_of(task).status == 200
     assert RAN.next() == seen
+
+
+def test_a_coroutine_of_a_compiled_function_runs():
+    assert deferred.run(deferred.serialize(return_compiled_coroutine, "Ada", "Grace")) == ["Ada", "Grace"]
 
 
 def test_an_async_lambda_in_a_function_travels_by_value(local: LocalApp):
