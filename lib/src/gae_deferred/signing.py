@@ -51,19 +51,18 @@ def sign(audience: str, url: str, covered: Mapping[str, str], body: bytes) -> st
         TransientError: Secret Manager cannot be reached now.
     """
     for key_id, secret in signing_keys.current().items():
-        order, names = _in_order(*covered)
-        values = [covered[name] for name in order]
+        values_of, names = _in_order(*covered)
         signed_at = str(int(clock.timestamp()))
         mac = _begun(secret, key_id, audience, _as_received(url), names)
-        return f"{key_id}:{signed_at}:{names}:{_digest(mac, signed_at, values, body)}"
+        return f"{key_id}:{signed_at}:{names}:{_digest(mac, signed_at, values_of(covered), body)}"
     return None
 
 
 @functools.lru_cache(maxsize=64)
-def _in_order(*names: str) -> tuple[Sequence[str], str]:
-    """Return the names of headers in the order of a signature, the first once more, and as its text lists them."""
+def _in_order(*names: str) -> tuple[Callable[[Mapping[str, str]], Iterable[str]], str]:
+    """Return what looks up headers in the order of a signature, the first once more, and its list of their names."""
     order = sorted(names, key=str.lower)
-    return (*order, order[0]), ";".join(order).lower()
+    return operator.itemgetter(*order, order[0]), ";".join(order).lower()
 
 
 @functools.lru_cache(maxsize=64)
