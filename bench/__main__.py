@@ -12,6 +12,7 @@ from bench import (
     budgets,
     cloud_tasks,
     cold_start,
+    creating,
     datastore,
     deferred_api,
     job_queues,
@@ -25,6 +26,7 @@ from bench.benchmarks import Benchmark, Result
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     *deferred_api.BENCHMARKS,
+    *creating.BENCHMARKS,
     *cold_start.BENCHMARKS,
     *cloud_tasks.BENCHMARKS,
     *job_queues.BENCHMARKS,

@@ -106,7 +106,7 @@ def theirs(library: Library, *, worker: bool) -> Iterator[Queue]:
         if worker:
             command = [python.with_name(library.worker[0]), *library.worker[1:]]
             stack.enter_context(running(command, folder / "output", environment=variables, cwd=_JOBS))
-        queue = stack.enter_context(_sending(python, library.module, variables, folder))
+        queue = stack.enter_context(sending(python, library.module, variables, folder))
         if worker:
             _run_one(queue)
         yield queue
@@ -130,7 +130,7 @@ def ours(*, worker: bool) -> Iterator[Queue]:
             stack.enter_context(serving(command, port, environment=variables, cwd=_JOBS))
         else:
             variables["BENCH_COUNTDOWN"] = "3600"
-        queue = stack.enter_context(_sending(Path(sys.executable), "deferred_jobs", variables, folder))
+        queue = stack.enter_context(sending(Path(sys.executable), "deferred_jobs", variables, folder))
         if worker:
             _run_one(queue)
         yield queue
@@ -147,8 +147,9 @@ def _variables(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _sending(python: Path, module: str, variables: Mapping[str, str], folder: Path) -> Iterator[Queue]:
-    with talking([python, _JOBS / "sender.py", module], variables) as ask:
+def sending(python: Path, module: str, variables: Mapping[str, str], folder: Path) -> Iterator[Queue]:
+    """Run the process that enqueues jobs with a module of ``jobs/``."""
+    with talking([python, _JOBS / "sender.py", module], _variables(folder) | variables) as ask:
         yield Queue(ask, folder / "notes")
 
 

@@ -1,6 +1,6 @@
 """Enqueue jobs with one library, in a process of its own: ``python sender.py MODULE``.
 
-MODULE has a function ``enqueue(payload, due)``. Each line of the input is a command. The reply is a line with a number:
+MODULE has a function ``enqueue(payload, due)``. Each line of the input is a command. The reply is a line with numbers:
 
 - ``enqueue COUNT SEED`` enqueues jobs one after another, as fast as possible. It replies the seconds this took.
 - ``offer RATE COUNT SEED`` enqueues jobs at random times, RATE a second on average, like independent visitors. Several
@@ -22,10 +22,10 @@ _PAYLOAD = 1024
 
 def enqueue(module, count, seed):
     payload = payload_of(random.Random(seed))  # noqa: S311 (a payload is no secret)
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     for _ in range(count):
         module.enqueue(payload, time.time())
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - cpu
 
 
 def offer(module, rate, count, seed):
@@ -41,7 +41,7 @@ def offer(module, rate, count, seed):
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as threads:
         list(threads.map(send, dues))
-    return dues[-1] - dues[0]
+    return (dues[-1] - dues[0],)
 
 
 def payload_of(chance):
@@ -53,7 +53,7 @@ def main():
     for line in sys.stdin:
         command, *numbers = line.split()
         seconds = {"enqueue": enqueue, "offer": offer}[command](module, *map(int, numbers))
-        print(seconds, flush=True)
+        print(*seconds, flush=True)
 
 
 if __name__ == "__main__":

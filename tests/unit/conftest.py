@@ -36,6 +36,7 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> FakeCloudTasks:
     """The Cloud Tasks of project ``my-project`` in ``us-east1``. It records its requests."""
     fake = FakeCloudTasks()
     monkeypatch.setattr(cloud_tasks, "_client", PerProcess(lambda address: fake))
+    monkeypatch.setattr(cloud_tasks, "_creator", PerProcess(lambda address: fake.create_task))
     monkeypatch.setattr(cloud_tasks, "time", FakeTime())
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
     monkeypatch.setenv("DEFERRED_LOCATION", "us-east1")

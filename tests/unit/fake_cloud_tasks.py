@@ -44,12 +44,13 @@ class FakeCloudTasks:
         self.asked: list[str] = []
         self.delete_error: Exception | None = None
 
-    def create_task(self, request: tasks_v2.CreateTaskRequest, timeout: float) -> tasks_v2.Task:
+    def create_task(self, request: Any, timeout: float) -> tasks_v2.Task:
+        """Stand for :class:`gae_deferred.task_creator.TaskCreator`, which takes a protocol buffer."""
         self.calls += 1
         self.timeouts.append(timeout)
         if self.error is not None:
             raise self.error
-        created = self._create(request)
+        created = self._create(tasks_v2.CreateTaskRequest.wrap(request))
         if self.lost_answers:
             raise self.lost_answers.pop(0)
         return created

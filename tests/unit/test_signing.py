@@ -306,6 +306,7 @@ def test_what_proves_an_app_engine_task_proves_no_http_task(
         monkeypatch.setenv(name, value)
     deferred.defer(greet, "Ada")
     monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example")
+    settings.forget()
     with pytest.raises(ConfigurationError, match=r"DEFERRED_SIGNING_KEYS.*DEFERRED_SERVICE_ACCOUNT"):
         deferred.defer(greet, "Ada")
     assert len(queue.created) == 1

@@ -29,8 +29,7 @@ def check(tasks: Iterable[Task], before: Mapping[tuple[str, str | None], Task] =
     names: set[tuple[str, str]] = set()
     identities: set[int] = set()
     for task in tasks:
-        if task.was_enqueued:
-            raise errors.BadTaskStateError(f"{task!r} has been enqueued before; make a new task")
+        check_new(task)
         same_name = before.get((task.queue_name, task.name))
         if id(task) in identities or same_name is task:
             raise errors.BadTaskStateError(f"{task!r} is listed twice in one call; make two tasks")
@@ -41,6 +40,16 @@ def check(tasks: Iterable[Task], before: Mapping[tuple[str, str | None], Task] =
                     f"Two tasks for the queue {task.queue_name!r} are named {task.name!r}"
                 )
             names.add((task.queue_name, task.name))
+
+
+def check_new(task: Task) -> None:
+    """Check that no queue has taken a task.
+
+    Raises:
+        BadTaskStateError: one has.
+    """
+    if task.was_enqueued:
+        raise errors.BadTaskStateError(f"{task!r} has been enqueued before; make a new task")
 
 
 def split(requests: "Sequence[tasks_v2.CreateTaskRequest]") -> Iterator[list[int]]:

@@ -5,7 +5,7 @@ No other module calls Cloud Tasks but the commands in :mod:`gae_deferred.cli`.
 
 import time
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gae_deferred import batch, emulator, errors, headers, service_errors, settings, task_request
@@ -58,6 +58,15 @@ def _make_client(emulator: str | None) -> "tasks_v2.CloudTasksClient":
 _client = PerProcess(_make_client)
 
 
+def _make_creator(emulator: str | None) -> Callable[[Any, float], Any]:
+    from gae_deferred.task_creator import TaskCreator  # loads gRPC
+
+    return TaskCreator(_client.get(emulator).transport)
+
+
+_creator = PerProcess(_make_creator)
+
+
 def client() -> "tasks_v2.CloudTasksClient":
     """Return this process's client of Cloud Tasks, or of the local cloud.
 
@@ -72,20 +81,23 @@ _CONNECT_TIMEOUT = 10.0
 
 
 def warm_up() -> None:
-    """Load the client library, make the client and connect it, to spare the first ``defer`` that time.
+    """Load the client library, connect the client and write a request, to spare the first ``defer`` that time.
 
     Raises:
-        ConfigurationError: the process has no Google credentials.
+        ConfigurationError: the project, the location or the credentials are missing, or nothing could prove a task.
         grpc.FutureTimeoutError: Cloud Tasks cannot be reached.
     """
     import grpc
 
-    transport: Any = _client.get(settings.cloud_tasks_emulator()).transport  # the one for gRPC: it has a channel
+    address = settings.cloud_tasks_emulator()
+    transport: Any = _client.get(address).transport  # the one for gRPC: it has a channel
     connected = grpc.channel_ready_future(transport.grpc_channel)
     try:
         connected.result(_CONNECT_TIMEOUT)
     finally:
         connected.cancel()
+    _creator.get(address)
+    task_request.message(Task(b""))  # reads the settings, of which the location may be the metadata server's
 
 
 def create(task: Task) -> None:
@@ -100,15 +112,15 @@ def create(task: Task) -> None:
         TaskQueueError: the service refused the task or could not be reached; the subclass says why. Its ``task`` is
             this task.
     """
-    batch.check([task])
-    client = _client.get(settings.cloud_tasks_emulator())
+    batch.check_new(task)
+    create_task = _creator.get(settings.cloud_tasks_emulator())
     _give_names([task])
-    request = task_request.make(task)
+    request = task_request.message(task)
     end = time.monotonic() + RPC_TIMEOUT
     pauses = _pauses(end)
     while True:
         left = end - time.monotonic()
-        outcome = _create_one(client, request, min(left, _TRY_TIMEOUT) if task.name else left)
+        outcome = _create_one(create_task, request, min(left, _TRY_TIMEOUT) if task.name else left)
         failure = _note_outcome(task, outcome)
         if failure is None:
             return
@@ -289,15 +301,12 @@ def _may_be_repeated(task: Task, failure: errors.TaskQueueError) -> bool:
     return task.name is not None and failure.is_worth_repeating
 
 
-def _create_one(
-    client: "tasks_v2.CloudTasksClient", request: "tasks_v2.CreateTaskRequest", timeout: float
-) -> str | errors.TaskQueueError:
+def _create_one(create_task: Callable[[Any, float], Any], request: Any, timeout: float) -> str | errors.TaskQueueError:
     """Send one CreateTask call, and return the task's full name or why there is none."""
-    from google.api_core.exceptions import GoogleAPICallError, RetryError
-
     try:
-        return client.create_task(request=request, timeout=timeout).name
-    except (GoogleAPICallError, RetryError) as error:
+        name: str = create_task(request, timeout).name
+        return name
+    except service_errors.of_client() as error:
         return service_errors.of_creation(error, short_name(request.parent), short_name(request.task.name))
 
 

@@ -63,7 +63,7 @@ __all__ = [
 application = Handler()
 """A handler as the WSGI app that ``wrap_wsgi_app(app, use_deferred=True)`` routes to."""
 
-_OPTIONS = ("countdown", "eta", "name", "target", "retry_options", "namespace", "dispatch_deadline")
+_OPTIONS = ("_countdown", "_eta", "_name", "_target", "_retry_options", "_namespace", "_dispatch_deadline")
 
 _MAX_CALLABLE_LENGTH = 200
 
@@ -190,7 +190,7 @@ def prepare(obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Task:
 
 def _pickle(obj: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Task]:
     """Pickle a call and check its options, and return what makes the task."""
-    options = {name: kwargs.pop(f"_{name}", None) for name in _OPTIONS}
+    options = {name[1:]: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
     options["url"] = kwargs.pop("_url", DEFAULT_URL)
     options["queue"] = kwargs.pop("_queue", DEFAULT_QUEUE)
     fixed_headers = {"Content-Type": "application/octet-stream", headers.CALLABLE.name: _name_for_header(obj)}
@@ -413,5 +413,8 @@ def _discard_payload(task: Task, error: TaskQueueError) -> None:
 
 
 def _name_for_header(obj: Callable[..., Any]) -> str:
-    name = describe(obj).encode("ascii", "backslashreplace").decode()
-    return "".join(char for char in name if char.isprintable())[:_MAX_CALLABLE_LENGTH]
+    name = describe(obj)
+    if not (name.isascii() and name.isprintable()):
+        name = name.encode("ascii", "backslashreplace").decode()
+        name = "".join(char for char in name if char.isprintable())
+    return name[:_MAX_CALLABLE_LENGTH]

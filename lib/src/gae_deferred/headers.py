@@ -1,5 +1,6 @@
 """Names of the headers of a task's request: ours, the queue's, and those that servers in front of an app set."""
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -97,6 +98,7 @@ _SECRET = re.compile(
 """The servers of Google in front of an app pass tokens in ``X-Goog-*``, such as ``X-Goog-IAP-JWT-Assertion``."""
 
 
+@functools.lru_cache(maxsize=256)
 def is_reserved(name: str) -> bool:
     """Return whether an app's own value of a header is left out of its tasks.
 

@@ -22,6 +22,13 @@ _BACKEND_ERRORS: dict[str, type[errors.TaskQueueError]] = {
 }
 
 
+def of_client() -> tuple[type[Exception], ...]:
+    """Return the classes of the errors that the client library raises. They are looked up when it has raised one."""
+    from google.api_core.exceptions import GoogleAPICallError, RetryError
+
+    return GoogleAPICallError, RetryError
+
+
 def translate(error: Exception, queue: str, name: str | None) -> errors.TaskQueueError:
     """Return the error of this library for one of Cloud Tasks or its client library.
 

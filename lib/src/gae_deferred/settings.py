@@ -52,11 +52,13 @@ def on_app_engine() -> bool:
     return os.environ.get("GAE_ENV") == "standard" and bool(is_set)
 
 
+@functools.cache
 def service() -> str | None:
     """Return the App Engine service that this process belongs to (``GAE_SERVICE``)."""
     return os.environ.get("GAE_SERVICE") or None
 
 
+@functools.cache
 def version() -> str | None:
     """Return the App Engine version that this process belongs to (``GAE_VERSION``)."""
     return os.environ.get("GAE_VERSION") or None
@@ -136,6 +138,7 @@ def service_account() -> str | None:
     return os.environ.get("DEFERRED_SERVICE_ACCOUNT") or None
 
 
+@functools.cache
 def target_url() -> str | None:
     """Return the base URL, without a slash at its end, that tasks go to instead of App Engine, or None.
 
@@ -297,6 +300,7 @@ def local_clock() -> str | None:
     return file if cloud_tasks_emulator() or datastore_emulator() else None
 
 
+@functools.cache
 def project() -> str:
     """Return the project that queues and data belong to.
 
@@ -314,6 +318,7 @@ def project() -> str:
     )
 
 
+@functools.cache
 def location() -> str:
     """Return the Cloud Tasks location of the queues, such as ``us-central1``.
 
@@ -356,7 +361,7 @@ def forget() -> None:
     for remembered in (
         *(on_app_engine, databases, cross_compatible_pickle, _metadata_region),
         *(_queue_limits, own_service_audience, own_url_audience, service_audience, keeps_receipts),
-        *(generates_names, local_clock, max_task_bytes),
+        *(generates_names, local_clock, max_task_bytes, service, version, target_url, project, location),
     ):
         remembered.cache_clear()
 

@@ -51,16 +51,25 @@ def sign(audience: str, url: str, covered: Mapping[str, str], body: bytes) -> st
         TransientError: Secret Manager cannot be reached now.
     """
     for key_id, secret in signing_keys.current().items():
-        values = {name.lower(): value for name, value in covered.items()}
-        names = sorted(values)
-        encoded_path, _, query = url.partition("?")
-        path = urllib.parse.unquote_to_bytes(encoded_path).decode("latin-1")
+        values_of, names = _in_order(*covered)
         signed_at = str(int(clock.timestamp()))
-        lines = [values[name] for name in (*names, names[0])]
-        mac = _begun(secret, key_id, audience, path, query, ";".join(names))
-        digest = _digest(mac, signed_at, lines, body)
-        return f"{key_id}:{signed_at}:{';'.join(names)}:{digest}"
+        mac = _begun(secret, key_id, audience, *_as_received(url), names)
+        return f"{key_id}:{signed_at}:{names}:{_digest(mac, signed_at, values_of(covered), body)}"
     return None
+
+
+@functools.lru_cache(maxsize=64)
+def _in_order(*names: str) -> tuple[Callable[[Mapping[str, str]], Iterable[str]], str]:
+    """Return what looks up headers in the order of a signature, the first once more, and its list of their names."""
+    order = sorted(names, key=str.lower)
+    return operator.itemgetter(*order, order[0]), ";".join(order).lower()
+
+
+@functools.lru_cache(maxsize=64)
+def _as_received(url: str) -> tuple[str, str]:
+    """Return path and query of a URL as the request has them: the path percent-decoded, as Latin-1 (PEP 3333)."""
+    encoded_path, _, query = url.partition("?")
+    return urllib.parse.unquote_to_bytes(encoded_path).decode("latin-1"), query
 
 
 Claim: TypeAlias = tuple[bytes, str, str, str, Iterable[str], str]

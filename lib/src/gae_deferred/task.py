@@ -1,9 +1,10 @@
 """A task and its options, checked before anything is sent to a queue."""
 
 import datetime
+import functools
 import math
+import os
 import re
-import secrets
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -172,7 +173,7 @@ class Task:
             split_target(target)
         if retry_options is not None and not isinstance(retry_options, TaskRetryOptions):
             raise InvalidTaskError(f"The retry options are {_shorten(retry_options)}; they take a TaskRetryOptions")
-        self.identity = secrets.token_hex(16)
+        self.identity = os.urandom(16).hex()
         self.payload = payload
         self.queue_name = queue
         self.name = name or None
@@ -205,9 +206,11 @@ class Task:
     @property
     def size(self) -> int:
         """Upper bound, in bytes, of the task's share of :data:`MAX_TASK_BYTES`; some KiB more than the exact number."""
-        headers = sum(2 * len(name) + len(value.encode()) + _HEADER_OVERHEAD for name, value in self._headers.items())
-        name = len(self.queue_name) + (len(self.name) if self.name else _GENERATED_NAME_LENGTH)
-        return len(self.payload) + headers + name + _MESSAGE_OVERHEAD
+        total = len(self.payload) + len(self.queue_name) + _MESSAGE_OVERHEAD
+        total += len(self.name) if self.name else _GENERATED_NAME_LENGTH
+        for name, value in self._headers.items():
+            total += 2 * len(name) + len(value.encode()) + _HEADER_OVERHEAD
+        return total
 
     def __repr__(self) -> str:
         state = "enqueued" if self.was_enqueued else "not enqueued"
@@ -276,6 +279,11 @@ def _check_dispatch_deadline(seconds: float | None) -> float | None:
 def _check_url(url: object) -> str:
     if not isinstance(url, str) or not url.startswith("/") or url.startswith("//"):
         raise InvalidUrlError(f"The task URL {_shorten(url)} is not relative: it has to begin with one '/'")
+    return _path(url)
+
+
+@functools.lru_cache(maxsize=64)
+def _path(url: str) -> str:
     if len(url) > MAX_URL_LENGTH:
         raise InvalidUrlError(f"The task URL has {len(url)} characters, more than {MAX_URL_LENGTH}: {_shorten(url)}")
     if not url.isascii() or not url.isprintable() or " " in url:
@@ -292,7 +300,7 @@ def _check_headers(headers: Mapping[str, str], target: str | None) -> dict[str, 
     """Return checked headers. Of headers whose names differ only in case, the last counts."""
     checked: dict[str, tuple[str, str]] = {}
     for name, value in headers.items():
-        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+        if not isinstance(name, str) or not _is_header_name(name):
             raise InvalidTaskError(f"{_shorten(name)} is not a valid name of an HTTP header")
         if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
             raise InvalidTaskError(f"The header {name} has a value that HTTP does not allow: {_shorten(value)}")
@@ -304,9 +312,16 @@ def _check_headers(headers: Mapping[str, str], target: str | None) -> dict[str, 
     return dict(checked.values())
 
 
+@functools.lru_cache(maxsize=256)
+def _is_header_name(name: str) -> bool:
+    return _HEADER_NAME.fullmatch(name) is not None
+
+
 def _determine_eta(countdown: Any, eta: Any) -> datetime.datetime:
     """Return the time at which a task runs, in UTC."""
     created = chosen = clock.now()
+    if countdown is None and eta is None:
+        return created
     if countdown is not None and eta is not None:
         raise InvalidTaskError(f"A task takes a countdown ({countdown!r}) or an ETA ({eta!r}), not both")
     if countdown is not None:

@@ -1,5 +1,6 @@
 """Writes a task as the request that creates it in Cloud Tasks."""
 
+import functools
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,9 @@ from gae_deferred.task import Task, TaskRetryOptions, split_target
 if TYPE_CHECKING:
     from google.cloud import tasks_v2
     from google.protobuf.duration_pb2 import Duration
+
+_POST = 1
+"""The value of ``google.cloud.tasks_v2.HttpMethod.POST``."""
 
 
 def make(task: Task) -> "tasks_v2.CreateTaskRequest":
@@ -22,33 +26,53 @@ def make(task: Task) -> "tasks_v2.CreateTaskRequest":
     """
     from google.cloud import tasks_v2
 
-    client = tasks_v2.CloudTasksClient  # its path methods are static
-    project, location, base = settings.project(), settings.location(), settings.target_url()
-    request = tasks_v2.CreateTaskRequest()
-    # The fields are set in the protocol buffer: the library's wrapper around it copies each value several times.
-    message: Any = tasks_v2.CreateTaskRequest.pb(request)
-    message.parent = client.queue_path(project, location, task.queue_name)
+    request: tasks_v2.CreateTaskRequest = tasks_v2.CreateTaskRequest.wrap(message(task))
+    return request
+
+
+def message(task: Task) -> Any:
+    """Return the protocol buffer in a request of :func:`make`. The library's wrapper copies each value several times.
+
+    Raises:
+        ConfigurationError, TransientError: as for :func:`make`.
+    """
+    base = settings.target_url()
+    message = _message_type()()
+    message.parent = f"projects/{settings.project()}/locations/{settings.location()}/queues/{task.queue_name}"
     if base is None:
         http = message.task.app_engine_http_request
         http.relative_uri = task.url
-        http.headers.update(_request_headers(task, _service_of(task), task.url))
-        _set_routing(http.app_engine_routing, task)
+        service, version, instance = _destination(task)
+        request_headers = _request_headers(task, service or "default", task.url)
+        if service or version:
+            routing = http.app_engine_routing
+            routing.service, routing.version, routing.instance = service, version, instance
     else:
         http = message.task.http_request
         http.url = base + task.url
-        http.headers.update(_request_headers(task, None, urllib.parse.urlsplit(http.url).path))
+        request_headers = _request_headers(task, None, urllib.parse.urlsplit(http.url).path)
         _set_oidc_token(http.oidc_token)
-    http.http_method = tasks_v2.HttpMethod.POST
+    http_headers = http.headers
+    for name, value in request_headers.items():
+        http_headers[name] = value
+    http.http_method = _POST
     http.body = task.payload
     if task.name:
-        message.task.name = client.task_path(project, location, task.queue_name, task.name)
+        message.task.name = f"{message.parent}/tasks/{task.name}"
     if task.is_scheduled:
         message.task.schedule_time.FromDatetime(task.eta)
     if task.dispatch_deadline is not None:
         _set_seconds(message.task.dispatch_deadline, task.dispatch_deadline)
     if task.retry_options is not None and task.retry_options != TaskRetryOptions():
         _set_retry_config(message.task.retry_config, task.retry_options)  # even an empty one replaces the queue's
-    return request
+    return message
+
+
+@functools.cache
+def _message_type() -> Any:
+    from google.cloud import tasks_v2
+
+    return type(tasks_v2.CreateTaskRequest.pb(tasks_v2.CreateTaskRequest()))
 
 
 def with_payload(request: "tasks_v2.CreateTaskRequest", payload: bytes) -> "tasks_v2.CreateTaskRequest":
@@ -96,7 +120,11 @@ def _request_headers(task: Task, service: str | None, path: str) -> dict[str, st
 def _signed(request_headers: dict[str, str], service: str | None, path: str, body: bytes) -> dict[str, str]:
     """Return the headers of a request with the signature among them, if we have signing keys."""
     audience = settings.own_url_audience() if service is None else settings.service_audience(service)
-    covered = {name: value for name, value in request_headers.items() if _arrives_unchanged(name, value)}
+    covered = {
+        name: value
+        for name, value in request_headers.items()
+        if _arrives_unchanged(name) and value.isascii() and value == value.strip()
+    }
     signature = signing.sign(audience or "", path, covered, body)
     if signature is not None:
         request_headers[headers.SIGNATURE.name] = signature
@@ -111,13 +139,14 @@ def _signed(request_headers: dict[str, str], service: str | None, path: str, bod
     return request_headers
 
 
-def _arrives_unchanged(name: str, value: str) -> bool:
+@functools.lru_cache(maxsize=256)
+def _arrives_unchanged(name: str) -> bool:
     """Return whether a header is the same in the WSGI environ of the request, so that a signature can cover it.
 
-    gunicorn leaves out names with an underscore, and nothing says how Cloud Tasks encodes other characters than ASCII.
+    gunicorn leaves out names with an underscore. Values need more: nothing says how Cloud Tasks encodes other
+    characters than ASCII, and servers strip white space.
     """
-    in_transit = headers.is_set_in_transit(name) or headers.is_secret(name)
-    return not in_transit and "_" not in name and value.isascii() and value == value.strip()
+    return not (headers.is_set_in_transit(name) or headers.is_secret(name) or "_" in name)
 
 
 def _is_proven_by_its_queue() -> bool:
@@ -143,25 +172,18 @@ def _set_oidc_token(token: Any) -> None:
         token.audience = settings.oidc_audience() or ""
 
 
-def _service_of(task: Task) -> str:
-    """Return the App Engine service that a task goes to."""
-    return (split_target(task.target)[0] if task.target else settings.service()) or "default"
-
-
-def _set_routing(routing: Any, task: Task) -> None:
-    """Set where a task runs: on its target, or else on the service and version of this process.
+def _destination(task: Task) -> tuple[str, str, str]:
+    """Return service, version and instance that a task goes to: its target, or else the service and version here.
 
     A target that names this process's own service without a version means this version, as with the bundled SDK.
     """
-    service, version, instance = settings.service(), settings.version(), ""
-    if task.target:
-        target_service, target_version, instance = split_target(task.target)
-        if not target_version and target_service == service:
-            target_version = version or ""
-        service, version = target_service, target_version
-    if task.target or service or version:
-        routing.SetInParent()
-        routing.service, routing.version, routing.instance = service or "", version or "", instance
+    own_service, own_version = settings.service() or "", settings.version() or ""
+    if not task.target:
+        return own_service, own_version, ""
+    service, version, instance = split_target(task.target)
+    if not version and service == own_service:
+        version = own_version
+    return service, version, instance
 
 
 def _set_retry_config(config: Any, options: TaskRetryOptions) -> None:

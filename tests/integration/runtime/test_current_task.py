@@ -179,6 +179,7 @@ def test_a_deadline_that_cloud_tasks_does_not_allow_is_refused(
     deadline: Any, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DEFERRED_TARGET_URL", cloud.app_url)
+    settings.forget()
     with pytest.raises(errors.InvalidDispatchDeadlineError, match="an HTTP task takes 15 to 1800 seconds"):
         deferred.defer(ask, _dispatch_deadline=deadline)
 

@@ -7,7 +7,7 @@ import pytest
 from google.api_core.exceptions import NotFound
 from google.cloud import tasks_v2
 
-from gae_deferred import TaskRetryOptions, cloud_tasks, deferred, errors
+from gae_deferred import TaskRetryOptions, cloud_tasks, deferred, errors, settings
 
 from .local_app import LocalApp, local_cloud
 from .tasks import FAILURES, RAN, chain, fail_as_told, tell
@@ -18,7 +18,7 @@ NO_WAIT = TaskRetryOptions(min_backoff_seconds=0.01, max_backoff_seconds=0.01)
 
 def stored(task: deferred.Task) -> tasks_v2.Task:
     """Return a task as the Cloud Tasks client sees it."""
-    client = cloud_tasks._client.get(cloud_tasks.settings.cloud_tasks_emulator())
+    client = cloud_tasks._client.get(settings.cloud_tasks_emulator())
     name = client.task_path("my-project", "us-central1", task.queue_name, task.name)
     return client.get_task(request={"name": name, "response_view": tasks_v2.Task.View.FULL})
 
@@ -89,6 +89,7 @@ def test_a_delayed_task_waits_with_its_time_exact_to_the_microsecond(local: Loca
 def test_the_queue_holds_the_task_with_its_options(local: LocalApp, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GAE_SERVICE", "web")
     monkeypatch.setenv("GAE_VERSION", "v7")
+    settings.forget()
     options = TaskRetryOptions(
         min_backoff_seconds=2.3, max_backoff_seconds=100, task_age_limit=3600, max_doublings=4, task_retry_limit=5
     )
@@ -129,7 +130,7 @@ def test_an_unknown_queue_of_the_local_cloud_is_easily_made(local: LocalApp):
 
 
 def test_a_queue_that_was_deleted_lately_raises(local: LocalApp):
-    client = cloud_tasks._client.get(cloud_tasks.settings.cloud_tasks_emulator())
+    client = cloud_tasks._client.get(settings.cloud_tasks_emulator())
     name = client.queue_path("my-project", "us-central1", "short-lived")
     client.create_queue(parent=name.rpartition("/queues/")[0], queue=tasks_v2.Queue(name=name))
     client.delete_queue(name=name)

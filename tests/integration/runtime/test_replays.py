@@ -22,6 +22,7 @@ def elsewhere(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     CALLS.clear()
     cloud.pause()
     monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example")
+    settings.forget()
     deferred.defer(increase, "c", _queue="paused")
     monkeypatch.delenv("CLOUD_TASKS_EMULATOR_HOST")
     settings.forget()

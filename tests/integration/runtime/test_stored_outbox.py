@@ -259,6 +259,7 @@ def test_with_oidc_alone_only_requests_to_ourselves_in_our_name_are_sent(
     cloud.pause()
     monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example")
     monkeypatch.setenv("DEFERRED_SERVICE_ACCOUNT", "tasks@example.com")
+    settings.forget()
     plant("a1", requests=[request(**task)], created=clock.now() - HOUR)
     report = sweeper.sweep(grace=0)
     assert (report.sent, report.dead, report.kept) == ((1, 0, 0) if is_sent else (0, 0, 1))
