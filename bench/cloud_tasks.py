@@ -28,6 +28,8 @@ _BATCH = 100
 _EXECUTED = 8_000
 _DISPATCHED = 3_000
 _WAITING = 10_000
+_CREATED = "created/s"
+_CPU = "ms of CPU a task"
 
 _DEADLINE = 300.0
 """Seconds within which tasks must reach the app."""
@@ -133,6 +135,18 @@ def sink() -> Iterator[Sink]:
             yield Sink(server, counts)
 
 
+def create_due(client: tasks_v2.CloudTasksClient, count: int, *, batches: bool) -> None:
+    """Create tasks for now, 100 with each call or one."""
+    if batches:
+        call = tasks_v2.BatchCreateTasksRequest(parent=QUEUE, requests=[request(delay=None)] * _BATCH)
+        for _ in range(count // _BATCH):
+            client.batch_create_tasks(call).result()
+    else:
+        single = request(delay=None)
+        for _ in range(count):
+            client.create_task(single)
+
+
 def executed_per_second(client: tasks_v2.CloudTasksClient, target: Sink, *, batches: bool) -> float:
     """Return tasks a second from the first create until the last of :data:`_EXECUTED` has reached the app.
 
@@ -141,14 +155,7 @@ def executed_per_second(client: tasks_v2.CloudTasksClient, target: Sink, *, batc
     """
     before = target.count()
     began = time.perf_counter()
-    if batches:
-        call = tasks_v2.BatchCreateTasksRequest(parent=QUEUE, requests=[request(delay=None)] * _BATCH)
-        for _ in range(_EXECUTED // _BATCH):
-            client.batch_create_tasks(call).result()
-    else:
-        single = request(delay=None)
-        for _ in range(_EXECUTED):
-            client.create_task(single)
+    create_due(client, _EXECUTED, batches=batches)
     target.wait_for(before + _EXECUTED, pause=0.005)
     return _EXECUTED / (time.perf_counter() - began)
 
@@ -170,38 +177,25 @@ def peer_executing() -> Iterator[Measure]:
         yield lambda: executed_per_second(client, target, batches=False)
 
 
-def dispatched_one_by_one(client: tasks_v2.CloudTasksClient, target: Sink, server: Server) -> Measurement:
-    """Return tasks a second from the first of :data:`_DISPATCHED` calls until the last task has reached the app."""
+def dispatched(client: tasks_v2.CloudTasksClient, target: Sink, server: Server, *, batches: bool) -> Measurement:
+    """Return tasks a second from the first create until the last of :data:`_DISPATCHED` has reached the app."""
     before, cpu, began = target.count(), server.cpu(), time.perf_counter()
-    single = request(delay=None)
-    for _ in range(_DISPATCHED):
-        client.create_task(single)
+    create_due(client, _DISPATCHED, batches=batches)
     created = time.perf_counter() - began
     target.wait_for(before + _DISPATCHED, pause=0.005)
     executed = time.perf_counter() - began
-    beside = {"created/s": _DISPATCHED / created, "ms of CPU a task": (server.cpu() - cpu) / _DISPATCHED * 1e3}
+    beside = {_CREATED: _DISPATCHED / created, _CPU: (server.cpu() - cpu) / _DISPATCHED * 1e3}
     return Measurement(_DISPATCHED / executed, beside)
 
 
 def cpu_of_one_by_one(client: tasks_v2.CloudTasksClient, target: Sink, server: Server) -> float:
     """Return the milliseconds of processor time that the server uses for each task."""
-    return dispatched_one_by_one(client, target, server).beside["ms of CPU a task"]
+    return dispatched(client, target, server, batches=False).beside[_CPU]
 
 
-def created_while_dispatched(client: tasks_v2.CloudTasksClient, target: Sink, server: Server, *, batches: bool) -> float:
+def created_meanwhile(client: tasks_v2.CloudTasksClient, target: Sink, server: Server, *, batches: bool) -> float:
     """Return tasks created a second while the queue dispatches them. All have reached the app when this returns."""
-    before, began = target.count(), time.perf_counter()
-    if batches:
-        call = tasks_v2.BatchCreateTasksRequest(parent=QUEUE, requests=[request(delay=None)] * _BATCH)
-        for _ in range(_DISPATCHED // _BATCH):
-            client.batch_create_tasks(call).result()
-    else:
-        single = request(delay=None)
-        for _ in range(_DISPATCHED):
-            client.create_task(single)
-    created = time.perf_counter() - began
-    target.wait_for(before + _DISPATCHED, pause=0.005)
-    return _DISPATCHED / created
+    return dispatched(client, target, server, batches=batches).beside[_CREATED]
 
 
 Dispatching = Callable[[tasks_v2.CloudTasksClient, Sink, Server], float | Measurement]
@@ -235,15 +229,11 @@ def creating_without_app(*, paused: bool) -> Iterator[Measure]:
         client = client_of(server.address)
         if paused:
             client.pause_queue(name=QUEUE)
-        call = tasks_v2.BatchCreateTasksRequest(parent=QUEUE, requests=[request(delay=None)] * _BATCH)
-        for _ in range(_WAITING // _BATCH):
-            client.batch_create_tasks(call).result()
+        create_due(client, _WAITING, batches=True)
 
         def measure() -> float:
-            single = request(delay=None)
             began = time.perf_counter()
-            for _ in range(_CREATES):
-                client.create_task(single)
+            create_due(client, _CREATES, batches=False)
             return _CREATES / (time.perf_counter() - began)
 
         yield measure
@@ -284,8 +274,8 @@ BENCHMARKS = (
         name="tasks-dispatch",
         question=f"{_DISPATCHED} tasks created one by one, from the first create to the last execution",
         unit="tasks/s",
-        ours=Contender("gae-deferred", lambda: ours_dispatching(dispatched_one_by_one)),
-        peers=(Contender(PEER, lambda: peer_dispatching(dispatched_one_by_one)),),
+        ours=Contender("gae-deferred", lambda: ours_dispatching(partial(dispatched, batches=False))),
+        peers=(Contender(PEER, lambda: peer_dispatching(partial(dispatched, batches=False))),),
         more_is_better=True,
         runs=3,
     ),
@@ -302,8 +292,8 @@ BENCHMARKS = (
         name="tasks-dispatch-batch",
         question="Tasks created by one client while they are executed, 100 with a call (the peer one by one)",
         unit="tasks/s",
-        ours=Contender("gae-deferred", lambda: ours_dispatching(partial(created_while_dispatched, batches=True))),
-        peers=(Contender(PEER, lambda: peer_dispatching(partial(created_while_dispatched, batches=False))),),
+        ours=Contender("gae-deferred", lambda: ours_dispatching(partial(created_meanwhile, batches=True))),
+        peers=(Contender(PEER, lambda: peer_dispatching(partial(created_meanwhile, batches=False))),),
         more_is_better=True,
         runs=3,
     ),

@@ -15,8 +15,7 @@ from google.cloud import tasks_v2
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from gae_local_cloud.clock import SECOND, HeldClock
-from gae_local_cloud.cloud_tasks import MIGRATIONS, AttemptReport, CloudTasksServer
-from gae_local_cloud.cloud_tasks import dispatch
+from gae_local_cloud.cloud_tasks import MIGRATIONS, AttemptReport, CloudTasksServer, dispatch
 from gae_local_cloud.cloud_tasks import server as server_module
 from gae_local_cloud.cloud_tasks.messages import CreateTaskRequest, Queue, UpdateQueueRequest
 from gae_local_cloud.cloud_tasks.outcome import answered
