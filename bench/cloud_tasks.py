@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import grpc
 from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
-from bench.benchmarks import Benchmark, Contender, Measure
+from bench.benchmarks import Benchmark, Contender, Measure, Measurement
 from bench.peers import gcloud_tasks_emulator, local_cloud
 from bench.processes import Server, free_port, serving
 
@@ -25,6 +26,10 @@ _CREATES = 1_000
 _BATCHES = 50
 _BATCH = 100
 _EXECUTED = 8_000
+_DISPATCHED = 3_000
+_WAITING = 10_000
+_CREATED = "created/s"
+_CPU = "ms of CPU a task"
 
 _DEADLINE = 300.0
 """Seconds within which tasks must reach the app."""
@@ -130,6 +135,18 @@ def sink() -> Iterator[Sink]:
             yield Sink(server, counts)
 
 
+def create_due(client: tasks_v2.CloudTasksClient, count: int, *, batches: bool) -> None:
+    """Create tasks for now, 100 with each call or one."""
+    if batches:
+        call = tasks_v2.BatchCreateTasksRequest(parent=QUEUE, requests=[request(delay=None)] * _BATCH)
+        for _ in range(count // _BATCH):
+            client.batch_create_tasks(call).result()
+    else:
+        single = request(delay=None)
+        for _ in range(count):
+            client.create_task(single)
+
+
 def executed_per_second(client: tasks_v2.CloudTasksClient, target: Sink, *, batches: bool) -> float:
     """Return tasks a second from the first create until the last of :data:`_EXECUTED` has reached the app.
 
@@ -138,14 +155,7 @@ def executed_per_second(client: tasks_v2.CloudTasksClient, target: Sink, *, batc
     """
     before = target.count()
     began = time.perf_counter()
-    if batches:
-        call = tasks_v2.BatchCreateTasksRequest(parent=QUEUE, requests=[request(delay=None)] * _BATCH)
-        for _ in range(_EXECUTED // _BATCH):
-            client.batch_create_tasks(call).result()
-    else:
-        single = request(delay=None)
-        for _ in range(_EXECUTED):
-            client.create_task(single)
+    create_due(client, _EXECUTED, batches=batches)
     target.wait_for(before + _EXECUTED, pause=0.005)
     return _EXECUTED / (time.perf_counter() - began)
 
@@ -165,6 +175,68 @@ def peer_executing() -> Iterator[Measure]:
     with sink() as target, gcloud_tasks_emulator(QUEUE, target.address) as server:
         client = client_of(server.address)
         yield lambda: executed_per_second(client, target, batches=False)
+
+
+def dispatched(client: tasks_v2.CloudTasksClient, target: Sink, server: Server, *, batches: bool) -> Measurement:
+    """Return tasks a second from the first create until the last of :data:`_DISPATCHED` has reached the app."""
+    before, cpu, began = target.count(), server.cpu(), time.perf_counter()
+    create_due(client, _DISPATCHED, batches=batches)
+    created = time.perf_counter() - began
+    target.wait_for(before + _DISPATCHED, pause=0.005)
+    executed = time.perf_counter() - began
+    beside = {_CREATED: _DISPATCHED / created, _CPU: (server.cpu() - cpu) / _DISPATCHED * 1e3}
+    return Measurement(_DISPATCHED / executed, beside)
+
+
+def cpu_of_one_by_one(client: tasks_v2.CloudTasksClient, target: Sink, server: Server) -> float:
+    """Return the milliseconds of processor time that the server uses for each task."""
+    return dispatched(client, target, server, batches=False).beside[_CPU]
+
+
+def created_meanwhile(client: tasks_v2.CloudTasksClient, target: Sink, server: Server, *, batches: bool) -> float:
+    """Return tasks created a second while the queue dispatches them. All have reached the app when this returns."""
+    return dispatched(client, target, server, batches=batches).beside[_CREATED]
+
+
+Dispatching = Callable[[tasks_v2.CloudTasksClient, Sink, Server], float | Measurement]
+
+
+@contextmanager
+def ours_dispatching(measure: Dispatching) -> Iterator[Measure]:
+    with (
+        sink() as target,
+        local_cloud("--app-url", f"http://{target.address}", "--no-rate-limits") as (server, _),
+    ):
+        client = client_of(server.address)
+        yield lambda: measure(client, target, server)
+
+
+@contextmanager
+def peer_dispatching(measure: Dispatching) -> Iterator[Measure]:
+    with sink() as target, gcloud_tasks_emulator(QUEUE, target.address) as server:
+        client = client_of(server.address)
+        yield lambda: measure(client, target, server)
+
+
+@contextmanager
+def creating_without_app(*, paused: bool) -> Iterator[Measure]:
+    """Measure tasks created a second, one by one, while others are due and nothing listens at the app's address.
+
+    Parameters:
+        paused: whether the queue is paused, so that it does not try the app.
+    """
+    with local_cloud("--app-url", f"http://{UNREACHABLE}", "--no-rate-limits") as (server, _):
+        client = client_of(server.address)
+        if paused:
+            client.pause_queue(name=QUEUE)
+        create_due(client, _WAITING, batches=True)
+
+        def measure() -> float:
+            began = time.perf_counter()
+            create_due(client, _CREATES, batches=False)
+            return _CREATES / (time.perf_counter() - began)
+
+        yield measure
 
 
 PEER = "gcloud-tasks-emulator"
@@ -197,5 +269,40 @@ BENCHMARKS = (
         runs=3,
         warm_ups=0,
         quick=True,
+    ),
+    Benchmark(
+        name="tasks-dispatch",
+        question=f"{_DISPATCHED} tasks created one by one, from the first create to the last execution",
+        unit="tasks/s",
+        ours=Contender("gae-deferred", lambda: ours_dispatching(partial(dispatched, batches=False))),
+        peers=(Contender(PEER, lambda: peer_dispatching(partial(dispatched, batches=False))),),
+        more_is_better=True,
+        runs=3,
+    ),
+    Benchmark(
+        name="tasks-dispatch-cpu",
+        question=f"Processor time of the server for each of {_DISPATCHED} tasks created one by one and executed",
+        unit="ms",
+        ours=Contender("gae-deferred", lambda: ours_dispatching(cpu_of_one_by_one)),
+        peers=(Contender(PEER, lambda: peer_dispatching(cpu_of_one_by_one)),),
+        more_is_better=False,
+        runs=3,
+    ),
+    Benchmark(
+        name="tasks-dispatch-batch",
+        question="Tasks created by one client while they are executed, 100 with a call (the peer one by one)",
+        unit="tasks/s",
+        ours=Contender("gae-deferred", lambda: ours_dispatching(partial(created_meanwhile, batches=True))),
+        peers=(Contender(PEER, lambda: peer_dispatching(partial(created_meanwhile, batches=False))),),
+        more_is_better=True,
+        runs=3,
+    ),
+    Benchmark(
+        name="tasks-app-away",
+        question=f"Tasks created one by one while {_WAITING} are due and nothing listens at the app's address",
+        unit="tasks/s",
+        ours=Contender("with the app away", lambda: creating_without_app(paused=False)),
+        peers=(Contender("in a paused queue", lambda: creating_without_app(paused=True)),),
+        more_is_better=True,
     ),
 )

@@ -17,7 +17,7 @@ from bench.processes import Ask, free_port, running, serving, talking
 _JOBS = Path(__file__).with_name("jobs")
 _ENQUEUED = 1_000
 _EXECUTED = 1_000
-_OFFERED = {1: 10, 10: 50, 100: 400, 1_000: 2_000}
+_OFFERED = {1: 10, 10: 50, 100: 400, 500: 1_000, 1_000: 2_000}
 """The number of jobs offered at each rate (jobs a second)."""
 
 _DEADLINE = 120.0

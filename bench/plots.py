@@ -63,6 +63,7 @@ TITLES = {
     "jobs-latency-1": "Delay of a job at 1 a second",
     "jobs-latency-10": "Delay of a job at 10 a second",
     "jobs-latency-100": "Delay of a job at 100 a second",
+    "jobs-latency-500": "Delay of a job at 500 a second",
     "jobs-latency-1000": "Delay of a job at 1,000 a second",
     "sample-increments": "Requests that count through a task",
     "sample-ready": "Start of the Flask sample on a laptop",
@@ -78,6 +79,10 @@ TITLES = {
     "start-wsgi-response": "Cold start without a framework, to its first response",
     "tasks-create": "Creating tasks one by one",
     "tasks-create-batch": "Creating tasks, 100 in a call",
+    "tasks-app-away": "Creating tasks, app away (against paused)",
+    "tasks-dispatch": "3,000 tasks one by one, to the last run",
+    "tasks-dispatch-batch": "Creating tasks, 100 in a call, while they run",
+    "tasks-dispatch-cpu": "Processor time of a task",
     "tasks-execute": "8,000 tasks, from first created to last run",
 }
 """For each benchmark with a peer, a few words for people. The table of the page has the exact question."""
@@ -196,7 +201,7 @@ def latency(measured: ResultFile):
     """Draw the latency of jobs at each rate: medians, with the 99th percentiles as whiskers."""
     from matplotlib import pyplot as plt
 
-    rates = (1, 10, 100, 1_000)
+    rates = [rate for rate in (1, 10, 100, 500, 1_000) if f"{_LATENCY}{rate}" in measured.results]
     latencies = [measured.result(f"{_LATENCY}{rate}") for rate in rates]
     figure, axes = plt.subplots(figsize=(7, 4.4))
     contenders = list(dict.fromkeys(name for result in latencies for name in result.figures))

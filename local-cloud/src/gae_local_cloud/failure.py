@@ -33,8 +33,10 @@ class Failure:
 
 def read_failure(value: str | None) -> Failure | None:
     """Return what the header says, or None if there is no such header, or it is not one of gae-deferred."""
+    if value is None:
+        return None
     try:
-        fields = json.loads(value or "")
+        fields = json.loads(value)
     except ValueError:
         return None
     match fields:

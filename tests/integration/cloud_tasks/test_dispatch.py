@@ -16,7 +16,7 @@ from google.cloud import tasks_v2
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from gae_local_cloud.clock import SECOND, HeldClock
-from gae_local_cloud.cloud_tasks import MIGRATIONS, AttemptReport, CloudTasksServer
+from gae_local_cloud.cloud_tasks import MIGRATIONS, AttemptReport, CloudTasksServer, dispatch
 from gae_local_cloud.cloud_tasks import server as server_module
 from gae_local_cloud.cloud_tasks.messages import CreateTaskRequest, Queue, UpdateQueueRequest
 from gae_local_cloud.cloud_tasks.outcome import answered
@@ -408,6 +408,69 @@ async def test_without_rate_limits_all_tasks_are_dispatched_at_once() -> None:
             await held.create(name)
         await held.server.quiet()
         assert len(held.app.received) == 50
+
+
+async def create_batch(cloud: Cloud, name: str, count: int) -> None:
+    one = tasks_v2.CreateTaskRequest(
+        parent=name, task=tasks_v2.Task(app_engine_http_request={"relative_uri": "/task", "http_method": "POST"})
+    )
+    await cloud.client.batch_create_tasks(tasks_v2.BatchCreateTasksRequest(parent=name, requests=[one] * count))
+
+
+async def test_backlog_begins_in_batches_with_pauses_in_which_calls_are_served() -> None:
+    async with cloud(HeldClock(), rate_limits=False) as held:
+        name = await queue(held, rate_limits={"max_concurrent_dispatches": 90})
+        held.app.hold = asyncio.Event()
+        dispatcher = held.server.queues.queue(name)
+        seen = [0]
+
+        def all_begun() -> bool:
+            seen.append(dispatcher.in_flight)
+            return dispatcher.in_flight == 90
+
+        await create_batch(held, name, 100)
+        await until(all_begun)
+        assert max(after - before for before, after in itertools.pairwise(seen)) <= 25
+        held.app.hold.set()
+        await held.server.quiet()
+        assert len(held.app.received) == 100
+
+
+@pytest.mark.parametrize(("calls", "begun"), [(1, 100), (2, 25)], ids=["it does not grow", "it grows"])
+async def test_next_batch_begins_with_the_end_of_attempts_unless_calls_add_to_the_backlog(
+    calls: int, begun: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "_PAUSE", 3600.0)
+    async with cloud(HeldClock(), rate_limits=False) as held:
+        name = await queue(held)
+        held.app.hold = asyncio.Event()
+        for _ in range(calls):
+            await create_batch(held, name, 100)
+        dispatcher = held.server.queues.queue(name)
+        assert dispatcher.in_flight == 25
+        held.app.hold.set()
+        await until(lambda: dispatcher.in_flight == 0)
+        assert len(held.app.received) == begun
+
+
+async def test_backlog_of_a_queue_that_grows_goes_on() -> None:
+    async with cloud(HeldClock(), rate_limits=False) as held:
+        name = await queue(held)
+        for _ in range(5):
+            await create_batch(held, name, 100)
+        await held.server.quiet()
+        assert len(held.app.received) == 500
+
+
+async def test_end_of_an_attempt_begins_the_next_one_at_once_in_a_queue_of_one() -> None:
+    async with cloud(HeldClock(), rate_limits=False) as held:
+        name = await queue(held, rate_limits={"max_concurrent_dispatches": 1})
+        await create_batch(held, name, 100)
+        loop = asyncio.get_running_loop()
+        with mock.patch.object(loop, "call_later", side_effect=loop.call_later) as call_later:
+            await held.server.quiet()
+        assert len(held.app.received) == 100
+        assert [call for call in call_later.call_args_list if call.args[0] == dispatch._PAUSE] == []
 
 
 async def test_concurrent_attempts_stay_within_the_queues_limit() -> None:

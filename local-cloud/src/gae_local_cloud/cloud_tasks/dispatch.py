@@ -23,8 +23,14 @@ from gae_local_cloud.failure import Failure
 
 _logger = logging.getLogger(__name__)
 
-_MAX_BATCH = 100
-"""Tasks dispatched in one turn of the event loop; between turns the loop serves requests."""
+_MAX_BATCH = 25
+"""Tasks dispatched in one turn of the event loop. With as many in flight, an app has enough to do for a while."""
+
+_PAUSE = 0.05
+"""Seconds between two batches of a backlog while the app has enough to do, or while calls add tasks to the backlog.
+
+The loop serves the calls first. Meanwhile 500 tasks begin a second, the highest rate of a queue in production.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,9 @@ class Dispatcher:
         self._timer: Timer | None = None
         self._timer_time = 0
         self._backlog = False
+        self._growing = False
         self._wake_handle: asyncio.Handle | None = None
+        self._pause_handle: asyncio.TimerHandle | None = None
         self._started = False
         self._stopped = False
         self._quiet = asyncio.Event()
@@ -152,9 +160,7 @@ class Dispatcher:
         self._started = False
         self._stopped = True
         self._disarm()
-        if self._wake_handle is not None:
-            self._wake_handle.cancel()
-            self._wake_handle = None
+        self._cancel_wakes()
         deadline = asyncio.get_running_loop().time() + grace
         while self._attempts and (remaining := deadline - asyncio.get_running_loop().time()) > 0:
             await asyncio.wait(self._attempts.values(), timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
@@ -177,9 +183,11 @@ class Dispatcher:
         A task that is due begins in this turn of the event loop if the limits allow it. Its creation and its dispatch
         then share a commit.
         """
-        if not self._started or self._backlog:
+        if not self._started:
             return
-        if schedule_time <= self._clock.now():
+        if self._backlog:
+            self._growing = True
+        elif schedule_time <= self._clock.now():
             self._look()
         elif self._timer is None or schedule_time < self._timer_time:
             self._arm(schedule_time)
@@ -211,22 +219,26 @@ class Dispatcher:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
-        """Dispatch the due tasks that the limits allow, and set a timer for the rest."""
+    def _cancel_wakes(self) -> None:
         if self._wake_handle is not None:
             self._wake_handle.cancel()
             self._wake_handle = None
+        if self._pause_handle is not None:
+            self._pause_handle.cancel()
+            self._pause_handle = None
+
+    def _look(self) -> None:
+        """Dispatch the due tasks that the limits allow, and set a timer for the rest."""
+        self._cancel_wakes()
         self._disarm()
-        self._backlog = True
+        self._backlog, self._growing = True, False
         if self._started and self.settings.state == QueueState.RUNNING:
             self._dispatch_due(self._clock.now())
         self._update_quiet()
 
     def _dispatch_due(self, now: int) -> None:
         """Dispatch due tasks. Afterwards there is a backlog if more of them may wait for one of the limits."""
-        free = int(self.settings.rate_limits.max_concurrent_dispatches) - len(self._attempts)
-        if free <= 0:
-            return  # with a backlog, the end of an attempt wakes the dispatcher
+        free = max(0, int(self.settings.rate_limits.max_concurrent_dispatches) - len(self._attempts))
         tokens = self._tokens(now)
         wanted = min(free, tokens, _MAX_BATCH)
         due = self._store.due_tasks(self.queue.id, now, wanted) if wanted > 0 else []
@@ -240,8 +252,13 @@ class Dispatcher:
                 self._arm(next_due)
         elif wanted == tokens:
             self._arm(max(self._bucket.next_token(now), self._throttle.held_until()))
-        elif wanted == _MAX_BATCH:
-            self.wake()
+        elif wanted == _MAX_BATCH or self._app_is_busy:
+            self._pause_handle = asyncio.get_running_loop().call_later(_PAUSE, self._look)
+
+    @property
+    def _app_is_busy(self) -> bool:
+        """Whether so many attempts are in flight that the app has enough to do until the next batch."""
+        return len(self._attempts) >= _MAX_BATCH
 
     def _tokens(self, now: int) -> int:
         if now < self._throttle.held_until():
@@ -255,7 +272,7 @@ class Dispatcher:
         self._bucket.configure(self.effective_rate, max(1, burst), self._clock.now())
 
     def _update_quiet(self) -> None:
-        if not self._attempts and self._wake_handle is None:
+        if not self._attempts and self._wake_handle is None and self._pause_handle is None:
             self._quiet.set()
 
     # Attempts
@@ -312,7 +329,8 @@ class Dispatcher:
         # A task without backoff may already be in its next attempt.
         if self._attempts.get(id_) is attempt:
             del self._attempts[id_]
-        if self._backlog:
+        pausing = self._pause_handle is not None and (self._growing or self._app_is_busy)
+        if self._backlog and not pausing:
             self.wake()
         self._update_quiet()
         if not attempt.cancelled() and (error := attempt.exception()) is not None:
