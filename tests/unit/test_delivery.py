@@ -2,20 +2,11 @@
 
 import pytest
 from deferred_callables import greet
+from deliveries import delivery
 from fake_cloud_tasks import FakeCloudTasks
 
 from gae_deferred import TaskRetryOptions, deferred, settings
-from gae_deferred.delivery import Delivery
 from gae_deferred.errors import ConfigurationError
-
-
-def delivery(retry_count: str = "99", queue: str = "default", limit: str | None = None) -> Delivery:
-    environ = {
-        "HTTP_X_APPENGINE_TASKNAME": "t",
-        "HTTP_X_APPENGINE_QUEUENAME": queue,
-        "HTTP_X_APPENGINE_TASKRETRYCOUNT": retry_count,
-    }
-    return Delivery(environ if limit is None else environ | {"HTTP_X_DEFERRED_MAX_ATTEMPTS": limit})
 
 
 def test_without_a_setting_no_attempt_is_known_to_be_the_last():
