@@ -76,8 +76,8 @@ def test_the_call_is_that_of_googles_client(recording: RecordingCloudTasks):
     assert our_metadata == googles_metadata
     assert our_metadata["x-goog-request-params"] == f"parent={QUEUE}"
     assert our_metadata["x-goog-api-client"].startswith("gl-python/")
-    assert 900 < our_time <= 1000
-    assert 900 < googles_time <= 1000
+    assert 900 < our_time <= 1010  # gRPC rounds a timeout up, to tens of seconds here
+    assert 900 < googles_time <= 1010
 
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
