@@ -20,6 +20,7 @@ from gae_local_cloud.cloud_tasks import MIGRATIONS, AttemptReport, CloudTasksSer
 from gae_local_cloud.cloud_tasks import server as server_module
 from gae_local_cloud.cloud_tasks.messages import CreateTaskRequest, Queue, UpdateQueueRequest
 from gae_local_cloud.cloud_tasks.outcome import answered
+from gae_local_cloud.cloud_tasks.store import Store
 from gae_local_cloud.storage import IN_MEMORY, Database
 
 from .fake_app import BUSY_TURNS, FakeApp, turns
@@ -417,20 +418,21 @@ async def create_batch(cloud: Cloud, name: str, count: int) -> None:
     await cloud.client.batch_create_tasks(tasks_v2.BatchCreateTasksRequest(parent=name, requests=[one] * count))
 
 
-async def test_backlog_begins_in_batches_with_pauses_in_which_calls_are_served() -> None:
+async def test_backlog_begins_in_batches_with_pauses_in_which_calls_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    record_dispatches = Store.record_dispatches
+
+    def noting(store: Store, ids: list[int], now: int) -> None:
+        begun.append(len(ids))
+        record_dispatches(store, ids, now)
+
+    monkeypatch.setattr(Store, "record_dispatches", noting)
     async with cloud(HeldClock(), rate_limits=False) as held:
         name = await queue(held, rate_limits={"max_concurrent_dispatches": 90})
         held.app.hold = asyncio.Event()
-        dispatcher = held.server.queues.queue(name)
-        seen = [0]
-
-        def all_begun() -> bool:
-            seen.append(dispatcher.in_flight)
-            return dispatcher.in_flight == 90
-
         await create_batch(held, name, 100)
-        await until(all_begun)
-        assert max(after - before for before, after in itertools.pairwise(seen)) <= 25
+        await until(lambda: held.server.queues.queue(name).in_flight == 90)
+        assert begun == [25, 25, 25, 15]
         held.app.hold.set()
         await held.server.quiet()
         assert len(held.app.received) == 100
@@ -449,7 +451,8 @@ async def test_next_batch_begins_with_the_end_of_attempts_unless_calls_add_to_th
         dispatcher = held.server.queues.queue(name)
         assert dispatcher.in_flight == 25
         held.app.hold.set()
-        await until(lambda: dispatcher.in_flight == 0)
+        await until(lambda: len(held.app.received) == begun and dispatcher.in_flight == 0)
+        await turns(BUSY_TURNS)
         assert len(held.app.received) == begun
 
 
