@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass, replace
@@ -110,7 +111,7 @@ def _app_environment(cloud: LocalCloud, port: int) -> dict[str, str]:
 class _AppProcess:
     """The app server's process. It ends when this process ends, even by SIGKILL."""
 
-    def __init__(self, process: asyncio.subprocess.Process, events: asyncio.StreamReader, stop: Stop) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], events: asyncio.StreamReader, stop: Stop) -> None:
         self._process = process
         self._events = events
         self._user_stop = stop
@@ -123,14 +124,15 @@ class _AppProcess:
     ) -> "AsyncIterator[_AppProcess]":
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "gae_local_cloud.app_server", app.target, str(listener.fileno()), str(theirs.fileno())),
-                "full" if app.full_tracebacks else "short",
+            process = subprocess.Popen(  # noqa: ASYNC220, S603  # uvloop's own forks, about which gRPC writes a line
+                [
+                    *(sys.executable, "-m", "gae_local_cloud.app_server", app.target),
+                    *(str(listener.fileno()), str(theirs.fileno()), "full" if app.full_tracebacks else "short"),
+                ],
                 cwd=app.folder,
                 env=dict(environment),
                 pass_fds=(listener.fileno(), theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL,
             )
         events, writer = await asyncio.open_connection(sock=ours)
         app_process = cls(process, events, stop)
@@ -148,7 +150,8 @@ class _AppProcess:
         """
         line = await self._events.readline()
         if not line:
-            raise LocalCloudError(f"The app server ended by itself, with exit code {await self._process.wait()}")
+            code = await asyncio.to_thread(self._process.wait)
+            raise LocalCloudError(f"The app server ended by itself, with exit code {code}")
         event: Event = json.loads(line)
         self._worker = event["pid"]
         return event
@@ -156,7 +159,7 @@ class _AppProcess:
     async def _stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
-        ended = asyncio.ensure_future(self._process.wait())
+        ended = asyncio.ensure_future(asyncio.to_thread(self._process.wait))
         at_once = asyncio.ensure_future(self._user_stop.at_once.wait())
         await asyncio.wait((ended, at_once), timeout=_STOP_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
         at_once.cancel()
