@@ -16,7 +16,9 @@ from google.auth import exceptions
 from google.auth.transport.requests import Request
 from google.oauth2 import id_token
 
-from gae_local_cloud.cloud_tasks import tokens
+from gae_local_cloud.clock import HeldClock
+from gae_local_cloud.cloud_tasks import MIGRATIONS, CloudTasksServer, tokens
+from gae_local_cloud.storage import IN_MEMORY, Database
 
 from .harness import Cloud
 
@@ -104,3 +106,8 @@ async def test_access_token_replaces_the_tasks_own_authorization_header(live: Cl
 
 async def test_tasks_own_authorization_header_arrives_without_a_token(live: Cloud) -> None:
     assert await send(live, headers={"Authorization": "Bearer mine"}) == "mine"
+
+
+async def test_issuer_without_a_rest_port_is_that_of_the_default_port() -> None:
+    server = CloudTasksServer(Database(IN_MEMORY, MIGRATIONS), HeldClock(), app_url="http://127.0.0.1:1")
+    assert server.issuer == "http://127.0.0.1:8124"

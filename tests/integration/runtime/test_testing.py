@@ -388,3 +388,9 @@ def test_tasks_that_are_due_together_run_in_the_order_in_which_they_were_deferre
     deferred.defer_many(deferred.prepare(see, number) for number in range(20, 40))
     local_cloud.queue.run_all()
     assert [args[0] for args, _ in SEEN] == [*range(40)]
+
+
+def test_two_local_clouds_serve_their_apps_beside_each_other():
+    with CloudForTests() as one, CloudForTests() as other:
+        assert one.app_url != other.app_url
+        assert one.app is not other.app
