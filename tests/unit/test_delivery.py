@@ -6,6 +6,7 @@ from deliveries import delivery
 from fake_cloud_tasks import FakeCloudTasks
 
 from gae_deferred import TaskRetryOptions, deferred, settings
+from gae_deferred.delivery import Delivery
 from gae_deferred.errors import ConfigurationError
 
 
