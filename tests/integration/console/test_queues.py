@@ -10,9 +10,10 @@ from collections.abc import Callable
 from google.cloud import tasks_v2
 
 from gae_deferred.deferred import serialize
+from gae_local_cloud.clock import HeldClock
 from gae_local_cloud.cloud_tasks.messages import AppEngineHttpRequest, Task
 
-from .conftest import PARENT, QUEUE_URL, ConsoleUser, text_of
+from .conftest import PARENT, QUEUE_URL, ConsoleUser, console_user, text_of
 
 MAIL_URL = QUEUE_URL.replace("/default", "/mail")
 
@@ -165,10 +166,11 @@ async def test_a_waiting_task_is_drawn_with_its_wait(user: ConsoleUser):
     assert "is to run in" in text_of(html)
 
 
-async def test_a_task_that_failed_is_retrying_in_the_list_and_on_its_page(user: ConsoleUser):
-    path = await user.create(url="/fail", queue="mail")
-    page = await shown(user, path, lambda text: "Attempt 1" in text and "in flight" not in text)
-    assert states(page) == states(await user.get(MAIL_URL)) == ["retrying"]
+async def test_a_task_that_failed_is_retrying_in_the_list_and_on_its_page():
+    async with console_user(HeldClock()) as user:  # the next attempt does not come due
+        path = await user.create(url="/fail")
+        page = await shown(user, path, lambda text: "Attempt 1" in text and "in flight" not in text)
+        assert states(page) == states(await user.get(QUEUE_URL)) == ["retrying"]
 
 
 async def test_hostile_names_are_shown_and_do_nothing(user: ConsoleUser):
