@@ -14,6 +14,10 @@ _COMPANIONS = ("-wal", "-shm", "-journal")
 """Ends of the names of files beside a database. SQLite gives a new one the permissions of the database."""
 
 
+_CHECKPOINT_PAGES = 4000
+"""Pages of 4 KiB in the log after which SQLite copies them into the database file, which stops writers for a moment."""
+
+
 class StorageError(sqlite3.DatabaseError):
     """A database file cannot be used: it is damaged, locked, or written by a newer version. The message names it."""
 
@@ -81,6 +85,7 @@ class Database:
             self._connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, cached_statements=512)
             self._connection.executescript(
                 "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; "
+                f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}; "
                 "PRAGMA temp_store=MEMORY; PRAGMA foreign_keys=ON;"
             )
             self._migrate(migrations)
@@ -116,8 +121,10 @@ class Database:
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> sqlite3.Cursor:
         """Run one statement for each row, inside an :meth:`atomic` block."""
-        with naming_file(self.path):
+        try:
             return self._connection.executemany(sql, rows)
+        except sqlite3.DatabaseError as error:
+            raise _explained(error, self.path) from error
 
     @contextmanager
     def atomic(self) -> Iterator[asyncio.Future[None]]:

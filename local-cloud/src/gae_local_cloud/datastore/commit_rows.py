@@ -24,8 +24,8 @@ class CommitRows:
 
     def replace_entries(self, row_id: int, old: Entries, new: Entries) -> None:
         """Add the differences between the index entries of an entity before and after the commit."""
-        self.gone.extend(entry for entry in old if entry not in new)
-        self.added.extend((*entry, row_id, many) for entry, many in new.items() if old.get(entry) != many)
+        self.gone.extend([entry for entry in old if entry not in new])
+        self.added.extend([(*entry, row_id, many) for entry, many in new.items() if old.get(entry) != many])
 
     def store(self, database: Database) -> None:
         """Write the rows, in an atomic block of the database."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from gae_local_cloud.datastore import property_paths, transforms, validation
 from gae_local_cloud.datastore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
@@ -13,7 +14,6 @@ from gae_local_cloud.datastore.messages import (
     KeyMessage,
     Message,
     Mutation,
-    MutationResult,
     set_timestamp,
     timestamp_micros,
 )
@@ -34,6 +34,7 @@ class _Working:
     Parameters:
         key: its complete key.
         stored: the stored entity before the commit; None if it does not exist.
+        before: the same as a message.
         entity: the entity after the mutations so far; None if it does not exist.
         operations: the operations of the commit on it, in order.
         written: whether it must be stored.
@@ -42,6 +43,7 @@ class _Working:
 
     key: KeyMessage
     stored: StoredEntity | None
+    before: EntityMessage | None
     entity: EntityMessage | None
     operations: list[str] = field(default_factory=list)
     written: bool = False
@@ -67,8 +69,12 @@ class Commit:
     version: int
     _working: dict[EntityKey, _Working] = field(default_factory=dict)
 
-    def apply(self, mutations: Sequence[Message]) -> list[Message]:
-        """Apply mutations and return their results. Call it in an atomic block of the database.
+    def apply(self, mutations: Sequence[Message], results: Any) -> None:
+        """Apply mutations. Call it in an atomic block of the database.
+
+        Parameters:
+            mutations: the mutations, which are normalized and become part of the entities.
+            results: the repeated field to which to add their results.
 
         Raises:
             InvalidArgument: a mutation or their sequence breaks a rule.
@@ -79,12 +85,12 @@ class Commit:
         if len(mutations) > MAX_MUTATIONS:
             raise InvalidArgument(f"cannot write more than {MAX_MUTATIONS} entities in a single call")
         checked = [self._check(mutation) for mutation in mutations]
-        results = [self._apply(mutation, working) for mutation, working, _ in checked]
+        for mutation, working, _ in checked:
+            self._apply(mutation, working, results.add())
         for result, (_, working, completed) in zip(results, checked, strict=True):
             if completed:
                 result.key.CopyFrom(working.key)
             self._report(result, working)
-        return results
 
     def changes(self) -> dict[EntityKey, Change]:
         """Return the changes to store."""
@@ -97,8 +103,7 @@ class Commit:
     def written(self) -> Iterator[Written]:
         """Yield the entities that the mutations name, with their states before and after."""
         for key, working in self._working.items():
-            before = working.stored.message(working.key) if working.stored is not None else None
-            yield Written(key, before, working.entity)
+            yield Written(key, working.before, working.entity)
 
     def _check(self, mutation: Message) -> tuple[Message, _Working, bool]:
         """Check the rules for a mutation that do not depend on stored entities.
@@ -114,11 +119,13 @@ class Commit:
             if mutation.property_transforms:
                 raise InvalidArgument("Delete mutation cannot have PropertyTransforms.")
         else:
-            if not mutation_entity(mutation).HasField("key"):
+            entity = getattr(mutation, operation)
+            if not entity.HasField("key"):
                 raise InvalidArgument("Entity is missing key.")
-            key = mutation_entity(mutation).key
-            validation.check_properties(mutation_entity(mutation), self.scope)
-            transforms.check(mutation.property_transforms, self.scope)
+            key = entity.key
+            validation.check_properties(entity, self.scope)
+            if mutation.property_transforms:
+                transforms.check(mutation.property_transforms, self.scope)
         _check_strategy(mutation, key)
         completed = self._check_key(key, operation)
         working = self._load(key)
@@ -126,22 +133,20 @@ class Commit:
         working.operations.append(operation)
         return mutation, working, completed
 
-    def _apply(self, mutation: Message, working: _Working) -> Message:
+    def _apply(self, mutation: Message, working: _Working, result: Message) -> None:
         operation = mutation.WhichOneof("operation")
-        result = MutationResult()
         self._check_existence(working, operation)
         if self._conflicts(mutation, working):
             result.conflict_detected = True
-            return result
+            return
         working.deleted = working.deleted or operation == "delete"
         working.entity = None if operation == "delete" else self._written(mutation, working)
         if working.entity is not None:
-            result.transform_results.extend(
-                transforms.apply(working.entity, mutation.property_transforms, self.version)
-            )
+            if mutation.property_transforms:
+                results = transforms.apply(working.entity, mutation.property_transforms, self.version)
+                result.transform_results.extend(results)
             validation.check_size(working.entity)
         working.written = self._changed(working)
-        return result
 
     def _check_key(self, key: KeyMessage, operation: str) -> bool:
         """Check a mutation's key, and complete it if necessary; return whether it was completed."""
@@ -158,8 +163,8 @@ class Commit:
         working = self._working.get(name)
         if working is None:
             stored = self.entities.get(name)
-            entity = stored.message(key) if stored is not None else None
-            working = self._working[name] = _Working(key, stored, entity)
+            before = stored.message(key) if stored is not None else None
+            working = self._working[name] = _Working(key, stored, before, before)
         return working
 
     def _check_sequence(self, working: _Working, operation: str) -> None:
@@ -201,9 +206,9 @@ class Commit:
 
     def _changed(self, working: _Working) -> bool:
         """Return whether the entity must be stored. Writing an equal entity keeps its version."""
-        if working.stored is None or working.entity is None:
-            return (working.stored is None) != (working.entity is None)
-        return working.deleted or bool(working.entity != working.stored.message(working.key))
+        if working.before is None or working.entity is None:
+            return working.before is not working.entity
+        return working.deleted or bool(working.entity != working.before)
 
     def _version(self, working: _Working) -> int:
         if working.written:
@@ -211,8 +216,7 @@ class Commit:
         return working.stored.version if working.stored is not None else 0
 
     def _written(self, mutation: Message, working: _Working) -> EntityMessage:
-        entity = Entity()
-        entity.CopyFrom(mutation_entity(mutation))
+        entity = mutation_entity(mutation)
         if not mutation.HasField("property_mask"):
             return entity
         masked = Entity(key=entity.key)

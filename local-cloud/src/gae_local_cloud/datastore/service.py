@@ -321,7 +321,8 @@ class DatastoreService:
         if transaction is not None and mutations:  # reads alone are consistent
             transaction.check(self.entities)
         commit = Commit(self.entities, self._ids, scope, transactional, self.entities.next_version())
-        response = messages.CommitResponse(mutation_results=commit.apply(mutations))
+        response = messages.CommitResponse()
+        commit.apply(mutations, response.mutation_results)
         if self._locks:
             self._transactions.check_locks(commit.written(), transaction)
         response.index_updates = self.entities.write(commit.version, commit.changes())

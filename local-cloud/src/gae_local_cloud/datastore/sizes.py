@@ -4,6 +4,7 @@ The rules are those of "Storage Size Calculations" in its documentation. Statist
 other sizes.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 
 from gae_local_cloud.datastore import keys, ordered, values
@@ -13,7 +14,7 @@ _KEY = 16
 _ENTITY = 32
 _INDEX_ENTRY = 32
 
-_FIXED = {
+FIXED = {
     "null_value": 1,
     "boolean_value": 1,
     "integer_value": 8,
@@ -21,12 +22,18 @@ _FIXED = {
     "timestamp_value": 8,
     "geo_point_value": 16,
 }
+"""The size of a value by its type, of those types whose values have one size."""
+
 _FIXED_ENCODED = {values.NULL: 1, values.BOOLEAN: 1, values.INTEGER: 8, values.DOUBLE: 8, values.GEO_POINT: 16}
 
 
 def of_string(string: str) -> int:
-    """Return the size of a string, a property name or a kind."""
+    """Return the size of a string."""
     return len(string.encode()) + 1
+
+
+of_name = functools.lru_cache(maxsize=1024)(of_string)
+"""Return the size of a property name or a kind. They recur, so sizes are remembered."""
 
 
 def of_key(key: KeyMessage) -> int:
@@ -48,8 +55,9 @@ def of_path(namespace: str, path: bytes) -> tuple[int, int]:
 def of_value(value: ValueMessage) -> int:
     """Return the size of a property's value. An array or entity has the sum of its elements or properties."""
     kind = value.WhichOneof("value_type")
-    if kind in _FIXED:
-        return _FIXED[kind]
+    fixed = FIXED.get(kind)
+    if fixed is not None:
+        return fixed
     if kind == "string_value":
         return of_string(value.string_value)
     if kind == "blob_value":
@@ -75,8 +83,9 @@ def of_entity(key: int, properties: int) -> int:
 def of_indexed(encoded: bytes) -> int:
     """Return the size of a value in an index. Bytes count as a string: an index has one type for both."""
     tag = encoded[:1]
-    if tag in _FIXED_ENCODED:
-        return _FIXED_ENCODED[tag]
+    fixed = _FIXED_ENCODED.get(tag)
+    if fixed is not None:
+        return fixed
     if tag == values.TEXT:
         data, _ = ordered.untext(encoded, 1)
         return len(data) + 1
@@ -84,13 +93,11 @@ def of_indexed(encoded: bytes) -> int:
 
 
 def of_kind_entry(key: int, kind: int) -> int:
-    """Return the size of an entity's entry in the index of its kind, given the sizes of its key and kind."""
+    """Return the size of an entity's entry in the index of its kind, given the sizes of its key and kind.
+
+    An entry in the index of one property also has the name of the property and a value.
+    """
     return key + kind + _INDEX_ENTRY
-
-
-def of_property_entry(key: int, kind: int, name: int) -> int:
-    """Return the size of an entry in the index of one property without its value, given the sizes of its parts."""
-    return key + kind + name + _INDEX_ENTRY
 
 
 def of_composite_entries(key: int, columns: Sequence[Sequence[int]], count: int) -> int:

@@ -5,6 +5,7 @@ serves both. Index entries count under their own type names (``INT64``, ``STRING
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -33,9 +34,8 @@ _TYPES = {
     "boolean_value": "Boolean",
     "double_value": "Float",
     "geo_point_value": "GeoPt",
-    "key_value": "Key",
-    "entity_value": "EmbeddedEntity",
 }
+_FIXED = {kind: (name, sizes.FIXED[kind]) for kind, name in _TYPES.items()}
 
 _ENTRIES_PER_VALUE = 2
 
@@ -47,7 +47,7 @@ class Tallies:
     """The differences that one commit makes to the ``tallies`` table."""
 
     def __init__(self) -> None:
-        self._differences: dict[_Subject, list[int]] = {}
+        self._differences: defaultdict[_Subject, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
 
     def add(
         self,
@@ -68,19 +68,23 @@ class Tallies:
             composites: the composite indexes that hold its entries.
         """
         key_size, path_length = sizes.of_path(key.partition.namespace, key.path)
-        kind_size = sizes.of_string(kind)
         entity_bytes = sizes.of_entity(key_size, self._add_values(sign, partition, kind, entity))
-        index_bytes, index_count = sizes.of_kind_entry(key_size, kind_size), 1
+        entry = sizes.of_kind_entry(key_size, sizes.of_name(kind))
+        index_bytes, index_count = entry, 1
         for name, column in indexed.items():
-            base = sizes.of_property_entry(key_size, kind_size, sizes.of_string(name))
+            entry_of_property = entry + sizes.of_name(name)
             for encoded in column:
-                size = _ENTRIES_PER_VALUE * (base + sizes.of_indexed(encoded))
+                size = _ENTRIES_PER_VALUE * (entry_of_property + sizes.of_indexed(encoded))
+                tally = self._differences[partition, kind, True, name, INDEXED_TYPES[encoded[:1]], 0]
+                tally[2] += sign * size
+                tally[3] += sign * _ENTRIES_PER_VALUE
                 index_bytes += size
                 index_count += _ENTRIES_PER_VALUE
-                subject = (partition, kind, True, name, INDEXED_TYPES[encoded[:1]], 0)
-                self._add(sign, subject, 0, 0, size, _ENTRIES_PER_VALUE)
-        subject = (partition, kind, path_length == 1, "", "", 0)
-        self._add(sign, subject, 1, entity_bytes, index_bytes, index_count)
+        tally = self._differences[partition, kind, path_length == 1, "", "", 0]
+        tally[0] += sign
+        tally[1] += sign * entity_bytes
+        tally[2] += sign * index_bytes
+        tally[3] += sign * index_count
         for index in composites:
             self.add_composite(sign, partition, kind, key, indexed, index)
 
@@ -99,7 +103,9 @@ class Tallies:
         count = math.prod(map(len, lengths)) * (path_length if index.ancestor else 1)
         if count:
             size = sizes.of_composite_entries(key_size, lengths, count)
-            self._add(sign, (partition, kind, True, "", "", index.id), count, size, 0, 0)
+            tally = self._differences[partition, kind, True, "", "", index.id]
+            tally[0] += sign * count
+            tally[1] += sign * size
 
     def _add_values(self, sign: int, partition: int, kind: str, entity: EntityMessage) -> int:
         """Add the values of an entity, and return the size of its properties.
@@ -110,26 +116,16 @@ class Tallies:
         properties = entity.properties
         for name in properties:
             value = properties[name]
-            name_size = sizes.of_string(name)
+            name_size = sizes.of_name(name)
             total += name_size
             is_array = value.WhichOneof("value_type") == "array_value"
-            for element in value.array_value.values if is_array else (value,):
-                size = sizes.of_value(element)
-                self._add(sign, (partition, kind, True, name, _type(element), 0), 1, size + name_size, 0, 0)
+            for value_type, size in map(_measured, value.array_value.values) if is_array else (_measured(value),):
+                tally = self._differences[partition, kind, True, name, value_type, 0]
+                tally[0] += sign
+                tally[1] += sign * (size + name_size)
                 total += size
                 name_size = 0
         return total
-
-    def _add(
-        self, sign: int, subject: _Subject, count: int, entity_bytes: int, index_bytes: int, index_count: int
-    ) -> None:
-        found = self._differences.get(subject)
-        if found is None:
-            found = self._differences[subject] = [0, 0, 0, 0]
-        found[0] += sign * count
-        found[1] += sign * entity_bytes
-        found[2] += sign * index_bytes
-        found[3] += sign * index_count
 
     def store(self, database: Database) -> None:
         """Add the differences to the table, in an atomic block of the database."""
@@ -172,11 +168,18 @@ _ADD = """
 """
 
 
-def _type(value: ValueMessage) -> str:
-    """Return the service's name for the type of a value. Unindexed strings and bytes have types of their own."""
+def _measured(value: ValueMessage) -> tuple[str, int]:
+    """Return the service's name for the type of a value, and its size.
+
+    Unindexed strings and bytes have types of their own.
+    """
     kind = value.WhichOneof("value_type")
+    if kind in _FIXED:
+        return _FIXED[kind]
     if kind == "string_value":
-        return "Text" if value.exclude_from_indexes else "String"
-    if kind == "blob_value":
-        return "Blob" if value.exclude_from_indexes else "ShortBlob"
-    return _TYPES[kind]
+        name = "Text" if value.exclude_from_indexes else "String"
+    elif kind == "blob_value":
+        name = "Blob" if value.exclude_from_indexes else "ShortBlob"
+    else:
+        name = "Key" if kind == "key_value" else "EmbeddedEntity"
+    return name, sizes.of_value(value)

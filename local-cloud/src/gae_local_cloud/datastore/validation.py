@@ -31,6 +31,7 @@ MAX_DEPTH = 20
 MAX_DIMENSIONS = 2048
 """Maximum number of dimensions of a vector."""
 
+_UNCHECKED = {"null_value", "boolean_value", "integer_value", "double_value"}
 _RESERVED = re.compile(r"__.*__", re.DOTALL)
 _DIMENSION = re.compile(r"[A-Za-z\d.\-_]{1,100}")
 _PROJECT = re.compile(r"(?:[a-z\d.\-]+:)?[a-z\d][a-z\d\-]{0,99}")
@@ -100,7 +101,8 @@ def check_partition(key: KeyMessage, scope: Partition) -> None:
         asked = "~".join(filter(None, (scope.project, scope.database)))
         found = "~".join(filter(None, (project, database)))
         raise InvalidArgument(f"mismatched databases within request: {asked} vs. {found}")
-    set_partition(key, Partition(project, database, partition.namespace_id))
+    if not partition.project_id or partition.database_id != database:
+        set_partition(key, Partition(project, database, partition.namespace_id))
 
 
 def check_key(key: KeyMessage, *, incomplete: bool = False, reserved: bool = False) -> None:
@@ -148,9 +150,15 @@ def check_properties(entity: EntityMessage, scope: Partition) -> None:
     Raises:
         InvalidArgument: a name or value breaks a rule.
     """
-    for name, value in entity.properties.items():
-        check_name(name, "property.name")
-        check_value(name, value, scope)
+    properties = entity.properties
+    for name in properties:
+        _check_property_name(name)
+        check_value(name, properties[name], scope)
+
+
+@functools.lru_cache(maxsize=1024)
+def _check_property_name(name: str) -> None:
+    check_name(name, "property.name")
 
 
 def check_value(
@@ -172,7 +180,9 @@ def check_value(
         InvalidArgument: the value breaks a rule.
     """
     kind = value.WhichOneof("value_type")
-    if kind in ("string_value", "blob_value"):
+    if kind in _UNCHECKED:
+        pass
+    elif kind in ("string_value", "blob_value"):
         _check_length(
             name,
             value.string_value.encode() if kind == "string_value" else value.blob_value,
@@ -191,7 +201,8 @@ def check_value(
         _check_coordinate("longitude", value.geo_point_value.longitude, 180.0)
     elif kind is None:
         raise InvalidArgument(f'The value "{name}" does not contain a value.')
-    meanings.check(name, value, projected=projected)
+    if value.meaning:
+        meanings.check(name, value, projected=projected)
 
 
 def _check_length(name: str, data: bytes, excluded: bool) -> None:
@@ -237,7 +248,7 @@ def _check_embedded(entity: EntityMessage, scope: Partition, *, depth: int) -> N
     if entity.HasField("key") and not entity.key.path:
         raise InvalidArgument("Key path is empty.")
     for name, value in entity.properties.items():
-        check_name(name, "property.name")
+        _check_property_name(name)
         check_value(name, value, scope, depth=depth)
 
 

@@ -5,7 +5,7 @@ Two types that share a place compare by the same encoding: a timestamp by its mi
 its UTF-8.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import Any
 
 from gae_local_cloud.datastore import keys, meanings, ordered
@@ -124,33 +124,34 @@ def indexed(entity: EntityMessage, only: Collection[str] | None = None) -> dict[
     if only is not None:
         roots = {name for name in properties if any(wanted == name or wanted.startswith(f"{name}.") for wanted in only)}
         properties = {name: properties[name] for name in roots}
-    found: dict[str, set[bytes]] = {}
-    for name, encoded in _walk("", properties):
-        found.setdefault(name, set()).add(encoded)
-    return {name: sorted(encodings) for name, encodings in found.items()}
+    found: dict[str, list[bytes]] = {}
+    _collect("", properties, found)
+    return {name: column if len(column) == 1 else sorted({*column}) for name, column in found.items()}
 
 
 def count_indexed(entity: EntityMessage) -> int:
     """Return the number of indexed values of an entity, duplicates included."""
-    return sum(1 for _ in _walk("", entity.properties))
+    found: dict[str, list[bytes]] = {}
+    _collect("", entity.properties, found)
+    return sum(map(len, found.values()))
 
 
-def _walk(prefix: str, properties: Any) -> Iterator[tuple[str, bytes]]:
-    for name, value in properties.items():
-        if value.WhichOneof("value_type") == "array_value":
-            if value.exclude_from_indexes:  # a vector
-                continue
+def _collect(prefix: str, properties: Any, found: dict[str, list[bytes]]) -> None:
+    for name in properties:
+        value = properties[name]
+        if value.exclude_from_indexes:  # also a vector
+            continue
+        kind = value.WhichOneof("value_type")
+        if kind == "array_value":
             for element in value.array_value.values:
-                yield from _walk_value(prefix + name, element)
+                if not element.exclude_from_indexes:
+                    _collect_value(prefix + name, element, element.WhichOneof("value_type"), found)
         else:
-            yield from _walk_value(prefix + name, value)
+            _collect_value(prefix + name, value, kind, found)
 
 
-def _walk_value(name: str, value: ValueMessage) -> Iterator[tuple[str, bytes]]:
-    if value.exclude_from_indexes:
-        return
-    kind = value.WhichOneof("value_type")
+def _collect_value(name: str, value: ValueMessage, kind: str | None, found: dict[str, list[bytes]]) -> None:
     if kind == "entity_value":
-        yield from _walk(f"{name}.", value.entity_value.properties)
+        _collect(f"{name}.", value.entity_value.properties, found)
     elif kind is not None:
-        yield name, _ENCODERS[kind](getattr(value, kind))
+        found.setdefault(name, []).append(_ENCODERS[kind](getattr(value, kind)))
