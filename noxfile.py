@@ -159,7 +159,7 @@ def clients(session: nox.Session) -> None:
         session.error("The client for Node needs Node.js and npm, which are not installed: https://nodejs.org")
     install(session, *TEST_TOOLS)
     with session.chdir("tests/integration/cloud_tasks/node"):
-        session.run("npm", "install", "--no-audit", "--no-fund", external=True)
+        session.run("npm", "install", "--no-audit", "--no-fund", "--no-package-lock", external=True)
     session.run("pytest", *CLIENT_TESTS, *session.posargs)
 
 
