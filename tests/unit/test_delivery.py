@@ -1,8 +1,8 @@
 """Whether an attempt is known to be the task's last."""
 
 import pytest
+from app_engine_delivery import delivery
 from deferred_callables import greet
-from deliveries import delivery
 from fake_cloud_tasks import FakeCloudTasks
 
 from gae_deferred import TaskRetryOptions, deferred, settings

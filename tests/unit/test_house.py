@@ -106,3 +106,16 @@ def test_the_runtime_stays_small_enough_to_read(wheel: zipfile.ZipFile):
     lines = sum(wheel.read(name).count(b"\n") for name in wheel.namelist() if name.endswith(".py"))
     # 5,500 when the house was built; promises and proofs took 3,200, tenants, asyncio and commands for queues 1,400.
     assert 3000 < lines < 10_500
+
+
+def test_no_two_helpers_of_tests_that_import_each_other_by_name_have_the_same():
+    folders = (ROOT / "tests/unit", ROOT / "tests/integration/runtime")
+    helpers = [{file.name for file in folder.glob("*.py")} - {"__init__.py", "conftest.py"} for folder in folders]
+    both = helpers[0] & helpers[1]
+    imported = {f"{name}.py" for top in folders for name in top_level_imports(top)}
+    assert not both & imported, "which of them is imported depends on the order of the tests"
+
+
+def top_level_imports(top: Path) -> set[str]:
+    nodes = [node for file in top.glob("*.py") for node in ast.walk(ast.parse(file.read_text()))]
+    return {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from deliveries import delivery
+from app_engine_delivery import delivery
 
 from gae_deferred import letter
 from gae_deferred.attempt import Attempt

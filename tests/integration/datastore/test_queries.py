@@ -1,12 +1,15 @@
 """Queries: filters, orders, paging."""
 
+import asyncio
 import gc
+from contextlib import contextmanager
 
 import pytest
 
 from gae_local_cloud.datastore import composites
 from gae_local_cloud.datastore.filters import Conjunction
 from gae_local_cloud.datastore.store import EntityStore
+from gae_local_cloud.storage import Database
 
 from .wire import (
     Filter,
@@ -333,14 +336,29 @@ def test_queries_find_everything_while_an_index_for_them_is_being_built(stub, mo
     assert stub.names("__Stat_Kind_CompositeIndex__")
 
 
+def stalled_after(times: int, database: Database, monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Future[None]]:
+    """Let writes of a database stall after some. Return the list of those that have begun."""
+    atomic, begun = database.atomic, []
+
+    @contextmanager
+    def stalling():
+        with atomic() as stored:
+            begun.append(stored)
+            yield stored if len(begun) < times else asyncio.Future()
+
+    monkeypatch.setattr(database, "atomic", stalling)
+    return begun
+
+
 def test_an_index_whose_building_was_stopped_is_built_by_the_next_server(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(composites, "_CHUNK", 1)
     query = Query(kind=[{"name": "C"}], filter=where("a", "=", 1), order=[{"property": {"name": "b"}}])
     with serving(tmp_path / "store.db") as server:
         stub = Stub(server.address, "p")
         stub.put(*(stub.entity("C", number, a=1, b=-number) for number in range(1, 401)))
+        written = stalled_after(100, server.server.service.runner._composites._entities.database, monkeypatch)
         call = stub.begin_call("RunQuery", partition_id={"project_id": "p"}, query=query)
-        server.wait_until(lambda: server.on_loop(lambda: bool(server.server.service.runner._composites._running)))
+        server.wait_until(lambda: len(written) == 100)
     assert call.exception() is not None
     del server
     gc.collect()  # asyncio tells of tasks that were left
