@@ -1,6 +1,7 @@
 """The system suites: how each is installed, run and read."""
 
 import json
+import os
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping, Sequence
@@ -74,6 +75,7 @@ def _with_pip(*packages: str) -> Sequence[Sequence[str]]:
 
 _PYTEST = [
     *["python", "-m", "pytest", "--quiet", "--tb=short", "--junitxml=results.xml"],
+    *["--rootdir=.", f"--config-file={os.devnull}"],  # otherwise pytest finds ours: the copy is in a folder of ours
     *[f"--timeout={TEST_SECONDS}", "tests/system"],
 ]
 _PYTHON_DATASTORE = {
