@@ -216,6 +216,14 @@ def test_a_deadlock_of_three_is_found(stub, commit):
     first.result(20)
 
 
+def test_transactions_that_wait_for_each_other_do_not_wait_for_a_third():
+    one, two, three, four = (transactions.Transaction(("p", ""), read_only=False) for _ in range(4))
+    one.waits_for, two.waits_for, three.waits_for = (two,), (one,), (one, two, four)
+    assert one.waits_for_end_of(two)
+    assert three.waits_for_end_of(four)
+    assert not one.waits_for_end_of(three)
+
+
 def test_a_commit_gives_up_after_a_while(stub, monkeypatch):
     monkeypatch.setattr(transactions, "MAX_LOCK_WAIT", 0.05)
     monkeypatch.setattr(transactions, "MAX_WRITE_WAIT", 0.05)

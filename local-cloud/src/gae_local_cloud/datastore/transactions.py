@@ -126,8 +126,20 @@ class Transaction:
         )
 
     def waits_for_end_of(self, other: "Transaction") -> bool:
-        """Return whether the commit of this transaction waits, directly or not, for the end of another."""
-        return any(found is other or found.waits_for_end_of(other) for found in self.waits_for)
+        """Return whether the commit of this transaction waits, directly or not, for the end of another.
+
+        Others may wait for each other: those of a deadlock that has just been broken, until both go on.
+        """
+        seen: set[Transaction] = set()
+        looked_for = [*self.waits_for]
+        while looked_for:
+            found = looked_for.pop()
+            if found is other:
+                return True
+            if found not in seen:
+                seen.add(found)
+                looked_for.extend(found.waits_for)
+        return False
 
     def commits_before(self, other: "Transaction") -> bool:
         """Return whether both commit, this one first."""
