@@ -1,4 +1,4 @@
-"""What the library tells the local cloud's console of tasks and dead letters."""
+"""The library tells the local cloud's console about tasks and dead letters."""
 
 import pickle
 import subprocess

@@ -1,6 +1,5 @@
 """An attempt to run a task: its delivery, its payload, and the call in it."""
 
-import functools
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
@@ -138,7 +137,7 @@ def make(parts: Parts) -> Any:
         attempt.parts = parts
     function, args, kwargs = parts
     result = guarded(function, args, kwargs)
-    return _finished(result) if _has_to_finish(type(result)) else result  # type: ignore[arg-type]  # a class is hashable
+    return None if result is None else _finished(result)
 
 
 def guarded(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -154,13 +153,6 @@ def guarded(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping
         raise
     except BaseException as error:
         raise TaskExitError(f"The task ended by {error!r}") from error
-
-
-@functools.lru_cache(maxsize=64)
-def _has_to_finish(kind: type) -> bool:
-    """Return whether objects of a class may be coroutines or tasklets. Remembered: it takes a while to find out."""
-    tasklets = sys.modules.get("google.cloud.ndb.tasklets")  # only a process that has loaded NDB has tasklets
-    return issubclass(kind, Coroutine) or (tasklets is not None and issubclass(kind, tasklets.Future))
 
 
 def _finished(result: Any) -> Any:
