@@ -157,7 +157,7 @@ def guarded(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping
 
 def _finished(result: Any) -> Any:
     """Return what a coroutine or a tasklet returns, or a result that is neither as it is."""
-    if isinstance(result, Coroutine):
+    if hasattr(type(result), "__await__") and isinstance(result, Coroutine):  # ABCs refuse a class without a hash
         from gae_deferred import coroutine  # loads asyncio
 
         this = _current.get()
