@@ -1,5 +1,6 @@
 """The budgets of benchmarks: each has a goal, and a guard whose breach makes ``--check`` fail."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,18 +42,32 @@ def missed(result: Result, budgets: Budgets) -> str:
 
 def shortfall(result: Result, limit: Limit) -> str:
     """Return how a result misses a limit, or ``""`` if it does not."""
-    if "at_most" in limit and (value := result.median(result.ours)) > limit["at_most"]:
-        return f"{value:.3g} {result.unit}, the limit is {limit['at_most']}"
+    if not limit:
+        return ""
+    reached = margin(result, limit)
+    if reached is None:
+        reason = "; ".join(result.missing.values())
+        return "its growth was not measured" if "growth" in limit else f"no peer could be measured ({reason})"
+    return "" if reached >= 1 else standing(result, limit)
+
+
+def margin(result: Result, limit: Limit) -> float | None:
+    """Return how many times better than a limit a result is, or None if it cannot be compared with it."""
+    if "at_most" in limit:
+        value = result.median(result.ours)
+        return limit["at_most"] / value if value else math.inf
     if "growth" in limit:
         growth = result.growth()
-        if growth is None:
-            return "its growth was not measured"
-        if growth > limit["growth"]:
-            return f"{growth:.2f} times the cost {result.largest()}, the limit is {limit['growth']}"
-    if "times" not in limit:
-        return ""
+        return None if growth is None else limit["growth"] / growth
     peer = result.best_peer()
-    if peer is None:
-        return f"no peer could be measured ({'; '.join(result.missing.values())})"
-    ratio = result.ratio(peer)
-    return "" if ratio >= limit["times"] else f"{ratio:.2f} times {peer}, the limit is {limit['times']}"
+    return None if peer is None else result.ratio(peer) / limit["times"]
+
+
+def standing(result: Result, limit: Limit) -> str:
+    """Return a result and a limit that it can be compared with, in words."""
+    if "at_most" in limit:
+        return f"{result.median(result.ours):.3g} {result.unit}, the limit is {limit['at_most']}"
+    if "growth" in limit:
+        return f"{result.growth():.2f} times the cost {result.largest()}, the limit is {limit['growth']}"
+    peer = result.best_peer() or ""
+    return f"{result.ratio(peer):.2f} times {peer}, the limit is {limit['times']}"

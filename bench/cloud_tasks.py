@@ -302,7 +302,7 @@ BENCHMARKS = (
         question=f"Tasks created one by one while {_WAITING} are due and nothing listens at the app's address",
         unit="tasks/s",
         ours=Contender("with the app away", lambda: creating_without_app(paused=False)),
-        peers=(Contender("in a paused queue", lambda: creating_without_app(paused=True)),),
+        peers=(Contender("a paused queue", lambda: creating_without_app(paused=True)),),
         more_is_better=True,
     ),
 )

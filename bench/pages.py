@@ -4,7 +4,6 @@ Each figure follows a mark that names its source in the newest result file:
 
     <!-- bench: BENCHMARK; VALUE; CONTENDER -->4.27      a figure: VALUE is ``median``, ``ratio``, ``exponent``, or the
                                                         name of a value beside the measurements, such as ``ms p99``
-    <!-- bench: before/BENCHMARK; VALUE; CONTENDER -->  the same from results/before/: measured before an improvement
     <!-- bench: table -->...<!-- bench: end -->         the table of all benchmarks
     <!-- bench: standing -->...<!-- bench: end -->      where we are ahead of the best peer, and where behind
     <!-- bench: machine -->...<!-- bench: end -->       the machine, and the day
@@ -28,8 +27,6 @@ ROOT = Path(__file__).parent.parent
 _MARKED = re.compile(r"(<!-- bench: (?P<mark>[^;>]+;[^>]+?) -->)(?P<number>-?\d(?:[\d.,]*\d)?)")
 _BLOCK = re.compile(r"(<!-- bench: (?P<kind>table|standing|machine) -->\n).*?(<!-- bench: end -->)", re.DOTALL)
 _ANY_MARK = re.compile(r"<!-- bench: (?!end)[^>]*-->")
-
-_BEFORE = "before/"
 
 _ALIKE = 1.1
 """Ratios between its reciprocal and this count as alike."""
@@ -69,15 +66,13 @@ def figure(mark: str, measured: ResultFile) -> str:
         LookupError: the file lacks it.
     """
     name, value, *rest = (part.strip() for part in mark.split(";"))
-    if name.startswith(_BEFORE):
-        measured, name = results.newest(results.BEFORE), name.removeprefix(_BEFORE)
     result = measured.result(name)
     contender = rest[0] if rest else result.ours
     if value == "exponent":
         exponent = result.exponent()
         if exponent is None:
             raise LookupError(f"{name} has no exponent")
-        return f"{exponent:.2f}"
+        return table.power(exponent)
     if contender not in result.figures:
         raise LookupError(f"{name} has no {contender}; it has {', '.join(result.figures)}")
     if value == "ratio":

@@ -4,10 +4,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import results
+from bench import budgets, results
 from bench.benchmarks import Result
 from bench.results import ResultFile
-from bench.table import number
+from bench.table import number, power
 
 FOLDER = Path(__file__).parent.parent / "docs" / "plots"
 
@@ -42,21 +42,33 @@ _STYLE = {
     **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), _PAPER),
 }
 
+_FAR = 20.0
+"""Ratio to a goal at which bars end: some costs are 0."""
+
 _MARKERS = "osD^v*"
 _LATENCY = "jobs-latency-"
 
 TITLES = {
+    "cloud-idle-cpu": "Processor time of the idle local cloud",
     "cloud-idle-memory": "Memory of the idle local cloud",
     "cloud-ready": "Start of the local cloud",
+    "console-page-growth": "A page of the console, with 1,000 to 1,000,000 tasks",
+    "console-watched": "8,000 tasks, followed in the console",
     "datastore-contention": "One counter, incremented by 8 processes",
+    "datastore-memory-at-1e5": "Memory with 100,000 entities",
     "datastore-ndb-transactions": "Transactions through Cloud NDB",
     "datastore-put": "Writing entities, 500 in a call",
+    "datastore-put-growth": "Writing entities, with 1,000 to 1,000,000 stored",
+    "datastore-query-growth": "A query, with 1,000 to 1,000,000 entities",
+    "datastore-statistics-growth": "Statistics, with 1,000 to 1,000,000 entities",
     "datastore-transactions": "Transactions, one after another",
     "deferred-defer-cpu": "Processor time of a defer",
     "deferred-handle": "Handling a task",
     "deferred-serialize": "Pickling a call",
     "deferred-serve": "Handling a task, through the whole app",
     "deferred-transaction": "A transaction that defers 5 tasks",
+    "first-answer": "README's first command, to the first answer",
+    "fixture-set-up": "The test fixture, set up and torn down",
     "jobs-enqueue": "Enqueuing jobs one by one",
     "jobs-enqueue-bare": "Enqueuing jobs, beside bare calls",
     "jobs-execute": "1,000 jobs, from first enqueued to last run",
@@ -77,15 +89,19 @@ TITLES = {
     "start-wsgi-defer": "Cold start without a framework, to its first tasks",
     "start-wsgi-import": "Import of the sample without a framework",
     "start-wsgi-response": "Cold start without a framework, to its first response",
+    "tasks-app-away": "Creating tasks while the app is away",
     "tasks-create": "Creating tasks one by one",
     "tasks-create-batch": "Creating tasks, 100 in a call",
-    "tasks-app-away": "Creating tasks, app away (against paused)",
+    "tasks-create-growth": "Creating tasks, with 1,000 to 1,000,000 waiting",
     "tasks-dispatch": "3,000 tasks one by one, to the last run",
     "tasks-dispatch-batch": "Creating tasks, 100 in a call, while they run",
     "tasks-dispatch-cpu": "Processor time of a task",
     "tasks-execute": "8,000 tasks, from first created to last run",
+    "tasks-lateness-at-1e6": "Delay of a task, with 1,000,000 waiting",
+    "tasks-memory-at-1e6": "Memory with 1,000,000 tasks",
+    "tasks-restart-at-1e6": "Start with 1,000,000 tasks",
 }
-"""For each benchmark with a peer, a few words for people. The table of the page has the exact question."""
+"""For each benchmark a few words for people. The table of the page has the exact question."""
 
 
 def draw(measured: ResultFile) -> list[Path]:
@@ -132,36 +148,61 @@ def in_both_modes(svg: str) -> str:
 
 def comparison(measured: ResultFile):
     """Draw our ratio to the best peer for each benchmark that has one, the worst too."""
-    from matplotlib import pyplot as plt
-
     compared = [result for result in measured.results.values() if result.best_peer() and not result.at]
     compared.sort(key=lambda result: result.ratio(result.best_peer()))
     ratios = [result.ratio(result.best_peer()) for result in compared]
-    figure, axes = plt.subplots(figsize=(6.4, 0.42 * len(compared) + 1))
-    rows = range(len(compared))
-    colours = [_BETTER if ratio >= 1 else _WORSE for ratio in ratios]
-    axes.barh(rows, [ratio - 1 for ratio in ratios], left=1, color=colours, height=0.34)
-    axes.set_xscale("log")
-    axes.set_xlim(min(ratios) / 15, max(ratios) * 15)
-    axes.axvline(1, color=_INK, linewidth=1)
-    behind = {"facecolor": _PAPER, "edgecolor": "none", "pad": 1}  # the line does not cross the words
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    for row, ratio, result in zip(rows, ratios, compared, strict=True):
-        title = f"{TITLES.get(result.name, result.question)}, beside {result.best_peer()}"
-        axes.text(0, row + 0.38, title, transform=axes.get_yaxis_transform(), fontsize=8.5, va="center", bbox=behind)
-        words = f"{number(ratio)} times better" if ratio >= 1 else f"{number(1 / ratio)} times worse"
-        places = {"xytext": (4 if ratio >= 1 else -4, 0), "ha": "left" if ratio >= 1 else "right"}
-        axes.annotate(words, (ratio, row), textcoords="offset points", va="center", fontsize=8, **places)
-    axes.set_ylim(-0.5, len(compared) - 0.2)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    figure, axes = _bars(
+        [f"{TITLES.get(result.name, result.question)}, beside {result.best_peer()}" for result in compared],
+        ratios,
+        [f"{number(ratio)} times better" if ratio >= 1 else f"{number(1 / ratio)} times worse" for ratio in ratios],
+    )
     axes.set_xlabel("ratio to the best peer: 1 is equal, 10 is ten times better")
     axes.set_title("Each benchmark, compared with its best peer")
     return figure
 
 
+def goals(measured: ResultFile):
+    """Draw how far each benchmark is from its goal, if it has one."""
+    limits = {name: budget["asked"] for name, budget in budgets.load().items() if "asked" in budget}
+    margins = {
+        name: margin
+        for name, limit in limits.items()
+        if name in measured.results and (margin := budgets.margin(measured.result(name), limit)) is not None
+    }
+    names = sorted(margins, key=margins.__getitem__)
+    figure, axes = _bars(
+        [TITLES.get(name, name) for name in names],
+        [min(margins[name], _FAR) for name in names],
+        [budgets.standing(measured.result(name), limits[name]).replace("the limit is", "goal") for name in names],
+    )
+    axes.set_xlabel("ratio to the goal: left of 1 it is missed")
+    axes.set_title("Each benchmark, compared with its goal")
+    return figure
+
+
+def _bars(titles: list[str], ratios: list[float], words: list[str]):
+    """Draw a bar for each ratio, from 1 to the left or right, with a title above it and words to its right."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 0.42 * len(ratios) + 1))
+    colours = [_BETTER if ratio >= 1 else _WORSE for ratio in ratios]
+    axes.barh(range(len(ratios)), [ratio - 1 for ratio in ratios], left=1, color=colours, height=0.34)
+    axes.set_xscale("log")
+    axes.set_xlim(min(ratios) / 1.5, max(ratios) * 15)
+    axes.axvline(1, color=_INK, linewidth=1)
+    behind = {"facecolor": _PAPER, "edgecolor": "none", "pad": 1}  # the line does not cross the words
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    for row, (title, ratio, text) in enumerate(zip(titles, ratios, words, strict=True)):
+        axes.text(0, row + 0.38, title, transform=axes.get_yaxis_transform(), fontsize=8.5, va="center", bbox=behind)
+        axes.annotate(text, (max(ratio, 1), row), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_ylim(-0.5, len(ratios) - 0.2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    return figure, axes
+
+
 def growth(measured: ResultFile):
-    """Draw the cost of one task, entity or query as more of them exist."""
+    """Draw the cost of one task, entity, query or page as more tasks or entities exist."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4))
@@ -170,13 +211,14 @@ def growth(measured: ResultFile):
         "datastore-put-growth": "writing an entity",
         "datastore-query-growth": "querying for 20 entities",
         "datastore-statistics-growth": "querying statistics after a change",
+        "console-page-growth": "showing a page of the console",
     }
     for (name, title), colour, marker in zip(names.items(), (_OURS, *_OTHERS), _MARKERS, strict=False):
         result = measured.result(name)
         points = sorted((size, _milliseconds(result, contender)) for contender, size in result.at.items())
         sizes, costs = zip(*points, strict=True)
         exponent = result.exponent()
-        label = title if exponent is None else f"{title}: like size^{exponent:.2f}"
+        label = title if exponent is None else f"{title}: like size^{power(exponent)}"
         axes.plot(sizes, costs, marker=marker, color=colour, label=label)
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -187,7 +229,7 @@ def growth(measured: ResultFile):
     axes.set_ylabel("milliseconds per operation")
     axes.set_title("Cost of one more in the local cloud")
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return figure
 
 
@@ -236,7 +278,12 @@ def latency(measured: ResultFile):
     return figure
 
 
-PLOTS: dict[str, Callable[[ResultFile], object]] = {"comparison": comparison, "growth": growth, "latency": latency}
+PLOTS: dict[str, Callable[[ResultFile], object]] = {
+    "comparison": comparison,
+    "goals": goals,
+    "growth": growth,
+    "latency": latency,
+}
 
 if __name__ == "__main__":
     for file in draw(results.load(Path(sys.argv[1])) if sys.argv[1:] else results.newest()):

@@ -17,9 +17,6 @@ from bench.benchmarks import SEED, Result
 
 FOLDER = Path(__file__).with_name("results")
 
-BEFORE = FOLDER / "before"
-"""Files measured with an earlier state of the library, for comparing improvements."""
-
 _LIBRARIES = ("gae-deferred", "grpcio", "google-cloud-tasks", "google-cloud-ndb", "aiohttp", "gunicorn")
 
 

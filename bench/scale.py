@@ -399,7 +399,7 @@ BENCHMARKS = (
         "8000 tasks from the first create to the last execution, with an open page that follows them",
         "tasks/s",
         Contender("with a page of the console", lambda: executing(watched=True)),
-        (Contender("without", lambda: executing(watched=False)),),
+        (Contender("the same without a page", lambda: executing(watched=False)),),
         more_is_better=True,
         runs=3,
         warm_ups=0,

@@ -18,6 +18,11 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
+def power(exponent: float) -> str:
+    """Return an exponent with two decimals, and 0 without a sign."""
+    return f"{round(exponent, 2) + 0.0:.2f}"
+
+
 def for_terminal(result: Result, budgets: Budgets) -> "Group":
     """Return the result of one benchmark as ``python -m bench`` prints it."""
     from rich.console import Group
@@ -33,7 +38,7 @@ def for_terminal(result: Result, budgets: Budgets) -> "Group":
     parts = [Text.assemble((result.name, "bold"), f"  {result.question}"), rows]
     exponent = result.exponent()
     if exponent is not None:
-        parts.append(Text(f"  costs grow like size^{exponent:.2f}"))
+        parts.append(Text(f"  costs grow like size^{power(exponent)}"))
     if reason := missed(result, budgets):
         parts.append(Text(f"  misses its goal: {reason}", style="yellow"))
     return Group(*parts, "")

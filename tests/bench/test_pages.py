@@ -1,6 +1,5 @@
 """Every measured figure in README and docs comes from the newest result file."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -46,15 +45,6 @@ def test_a_mark_is_followed_by_its_figure(mark: str, figure: str):
     fresh = f"It is <!-- bench: {mark} -->{figure} whatever."
     assert pages.refreshed(text, MEASURED) == fresh
     assert pages.refreshed(fresh, MEASURED) == fresh
-
-
-def test_a_figure_from_before_an_improvement_comes_from_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    slower = dataclasses.replace(MEASURED.result("speed"), figures={"us": [4.0]}, beside={})
-    results.save([slower], tmp_path / "2026-01-01.json")
-    monkeypatch.setattr(results, "BEFORE", tmp_path)
-    text = "From <!-- bench: before/speed; median -->0 to <!-- bench: speed; median -->0 things/s."
-    assert pages.unmarked(text) == []
-    assert "-->4 to" in pages.refreshed(text, MEASURED)
 
 
 @pytest.mark.parametrize(

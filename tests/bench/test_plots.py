@@ -14,6 +14,13 @@ def test_the_comparison_shows_each_benchmark_with_a_peer():
         assert f"{plots.TITLES[result.name]}, beside " in COMPARISON, result.name
 
 
+def test_each_measured_line_is_in_a_plot():
+    shown = "".join((plots.FOLDER / f"{name}.svg").read_text(encoding="utf-8") for name in ("comparison", "goals"))
+    names = results.newest().results
+    assert len(names) > 40
+    assert [name for name in names if f">{plots.TITLES[name]}" not in shown] == []
+
+
 def test_titles_differ_and_fit_on_a_phone():
     titles = [*plots.TITLES.values()]
     assert len({*titles}) == len(titles)
