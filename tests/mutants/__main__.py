@@ -59,14 +59,20 @@ RUNTIME = Package(
     "gae_deferred",
     ROOT / "lib/src",
     ("**/*.py",),
-    ("tests/unit", "tests/integration/runtime", "tests/integration/dev/test_queue_commands.py"),
+    (
+        *("tests/unit", "tests/integration/runtime"),
+        *("tests/integration/dev/test_queue_commands.py", "tests/integration/dev/test_signing_key.py"),
+    ),
     ("google.cloud.ndb", "google.cloud.tasks_v2", "hypothesis", "gae_local_cloud.cloud", "flask", "django"),
 )
 SERVERS = Package(
     "gae_local_cloud",
     ROOT / "local-cloud/src",
     ("cloud_tasks/*.py", "datastore/*.py", "clock.py", "storage.py"),
-    ("tests/integration/cloud_tasks", "tests/integration/datastore", "tests/integration/dev/test_storage.py"),
+    (
+        *("tests/integration/cloud_tasks", "tests/integration/datastore"),
+        *("tests/integration/dev/test_clock.py", "tests/integration/dev/test_storage.py"),
+    ),
     ("google.cloud.ndb", "google.cloud.tasks_v2", "hypothesis", "grpc.aio", "aiohttp"),
 )
 IRRELEVANT = "not (house or pythons or noxfile or workflows or run.py or node_client)"

@@ -11,6 +11,7 @@ from pathlib import Path
 import deferred_callables
 import pytest
 from deferred_callables import cases
+from google.cloud import ndb
 
 from gae_deferred import deferred, payload
 
@@ -78,3 +79,9 @@ def test_the_surface_is_that_of_the_bundled_sdk():
     }
     assert names <= set(deferred.__all__)
     assert all(hasattr(deferred, name) for name in names)
+
+
+@pytest.mark.parametrize("name", ["put_multi", "delete_multi", "Expando", "IntegerProperty"])
+def test_other_names_of_the_bundled_ndb_are_those_of_cloud_ndb(name: str):
+    data = f"(cgoogle.appengine.ext.ndb.model\n{name}\n)}}t.".encode()
+    assert payload.load(data) == (getattr(ndb.model, name), (), {})

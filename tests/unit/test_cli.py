@@ -19,6 +19,10 @@ def test_the_menu_says_what_each_command_does_to_the_end_of_the_sentence(command
     assert "..." not in result.output.partition("Commands:")[2]
 
 
+def test_the_short_option_shows_the_help():
+    assert CliRunner().invoke(main, ["-h"]).output == CliRunner().invoke(main, ["--help"]).output != ""
+
+
 def test_the_commands_of_the_local_cloud_are_the_same_under_both_names():
     context = click.Context(main)
     assert {name: main.get_command(context, name) for name in local_cloud.commands} == local_cloud.commands

@@ -106,6 +106,16 @@ async def test_dispatch_applies_the_queues_overrides(held: Cloud) -> None:
     assert (held.app.received[-1].method, held.app.received[-1].path) == ("POST", "/own")
 
 
+@pytest.mark.parametrize("enforce_mode", [0, 1, 2])
+@pytest.mark.parametrize("scheme", [0, 1, 2])
+async def test_each_value_of_the_enums_is_accepted(held: Cloud, scheme: int, enforce_mode: int) -> None:
+    override = {"scheme": scheme, "uri_override_enforce_mode": enforce_mode}
+    queue = tasks_v2.Queue(name=f"{PARENT}/queues/target", http_target={"uri_override": override})
+    created = await held.client.create_queue(parent=PARENT, queue=queue)
+    assert created.http_target.uri_override.scheme == scheme
+    assert created.http_target.uri_override.uri_override_enforce_mode == enforce_mode
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

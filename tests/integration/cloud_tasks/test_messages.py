@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import grpc
+
+from gae_local_cloud.cloud_tasks.errors import Code
+
 SERVER_ALONE = """
 import sys
 import gae_local_cloud.cloud_tasks
@@ -36,3 +40,7 @@ def test_server_imports_no_client_library() -> None:
 def test_client_library_in_the_same_process_has_the_same_messages() -> None:
     run(CLIENT_AFTERWARDS)
     run(CLIENT_BEFORE)
+
+
+def test_codes_are_those_of_grpc() -> None:
+    assert {code.name: code.value for code in Code} == {code.name: grpc.StatusCode[code.name].value[0] for code in Code}

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from gae_local_cloud.clock import SECOND, HeldClock, SystemClock
+from gae_local_cloud.clock import SECOND, HeldClock, SystemClock, sleep_of
 
 
 async def until(condition, patience: float = 5.0) -> None:
@@ -22,6 +22,13 @@ async def test_the_system_clock_wakes_a_callback_at_its_time_and_not_before():
     clock.call_at(when, lambda: woken.append(clock.now()))
     await until(lambda: woken)
     assert woken[0] >= when
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "seconds"), [(-1, 0), (0, 0), (1, 0.001), (1000, 0.001), (1001, 0.002), (2 * SECOND, 2), (10**9, 30)]
+)
+def test_a_timer_sleeps_whole_milliseconds_and_looks_at_the_clock_every_half_minute(microseconds: int, seconds: float):
+    assert sleep_of(microseconds) == seconds
 
 
 async def test_a_time_in_the_past_wakes_at_once_but_not_inside_the_call():

@@ -356,6 +356,8 @@ def test_the_list_fits_eighty_columns(cloud: Cloud):
     lines = run("list").stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0].split() == ["ID", "FAILED", "(UTC)", "REASON", "QUEUE", "CALL"]
+    reason, queue, call = (lines[0].index(column) for column in ("REASON", "QUEUE", "CALL"))
+    assert (queue - reason, call - queue) == (15 + 2, 16 + 2)
     assert len(lines) == 7
 
 
