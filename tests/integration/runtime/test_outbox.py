@@ -12,7 +12,7 @@ from google.api_core.exceptions import GoogleAPICallError, ServiceUnavailable
 from google.cloud import ndb, tasks_v2
 from harness import Cloud, until
 
-from gae_deferred import Task, TaskRetryOptions, cloud_tasks, deferred, errors, outbox, sweeper
+from gae_deferred import Task, TaskRetryOptions, cloud_tasks, deferred, errors, limits, outbox, sweeper
 from gae_deferred.entities import Outbox
 
 RAN: list[Any] = []
@@ -246,6 +246,13 @@ def test_transactions_between_the_tasks_do_not_make_the_commit_grow_with_their_s
     size = sum(len(data) for entity in entities for data in (*entity.requests, *entity.seals))
     assert sum(mutation._pb.ByteSize() for mutation in commits[-1]) < 4 * size
     assert len(entities) <= 50
+
+
+def test_an_entity_is_filled_to_its_last_byte(cloud: Cloud):
+    page = outbox._Page(ndb.Key(Outbox, "1"))
+    page.size = 1000
+    assert page.has_room(limits.MAX_ENTITY_BYTES - 1000)
+    assert not page.has_room(limits.MAX_ENTITY_BYTES - 999)
 
 
 def test_tasks_of_joined_transactions_commit_together(paused: Cloud, monkeypatch: pytest.MonkeyPatch):
