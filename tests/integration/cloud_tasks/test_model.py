@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gae_local_cloud.clock import SECOND, HeldClock
-from gae_local_cloud.cloud_tasks import MIGRATIONS, AttemptReport, CloudTasksServer, ServiceError
-from gae_local_cloud.cloud_tasks import dispatch
+from gae_local_cloud.cloud_tasks import MIGRATIONS, AttemptReport, CloudTasksServer, ServiceError, dispatch
 from gae_local_cloud.cloud_tasks import server as server_module
 from gae_local_cloud.cloud_tasks.messages import (
     CreateTaskRequest,

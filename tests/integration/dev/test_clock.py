@@ -25,7 +25,8 @@ async def test_the_system_clock_wakes_a_callback_at_its_time_and_not_before():
 
 
 @pytest.mark.parametrize(
-    ("microseconds", "seconds"), [(-1, 0), (0, 0), (1, 0.001), (1000, 0.001), (1001, 0.002), (2 * SECOND, 2), (10**9, 30)]
+    ("microseconds", "seconds"),
+    [(-1, 0), (0, 0), (1, 0.001), (1000, 0.001), (1001, 0.002), (2 * SECOND, 2), (10**9, 30)],
 )
 def test_a_timer_sleeps_whole_milliseconds_and_looks_at_the_clock_every_half_minute(microseconds: int, seconds: float):
     assert sleep_of(microseconds) == seconds
