@@ -30,6 +30,7 @@ def test_queries_served_by_built_in_indexes_add_no_index(path):
         stub.names("K", where("a", "in", [1, 2]))
         stub.names("K", all_of(under, where("a", "=", 1)))
         stub.names("K", select=["a"])
+        stub.names("K", where("__key__", "=", stub.key("K", 1)))
         stub.names(None, under)
         stub.names("__kind__")
     assert _declared(path) == []
@@ -45,11 +46,13 @@ def test_the_indexes_that_other_queries_need_are_written_down(path):
         stub.names("K", where("a", "=", 2), order=["-b"])  # the same
         stub.names("K", under, order=["a"])
         stub.names("K", order=["-__key__"])
+        stub.names("K", where("a", ">", 1), order=["__key__"])
         stub.names("K", any_of(where("x", "=", 1), where("y", "=", 1)), order=["a"])
         stub.aggregate("K", count(), where=all_of(where("c", "=", 1), where("d", ">", 1)))
     assert "# ours" in path.read_text()
     assert _declared(path) == [
         {"kind": "K", "properties": [{"name": "a"}, {"name": "z"}]},
+        {"kind": "K", "properties": [{"name": "__key__"}, {"name": "a"}]},
         {"kind": "K", "properties": [{"name": "__key__", "direction": "desc"}]},
         {"kind": "K", "properties": [{"name": "a"}, {"name": "b", "direction": "desc"}]},
         {"kind": "K", "properties": [{"name": "c"}, {"name": "d"}]},
