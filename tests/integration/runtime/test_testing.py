@@ -4,6 +4,8 @@ import datetime
 import os
 import pickle
 import threading
+import urllib.error
+import urllib.request
 
 import pytest
 from google.cloud import ndb
@@ -198,15 +200,26 @@ def test_tasks_go_to_the_app_that_the_test_names(local_cloud):
     assert SEEN == [(("by the handler",), {}), "/custom/path"]
 
 
-def test_an_app_that_answers_with_a_failure_fails_the_test(local_cloud):
+@pytest.mark.parametrize("status", ["300 Multiple Choices", "502 Bad Gateway"])
+def test_an_app_that_answers_with_a_failure_fails_the_test(status, local_cloud):
     def app(environ, start_response):
-        start_response("502 Bad Gateway", [])
+        start_response(status, [])
         return [b""]
 
     local_cloud.app = app
     deferred.defer(see)
-    with pytest.raises(TaskFailed, match=r"test_testing\.see was answered with 502"):
+    with pytest.raises(TaskFailed, match=rf"test_testing\.see was answered with {status[:3]}"):
         local_cloud.queue.run_next()
+    local_cloud.clock.advance(1)
+    assert local_cloud.queue.run_together() == []
+    assert local_cloud.queue.tasks()[0].attempts == 2
+
+
+def test_an_app_that_raises_answers_500_to_other_callers(local_cloud):
+    local_cloud.app = lambda environ, start_response: fail()
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{local_cloud.app_url}/page")
+    assert (caught.value.code, caught.value.read()) == (500, b"The task failed")
 
 
 def test_other_queues_and_names_are_as_in_the_real_cloud(local_cloud):
