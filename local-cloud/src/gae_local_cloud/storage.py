@@ -142,16 +142,26 @@ class Database:
         stored: asyncio.Future[None] = loop.create_future()
         try:
             yield stored
-        except BaseException:
-            if self._connection.in_transaction:  # otherwise a full disk has rolled it back, and _commit raises
+        except BaseException as error:
+            if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK TO block")
                 self._connection.execute("RELEASE block")
+            else:
+                self._note_rollback(error)
             raise
         self._connection.execute("RELEASE block")
         self._waiting.append(stored)
 
+    def _note_rollback(self, error: BaseException) -> None:
+        """Tell the earlier writers of the turn that SQLite has undone it, as it does when the disk is full.
+
+        The next block begins a transaction of its own.
+        """
+        if self._commit_handle is not None:
+            self._commit_handle.cancel()
+        self._answer(error if isinstance(error, sqlite3.Error) else StorageError(f"{self.path}: {error!r}"))
+
     def _commit(self) -> None:
-        waiting, self._waiting = self._waiting, []
         failure: sqlite3.Error | None = None
         try:
             self.execute("COMMIT")
@@ -159,6 +169,11 @@ class Database:
             failure = error
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+        self._answer(failure)
+
+    def _answer(self, failure: sqlite3.Error | None) -> None:
+        """Tell the waiting writers whether their writes are stored."""
+        waiting, self._waiting = self._waiting, []
         for stored in waiting:
             if stored.done():  # its request has been cancelled
                 continue

@@ -187,6 +187,23 @@ async def test_a_full_disk_is_told_to_every_writer_of_the_turn_with_the_path_and
     database.close()
 
 
+async def test_a_write_after_the_disk_was_full_does_not_acknowledge_those_before_it_in_the_turn(path):
+    database = Database(path, MIGRATIONS)
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages + 4}")
+    with database.atomic() as before:
+        database.execute("INSERT INTO note VALUES ('before')")
+    with pytest.raises(StorageFull):
+        write_both(database, "x" * 100_000)
+    assert not database._connection.in_transaction, "SQLite has rolled the turn back"
+    with database.atomic() as after:
+        database.execute("INSERT INTO note VALUES ('after')")
+    outcomes = await asyncio.gather(before, after, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StorageFull, type(None)]
+    assert notes(database) == ["after"]
+    database.close()
+
+
 def test_acknowledged_writes_survive_kill_9(path):
     writer = subprocess.Popen(
         [sys.executable, "-u", "-c", _WRITE_FOREVER, str(path)], stdout=subprocess.PIPE, text=True
