@@ -24,7 +24,7 @@ from gae_local_cloud.cloud_tasks.store import Store
 from gae_local_cloud.storage import IN_MEMORY, Database
 
 from .fake_app import BUSY_TURNS, FakeApp, turns
-from .harness import PARENT, QUEUE, App, Cloud, cloud, until
+from .harness import PARENT, PATIENCE, QUEUE, App, Cloud, cloud, until
 
 
 def seconds(value: float) -> duration_pb2.Duration:
@@ -724,6 +724,48 @@ async def test_dispatch_that_could_not_be_stored_is_tried_again_after_a_second(
     assert held.app.received == []
     held.held.advance(1)
     await until(held.empty)
+    assert len(held.app.received) == 1
+
+
+async def test_dispatch_that_the_storage_refuses_at_once_is_tried_again_after_a_second(
+    held: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await held.create(schedule_time=moment(held.clock.now() + 10 * SECOND))
+
+    def refuse(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "record_dispatches", refuse)
+        held.held.advance(10)
+    assert "trying again in a second" in caplog.text
+    await held.create()
+    await turns(BUSY_TURNS)
+    assert held.app.received == []
+    await held.server.advance(1)
+    await until(held.empty)
+    assert len(held.app.received) == 2
+
+
+async def test_advance_passes_a_dispatch_that_could_not_be_stored(held: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    await held.create(schedule_time=moment(held.clock.now() + 10 * SECOND))
+    database = held.server.store.database
+    monkeypatch.setattr(database, "_connection", FailingCommits(database._connection, failures=1))
+    await asyncio.wait_for(held.server.advance(20), PATIENCE)
+    assert len(held.app.received) == 1
+
+
+async def test_run_task_that_could_not_be_stored_is_an_error_and_runs_nothing(
+    held: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await held.create(schedule_time=moment(held.clock.now() + 3600 * SECOND))
+    database = held.server.store.database
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "_connection", FailingCommits(database._connection, failures=1))
+        with pytest.raises(exceptions.GoogleAPICallError):
+            await held.client.run_task(name=task.name)
+    assert (await held.client.get_task(name=task.name)).dispatch_count == 0
+    await held.server.advance(3600)
     assert len(held.app.received) == 1
 
 

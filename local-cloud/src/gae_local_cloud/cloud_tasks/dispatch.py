@@ -233,7 +233,12 @@ class Dispatcher:
         self._disarm()
         self._backlog, self._growing = True, False
         if self._started and self.settings.state == QueueState.RUNNING:
-            self._dispatch_due(self._clock.now())
+            now = self._clock.now()
+            try:
+                self._dispatch_due(now)
+            except sqlite3.Error:
+                _logger.exception("%s: cannot dispatch tasks; trying again in a second", self.queue.name)
+                self._arm(now + SECOND)
         self._update_quiet()
 
     def _dispatch_due(self, now: int) -> None:
@@ -287,6 +292,7 @@ class Dispatcher:
 
         Raises:
             ServiceError: UNAVAILABLE if the dispatcher has been stopped.
+            sqlite3.Error: the attempt cannot be recorded, and does not begin.
         """
         if self._stopped:
             raise ServiceError(Code.UNAVAILABLE, "The server is stopping.")
@@ -314,11 +320,14 @@ class Dispatcher:
         try:
             await stored
         except sqlite3.Error:
-            _logger.exception("%s: cannot record %d dispatches; trying again in a second", self.queue.name, len(tasks))
             for task in tasks:
                 del self._attempts[task.id]
             if self._started:
                 self._arm(now + SECOND)
+            self._update_quiet()
+            if forced:
+                raise
+            _logger.exception("%s: cannot record %d dispatches; trying again in a second", self.queue.name, len(tasks))
             return
         for task in tasks:
             attempt = loop.create_task(self._attempt(task, now, forced=forced))
