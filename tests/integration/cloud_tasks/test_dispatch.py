@@ -770,6 +770,27 @@ async def test_run_task_that_could_not_be_stored_is_an_error_and_runs_nothing(
 
 
 @pytest.mark.parametrize(
+    ("value", "delay"),
+    [
+        ("9" * 400, 30 * 86400),
+        ("10000000000000", 30 * 86400),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 30 * 86400),
+        ("Wed, 21 Oct 2015 07:28:00 +99999999999999999999", 0.1),
+    ],
+    ids=["no finite number", "no time that a database holds", "the last date", "no time zone"],
+)
+async def test_retry_after_that_is_out_of_range_loses_no_task(held: Cloud, value: str, delay: float) -> None:
+    held.app.statuses = [500]
+    held.app.headers = {"Retry-After": value}
+    await held.create()
+    await held.server.quiet()
+    assert [report.next_attempt for report in held.reports] == [delay]
+    held.app.headers = {}
+    await held.server.advance(delay)
+    assert len(held.app.received) == 2
+
+
+@pytest.mark.parametrize(
     ("seconds_later", "delay"), [(30, 30.0), (-30, 0.1)], ids=["a date to come", "a date that has passed"]
 )
 @pytest.mark.parametrize("zone", ["GMT", "-0000"])

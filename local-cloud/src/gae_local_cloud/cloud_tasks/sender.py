@@ -14,6 +14,7 @@ from gae_local_cloud.cloud_tasks.errors import Code
 from gae_local_cloud.cloud_tasks.outcome import Outcome, answered, unanswered
 from gae_local_cloud.cloud_tasks.request import OutgoingRequest
 from gae_local_cloud.cloud_tasks.tokens import TokenIssuer
+from gae_local_cloud.cloud_tasks.validation import MAX_SCHEDULE_AHEAD
 from gae_local_cloud.failure import FAILURE_HEADER, read_failure
 
 _logger = logging.getLogger(__name__)
@@ -22,6 +23,9 @@ _KEEP_ALIVE = 1.0
 """Seconds that idle connections are kept. Gunicorn closes them after 2 s; a request sent meanwhile would fail."""
 
 _MAX_REDIRECTS = 10
+
+_MAX_RETRY_AFTER = MAX_SCHEDULE_AHEAD / SECOND
+"""Seconds by which ``Retry-After`` can put a task off; more is taken for this, the limit for a new task's time."""
 
 _MAX_BODY_END = 4096
 """Bytes of the end of a failure's body that are kept for people to read."""
@@ -129,14 +133,15 @@ class Sender:
         if value is None:
             return None
         if value.isascii() and value.isdigit():
-            return float(value)
+            return min(float(value), _MAX_RETRY_AFTER)
         try:
             date = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         if date.tzinfo is None:
             date = date.replace(tzinfo=UTC)
-        return max(0.0, (date - datetime.fromtimestamp(self._clock.now() / SECOND, UTC)).total_seconds())
+        seconds = (date - datetime.fromtimestamp(self._clock.now() / SECOND, UTC)).total_seconds()
+        return min(max(0.0, seconds), _MAX_RETRY_AFTER)
 
     async def close(self) -> None:
         """Close every connection."""
