@@ -92,6 +92,31 @@ def test_writes_during_the_build_of_an_index_count_once(monkeypatch: pytest.Monk
         assert tallies(served) == counted(served)
 
 
+@pytest.mark.parametrize("deletes", [False, True], ids=["stays", "is deleted"])
+@pytest.mark.parametrize("values", [[1, 2], [1, 3]], ids=["no entry changes", "one of two entries changes"])
+def test_an_entity_that_is_written_before_the_builder_reaches_it_counts_once(
+    values: list[int], deletes: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(execution, "MAX_SORTED", 0)
+    monkeypatch.setattr(composites, "_CHUNK", 1)
+    with serving() as served:
+        stub = Stub(served.address, "p")
+        stub.put(*(stub.entity("K", number, a=1, b=[1, 2], other=0) for number in range(1, 200)))
+        query = Query(kind=[{"name": "K"}], filter=where("a", "=", 1))
+        query.order.add(direction=2).property.name = "b"
+        query = stub.begin_call("RunQuery", partition_id={"project_id": "p"}, query=query)
+        written = 0
+        while not query.done():
+            written += 1
+            last = stub.entity("K", 200 - written, a=1, b=values, other=written)
+            stub.put(last)
+            if deletes:
+                stub.delete(last.key)
+        assert written > 1, "the index was built before the first write"
+        assert any(row[5] for row in tallies(served)), "no composite index was built"
+        assert tallies(served) == counted(served)
+
+
 def test_an_index_in_which_an_entity_explodes_is_in_no_statistics(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(execution, "MAX_SORTED", 0)
     with serving() as served:

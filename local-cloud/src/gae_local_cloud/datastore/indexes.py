@@ -197,11 +197,19 @@ class IndexCatalog:
         self._database.execute("DELETE FROM indexes WHERE id = ?", (index.id,))
 
     def entries(
-        self, partition: int, kind: str, path: bytes, values: Mapping[str, Sequence[bytes]]
+        self,
+        partition: int,
+        kind: str,
+        path: bytes,
+        values: Mapping[str, Sequence[bytes]],
+        composites: Iterable[Index],
     ) -> dict[tuple[int, bytes], bool]:
-        """Return every entry of an entity, ``(index, key)`` to ``many``. Create missing built-in indexes.
+        """Return the entries of an entity, ``(index, key)`` to ``many``. Create missing built-in indexes.
 
         Call it in an atomic block of the database.
+
+        Parameters:
+            composites: the composite indexes whose entries to return. Those in which the entity explodes are abandoned.
         """
         indexes = self._kinds.get((partition, kind))
         if indexes is None:
@@ -213,7 +221,7 @@ class IndexCatalog:
             many = len(column) > 1
             for encoded in column:
                 found[index.id, encoded + path] = many
-        for index in list(indexes.composite.values()):
+        for index in composites:
             entries = index.entries(path, values)
             if entries is None:
                 self.abandon(partition, kind, index)

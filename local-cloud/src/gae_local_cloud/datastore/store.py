@@ -269,10 +269,10 @@ class EntityStore:
     def _count(self, tallies: Tallies, sign: int, key: EntityKey, kind: str, entity: EntityMessage) -> Entries:
         """Add an entity to tallies or, with sign -1, remove it. Return its index entries."""
         partition, indexed = self._partition(key.partition), values.indexed(entity)
-        entries = self.indexes.entries(partition, kind, key.path, indexed)
         holding = self.indexes.composites(partition, kind)
         if sign < 0:
             holding = self.indexes.holding(partition, kind, key.path, indexed)
+        entries = self.indexes.entries(partition, kind, key.path, indexed, holding)
         tallies.add(sign, partition, kind, key, entity, indexed, holding)
         return entries
 
