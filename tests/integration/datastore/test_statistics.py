@@ -3,6 +3,7 @@
 import random
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,6 +115,27 @@ def test_an_entity_that_is_written_before_the_builder_reaches_it_counts_once(
                 stub.delete(last.key)
         assert written > 1, "the index was built before the first write"
         assert any(row[5] for row in tallies(served)), "no composite index was built"
+        assert tallies(served) == counted(served)
+
+
+def test_an_index_that_could_not_be_stored_is_built_at_the_next_query(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(execution, "MAX_SORTED", 0)
+    with serving() as served:
+        stub = Stub(served.address, "p")
+        stub.put(*(stub.entity("K", number, a=1, b=number, c=-number) for number in range(1, 4)))
+        database = served.server.service.entities.database
+        execute = database.execute
+
+        def fail_to_commit(sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if sql == "COMMIT":
+                raise sqlite3.OperationalError("disk I/O error")
+            return execute(sql, *parameters)
+
+        with monkeypatch.context() as patched, refused("INTERNAL"):
+            patched.setattr(database, "execute", fail_to_commit)
+            stub.names("K", where("a", "=", 1), order=["-b"])
+        assert stub.names("K", where("a", "=", 1), order=["-b"]) == [3, 2, 1]
+        assert stub.names("K", where("a", "=", 1), order=["-c"]) == [1, 2, 3]
         assert tallies(served) == counted(served)
 
 

@@ -1,6 +1,7 @@
 """Builds composite indexes while the server runs."""
 
 import asyncio
+import sqlite3
 
 from gae_local_cloud.datastore import values
 from gae_local_cloud.datastore.keys import EntityKey, Partition
@@ -37,6 +38,13 @@ class CompositeBuilder:
         await asyncio.shield(task)  # a client that gives up does not stop the build
 
     async def _build(self, names: Partition, kind: str, needed: Needed) -> None:
+        try:
+            await self._write(names, kind, needed)
+        except sqlite3.Error:
+            self._entities.reload()  # the catalog may have an index that is not stored
+            raise
+
+    async def _write(self, names: Partition, kind: str, needed: Needed) -> None:
         database, catalog = self._entities.database, self._entities.indexes
         partition = self._entities.find_partition(names)
         assert partition is not None  # noqa: S101 - a query found entities in it
