@@ -1,5 +1,8 @@
 """Queues are created, read, listed, changed and deleted as the client library expects."""
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -97,6 +100,60 @@ async def test_settings_and_state_of_a_queue_survive_a_restart(held: Cloud, tmp_
     await held.restart()
     assert await held.client.get_queue(name=name) == paused
     assert paused.rate_limits.max_concurrent_dispatches == 7
+
+
+@contextmanager
+def failing_commits(held: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let every commit fail."""
+    database = held.database
+    execute = database.execute
+
+    def fail_to_commit(sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            raise sqlite3.OperationalError("disk I/O error")
+        return execute(sql, *parameters)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "execute", fail_to_commit)
+        yield
+
+
+@pytest.mark.parametrize("method", ["create_queue", "update_queue"])
+async def test_queue_that_could_not_be_stored_does_not_exist(
+    held: Cloud, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{PARENT}/queues/mine"
+    request = {"queue": {"name": name}, **({"parent": PARENT} if method == "create_queue" else {})}
+    with failing_commits(held, monkeypatch), pytest.raises(exceptions.GoogleAPICallError):
+        await getattr(held.client, method)(request=request)
+    with pytest.raises(exceptions.NotFound, match="Queue does not exist"):
+        await held.create(name)
+    await getattr(held.client, method)(request=request)
+    await held.create(name)
+    await held.server.quiet()
+    assert len(held.app.received) == 1
+
+
+async def test_pause_that_could_not_be_stored_leaves_the_queue_running(
+    held: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with failing_commits(held, monkeypatch), pytest.raises(exceptions.GoogleAPICallError):
+        await held.client.pause_queue(name=QUEUE)
+    assert (await held.client.get_queue(name=QUEUE)).state == tasks_v2.Queue.State.RUNNING
+    await held.create()
+    await held.server.quiet()
+    assert len(held.app.received) == 1
+
+
+async def test_delete_that_could_not_be_stored_can_be_repeated(held: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    with failing_commits(held, monkeypatch), pytest.raises(exceptions.GoogleAPICallError):
+        await held.client.delete_queue(name=QUEUE)
+    await held.create()
+    await held.server.quiet()
+    assert len(held.app.received) == 1
+    await held.client.delete_queue(name=QUEUE)
+    with pytest.raises(exceptions.NotFound):
+        await held.client.get_queue(name=QUEUE)
 
 
 def retry_config(**fields: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The queue methods of the service, independent of the protocol."""
 
 import asyncio
-from collections.abc import Coroutine
+import sqlite3
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gae_local_cloud.clock import Clock
@@ -76,9 +77,7 @@ class QueueService:
         _clear_output_only(settings)
         prepare_queue(settings)
         self._registry.check_name_is_free(name)
-        with self._store.database.atomic() as stored:
-            self._registry.add(settings)
-        await stored
+        await self._write(lambda: self._registry.add(settings))
         return settings
 
     async def update_queue(self, request: UpdateQueueRequest) -> Queue:
@@ -99,12 +98,10 @@ class QueueService:
             exists and bool(explicit) and "retry_config" not in explicit and current.retry_config.max_doublings == 0
         )
         prepare_queue(settings, zero_doublings=zero_doublings)
-        with self._store.database.atomic() as stored:
-            if exists:
-                self._registry.change(self._registry.queue(name), settings)
-            else:
-                self._registry.add(settings)
-        await stored
+        if exists:
+            await self._write(lambda: self._registry.change(self._registry.queue(name), settings))
+        else:
+            await self._write(lambda: self._registry.add(settings))
         return settings
 
     async def delete_queue(self, request: DeleteQueueRequest) -> None:
@@ -114,17 +111,20 @@ class QueueService:
 
     async def _delete(self, dispatcher: Dispatcher) -> None:
         await dispatcher.stop()
-        await self._empty(dispatcher)
-        with self._store.database.atomic() as stored:
-            self._registry.forget(dispatcher)
-        await stored
+        try:
+            await self._empty(dispatcher)
+            with self._store.database.atomic() as stored:
+                self._registry.forget(dispatcher)
+            await stored
+        except sqlite3.Error:
+            self._registry.show(dispatcher)
+            raise
 
     async def purge_queue(self, request: PurgeQueueRequest) -> Queue:
         dispatcher = self._registry.queue(queue_name(request.name, "Queue name"))
         settings = _copy(dispatcher.settings)
         settings.purge_time.CopyFrom(timestamp(self._clock.now()))
-        with self._store.database.atomic():
-            self._registry.change(dispatcher, settings)
+        await self._write(lambda: self._registry.change(dispatcher, settings))
         await self._to_the_end(self._empty(dispatcher))
         return settings
 
@@ -138,10 +138,18 @@ class QueueService:
         dispatcher = self._registry.queue(queue_name(name, "Queue name"))
         settings = _copy(dispatcher.settings)
         settings.state = int(state)
-        with self._store.database.atomic() as stored:
-            self._registry.change(dispatcher, settings)
-        await stored
+        await self._write(lambda: self._registry.change(dispatcher, settings))
         return settings
+
+    async def _write(self, write: Callable[[], object]) -> None:
+        """Run a function that changes queues, and wait until the changes are stored. Undo them if that fails."""
+        try:
+            with self._store.database.atomic() as stored:
+                write()
+            await stored
+        except sqlite3.Error:
+            await self._registry.reload()
+            raise
 
     async def _empty(self, dispatcher: Dispatcher) -> None:
         """Delete the tasks created so far in batches, so that other requests are answered in between."""

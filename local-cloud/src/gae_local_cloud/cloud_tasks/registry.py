@@ -126,6 +126,22 @@ class QueueRegistry:
         del self._dispatchers[dispatcher.queue.name]
         self._hidden.add(dispatcher.queue.name)
 
+    def show(self, dispatcher: Dispatcher) -> None:
+        """Take a queue back that could not be deleted."""
+        self._hidden.discard(dispatcher.queue.name)
+        self._dispatchers[dispatcher.queue.name] = dispatcher
+        if self._started:
+            dispatcher.start()
+
+    async def reload(self) -> None:
+        """Take the queues and their settings from the store again, after a failed commit that may have changed them."""
+        stored = {queue.name: queue for queue in self._store.queues()}
+        lost = [self._dispatchers.pop(name) for name in self._dispatchers.keys() - stored.keys()]
+        for name, dispatcher in self._dispatchers.items():
+            dispatcher.replace(stored[name])
+        for dispatcher in lost:
+            await dispatcher.stop()
+
     def forget(self, dispatcher: Dispatcher) -> None:
         """Delete the row of an empty queue. Call it inside an atomic block."""
         until = self._context.clock.now() + _DELETED_QUEUE_LIFETIME

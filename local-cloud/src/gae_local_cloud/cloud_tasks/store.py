@@ -4,7 +4,6 @@ Each method runs one or two statements, whose cost does not grow with the length
 inside :meth:`Database.atomic <gae_local_cloud.storage.Database.atomic>`.
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, cast
 
@@ -162,14 +161,12 @@ class Store:
             request: the Task message without name, times, output-only fields and body, serialized.
             body: the request's body.
         """
-        try:
-            self.database.execute(
-                "INSERT INTO tasks (queue, name, schedule_time, create_time, request, body) VALUES (?, ?, ?, ?, ?, ?)",
-                (queue, name, schedule_time, create_time, request, body),
-            )
-        except sqlite3.IntegrityError:
-            return False
-        return True
+        cursor = self.database.execute(
+            "INSERT OR IGNORE INTO tasks (queue, name, schedule_time, create_time, request, body) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (queue, name, schedule_time, create_time, request, body),
+        )
+        return cursor.rowcount == 1
 
     def task(self, queue: int, name: str, *, with_body: bool) -> StoredTask | None:
         columns = _COLUMNS if with_body else _COLUMNS_WITHOUT_BODY
