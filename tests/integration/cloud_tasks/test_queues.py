@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from google.api_core import exceptions
 from google.cloud import tasks_v2
 from google.protobuf import duration_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
+
+from gae_local_cloud.clock import HeldClock
 
 from .harness import PARENT, QUEUE, Cloud
 
@@ -274,3 +277,19 @@ async def test_filter_selects_queues(held: Cloud, text: str, names: str) -> None
 async def test_invalid_filter_is_refused(held: Cloud, text: str) -> None:
     with pytest.raises(exceptions.InvalidArgument, match="filter"):
         await held.client.list_queues(request={"parent": PARENT, "filter": text})
+
+
+@pytest.mark.parametrize("method", ["purge_queue", "delete_queue"])
+async def test_tasks_of_a_clock_that_was_ahead_are_deleted_with_the_others(
+    held: Cloud, tmp_path: Path, method: str
+) -> None:
+    held.path = tmp_path / "tasks.sqlite3"
+    await held.restart()
+    await held.client.pause_queue(name=QUEUE)
+    held.held.advance(86400)
+    await held.create()
+    held.clock = HeldClock()
+    await held.restart()
+    await getattr(held.client, method)(name=QUEUE)
+    if method == "purge_queue":
+        assert await held.empty()

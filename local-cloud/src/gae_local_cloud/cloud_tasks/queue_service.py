@@ -153,11 +153,12 @@ class QueueService:
 
     async def _empty(self, dispatcher: Dispatcher) -> None:
         """Delete the tasks created so far in batches, so that other requests are answered in between."""
-        queue, now = dispatcher.queue, self._clock.now()
+        queue, last_id = dispatcher.queue, self._store.last_task_id()
+        tombstone_until = self._clock.now() + queue.tombstone_lifetime
         deleted = _DELETE_BATCH
         while deleted == _DELETE_BATCH:
             with self._store.database.atomic() as stored:
-                deleted = self._store.delete_some_tasks(queue.id, now, now + queue.tombstone_lifetime, deleted)
+                deleted = self._store.delete_some_tasks(queue.id, last_id, tombstone_until, deleted)
             await stored
 
     async def _to_the_end(self, work: Coroutine[Any, Any, None]) -> None:

@@ -247,10 +247,15 @@ class Store:
         self.database.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", (queue, name, tombstone_until))
         return True
 
-    def delete_some_tasks(self, queue: int, created_until: int, tombstone_until: int, limit: int) -> int:
-        """Delete up to ``limit`` of a queue's tasks created until a time; return their number."""
+    def last_task_id(self) -> int:
+        """Return the id of the last created task of any queue, or 0. Ids grow, also where a clock goes back."""
+        (last,) = self.database.execute("SELECT ifnull(max(id), 0) FROM tasks").fetchone()
+        return int(last)
+
+    def delete_some_tasks(self, queue: int, last_id: int, tombstone_until: int, limit: int) -> int:
+        """Delete up to ``limit`` of a queue's tasks with ids up to ``last_id``; return their number."""
         rows = self.database.execute(
-            "SELECT id, name FROM tasks WHERE queue = ? AND create_time <= ? LIMIT ?", (queue, created_until, limit)
+            "SELECT id, name FROM tasks WHERE queue = ? AND id <= ? LIMIT ?", (queue, last_id, limit)
         ).fetchall()
         self.database.executemany("DELETE FROM tasks WHERE id = ?", [(id_,) for id_, _ in rows])
         self.database.executemany(
