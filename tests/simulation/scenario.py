@@ -167,6 +167,8 @@ class Scenario:
             stack.enter_context(patch.dict(os.environ, _ENVIRONMENT | self.environment, clear=True))
             stack.enter_context(patch.object(runtime_datastore, "_client_of", self._client_of))
             stack.enter_context(patch.object(cloud_tasks, "_client", SimpleNamespace(get=lambda *_: self.queue)))
+            creator = SimpleNamespace(get=lambda *_: self.queue.create_task)
+            stack.enter_context(patch.object(cloud_tasks, "_creator", creator))
             stack.enter_context(patch.object(outbox, "ID_DIGITS", "01"))
             for module in (dead_letters, deferred, outbox, payload_store):
                 stack.enter_context(patch.object(module, "MAX_ENTITY_BYTES", MAX_ENTITY_BYTES))

@@ -90,7 +90,9 @@ class CloudTasks:
         self._numbers = itertools.count(1)
         self.created: list[QueuedTask] = []
 
-    def create_task(self, request: tasks_v2.CreateTaskRequest, **options: Any) -> tasks_v2.Task:
+    def create_task(self, message: Any, timeout: float) -> tasks_v2.Task:
+        """Stand for :class:`gae_deferred.task_creator.TaskCreator`, which takes a protocol buffer."""
+        request: tasks_v2.CreateTaskRequest = tasks_v2.CreateTaskRequest.wrap(message)
         return self._world.call("Cloud Tasks", f"create_task {_short(request)}", lambda: self._create(request))
 
     def batch_create_tasks(self, request: tasks_v2.BatchCreateTasksRequest, **options: Any) -> operation.Operation:
