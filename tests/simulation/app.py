@@ -111,6 +111,7 @@ class App:
     Attributes:
         deployed: seconds between which version 1 is replaced by version 2.
         damaged: what somebody has written into the outbox that is no task.
+        mistakes: errors of requests that no fault of the world explains.
     """
 
     world: World
@@ -120,6 +121,7 @@ class App:
     calls: list[Call] = field(default_factory=list)
     processes: list[AppProcess] = field(default_factory=list)
     damaged: list[bytes] = field(default_factory=list)
+    mistakes: list[str] = field(default_factory=list)
 
     def new_call(self, **properties: Any) -> Call:
         self.calls.append(Call(len(self.calls), **properties))
@@ -188,6 +190,10 @@ class App:
         return self.world.start(process, run)
 
 
+_MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
+"""Errors that no fault of the world raises: the runtime or the simulation is wrong."""
+
+
 def _status_of(environ: dict[str, Any]) -> int | None:
     """Return the status that a process answers; None if it ends."""
     statuses: list[str] = []
@@ -195,7 +201,9 @@ def _status_of(environ: dict[str, Any]) -> int | None:
         _wsgi_app(environ, lambda status, headers, exc_info=None: statuses.append(status))
     except (Died, SystemExit):
         return None
-    except Exception:  # noqa: BLE001 - as a web server does
+    except Exception as error:  # noqa: BLE001 - as a web server does
+        if isinstance(error, _MISTAKES):
+            _app().mistakes.append(repr(error))
         return HTTPStatus.INTERNAL_SERVER_ERROR
     return int(statuses[-1].split()[0])
 

@@ -57,6 +57,7 @@ def problems(app: App, queue: CloudTasks) -> list[str]:
             for data in app.damaged
             if not any(data in one for one in kept)
         ),
+        *(f"a request raised {mistake}" for mistake in app.mistakes),
     ]
 
 

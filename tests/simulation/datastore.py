@@ -64,7 +64,7 @@ class Datastore:
         """Call a method as the world lets it happen."""
 
         def do() -> Any:
-            message = type(request).pb(request)
+            message = type(type(request).pb(request)).FromString(type(request).serialize(request))  # as over the wire
             try:
                 return response.wrap(_loop.run_until_complete(getattr(self._service, name)(message)))
             except DatastoreError as error:

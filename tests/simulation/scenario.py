@@ -340,7 +340,7 @@ class Scenario:
     def _resend(self) -> None:
         """Send the newest dead letter again, as a person would."""
         letter = next(iter(dead_letters.query()), None)
-        if letter is not None:
+        if letter is not None and CALL_HEADER in letter.headers:  # not one of a damaged entity
             self.app.calls[int(letter.headers[CALL_HEADER])].resent += 1
             dead_letters.resend(letter.key.id())
 
