@@ -79,6 +79,8 @@ class App:
     """Statuses of the next answers; 200 when the list is empty."""
     headers: dict[str, str] = field(default_factory=dict)
     """Headers of each answer."""
+    body: bytes = b""
+    """Body of each answer."""
     hold: asyncio.Event | None = None
     """If not None, requests wait for this event before they are answered."""
     waiting: int = 0
@@ -96,7 +98,7 @@ class App:
                 await self.hold.wait()
         finally:
             self.waiting -= 1
-        return web.Response(status=status, headers=self.headers)
+        return web.Response(status=status, headers=self.headers, body=self.body)
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator["App"]:

@@ -143,6 +143,15 @@ async def test_redirect_is_a_failure_for_app_engine_and_followed_for_http(held: 
     ]
 
 
+@pytest.mark.parametrize(("status", "kept"), [(200, 0), (299, 0), (300, 4096), (500, 4096)])
+async def test_report_has_the_end_of_the_body_of_a_failure(held: Cloud, status: int, kept: int) -> None:
+    held.app.statuses = [status]
+    held.app.body = b"first" + bytes(4095) + b"last"
+    await held.create()
+    await until(lambda: len(held.reports) == 1)
+    assert held.reports[0].answer == (bytes(4092) + b"last")[:kept]
+
+
 async def test_app_that_reads_its_task_finds_the_present_attempt_counted(live: Cloud) -> None:
     live.app.hold = asyncio.Event()
     live.app.statuses = [500]

@@ -13,6 +13,7 @@ from google.protobuf import duration_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from gae_local_cloud.clock import HeldClock
+from gae_local_cloud.cloud_tasks import queue_service
 
 from .harness import PARENT, QUEUE, Cloud
 
@@ -78,7 +79,9 @@ async def test_deleted_queue_and_its_tasks_are_gone(held: Cloud) -> None:
     await held.create(name=task.name)
 
 
-async def test_purged_queue_is_empty_and_still_works(held: Cloud) -> None:
+@pytest.mark.parametrize("batch", [10, 29, 2000])
+async def test_purged_queue_is_empty_and_still_works(held: Cloud, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_service, "_DELETE_BATCH", batch)
     await held.client.pause_queue(name=QUEUE)
     names = [(await held.create()).name for _ in range(30)]
     purged = await held.client.purge_queue(name=QUEUE)

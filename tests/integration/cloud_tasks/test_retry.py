@@ -26,8 +26,8 @@ def test_backoff_without_doublings_is_linear() -> None:
 
 
 def test_backoff_of_any_retry_is_a_small_number() -> None:
-    policy = RetryPolicy(max_doublings=2**31 - 1)
-    assert policy.backoff(2**31 - 1) == policy.max_backoff
+    policy = RetryPolicy(min_backoff=1, max_backoff=315_576_000_000 * SECOND, max_doublings=2**62)
+    assert [policy.backoff(retry) for retry in (1, 59, 60, 2**62)] == [1, 2**58, *[policy.max_backoff] * 2]
 
 
 @pytest.mark.parametrize(

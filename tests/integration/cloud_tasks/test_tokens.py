@@ -50,6 +50,7 @@ async def test_id_token_is_verified_by_google_auth(live: Cloud) -> None:
     claims = await verify(live, token, "my-app")
     assert claims["iss"] == live.rest_url
     assert (claims["aud"], claims["azp"], claims["email"], claims["email_verified"]) == ("my-app", EMAIL, EMAIL, True)
+    assert claims["sub"] == "101082349008473772578", "an account has the same number in each local cloud"
     assert claims["exp"] - claims["iat"] == 3600
     with pytest.raises(ValueError, match="wrong audience"):
         await verify(live, token, "other-app")

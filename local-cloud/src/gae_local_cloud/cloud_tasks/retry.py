@@ -42,8 +42,8 @@ class RetryPolicy:
             retry: 1 for the first retry, which is the second attempt.
         """
         doublings = min(retry - 1, self.max_doublings)
-        # Every max_backoff is shorter than 2**63 microseconds; the bound keeps the number small.
-        doubled = self.min_backoff << min(doublings, 63)
+        # As many doublings as max_backoff has bits reach it; the bound keeps the number small.
+        doubled = self.min_backoff << min(doublings, self.max_backoff.bit_length())
         steps = max(retry - self.max_doublings, 1)
         return min(doubled * steps, self.max_backoff)
 
