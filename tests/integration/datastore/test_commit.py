@@ -295,6 +295,14 @@ def test_allocated_ids_are_new_and_reserved_ids_are_not_allocated(stub):
         stub.call("ReserveIds", keys=[stub.key("K")])
 
 
+@pytest.mark.parametrize("database", ["", "second"], ids=["another project", "another database"])
+@pytest.mark.parametrize("method", ["Lookup", "AllocateIds", "ReserveIds"])
+def test_keys_of_other_projects_and_databases_are_refused(stub, method: str, database: str):
+    other = Stub(stub.address, stub.project if database else "other", database)
+    with refused("INVALID_ARGUMENT", "mismatched databases within request"):
+        stub.call(method, keys=[other.key("K", *[1] * (method != "AllocateIds"))])
+
+
 def test_ids_in_use_and_reserved_ids_are_skipped():
     def allocate(stub):
         return [key.path[0].id for key in stub.call("AllocateIds", keys=[stub.key("K")] * 4).keys]

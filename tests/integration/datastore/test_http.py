@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import grpc
 import pytest
@@ -16,6 +17,9 @@ from google.protobuf import json_format
 from google.rpc.status_pb2 import Status
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from gae_local_cloud.datastore import errors
+from gae_local_cloud.storage import StorageError, StorageFull
 
 from .random_messages import message
 from .wire import Mutation, Stub, count, refused, serving, where
@@ -67,6 +71,32 @@ def test_an_error_in_protobuf_is_a_google_rpc_status(url):
     status = Status.FromString(response.content)
     assert status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
     assert "not a LookupRequest" in status.message
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.InvalidArgument("why"), 400),
+        (errors.FailedPrecondition("why"), 400),
+        (errors.PermissionDenied("why"), 403),
+        (errors.NotFound("why"), 404),
+        (errors.AlreadyExists("why"), 409),
+        (errors.Aborted("why"), 409),
+        (StorageFull("why"), 429),
+        (errors.Unimplemented("why"), 501),
+        (StorageError("why"), 500),
+        (ValueError("a secret"), 500),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_error_has_the_http_status_of_its_code(server, url, error, status, monkeypatch):
+    monkeypatch.setattr(server.server.service, "lookup", Mock(side_effect=error))
+    answers = [requests.post(f"{url}:lookup", headers={"Content-Type": type_}, timeout=10) for type_ in ("", PROTOBUF)]
+    assert [answer.status_code for answer in answers] == [status, status]
+    found, binary = answers[0].json()["error"], Status.FromString(answers[1].content)
+    assert (found["code"], found["message"]) == (status, binary.message)
+    assert getattr(grpc.StatusCode, found["status"]).value[0] == binary.code
+    assert binary.message == ("Lookup failed: see the local cloud's log" if isinstance(error, ValueError) else "why")
 
 
 def test_a_request_that_is_too_large_is_refused(url):

@@ -98,6 +98,14 @@ def test_a_search_goes_over_more_than_a_batch(stub):
     assert [name_of(result) for result in batch.entity_results] == [440, 441, 439]
 
 
+def test_a_search_at_an_earlier_time_finds_what_was_there(places):
+    then = places.lookup(places.key("V", "east")).read_time
+    places.put(places.entity("V", "north", v=vector(1.0, 0.0)))
+    places.delete(places.key("V", "east"))
+    assert _found(places, 1.0, 0.0, limit=2) == [("north", 0.0), ("zero", 1.0)]
+    assert _found(places, 1.0, 0.0, limit=2, query={"read": {"read_time": then}}) == [("east", 0.0), ("zero", 1.0)]
+
+
 def test_a_search_in_a_transaction_depends_on_its_candidates(optimistic_stub):
     stub = optimistic_stub
     stub.put(stub.entity("V", "east", v=vector(1.0, 0.0)))

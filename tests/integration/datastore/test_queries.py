@@ -89,6 +89,13 @@ def test_filters_combine(people):
     assert people.names("Person", where("age", "not in", [20, 40])) == ["ann", "cid"]
 
 
+def test_an_entity_that_meets_two_sides_at_two_places_stands_at_the_first(stub):
+    stub.put(stub.entity("K", 1, v=2), stub.entity("K", 2, v=[1, 3]), stub.entity("K", 3, v=[1, 2, 3]))
+    assert stub.names("K", where("v", "in", [1, 3]), order=["v"]) == [2, 3]
+    assert stub.names("K", where("v", "in", [2, 3]), order=["v"]) == [1, 3, 2]
+    assert stub.names("K", where("v", "in", [1, 2, 3]), order=["-v"]) == [3, 2, 1]
+
+
 def test_filters_on_keys(people):
     key = people.key("Person", "cid")
     assert people.names("Person", where("__key__", ">", key)) == ["dan", "eve"]
@@ -164,6 +171,13 @@ def test_projections_come_from_the_index(stub):
     ]
     with refused("INVALID_ARGUMENT", "projection"):
         stub.names("K", where("a", "=", 1), select=["a"])
+
+
+def test_an_order_after_the_key_sorts_the_results_of_an_entity(stub):
+    stub.put(stub.entity("K", 1, v=[1, 2]), stub.entity("K", 2, v=[0, 3]), stub.entity("K", 3))
+    assert rows(stub.results("K", select=["v"], order=["__key__", "-v"])) == [{"v": v} for v in (2, 1, 3, 0)]
+    assert rows(stub.results("K", select=["v"], order=["-__key__", "v"])) == [{"v": v} for v in (0, 3, 1, 2)]
+    assert stub.names("K", order=["-__key__", "v"]) == [2, 1]
 
 
 @pytest.mark.parametrize("operator", ["=", "in", ">=", "ancestor"])

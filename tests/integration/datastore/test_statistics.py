@@ -143,7 +143,7 @@ def test_an_index_in_which_an_entity_explodes_is_in_no_statistics(monkeypatch: p
     monkeypatch.setattr(execution, "MAX_SORTED", 0)
     with serving() as served:
         stub = Stub(served.address, "p")
-        stub.put(stub.entity("K", 1, a=1, b=1))
+        stub.put(stub.entity("K", 1, a=1, b=1), stub.entity("K", 5, a=2, c=1))
         stub.names("K", where("a", "=", 1), order=["-b"])
         assert len(stub.results("__Stat_Kind_CompositeIndex__")) == 1
         many = list(range(1, 301))
@@ -151,6 +151,7 @@ def test_an_index_in_which_an_entity_explodes_is_in_no_statistics(monkeypatch: p
         assert stub.results("__Stat_Kind_CompositeIndex__") == []
         assert tallies(served) == counted(served)
         assert stub.names("K", where("a", "=", 1), order=["-b"]) == [3, 4, 2, 1]
+        assert stub.names("K", where("a", "=", 1), order=["-c"]) == [], "an index got the entries of the abandoned one"
 
 
 def test_a_reset_an_import_and_a_restart_keep_statistics_right(tmp_path: Path):
