@@ -756,6 +756,26 @@ async def test_dispatch_that_the_storage_refuses_at_once_is_tried_again_after_a_
     assert len(held.app.received) == 2
 
 
+async def test_attempt_that_the_local_cloud_could_not_make_is_tried_again(
+    held: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = {"service_account_email": "a@b.c"}
+    await held.create(
+        http_request={"url": f"{held.app.url}/task", "oidc_token": token},
+        schedule_time=moment(held.clock.now() + 10 * SECOND),
+    )
+
+    def refuse(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "set_document", refuse)
+        await held.server.advance(10)
+    await held.server.advance(10)
+    assert [report.status for report in held.reports] == [None, 200]
+    assert "cannot send task" in caplog.text
+
+
 async def test_advance_passes_a_dispatch_that_could_not_be_stored(held: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     await held.create(schedule_time=moment(held.clock.now() + 10 * SECOND))
     database = held.server.store.database

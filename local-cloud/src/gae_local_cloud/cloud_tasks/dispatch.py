@@ -12,7 +12,7 @@ from gae_local_cloud.cloud_tasks.errors import Code, ServiceError
 from gae_local_cloud.cloud_tasks.last_minute import LastMinute
 from gae_local_cloud.cloud_tasks.messages import Queue, QueueState, Task
 from gae_local_cloud.cloud_tasks.names import short_name
-from gae_local_cloud.cloud_tasks.outcome import Outcome
+from gae_local_cloud.cloud_tasks.outcome import Outcome, unanswered
 from gae_local_cloud.cloud_tasks.rate_limit import TokenBucket
 from gae_local_cloud.cloud_tasks.request import OutgoingRequest, Targets, callable_of, outgoing_request
 from gae_local_cloud.cloud_tasks.retry import policy_of
@@ -348,7 +348,11 @@ class Dispatcher:
     async def _attempt(self, row: StoredTask, dispatched: int, *, forced: bool) -> None:
         task = Task.FromString(row.request)
         request = outgoing_request(task, row, self.settings, self._context.targets)
-        outcome = await self._context.sender.send(request)
+        try:
+            outcome = await self._context.sender.send(request)
+        except Exception:  # such as a full disk, which cannot hold the key of the first token
+            _logger.exception("%s: cannot send task %s", self.queue.name, row.name)
+            outcome = unanswered(Code.INTERNAL, "the local cloud could not send the request")
         now = self._clock.now()
         self._executed.add(now)
         self._heed(outcome, request, now)
