@@ -776,6 +776,22 @@ async def test_attempt_that_the_local_cloud_could_not_make_is_tried_again(
     assert "cannot send task" in caplog.text
 
 
+async def test_sweep_that_the_storage_refuses_is_made_again_an_hour_later(
+    held: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = await held.create()
+    await until(held.empty)
+    sweep = mock.Mock(side_effect=sqlite3.OperationalError("disk I/O error"))
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "forget_expired", sweep)
+        await held.server.advance(25 * 3600)
+    assert len(sweep.mock_calls) == 25
+    assert "Expired rows cannot be deleted" in caplog.text
+    await held.server.advance(3600)
+    (left,) = held.database.execute("SELECT count(*) FROM tombstones").fetchone()
+    assert left == 0, f"the name of {task.name} has expired"
+
+
 async def test_advance_passes_a_dispatch_that_could_not_be_stored(held: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     await held.create(schedule_time=moment(held.clock.now() + 10 * SECOND))
     database = held.server.store.database

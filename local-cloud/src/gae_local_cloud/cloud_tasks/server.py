@@ -1,6 +1,8 @@
 """The Cloud Tasks server, assembled from its parts."""
 
 import asyncio
+import logging
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ from gae_local_cloud.cloud_tasks.validation import prepare_queue
 from gae_local_cloud.cloud_tasks.web_app import Handler, LocalRoutes, web_app
 from gae_local_cloud.controlled_clock import ControlledClock
 from gae_local_cloud.storage import Database
+
+_logger = logging.getLogger(__name__)
 
 _RETENTION = 31 * 86400 * SECOND
 _SWEEP_INTERVAL = 3600 * SECOND
@@ -181,8 +185,12 @@ class CloudTasksServer:
     def _sweep(self) -> None:
         """Delete expired rows and schedule the next sweep."""
         now = self._clock.now()
-        with self._store.database.atomic():
-            more = self._store.forget_expired(now, now - _RETENTION, _SWEEP_BATCH)
+        more = False
+        try:
+            with self._store.database.atomic():
+                more = self._store.forget_expired(now, now - _RETENTION, _SWEEP_BATCH)
+        except sqlite3.Error:
+            _logger.exception("Expired rows cannot be deleted; trying again at the next sweep")
         # If more rows have expired, pause briefly so that requests are served in between.
         self._sweeper = self._clock.call_at(now + (SECOND // 100 if more else _SWEEP_INTERVAL), self._sweep)
 
