@@ -321,6 +321,25 @@ async def test_target_that_refuses_connections_slows_its_queue_down_to_an_attemp
         assert len(held.app.received) == 200
 
 
+async def test_queue_that_has_slowed_down_keeps_its_pace_when_its_full_rate_changes(held: Cloud) -> None:
+    name = await queue(held)
+    answering, held.server.app_url = held.app.url, "http://127.0.0.1:1"
+    for _ in range(10):
+        await held.create(name, retry_config={"max_backoff": seconds(0.1), "max_attempts": -1})
+    await held.server.advance(20)
+    for rate in (1, 500):
+        before = len(held.reports)
+        await held.client.update_queue(
+            queue={"name": name, "rate_limits": {"max_dispatches_per_second": rate}},
+            update_mask={"paths": ["rate_limits.max_dispatches_per_second"]},
+        )
+        await held.server.advance(10)
+        assert 9 <= len(held.reports) - before <= 11, "about one attempt a second"
+    held.server.app_url = answering
+    await held.server.advance(20)
+    assert await held.empty(name)
+
+
 async def test_log_says_once_when_a_target_answers_again(held: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))  # without a listener, connections are refused

@@ -173,7 +173,9 @@ class Dispatcher:
 
     def replace(self, queue: StoredQueue) -> None:
         """Continue with new settings of the same queue."""
+        old = self.settings.rate_limits.max_dispatches_per_second
         self.queue = queue
+        self._throttle.change_rate(old, self.settings.rate_limits.max_dispatches_per_second)
         self._configure_bucket()
         self.wake()
 

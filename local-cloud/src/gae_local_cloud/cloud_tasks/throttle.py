@@ -57,6 +57,11 @@ class Throttle:
             self.factor = min(self.factor * 2, 1.0)
             self._changed = now
 
+    def change_rate(self, old: float, new: float) -> None:
+        """Keep the pace of a queue that is slowed down while its full rate changes: it has slowed down to a pace."""
+        if self.factor < 1.0:
+            self.factor = min(max(self.factor * old / new, _MIN_FACTOR), 1.0)
+
     def held_until(self) -> int:
         """Return the end of the present pause, or 0."""
         return self._held_until
