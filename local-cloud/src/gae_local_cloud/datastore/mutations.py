@@ -42,9 +42,9 @@ class _Working:
     """
 
     key: KeyMessage
-    stored: StoredEntity | None
-    before: EntityMessage | None
-    entity: EntityMessage | None
+    stored: StoredEntity | None = None
+    before: EntityMessage | None = None
+    entity: EntityMessage | None = None
     operations: list[str] = field(default_factory=list)
     written: bool = False
     deleted: bool = False
@@ -85,6 +85,7 @@ class Commit:
         if len(mutations) > MAX_MUTATIONS:
             raise InvalidArgument(f"cannot write more than {MAX_MUTATIONS} entities in a single call")
         checked = [self._check(mutation) for mutation in mutations]
+        self._load()
         for mutation, working, _ in checked:
             self._apply(mutation, working, results.add())
         for result, (_, working, completed) in zip(results, checked, strict=True):
@@ -128,7 +129,7 @@ class Commit:
                 transforms.check(mutation.property_transforms, self.scope)
         _check_strategy(mutation, key)
         completed = self._check_key(key, operation)
-        working = self._load(key)
+        working = self._working.setdefault(entity_key(key), _Working(key))
         self._check_sequence(working, operation)
         working.operations.append(operation)
         return mutation, working, completed
@@ -158,14 +159,12 @@ class Commit:
         self.ids.complete(key)
         return True
 
-    def _load(self, key: KeyMessage) -> _Working:
-        name = entity_key(key)
-        working = self._working.get(name)
-        if working is None:
-            stored = self.entities.get(name)
-            before = stored.message(key) if stored is not None else None
-            working = self._working[name] = _Working(key, stored, before, before)
-        return working
+    def _load(self) -> None:
+        """Read the entities that the mutations name."""
+        for name, stored in self.entities.get_all(self._working).items():
+            working = self._working[name]
+            working.stored = stored
+            working.before = working.entity = stored.message(working.key)
 
     def _check_sequence(self, working: _Working, operation: str) -> None:
         if not working.operations:

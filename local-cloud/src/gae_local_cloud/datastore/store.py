@@ -1,5 +1,6 @@
 """Entities in SQLite: their present and past states, and their index entries."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -147,6 +148,21 @@ class EntityStore:
             (number, key.path, version),
         ).fetchone()
         return StoredEntity(*old) if old is not None and old[2] is not None else None
+
+    def get_all(self, wanted: Iterable[EntityKey]) -> dict[EntityKey, StoredEntity]:
+        """Return those of some entities that exist at present, read with one query for each partition."""
+        paths: defaultdict[Partition, list[bytes]] = defaultdict(list)
+        for key in wanted:
+            paths[key.partition].append(key.path)
+        found: dict[EntityKey, StoredEntity] = {}
+        for partition, some in paths.items():
+            rows = self.database.execute(
+                "SELECT path, version, created, entity, id FROM entities "
+                f"WHERE partition = ? AND path IN ({', '.join('?' * len(some))})",  # noqa: S608 - only question marks
+                (self._partitions.get(partition), *some),
+            )
+            found.update((EntityKey(partition, path), StoredEntity(*state)) for path, *state in rows)
+        return found
 
     def get_row(self, row_id: int) -> StoredEntity:
         """Return the entity in a row."""
