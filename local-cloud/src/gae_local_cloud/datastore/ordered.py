@@ -31,6 +31,11 @@ def untext(encoded: bytes, start: int = 0) -> tuple[bytes, int]:
     return encoded[start:end].replace(_ESCAPED_ZERO, b"\x00"), end + 2
 
 
+def text_size(encoded: bytes) -> int:
+    """Return the number of bytes in a :func:`text`: each zero byte has one more, and the terminator is two zeros."""
+    return len(encoded) - encoded.count(b"\x00")
+
+
 def integer(number: int) -> bytes:
     """Encode a signed 64-bit integer in 8 bytes."""
     return _U64.pack(number + _SIGN)

@@ -87,8 +87,7 @@ def of_indexed(encoded: bytes) -> int:
     if fixed is not None:
         return fixed
     if tag == values.TEXT:
-        data, _ = ordered.untext(encoded, 1)
-        return len(data) + 1
+        return ordered.text_size(encoded[1:]) + 1
     return of_key(values.decode(encoded).key_value)
 
 

@@ -156,9 +156,9 @@ class EntityStore:
             paths[key.partition].append(key.path)
         found: dict[EntityKey, StoredEntity] = {}
         for partition, some in paths.items():
+            places = ", ".join("?" * len(some))
             rows = self.database.execute(
-                "SELECT path, version, created, entity, id FROM entities "
-                f"WHERE partition = ? AND path IN ({', '.join('?' * len(some))})",  # noqa: S608 - only question marks
+                f"SELECT path, version, created, entity, id FROM entities WHERE partition = ? AND path IN ({places})",  # noqa: S608 - only question marks
                 (self._partitions.get(partition), *some),
             )
             found.update((EntityKey(partition, path), StoredEntity(*state)) for path, *state in rows)
@@ -267,9 +267,9 @@ class EntityStore:
         new: Entries = {}
         data = b""
         if before is not None:
-            old = self._count(rows.tallies, -1, key, change.kind, Entity.FromString(before.data))
+            old = self._count(rows.tallies, -1, partition, key, change.kind, Entity.FromString(before.data))
         if entity is not None:
-            new = self._count(rows.tallies, 1, key, change.kind, entity)
+            new = self._count(rows.tallies, 1, partition, key, change.kind, entity)
             entity.ClearField("key")
             data = entity.SerializeToString()
         row_id = before.row if before is not None else self._new_row()
@@ -282,14 +282,17 @@ class EntityStore:
             rows.updated.append((version, version if change.anew else before.created, data, row_id))
         rows.replace_entries(row_id, old, new)
 
-    def _count(self, tallies: Tallies, sign: int, key: EntityKey, kind: str, entity: EntityMessage) -> Entries:
+    def _count(
+        self, tallies: Tallies, sign: int, partition: int, key: EntityKey, kind: str, entity: EntityMessage
+    ) -> Entries:
         """Add an entity to tallies or, with sign -1, remove it. Return its index entries."""
-        partition, indexed = self._partition(key.partition), values.indexed(entity)
+        properties = values.typed(entity.properties)
+        indexed = values.indexed_typed(properties)
         holding = self.indexes.composites(partition, kind)
         if sign < 0:
             holding = self.indexes.holding(partition, kind, key.path, indexed)
         entries = self.indexes.entries(partition, kind, key.path, indexed, holding)
-        tallies.add(sign, partition, kind, key, entity, indexed, holding)
+        tallies.add(sign, partition, kind, key, properties, indexed, holding)
         return entries
 
     def _new_row(self) -> int:
@@ -309,10 +312,11 @@ class EntityStore:
             while page := self.page(names, reached, _TALLIED_AT_ONCE):
                 tallies = Tallies()
                 for path, stored in page:
-                    kind, entity = keys.kind_of(path), Entity.FromString(stored.data)
-                    indexed = values.indexed(entity)
+                    kind = keys.kind_of(path)
+                    properties = values.typed(Entity.FromString(stored.data).properties)
+                    indexed = values.indexed_typed(properties)
                     holding = self.indexes.holding(partition, kind, path, indexed)
-                    tallies.add(1, partition, kind, EntityKey(names, path), entity, indexed, holding)
+                    tallies.add(1, partition, kind, EntityKey(names, path), properties, indexed, holding)
                 tallies.store(self.database)
                 reached = page[-1][0]
         self.database.execute("UPDATE tallied SET complete = 1")
