@@ -284,6 +284,17 @@ def test_projects_databases_and_namespaces_are_separate(stub):
         assert plain(result.entity.properties["v"]) == number + 10
 
 
+def test_a_commit_changes_present_and_adds_absent_entities_of_several_namespaces(stub):
+    def entities(value: int):
+        return [stub.entity("K", number, namespace=name, v=value) for name in ("", "a", "b") for number in (1, 2)]
+
+    stub.put(*entities(1)[::2])
+    stub.put(*entities(2))
+    found = stub.lookup(*(entity.key for entity in entities(2))).found
+    assert [plain(result.entity.properties["v"]) for result in found] == [2] * 6
+    assert [result.create_time != result.update_time for result in found] == [True, False] * 3
+
+
 def test_allocated_ids_are_new_and_reserved_ids_are_not_allocated(stub):
     keys = stub.call("AllocateIds", keys=[stub.key("K")] * 20).keys
     ids = [key.path[0].id for key in keys]

@@ -68,6 +68,11 @@ def test_text_sorts_by_bytes_whatever_follows_it(left, right, tail):
     assert ordered.untext(b"x" + ordered.text(left) + tail, 1) == (left, 1 + len(ordered.text(left)))
 
 
+@given(st.binary(max_size=5))
+def test_the_size_of_text_is_that_of_its_bytes(data):
+    assert ordered.text_size(ordered.text(data)) == len(data)
+
+
 def test_types_sort_in_the_documented_order():
     things = [None, -5, 3, False, True, b"a", "b", -1.5, 2.0, math.inf, math.nan, (1.0, 2.0), _stub.key("K", "n")]
     encoded = [values.encode(value(thing)) for thing in things]

@@ -150,7 +150,11 @@ class EntityStore:
         return StoredEntity(*old) if old is not None and old[2] is not None else None
 
     def get_all(self, wanted: Iterable[EntityKey]) -> dict[EntityKey, StoredEntity]:
-        """Return those of some entities that exist at present, read with one query for each partition."""
+        """Return those of some entities that exist at present, read with one query for each partition.
+
+        Parameters:
+            wanted: their keys, at most 32,000: SQLite takes 32,766 parameters.
+        """
         paths: defaultdict[Partition, list[bytes]] = defaultdict(list)
         for key in wanted:
             paths[key.partition].append(key.path)
