@@ -57,6 +57,12 @@ def test_a_call_reads_as_python_writes_it(call: tuple[Any, ...], text: str):
     assert reading.problem == ""
 
 
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_value_that_comes_twice_is_shown_twice(protocol: int):
+    once = [1]
+    assert read(pickle.dumps((greet, (0, once, once), {}), protocol)).text == "deferred_callables.greet(0, [1], [1])"
+
+
 def test_keyword_arguments_are_shown():
     assert read(deferred.serialize(greet, "Ada", punctuation="?")).text.endswith("('Ada', punctuation='?')")
 
@@ -126,11 +132,12 @@ def test_nothing_that_a_payload_names_is_imported():
         (b"0" * 10, "not a pickle"),
         (b"(" * (pickle_structure.MAX_OPCODES + 1), "more than 100000 opcodes"),
         (pickle.dumps((payload_store.run_compressed, (b"not compressed",), {})), "cannot be unpacked"),
-        (b"\x80\x04K\x01K\x02\x93.", "something that is not text"),
+        (b"\x80\x04K\x01\x8c\x01a\x93.", "something that is not text"),
+        (b"\x80\x04\x8c\x01aK\x01\x93.", "something that is not text"),
     ],
     ids=[
         *("empty", "text", "truncated", "a list", "persistent id", "empty stack", "too many opcodes"),
-        *("not compressed", "a name that is no text"),
+        *("not compressed", "a module that is no text", "a name that is no text"),
     ],
 )
 def test_the_problem_is_said(data: bytes, problem: str):
@@ -211,7 +218,9 @@ def test_what_multiplies_when_it_is_written_stays_short():
         laughs = [laughs] * 15
     loop: list[Any] = []
     loop.append(loop)
-    for value in (laughs, loop, 10**5000, "x" * 10**6, b"x" * 10**6, list(range(10**4))):
+    queue: collections.deque[Any] = collections.deque()
+    queue.append(queue)
+    for value in (laughs, loop, queue, 10**5000, "x" * 10**6, b"x" * 10**6, list(range(10**4))):
         assert len(read(pickle.dumps((greet, (value,), {}))).text) < 10_000
 
 
