@@ -197,3 +197,8 @@ def test_the_size_of_a_task_is_lowered_by_a_number_only(value: str, monkeypatch:
     monkeypatch.setenv("DEFERRED_MAX_TASK_BYTES", value)
     with pytest.raises(ConfigurationError, match=f"DEFERRED_MAX_TASK_BYTES is '{value}'; .* at least 32768"):
         settings.max_task_bytes()
+
+
+def test_the_size_of_a_task_is_lowered_to_the_least(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_MAX_TASK_BYTES", "32768")
+    assert settings.max_task_bytes() == 32768
