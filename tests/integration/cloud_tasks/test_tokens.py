@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import json
+import re
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from google.oauth2 import id_token
 
 from gae_local_cloud.clock import HeldClock
 from gae_local_cloud.cloud_tasks import MIGRATIONS, CloudTasksServer, tokens
+from gae_local_cloud.cloud_tasks.store import Store
+from gae_local_cloud.cloud_tasks.tokens import TokenIssuer
 from gae_local_cloud.storage import IN_MEMORY, Database
 
 from .harness import Cloud
@@ -82,6 +86,7 @@ async def test_discovery_leads_to_the_key(live: Cloud) -> None:
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
     head, payload, signature = token.split(".")
+    assert re.fullmatch("[0-9a-f]{40}", key["kid"]), "it is as long as Google's"
     assert json.loads(decoded(head)) == {"typ": "JWT", "alg": "RS256", "kid": key["kid"]}
     numbers = rsa.RSAPublicNumbers(int.from_bytes(decoded(key["e"]), "big"), int.from_bytes(decoded(key["n"]), "big"))
     numbers.public_key().verify(decoded(signature), f"{head}.{payload}".encode(), padding.PKCS1v15(), SHA256())
@@ -95,6 +100,36 @@ async def test_key_survives_a_restart_with_the_data(live: Cloud, tmp_path: Path)
     token = await send(live, oidc_token={"service_account_email": EMAIL, "audience": "my-app"})
     await live.restart()
     assert (await verify(live, token, "my-app"))["email"] == EMAIL
+
+
+async def test_key_that_could_not_be_stored_signs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(Database(IN_MEMORY, MIGRATIONS))
+    issuer = TokenIssuer(store, "http://issuer")
+    execute = store.database.execute
+
+    def fail_to_commit(sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            raise sqlite3.OperationalError("disk I/O error")
+        return execute(sql, *parameters)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.database, "execute", fail_to_commit)
+        with pytest.raises(sqlite3.OperationalError):
+            await issuer.id_token(EMAIL, "my-app")
+    assert await issuer.certs() == await TokenIssuer(store, "http://issuer").certs()
+    store.database.close()
+
+
+async def test_issuer_keeps_a_limited_number_of_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_MAX_CACHED", 2)
+    store = Store(Database(IN_MEMORY, MIGRATIONS))
+    issuer = TokenIssuer(store, "http://issuer")
+    kept = []
+    for audience in ("a", "b", "c", "d"):
+        await issuer.id_token(EMAIL, audience)
+        kept.append(len(issuer._cached))
+    assert kept == [1, 2, 1, 2]
+    store.database.close()
 
 
 async def test_access_token_replaces_the_tasks_own_authorization_header(live: Cloud) -> None:

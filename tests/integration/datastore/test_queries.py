@@ -436,7 +436,13 @@ def test_pages_of_a_projection_in_a_range_of_keys_are_the_whole(stub):
         (Filter(property_filter={"property": {"name": "v"}, "value": {"null_value": 0}}), {}, "Unrecognized"),
         (Filter(composite_filter={"filters": [where("v", "=", 1)]}), {}, "must have an operator"),
         (Filter(), {}, "must have"),
+        (None, {"namespace": "a/b"}, 'Illegal string "a/b" in namespace id'),
         (None, {"offset": -1}, "offset"),
+        (None, {"limit": -1}, "Limit must be non-negative"),
+        (where("", "=", 1), {}, "empty string"),
+        (None, {"order": [""]}, "property.name is the empty string"),
+        (None, {"select": [""]}, "property.name is the empty string"),
+        (None, {"select": ["__x__"]}, "__x__"),
         (None, {"select": ["a", "a"]}, "multiple times"),
         (None, {"order": ["a", "-a"]}, "duplicate"),
         (None, {"order": ["__key__", "a", "a"]}, "duplicate"),
@@ -482,6 +488,11 @@ def test_filters_on_two_ancestors_are_refused_and_twice_the_same_one_is_not(stub
     with refused("INVALID_ARGUMENT", "common and unique ancestor"):
         stub.names("K", any_of(one, where("v", "=", 1)))
     assert stub.names("K", combine(one, one)) == [1]
+
+
+def test_a_query_of_two_kinds_is_refused(stub):
+    with refused("INVALID_ARGUMENT", "Only one kind"):
+        stub.call("RunQuery", query={"kind": [{"name": "K"}, {"name": "L"}]})
 
 
 def test_a_filter_on_a_key_of_another_namespace_is_refused(stub):

@@ -4,7 +4,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from gae_local_cloud.datastore import keys, ordered
 from gae_local_cloud.storage import Database
@@ -176,7 +176,7 @@ class IndexCatalog:
             "INSERT INTO indexes (partition, kind, ancestor, properties, ready) VALUES (?, ?, ?, ?, ?)",
             (partition, kind, ancestor, json.dumps(components), ready),
         )
-        index = Index(cursor.lastrowid or 0, components, ancestor)
+        index = Index(cast(int, cursor.lastrowid), components, ancestor)
         self._add(partition, kind, index, ready)
         return index
 

@@ -31,24 +31,24 @@ class Query:
         unordered: projected properties whose sequence in ``order`` the query leaves open. They stand before a last key.
         keys_only: whether to return keys only.
         distinct: number of components at the front of ``order`` that group results; each group has one result.
-        bounds: positions between which results lie, from the cursors.
         required: further properties of which results must have an indexed value.
         offset: number of results to skip.
         limit: maximum number of results, or None.
+        bounds: positions between which results lie, from the cursors.
     """
 
     partition: Partition
     kind: str | None
-    conjunctions: tuple[Conjunction, ...] = (filters.EVERYTHING,)
-    order: tuple[Component, ...] = (Component(KEY),)
-    projection: tuple[str, ...] = ()
-    unordered: tuple[str, ...] = ()
-    keys_only: bool = False
-    distinct: int = 0
+    conjunctions: tuple[Conjunction, ...]
+    order: tuple[Component, ...]
+    projection: tuple[str, ...]
+    unordered: tuple[str, ...]
+    keys_only: bool
+    distinct: int
+    required: tuple[str, ...]
+    offset: int
+    limit: int | None
     bounds: Interval = EVERYTHING
-    required: tuple[str, ...] = ()
-    offset: int = 0
-    limit: int | None = None
 
     @property
     def backwards(self) -> bool:
@@ -194,9 +194,9 @@ def parse(message: Message, partition: Partition, arrange: Callable[[Query], Que
             unordered,
             keys_only,
             len(distinct),
-            required=required,
-            offset=message.offset,
-            limit=limit,
+            required,
+            message.offset,
+            limit,
         )
     )
     bounds = Interval(

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from gae_local_cloud.clock import SECOND, Clock
 from gae_local_cloud.datastore import keys, values
@@ -116,7 +116,7 @@ class EntityStore:
             cursor = self.database.execute(
                 'INSERT INTO partitions (project, "database", namespace) VALUES (?, ?, ?)', partition
             )
-            number = self._partitions[partition] = cursor.lastrowid or 0
+            number = self._partitions[partition] = cast(int, cursor.lastrowid)
         return number
 
     def last_version(self) -> int:
