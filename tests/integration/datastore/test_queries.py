@@ -210,6 +210,9 @@ def test_a_projected_key_is_the_whole_key(stub):
 def test_distinct_on_keeps_the_first_of_each_group(people):
     assert rows(people.results("Person", select=["city"], distinct=["city"])) == [{"city": "oslo"}, {"city": "rome"}]
     assert people.names("Person", select=["city", "age"], distinct=["city"], order=["city", "age"]) == ["ann", "bob"]
+    assert people.names("Person", select=["age", "city"], distinct=["city"]) == ["ann", "bob"]
+    both = ["city", "age"]
+    assert people.names("Person", select=both, distinct=both, order=["-age"]) == ["dan", "ann", "cid", "bob"]
 
 
 def test_limit_and_offset(people):
@@ -447,6 +450,7 @@ def test_pages_of_a_projection_in_a_range_of_keys_are_the_whole(stub):
         (None, {"order": ["a", "-a"]}, "duplicate"),
         (None, {"order": ["__key__", "a", "a"]}, "duplicate"),
         (None, {"select": ["a"], "distinct": ["a", "a"]}, "multiple times"),
+        (None, {"select": ["a", "b"], "distinct": ["a"], "order": ["b"]}, "must be ordered before"),
         (None, {"select": ["a"], "distinct": ["__key__"]}, "not supported"),
         (None, {"select": ["a"], "distinct": ["__x__"]}, "not supported"),
         (where("b", "=", 1), {"select": ["a"], "distinct": ["b"]}, "equality filter"),
