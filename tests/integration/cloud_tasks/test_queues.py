@@ -1,5 +1,6 @@
 """Queues are created, read, listed, changed and deleted as the client library expects."""
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +15,9 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from gae_local_cloud.clock import HeldClock
 from gae_local_cloud.cloud_tasks import queue_service
+from gae_local_cloud.cloud_tasks.store import Store
 
-from .harness import PARENT, QUEUE, Cloud
+from .harness import PARENT, QUEUE, Cloud, until
 
 
 async def test_created_queue_has_the_services_defaults(held: Cloud) -> None:
@@ -152,11 +154,22 @@ async def test_pause_that_could_not_be_stored_leaves_the_queue_running(
 
 
 async def test_delete_that_could_not_be_stored_can_be_repeated(held: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    with failing_commits(held, monkeypatch), pytest.raises(exceptions.GoogleAPICallError):
-        await held.client.delete_queue(name=QUEUE)
+    held.app.hold = asyncio.Event()
+    await held.create()
+    await until(lambda: held.app.waiting == 1)
+
+    def refuse(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "delete_some_tasks", refuse)
+        with pytest.raises(exceptions.GoogleAPICallError):
+            await held.client.delete_queue(name=QUEUE)
+    held.app.hold.set()
+    await until(held.empty)
     await held.create()
     await held.server.quiet()
-    assert len(held.app.received) == 1
+    assert [int(request.headers["x-appengine-taskretrycount"]) for request in held.app.received] == [0, 1, 0]
     await held.client.delete_queue(name=QUEUE)
     with pytest.raises(exceptions.NotFound):
         await held.client.get_queue(name=QUEUE)

@@ -117,7 +117,8 @@ class QueueService:
                 self._registry.forget(dispatcher)
             await stored
         except sqlite3.Error:
-            self._registry.show(dispatcher)
+            with self._store.database.atomic():
+                self._registry.show(dispatcher)
             raise
 
     async def purge_queue(self, request: PurgeQueueRequest) -> Queue:

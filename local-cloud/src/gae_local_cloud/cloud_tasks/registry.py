@@ -127,11 +127,12 @@ class QueueRegistry:
         self._hidden.add(dispatcher.queue.name)
 
     def show(self, dispatcher: Dispatcher) -> None:
-        """Take a queue back that could not be deleted."""
+        """Take a queue back that could not be deleted; it is stopped. Call it inside an atomic block."""
         self._hidden.discard(dispatcher.queue.name)
         self._dispatchers[dispatcher.queue.name] = dispatcher
         if self._started:
             dispatcher.start()
+        self._store.release_tasks_of(dispatcher.queue.id)
 
     async def reload(self) -> None:
         """Take the queues and their settings from the store again, after a failed commit that may have changed them."""

@@ -267,6 +267,10 @@ class Store:
         """Make tasks due again whose attempts a stop or crash of the server cut off; return their number."""
         return self.database.execute("UPDATE tasks SET in_flight = 0 WHERE in_flight = 1").rowcount
 
+    def release_tasks_of(self, queue: int) -> None:
+        """Make the tasks of one queue due again whose attempts were cut off."""
+        self.database.execute("UPDATE tasks SET in_flight = 0 WHERE in_flight = 1 AND queue = ?", (queue,))
+
     def count_tasks(self, queue: int) -> int:
         (count,) = self.database.execute("SELECT count(*) FROM tasks WHERE queue = ?", (queue,)).fetchone()
         return int(count)
