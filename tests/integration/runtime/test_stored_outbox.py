@@ -156,6 +156,19 @@ def test_a_lookup_that_fails_raises_the_error_of_the_service(cloud: Cloud, monke
         list(stored_outbox.read([ndb.Key(Outbox, "a0", namespace="")]))
 
 
+def test_a_damaged_entity_whose_letter_cannot_be_written_is_kept(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    def fail(damaged: Any) -> None:
+        raise ServiceUnavailable("away")
+
+    plant("a0", **DAMAGE["no time"]())
+    with monkeypatch.context() as patch:
+        patch.setattr(burial, "bury_damaged", fail)
+        report = sweeper.sweep(grace=0)
+    assert (report.damaged, report.kept) == (0, 1)
+    report = sweeper.sweep(grace=0)
+    assert (report.damaged, report.kept) == (1, 0)
+
+
 def test_two_sweeps_write_one_letter_of_a_damaged_entity(cloud: Cloud):
     plant("a0", **DAMAGE["no time"]())
     (damaged,) = stored_outbox.read([ndb.Key(Outbox, "a0", namespace="")])

@@ -219,6 +219,20 @@ def test_many_dead_letters_of_one_entity_are_written_in_few_transactions(
     assert cloud.entities(Outbox) == []
 
 
+def test_a_transaction_writes_at_most_three_mebibytes_of_letters():
+    def unsent(size: int) -> burial.Unsent:
+        stored = StoredRequest(bytes(size), "", tasks_v2.CreateTaskRequest())
+        return burial.Unsent(stored, ValueError())
+
+    sizes = [2**20, 2**20, 2**20, 1, 3 * 2**20, 3 * 2**20 + 1]
+    batches = burial._batches([unsent(size) for size in sizes])
+    assert [[len(each.stored.data) for each in batch] for batch in batches] == [
+        sizes[:3],
+        [1],
+        *([n] for n in sizes[4:]),
+    ]
+
+
 def test_two_sweeps_of_the_same_entity_write_one_dead_letter(cloud: Cloud, die_before_sending: Any):
     die_before_sending(lambda: later(1, _queue="gone"))
     (entity,) = cloud.entities(Outbox)
