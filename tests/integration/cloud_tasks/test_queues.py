@@ -261,6 +261,9 @@ async def test_update_refuses_unknown_fields_and_bad_values(held: Cloud) -> None
         ("name:fast OR name:default AND state:PAUSED", "fast"),
         ("retry_config.min_backoff > 0.5s", "fast"),
         (f'name = "{QUEUE}"', "default"),
+        (rf'name = "{QUEUE[:-1]}\{QUEUE[-1]}"', "default"),
+        (f"{'(' * 49}state:PAUSED{')' * 49}", "paused"),
+        (f"{'state:PAUSED':<2000}", "paused"),
         ('purge_time > "2000-01-01T00:00:00Z"', "paused"),
         ("purge_time:*", "paused"),
         ("retry_config.max_attempts = -1", "fast"),
@@ -287,7 +290,7 @@ async def test_filter_selects_queues(held: Cloud, text: str, names: str) -> None
     [
         *("state", "state:", "= 3", "state PAUSED", "(state:PAUSED", "state:PAUSED)", 'name:"', "speed = 3"),
         *("state = FAST", "retry_config = 1", "retry_config.max_attempts > many", "name = =", "AND", "NOT"),
-        *("(" * 100, "x" * 2001),
+        *(f"{'(' * 50}state:PAUSED{')' * 50}", f"{'state:PAUSED':<2001}", 'state "=" PAUSED'),
     ],
 )
 async def test_invalid_filter_is_refused(held: Cloud, text: str) -> None:

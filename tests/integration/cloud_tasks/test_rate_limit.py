@@ -1,4 +1,4 @@
-"""The token bucket."""
+"""The token bucket, and the throttle."""
 
 import pytest
 from hypothesis import given
@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from gae_local_cloud.clock import SECOND
 from gae_local_cloud.cloud_tasks.rate_limit import TokenBucket
+from gae_local_cloud.cloud_tasks.throttle import Throttle
 
 NOW = 1_700_000_000 * SECOND
 
@@ -76,3 +77,13 @@ def test_next_token_is_available_at_its_time_and_not_earlier(rate: float, burst:
     when = bucket.next_token(NOW)
     assert bucket.available(when) == 1
     assert bucket.available(when - 1) == 0
+
+
+def test_throttle_changes_at_most_once_a_second() -> None:
+    throttle = Throttle()
+    factors = []
+    for step in (throttle.accepted, lambda now: throttle.refused(now, None), throttle.accepted):
+        for later in (0, SECOND - 1, SECOND):
+            step(NOW + len(factors) // 3 * SECOND + later)
+            factors.append(throttle.factor)
+    assert factors == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.5]
