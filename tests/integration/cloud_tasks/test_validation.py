@@ -49,6 +49,7 @@ REFUSED_TASKS = {
     "ftp url": (http(url="ftp://example.com/"), "Task.http_request.url"),
     "url without host": (http(url="http:///path"), "Task.http_request.url"),
     "url with bad port": (http(url="http://example.com:99999/"), "Task.http_request.url"),
+    "url with port 0": (http(url="http://example.com:0/"), "Task.http_request.url"),
     "url too long": (http(url="http://example.com/" + "x" * 2083), "Task.http_request.url"),
     "unknown method": (http(http_method=99), "Task.http_request.http_method is unknown: 99"),
     "unknown method on App Engine": (app_engine(http_method=99), "app_engine_http_request.http_method is unknown: 99"),
@@ -67,6 +68,10 @@ REFUSED_TASKS = {
     "deadline too long on App Engine": (
         {**app_engine(), "dispatch_deadline": seconds(86416)},
         "Task.dispatch_deadline.*86415s",
+    ),
+    "deadline with too many nanoseconds": (
+        {**http(), "dispatch_deadline": duration_pb2.Duration(seconds=15, nanos=10**9)},
+        "Task.dispatch_deadline must be a duration",
     ),
     "negative deadline": ({**app_engine(), "dispatch_deadline": seconds(-1)}, "Task.dispatch_deadline"),
     "attempts": ({**app_engine(), "retry_config": {"max_attempts": -2}}, "Task.retry_config.max_attempts"),
@@ -92,6 +97,8 @@ ACCEPTED_TASKS = {
     "no relative uri": app_engine(),
     "longest relative uri": app_engine(relative_uri="/" * 2083),
     "body of a PATCH over HTTP": http(http_method="PATCH", body=b"x"),
+    "lowest port": http(url="http://example.com:1/"),
+    "highest port": http(url="http://example.com:65535/"),
     "longest deadline": {**http(), "dispatch_deadline": seconds(1800)},
     "longest App Engine deadline": {**app_engine(), "dispatch_deadline": seconds(86415)},
     "deadline of 0 on App Engine": {**app_engine(), "dispatch_deadline": seconds(0)},

@@ -41,6 +41,15 @@ def test_sums_and_averages_are_of_the_numbers_in_the_index(numbers):
     assert numbers.aggregate("Nobody", sum_of("v"), avg_of("v")) == {"property_1": 0, "property_2": None}
 
 
+@pytest.mark.parametrize(("sign", "largest"), [(1, 2**63 - 1), (-1, 2**63)])
+def test_a_sum_is_an_integer_as_long_as_it_has_64_bits(stub, sign: int, largest: int):
+    stub.put(stub.entity("Big", 1, v=sign * (largest - 1)), stub.entity("Big", 2, v=sign))
+    found = stub.aggregate("Big", sum_of("v", "s"))["s"]
+    assert (found, type(found)) == (sign * largest, int)
+    stub.put(stub.entity("Big", 3, v=sign))
+    assert type(stub.aggregate("Big", sum_of("v", "s"))["s"]) is float
+
+
 def test_sums_overflow_to_doubles_and_nan_wins(stub):
     stub.put(stub.entity("Big", 1, v=2**63 - 1), stub.entity("Big", 2, v=2**63 - 1))
     assert stub.aggregate("Big", sum_of("v", "s")) == {"s": 2.0**64}

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from gae_local_cloud.datastore import composites
+from gae_local_cloud.datastore import composites, execution, runner
 from gae_local_cloud.datastore.filters import Conjunction
 from gae_local_cloud.datastore.store import EntityStore
 from gae_local_cloud.storage import Database
@@ -340,6 +340,12 @@ def test_a_query_that_sorts_again_and_again_gets_an_index(stub, reads):
     reads.clear()
     assert stub.names("C", where("a", "=", 7), order=["b"], limit=2) == [397, 387]
     assert len(reads) <= 3
+
+
+def test_sorted_candidates_that_a_batch_does_not_reach_are_in_the_next(stub, monkeypatch):
+    monkeypatch.setattr(runner, "Budget", lambda: execution.Budget(examined=10))
+    stub.put(*(stub.entity("C", number, a=1, b=-number) for number in range(1, 26)))
+    assert stub.names("C", where("a", "=", 1), order=["b"]) == list(range(25, 0, -1))
 
 
 def test_queries_find_everything_while_an_index_for_them_is_being_built(stub, monkeypatch):
