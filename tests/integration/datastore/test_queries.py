@@ -96,6 +96,14 @@ def test_an_entity_that_meets_two_sides_at_two_places_stands_at_the_first(stub):
     assert stub.names("K", where("v", "in", [1, 2, 3]), order=["-v"]) == [3, 2, 1]
 
 
+def test_several_equality_filters_and_lists(stub):
+    stub.put(stub.entity("K", 1, a=1, b=2, c=9), stub.entity("K", 2, a=1, b=2, c=1))
+    stub.put(stub.entity("K", 3, a=[1, 2], b=2, c=[1, 9]))
+    one, two = (all_of(where("a", "=", number), where("b", "=", 2)) for number in (1, 2))
+    assert stub.names("K", all_of(one, where("c", ">", 5)), order=["__key__"]) == [1, 3]
+    assert stub.names("K", any_of(one, two), order=["a"]) == [1, 2, 3]
+
+
 def test_filters_on_keys(people):
     key = people.key("Person", "cid")
     assert people.names("Person", where("__key__", ">", key)) == ["dan", "eve"]
@@ -265,6 +273,13 @@ def test_cursors_survive_inserts_and_deletes(people):
     assert people.names("Person", order=["age"], start_cursor=batch.end_cursor) == ["fay", "cid", "dan"]
 
 
+def test_a_query_up_to_a_cursor_ends_there(people):
+    end = people.batch("Person", order=["age"], limit=4).end_cursor
+    people.delete(people.key("Person", "ann"), people.key("Person", "cid"))
+    batch = people.batch("Person", order=["age"], end_cursor=end)
+    assert ([name_of(result) for result in batch.entity_results], batch.end_cursor) == (["bob", "eve"], end)
+
+
 def test_a_cursor_of_another_query_is_refused(people):
     cursor = people.batch("Person", order=["age"], limit=1).end_cursor
     with refused("INVALID_ARGUMENT", "cursor"):
@@ -327,6 +342,13 @@ def reads(monkeypatch):
 
     monkeypatch.setattr(EntityStore, "get_row", counting)
     return found
+
+
+def test_keys_and_projections_need_no_entity(stub, reads):
+    stub.put(*(stub.entity("K", number, a=number) for number in (1, 2)))
+    assert stub.names("K", select=["__key__"]) == [1, 2]
+    assert rows(stub.results("K", select=["a"], order=["-a"])) == [{"a": 2}, {"a": 1}]
+    assert reads == []
 
 
 def test_a_query_that_sorts_again_and_again_gets_an_index(stub, reads):
