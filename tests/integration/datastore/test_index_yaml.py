@@ -158,11 +158,12 @@ def test_explanations(stub):
 
 
 def _billing(stub, method, **request):
-    """Return read operations and debug statistics of an analyzed query."""
+    """Return the numbers of results and read operations, and debug statistics of an analyzed query."""
     response = stub.call(method, **request, explain_options={"analyze": True})
     statistics = response.explain_metrics.execution_stats
     debug = json_format.MessageToDict(statistics.debug_stats)
     return (
+        statistics.results_returned,
         statistics.read_operations,
         debug["documents_scanned"],
         debug["index_entries_scanned"],
@@ -186,13 +187,13 @@ def test_an_explanation_has_billing_details(stub):
     """
     stub.put(*(stub.entity("P", 1, "K", number, a=number) for number in range(1, 9)))
     query = {"kind": [{"name": "K"}]}
-    assert _billing(stub, "RunQuery", query=query) == (8, "8", "8", _bill(documents=8))
+    assert _billing(stub, "RunQuery", query=query) == (8, 8, "8", "8", _bill(documents=8))
     total = {"nested_query": query, "aggregations": [sum_of("a")]}
-    assert _billing(stub, "RunAggregationQuery", aggregation_query=total) == (1, "0", "8", _bill(entries=8))
+    assert _billing(stub, "RunAggregationQuery", aggregation_query=total) == (1, 1, "0", "8", _bill(entries=8))
     for name in ("__key__", "a"):
         projection = {**query, "projection": [{"property": {"name": name}}]}
-        assert _billing(stub, "RunQuery", query=projection) == (1, "0", "8", _bill(small=8))
-    assert _billing(stub, "RunQuery", query={"kind": [{"name": "None"}]}) == (1, "0", "0", _bill(minimum=1))
+        assert _billing(stub, "RunQuery", query=projection) == (8, 1, "0", "8", _bill(small=8))
+    assert _billing(stub, "RunQuery", query={"kind": [{"name": "None"}]}) == (0, 1, "0", "0", _bill(minimum=1))
 
 
 @pytest.mark.parametrize("under", [True, False])

@@ -104,6 +104,12 @@ def test_several_equality_filters_and_lists(stub):
     assert stub.names("K", any_of(one, two), order=["a"]) == [1, 2, 3]
 
 
+def test_two_values_of_a_property_are_both_needed_in_an_index(stub, monkeypatch):
+    monkeypatch.setattr(execution, "MAX_SORTED", 0)
+    stub.put(stub.entity("K", 1, a=[1, 2], b=1), stub.entity("K", 2, a=1, b=2), stub.entity("K", 3, a=2, b=3))
+    assert stub.names("K", all_of(where("a", "=", 1), where("a", "=", 2)), order=["-b"]) == [1]
+
+
 def test_filters_on_keys(people):
     key = people.key("Person", "cid")
     assert people.names("Person", where("__key__", ">", key)) == ["dan", "eve"]
