@@ -211,6 +211,13 @@ def test_the_key_may_be_projected_twice_and_masked(stub):
     assert [name_of(result) for result in response.batch.entity_results] == [1]
 
 
+def test_projected_bytes_are_a_string_if_they_are_text(stub):
+    values = [None, True, False, -1, 1.5, "é\x00", b"\xff\x00", (1.0, -2.0)]
+    stub.put(stub.entity("K", 1, v=[*values, b"text"]))
+    found = [properties(result.entity)["v"] for result in stub.results("K", select=["v"])]
+    assert sorted(map(repr, found)) == sorted(map(repr, [*values, "text"]))
+
+
 def test_a_projected_key_is_the_whole_key(stub):
     other = Stub(stub.address, stub.project, "second")
     for one in (stub, other):
