@@ -116,7 +116,7 @@ def tests_heavy(session: nox.Session) -> None:
     """Run the tests that take minutes: killed processes, conflicts, fuzzing, a short simulation."""
     install(session, *TEST_TOOLS, *requirements(*SAMPLES))
     parallel = (*IN_PARALLEL, "--dist", "load")
-    folders = ("tests/unit", "tests/integration", "tests/simulation/test_simulation.py")  # of few seeds: see simulate
+    folders = ("tests/unit", "tests/integration", "tests/simulation")  # the last with few seeds: see simulate
     session.run("pytest", "-m", "heavy", *parallel, *folders, *session.posargs)
 
 
