@@ -2,8 +2,6 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from gae_local_cloud.clock import HeldClock
 from gae_local_cloud.cloud_tasks import queue_service
 from gae_local_cloud.cloud_tasks.store import Store
 
+from ..failing_commits import failing_commits
 from .harness import PARENT, QUEUE, Cloud, until
 
 
@@ -110,29 +109,11 @@ async def test_settings_and_state_of_a_queue_survive_a_restart(held: Cloud, tmp_
     assert paused.rate_limits.max_concurrent_dispatches == 7
 
 
-@contextmanager
-def failing_commits(held: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let every commit fail."""
-    database = held.database
-    execute = database.execute
-
-    def fail_to_commit(sql: str, *parameters: Any) -> sqlite3.Cursor:
-        if sql == "COMMIT":
-            raise sqlite3.OperationalError("disk I/O error")
-        return execute(sql, *parameters)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(database, "execute", fail_to_commit)
-        yield
-
-
 @pytest.mark.parametrize("method", ["create_queue", "update_queue"])
-async def test_queue_that_could_not_be_stored_does_not_exist(
-    held: Cloud, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_queue_that_could_not_be_stored_does_not_exist(held: Cloud, method: str) -> None:
     name = f"{PARENT}/queues/mine"
     request = {"queue": {"name": name}, **({"parent": PARENT} if method == "create_queue" else {})}
-    with failing_commits(held, monkeypatch), pytest.raises(exceptions.GoogleAPICallError):
+    with failing_commits(held.database), pytest.raises(exceptions.GoogleAPICallError):
         await getattr(held.client, method)(request=request)
     with pytest.raises(exceptions.NotFound, match="Queue does not exist"):
         await held.create(name)
@@ -142,10 +123,8 @@ async def test_queue_that_could_not_be_stored_does_not_exist(
     assert len(held.app.received) == 1
 
 
-async def test_pause_that_could_not_be_stored_leaves_the_queue_running(
-    held: Cloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with failing_commits(held, monkeypatch), pytest.raises(exceptions.GoogleAPICallError):
+async def test_pause_that_could_not_be_stored_leaves_the_queue_running(held: Cloud) -> None:
+    with failing_commits(held.database), pytest.raises(exceptions.GoogleAPICallError):
         await held.client.pause_queue(name=QUEUE)
     assert (await held.client.get_queue(name=QUEUE)).state == tasks_v2.Queue.State.RUNNING
     await held.create()

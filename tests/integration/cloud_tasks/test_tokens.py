@@ -24,6 +24,7 @@ from gae_local_cloud.cloud_tasks.store import Store
 from gae_local_cloud.cloud_tasks.tokens import TokenIssuer
 from gae_local_cloud.storage import IN_MEMORY, Database
 
+from ..failing_commits import failing_commits
 from .harness import Cloud
 
 EMAIL = "worker@test.iam.gserviceaccount.com"
@@ -102,20 +103,11 @@ async def test_key_survives_a_restart_with_the_data(live: Cloud, tmp_path: Path)
     assert (await verify(live, token, "my-app"))["email"] == EMAIL
 
 
-async def test_key_that_could_not_be_stored_signs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_key_that_could_not_be_stored_signs_nothing() -> None:
     store = Store(Database(IN_MEMORY, MIGRATIONS))
     issuer = TokenIssuer(store, "http://issuer")
-    execute = store.database.execute
-
-    def fail_to_commit(sql: str, *parameters: Any) -> sqlite3.Cursor:
-        if sql == "COMMIT":
-            raise sqlite3.OperationalError("disk I/O error")
-        return execute(sql, *parameters)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(store.database, "execute", fail_to_commit)
-        with pytest.raises(sqlite3.OperationalError):
-            await issuer.id_token(EMAIL, "my-app")
+    with failing_commits(store.database), pytest.raises(sqlite3.OperationalError):
+        await issuer.id_token(EMAIL, "my-app")
     assert await issuer.certs() == await TokenIssuer(store, "http://issuer").certs()
     store.database.close()
 

@@ -9,6 +9,7 @@ import pytest
 
 from gae_local_cloud.datastore import composites, execution
 
+from ..failing_commits import failing_commits
 from .wire import Mutation, Query, Serving, Stub, refused, serving, unindexed, where
 
 _VALUES = (1, -5, True, None, "text", "é\x00", b"bytes", 1.5, [], [1, "x", 1], {"inner": "y", "n": 1}, (1.0, 2.0))
@@ -75,22 +76,31 @@ def test_tallies_follow_every_write(seed: int, monkeypatch: pytest.MonkeyPatch):
         assert kept == counted(served)
 
 
+def begin_query(stub: Stub) -> Any:
+    """Begin a query for which a composite index is built."""
+    query = Query(kind=[{"name": "K"}], filter=where("a", "=", 1))
+    query.order.add(direction=2).property.name = "b"
+    return stub.begin_call("RunQuery", partition_id={"project_id": "p"}, query=query)
+
+
+def assert_counted_with_an_index(served: Serving) -> None:
+    assert any(row[5] for row in tallies(served)), "no composite index was built"
+    assert tallies(served) == counted(served)
+
+
 def test_writes_during_the_build_of_an_index_count_once(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(execution, "MAX_SORTED", 0)
     monkeypatch.setattr(composites, "_CHUNK", 1)
     with serving() as served:
         stub = Stub(served.address, "p")
         stub.put(*(stub.entity("K", number, a=1, b=number) for number in range(1, 200)))
-        query = Query(kind=[{"name": "K"}], filter=where("a", "=", 1))
-        query.order.add(direction=2).property.name = "b"
-        query = stub.begin_call("RunQuery", partition_id={"project_id": "p"}, query=query)
+        query = begin_query(stub)
         written = 0
         while not query.done():
             written += 1
             stub.put(stub.entity("K", written, a=1, b=[written, 0]), stub.entity("K", 200 - written, a=1, b="x"))
         assert written > 1, "the index was built before the first write"
-        assert any(row[5] for row in tallies(served)), "no composite index was built"
-        assert tallies(served) == counted(served)
+        assert_counted_with_an_index(served)
 
 
 @pytest.mark.parametrize("deletes", [False, True], ids=["stays", "is deleted"])
@@ -103,9 +113,7 @@ def test_an_entity_that_is_written_before_the_builder_reaches_it_counts_once(
     with serving() as served:
         stub = Stub(served.address, "p")
         stub.put(*(stub.entity("K", number, a=1, b=[1, 2], other=0) for number in range(1, 200)))
-        query = Query(kind=[{"name": "K"}], filter=where("a", "=", 1))
-        query.order.add(direction=2).property.name = "b"
-        query = stub.begin_call("RunQuery", partition_id={"project_id": "p"}, query=query)
+        query = begin_query(stub)
         written = 0
         while not query.done():
             written += 1
@@ -114,8 +122,7 @@ def test_an_entity_that_is_written_before_the_builder_reaches_it_counts_once(
             if deletes:
                 stub.delete(last.key)
         assert written > 1, "the index was built before the first write"
-        assert any(row[5] for row in tallies(served)), "no composite index was built"
-        assert tallies(served) == counted(served)
+        assert_counted_with_an_index(served)
 
 
 def test_an_index_that_could_not_be_stored_is_built_at_the_next_query(monkeypatch: pytest.MonkeyPatch):
@@ -123,16 +130,7 @@ def test_an_index_that_could_not_be_stored_is_built_at_the_next_query(monkeypatc
     with serving() as served:
         stub = Stub(served.address, "p")
         stub.put(*(stub.entity("K", number, a=1, b=number, c=-number) for number in range(1, 4)))
-        database = served.server.service.entities.database
-        execute = database.execute
-
-        def fail_to_commit(sql: str, *parameters: Any) -> sqlite3.Cursor:
-            if sql == "COMMIT":
-                raise sqlite3.OperationalError("disk I/O error")
-            return execute(sql, *parameters)
-
-        with monkeypatch.context() as patched, refused("INTERNAL"):
-            patched.setattr(database, "execute", fail_to_commit)
+        with failing_commits(served.server.service.entities.database), refused("INTERNAL"):
             stub.names("K", where("a", "=", 1), order=["-b"])
         assert stub.names("K", where("a", "=", 1), order=["-b"]) == [3, 2, 1]
         assert stub.names("K", where("a", "=", 1), order=["-c"]) == [1, 2, 3]

@@ -169,16 +169,21 @@ def test_an_error_while_rows_are_fetched_gets_its_path_too(path):
         raise error
 
 
+def leave_space(database: Database, pages: int) -> None:
+    """Let the disk be full after so many more pages."""
+    (present,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {present + pages}")
+
+
 async def test_a_full_disk_is_told_to_every_writer_of_the_turn_with_the_path_and_writes_go_on_when_there_is_space(path):
     database = Database(path, MIGRATIONS)
-    (pages,) = database.execute("PRAGMA page_count").fetchone()
-    database.execute(f"PRAGMA max_page_count = {pages + 2}")
+    leave_space(database, 2)
     with database.atomic() as innocent:
         database.execute("INSERT INTO note VALUES ('small')")
     with pytest.raises(StorageFull, match=r"notes\.sqlite3"):
         write_both(database, "x" * 100_000)
     await asyncio.gather(innocent, return_exceptions=True)
-    database.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    leave_space(database, 1000)
     with database.atomic() as stored:
         database.execute("INSERT INTO note VALUES (?)", ("y" * 100_000,))
     await stored
@@ -189,8 +194,7 @@ async def test_a_full_disk_is_told_to_every_writer_of_the_turn_with_the_path_and
 
 async def test_a_write_after_the_disk_was_full_does_not_acknowledge_those_before_it_in_the_turn(path):
     database = Database(path, MIGRATIONS)
-    (pages,) = database.execute("PRAGMA page_count").fetchone()
-    database.execute(f"PRAGMA max_page_count = {pages + 4}")
+    leave_space(database, 4)
     with database.atomic() as before:
         database.execute("INSERT INTO note VALUES ('before')")
     with pytest.raises(StorageFull):

@@ -224,13 +224,9 @@ def test_a_transaction_writes_at_most_three_mebibytes_of_letters():
         stored = StoredRequest(bytes(size), "", tasks_v2.CreateTaskRequest())
         return burial.Unsent(stored, ValueError())
 
-    sizes = [2**20, 2**20, 2**20, 1, 3 * 2**20, 3 * 2**20 + 1]
-    batches = burial._batches([unsent(size) for size in sizes])
-    assert [[len(each.stored.data) for each in batch] for batch in batches] == [
-        sizes[:3],
-        [1],
-        *([n] for n in sizes[4:]),
-    ]
+    full, more = 3 * 2**20, 3 * 2**20 + 1
+    batches = burial._batches([unsent(size) for size in (2**20, 2**21, 1, full, more)])
+    assert [[len(each.stored.data) for each in batch] for batch in batches] == [[2**20, 2**21], [1], [full], [more]]
 
 
 def test_two_sweeps_of_the_same_entity_write_one_dead_letter(cloud: Cloud, die_before_sending: Any):
