@@ -3,12 +3,14 @@
 from contextlib import nullcontext
 from typing import Any
 
+import grpc
 import pytest
 from google.api_core import exceptions
 from google.cloud import tasks_v2
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from gae_local_cloud.clock import SECOND
+from gae_local_cloud.cloud_tasks.errors import Code
 
 from .harness import PARENT, QUEUE, Cloud
 
@@ -183,3 +185,7 @@ async def test_tasks_of_a_batch_call_are_for_its_queue(held: Cloud) -> None:
 async def test_clock_of_the_machine_is_not_advanced(live: Cloud) -> None:
     with pytest.raises(TypeError, match="cannot be advanced"):
         await live.server.advance(1)
+
+
+def test_codes_are_those_of_grpc() -> None:
+    assert {code.name: code.value for code in Code} == {code.name: grpc.StatusCode[code.name].value[0] for code in Code}

@@ -7,7 +7,7 @@ from google.cloud.location import locations_pb2  # type: ignore[import-untyped]
 from google.iam.v1 import iam_policy_pb2, policy_pb2  # type: ignore[import-untyped]
 from google.longrunning import operations_pb2  # type: ignore[import-untyped]
 
-from gae_local_cloud.cloud_tasks.messages import types_without_clients
+from gae_local_cloud.client_library import import_messages
 
 QUEUE_METHODS = frozenset({"GetQueue", "CreateQueue", "UpdateQueue", "PurgeQueue", "PauseQueue", "ResumeQueue"})
 """Methods that answer with a queue."""
@@ -46,4 +46,4 @@ def beta_answer_type(method: str) -> Any:
 
 
 def _beta_type(name: str) -> Any:
-    return getattr(types_without_clients("google.cloud.tasks_v2beta3"), name).pb()
+    return getattr(import_messages("google.cloud.tasks_v2beta3.types"), name).pb()

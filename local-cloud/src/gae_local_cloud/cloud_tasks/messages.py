@@ -1,37 +1,15 @@
 """The protobuf messages of Cloud Tasks, without the client library around them.
 
-A server needs only the messages. ``google.cloud.tasks_v2.__init__`` imports the clients too, with google-auth and
-requests, which takes ten times as long. So this module imports ``google.cloud.tasks_v2.types`` under an empty stand-in
-for its parent package. A client library imported later in the same process uses the same classes. They are the plain
-protobuf classes (fast, in C) beneath the proto-plus ones.
+They are the plain protobuf classes (fast, in C) beneath the proto-plus ones of the client library.
 
 A type checker sees one distinct class for each message, with fields of any type.
 """
 
-import importlib
-import sys
-from importlib.machinery import PathFinder
-from importlib.util import module_from_spec
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import google.cloud
 from google.protobuf.message import Message
 
-
-def types_without_clients(package: str) -> ModuleType:
-    """Import ``<package>.types`` without running ``<package>/__init__.py``, unless that has run already."""
-    if package in sys.modules:
-        return importlib.import_module(f"{package}.types")
-    spec = PathFinder.find_spec(package, google.cloud.__path__)
-    if spec is None:
-        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
-    sys.modules[package] = module_from_spec(spec)
-    try:
-        return importlib.import_module(f"{package}.types")
-    finally:
-        del sys.modules[package]  # a later import of the client library gets the real package
-
+from gae_local_cloud.client_library import import_messages
 
 if TYPE_CHECKING:
 
@@ -113,7 +91,7 @@ if TYPE_CHECKING:
     TaskView: Any
 
 else:
-    _v2 = types_without_clients("google.cloud.tasks_v2")
+    _v2 = import_messages("google.cloud.tasks_v2.types")
     AppEngineHttpRequest = _v2.AppEngineHttpRequest.pb()
     AppEngineRouting = _v2.AppEngineRouting.pb()
     Attempt = _v2.Attempt.pb()

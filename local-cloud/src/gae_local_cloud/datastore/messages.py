@@ -7,14 +7,16 @@ aliases of ``Any`` that tell a reader which message is meant.
 
 from typing import Any, TypeAlias
 
-from google.cloud.datastore_v1 import types
 from google.protobuf.timestamp_pb2 import Timestamp
+
+from gae_local_cloud.client_library import import_messages
 
 Message: TypeAlias = Any
 KeyMessage: TypeAlias = Any
 ValueMessage: TypeAlias = Any
 EntityMessage: TypeAlias = Any
 
+types = import_messages("google.cloud.datastore_v1.types")
 Key: Any = types.Key.pb()
 Value: Any = types.Value.pb()
 Entity: Any = types.Entity.pb()
