@@ -1,7 +1,7 @@
 """Benchmarks of cold starts: how long the first visitor of a new instance waits, here and on the bundled SDK.
 
-Each app has an environment with its requirements only, and gunicorn starts it, as on App Engine. Our app calls the
-local cloud; the bundled SDK calls an API host that answers at once.
+Each app has an environment with its requirements only, and gunicorn starts it, as on App Engine. Both apps add their
+tasks by calling a server that answers at once and stores nothing. Ours reads the counter from the local cloud.
 """
 
 import http.client
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.benchmarks import Benchmark, Contender, Measure, Measurement
 from bench.cloud_tasks import UNREACHABLE
-from bench.peers import BUNDLED_SDK, bundled_api_host, bundled_sdk, environment, local_cloud
+from bench.peers import BUNDLED_SDK, bundled_api_host, bundled_sdk, empty_cloud_tasks, environment, local_cloud
 from bench.processes import free_port, serving, variables
 
 _FOLDER = Path(__file__).parent
@@ -99,9 +99,10 @@ Start = Callable[[], AbstractContextManager[Instance]]
 
 @contextmanager
 def ours(sample: str) -> Iterator[Instance]:
-    """Yield an instance of one of the samples, beside a local cloud."""
-    with local_cloud("--app-url", f"http://{UNREACHABLE}") as (server, _):
-        yield Instance(_samples(), _ROOT / "samples" / sample, "main", _PRODUCTION | server.exports())
+    """Yield an instance of one of the samples, beside a local cloud whose Cloud Tasks stores nothing."""
+    with local_cloud("--app-url", f"http://{UNREACHABLE}") as (cloud, _), empty_cloud_tasks() as tasks:
+        addresses = cloud.exports() | {"CLOUD_TASKS_EMULATOR_HOST": tasks.address}
+        yield Instance(_samples(), _ROOT / "samples" / sample, "main", _PRODUCTION | addresses)
 
 
 def _samples() -> Path:

@@ -9,9 +9,8 @@ from pathlib import Path
 from bench import job_queues
 from bench.benchmarks import SEED, Benchmark, Contender, Measure, Measurement
 from bench.job_queues import Queue
-from bench.processes import free_port, serving
+from bench.peers import empty_cloud_tasks
 
-_SERVER = Path(__file__).with_name("empty_cloud_tasks.py")
 _CALLS = 2_000
 _ENVIRONMENT = {"GOOGLE_CLOUD_PROJECT": "bench", "DEFERRED_SIGNING_KEYS": "bench:only-for-benchmarks"}
 
@@ -19,14 +18,10 @@ _ENVIRONMENT = {"GOOGLE_CLOUD_PROJECT": "bench", "DEFERRED_SIGNING_KEYS": "bench
 @contextmanager
 def _calling(module: str) -> Iterator[Queue]:
     """Run a sender of jobs beside a Cloud Tasks that does nothing."""
-    port = free_port()
-    environment = _ENVIRONMENT | {"CLOUD_TASKS_EMULATOR_HOST": f"127.0.0.1:{port}"}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        serving([sys.executable, _SERVER, port], port),
-        job_queues.sending(Path(sys.executable), module, environment, Path(folder)) as queue,
-    ):
-        yield queue
+    with tempfile.TemporaryDirectory() as folder, empty_cloud_tasks() as server:
+        environment = _ENVIRONMENT | {"CLOUD_TASKS_EMULATOR_HOST": server.address}
+        with job_queues.sending(Path(sys.executable), module, environment, Path(folder)) as queue:
+            yield queue
 
 
 @contextmanager

@@ -38,6 +38,14 @@ def local_cloud(*arguments: str, data_dir: Path | None = None) -> Iterator[tuple
 
 
 @contextmanager
+def empty_cloud_tasks() -> Iterator[Server]:
+    """Run a Cloud Tasks that answers at once and stores nothing, so that a benchmark measures its client."""
+    port = free_port()
+    with serving([sys.executable, _FOLDER / "empty_cloud_tasks.py", port], port) as server:
+        yield server
+
+
+@contextmanager
 def gcloud_tasks_emulator(queue: str, target: str) -> Iterator[Server]:
     """Run gcloud-tasks-emulator, the most used one. It stores tasks in memory and ignores rate limits.
 
