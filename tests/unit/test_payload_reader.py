@@ -35,12 +35,13 @@ def pickles(name: str) -> list[tuple[str, bytes]]:
     ("call", "text"),
     [
         ((greet, "v1", 10), "deferred_callables.greet('v1', 10)"),
-        ((len, [1, 2.5, None, True]), "builtins.len([1, 2.5, None, True])"),
+        ((len, [1, 2.5, None, True, False]), "builtins.len([1, 2.5, None, True, False])"),
         ((apply, greet, b"\x00"), "deferred_callables.apply(deferred_callables.greet, b'\\x00')"),
         ((apply, (1,), (), {2}, {"a": [1]}), "deferred_callables.apply((1,), (), {2}, {'a': [1]})"),
         ((Greeter("hi").greet, "Ada"), "deferred_callables.Greeter.greet('Ada')"),
         ((Greeter.make, "hi"), "deferred_callables.Greeter.make('hi')"),
         (([1].append, 2), "list.append(2)"),
+        (((5).bit_length,), "int.bit_length()"),
         ((apply, Point(1)), "deferred_callables.apply(deferred_callables.Point() with {'x': 1, 'y': 0})"),
         ((apply, Color.RED), "deferred_callables.apply(deferred_callables.Color(1))"),
         (
@@ -89,6 +90,41 @@ def test_functions_by_value_are_named():
     reading = read(deferred.serialize(inner, 5))
     assert reading.by_value == (inner.__qualname__,)
     assert reading.text == f"{inner.__qualname__}(5)"
+    assert not reading.once
+
+
+def test_a_module_that_travels_by_value_is_no_function_by_value():
+    def inner(module: Any) -> Any:
+        return module
+
+    assert read(deferred.serialize(inner, sys)).by_value == (inner.__qualname__,)
+
+
+_BY_VALUE = b"(ccloudpickle.cloudpickle\n%s\n"
+
+
+@pytest.mark.parametrize(
+    ("called", "name"),
+    [
+        (_BY_VALUE % b"_make_function" + b"(tR((dS'__module__'\nS'm'\nsS'__qualname__'\nS'f'\nstb", "f"),
+        (_BY_VALUE % b"_make_function" + b"(tR(N(I1\nl(dS'__qualname__'\nS'f'\nstb", "f"),
+        (_BY_VALUE % b"_make_function" + b"(tR((dS'__qualname__'\nI5\nstb", "<function>"),
+        (_BY_VALUE % b"_make_function" + b"(tR((dS'__qualname__'\nS'f'\nslb", "<function>"),
+        (_BY_VALUE % b"_make_function" + b"(tR", "<function>"),
+        (_BY_VALUE % b"_make_skeleton_class" + b"(S'C'\ntR", "C"),
+        (_BY_VALUE % b"_make_skeleton_class" + b"(tR", "<class>"),
+        (_BY_VALUE % b"_make_skeleton_class" + b"NR", "cloudpickle.cloudpickle._make_skeleton_class"),
+        (b"(cothers\n_make_function\n(tR", "others._make_function"),
+        (b"(cothers\nmake\n(tR(tR", "others.make"),
+    ],
+    ids=[
+        *("function", "function with more state", "number as a name", "state in a list", "no state"),
+        *("class", "class without a name", "class without arguments", "another library's", "result that is called"),
+    ],
+)
+def test_the_name_of_a_callable_by_value_is_found_whatever_its_writer_left_out(called: bytes, name: str):
+    reading = read(called + b"(t(dt.")
+    assert (reading.callable, reading.problem) == (name, "")
 
 
 def test_a_compressed_payload_shows_the_call_in_it():
@@ -134,14 +170,22 @@ def test_nothing_that_a_payload_names_is_imported():
         (pickle.dumps((payload_store.run_compressed, (b"not compressed",), {})), "cannot be unpacked"),
         (b"\x80\x04K\x01\x8c\x01a\x93.", "something that is not text"),
         (b"\x80\x04\x8c\x01aK\x01\x93.", "something that is not text"),
+        (b"K", "can be read: not enough data in stream to read uint1"),
+        (b"(}(S'a'\nI1\nS'b'\nut(dt.", "can be read"),
+        (b"((S'a'\nI1\nS'b'\ndt(dt.", "can be read"),
     ],
     ids=[
         *("empty", "text", "truncated", "a list", "persistent id", "empty stack", "too many opcodes"),
-        *("not compressed", "a module that is no text", "a name that is no text"),
+        *("not compressed", "a module that is no text", "a name that is no text", "a number that is cut short"),
+        *("a key without a value", "a key without a value in DICT"),
     ],
 )
 def test_the_problem_is_said(data: bytes, problem: str):
     assert problem in read(data).problem
+
+
+def test_at_most_200_characters_of_a_reason_are_passed_on():
+    assert len(read(b"F" + b"x" * 1000 + b"\n.").problem.partition(": ")[2]) == 200
 
 
 def test_exactly_the_opcodes_of_the_limit_are_followed():
@@ -165,13 +209,21 @@ _GREET = b"(cdeferred_callables\ngreet\n"
         (_GREET + b"((cdeferred_callables\nPoint\nI1\not(dt.", "(deferred_callables.Point(1))"),
         (_GREET + b"((I1\nideferred_callables\nPoint\nt(dt.", "(deferred_callables.Point(1))"),
         (_GREET + b"(t(S'a'\nI1\nS'b'\nI2\ndt.", "(a=1, b=2)"),
-        (_GREET + b"(I1\n2t(dt.", "(1, 1)"),
+        (_GREET + b"(I1\nI2\n2t(dt.", "(1, 2, 2)"),
         (_GREET + b"(I1\nI2\n0t(dt.", "(1)"),
         (_GREET + b"(I1\n(0t(dt.", "(1)"),
         (_GREET + b"(I1\n(I5\nI6\n1t(dt.", "(1)"),
+        (_GREET + b"(S'\xc3\xbc'\nt(dt.", "('ü')"),
+        (_GREET + b"(cm\nf\n(cm\nC\n(tRI5\ntRt(dt.", "(m.f(m.C(), 5))"),
+        (_GREET + b"(cm\nL\n(tR(I1\nI2\neI3\nat(dt.", "(m.L() with [1, 2, 3])"),
         (b"(I5\n(t(dt.", "int()"),
+        (b"(\x82\x01(t(dt.", "copyreg.extension 1()"),
+        (b"(cpkgutil\nresolve_name\n(S'main:f'\ntR(t(dt.", "main.f()"),
     ],
-    ids=["frozenset", "OBJ", "INST", "DICT", "DUP", "POP", "POP of a mark", "POP_MARK", "a number that is called"],
+    ids=[
+        *("frozenset", "OBJ", "INST", "DICT", "DUP", "POP", "POP of a mark", "POP_MARK", "STRING in UTF-8"),
+        *("a call with an object", "a list of its own class", "a number that is called", "EXT1", "a script's function"),
+    ],
 )
 def test_rare_opcodes_are_followed(data: bytes, shown: str):
     assert read(data).text.removeprefix("deferred_callables.greet") == shown
@@ -222,6 +274,10 @@ def test_what_multiplies_when_it_is_written_stays_short():
     queue.append(queue)
     for value in (laughs, loop, queue, 10**5000, "x" * 10**6, b"x" * 10**6, list(range(10**4))):
         assert len(read(pickle.dumps((greet, (value,), {}))).text) < 10_000
+
+
+def test_an_object_that_is_its_own_state_is_read():
+    assert read(_GREET + b"(cm\nC\n(tRp0\ng0\nbt(dt.").text.startswith("deferred_callables.greet(m.C() with m.C() with")
 
 
 @given(st.binary(max_size=200))

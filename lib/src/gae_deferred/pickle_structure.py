@@ -189,24 +189,24 @@ class _Machine:
 
     def _append(self, _: Any) -> None:
         item = self._stack.pop()
-        self._extend(self._stack[-1], [item])
+        self._extend(self._stack[-1], "[]", [item])
 
     def _append_all(self, _: Any) -> None:
         items = self._pop_mark()
-        self._extend(self._stack[-1], items)
+        self._extend(self._stack[-1], "[]", items)
 
     def _set_item(self, _: Any) -> None:
         key, value = self._pop_many(2)
-        self._extend(self._stack[-1], [(key, value)])
+        self._extend(self._stack[-1], "{:}", [(key, value)])
 
     def _set_items(self, _: Any) -> None:
         items = self._pop_mark()
-        self._extend(self._stack[-1], list(zip(items[::2], items[1::2], strict=True)))
+        self._extend(self._stack[-1], "{:}", list(zip(items[::2], items[1::2], strict=True)))
 
     @staticmethod
-    def _extend(target: Any, items: list[Any]) -> None:
+    def _extend(target: Any, brackets: str, items: list[Any]) -> None:
         if isinstance(target, Made):  # of a subclass of list or dict
-            target.content = target.content or Items("{:}" if isinstance(items[0], tuple) else "[]")
+            target.content = target.content or Items(brackets)
             target = target.content
         target.items += items
 
