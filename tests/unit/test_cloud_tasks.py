@@ -11,7 +11,7 @@ from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import tasks_v2
 from google.rpc import code_pb2, status_pb2
 
-from gae_deferred import cloud_tasks, deferred, errors
+from gae_deferred import cloud_tasks, deferred, emulator, errors
 from gae_deferred.per_process import PerProcess
 
 SERVICE_ERRORS: list[tuple[Exception, type[errors.TaskQueueError]]] = [
@@ -61,6 +61,17 @@ def test_an_error_of_the_service_is_one_of_ours_that_says_which_queue(raised, ex
     assert not task.was_enqueued
 
 
+@pytest.mark.parametrize(("listens", "cause"), [(True, "away"), (False, "No Cloud Tasks listens at localhost:8123")])
+def test_an_emulator_is_said_to_be_absent_only_if_nothing_listens(
+    listens: bool, cause: str, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "localhost:8123")
+    monkeypatch.setattr(emulator, "listens", lambda address: listens)
+    queue.error = google.ServiceUnavailable("away")
+    with pytest.raises(errors.TransientError, match=f"us-east1: {cause}"):
+        cloud_tasks.create(deferred.prepare(greet, "Ada"))
+
+
 def by_class(error: Exception) -> str:
     return type(error).__name__
 
@@ -107,7 +118,13 @@ def name_of(request: tasks_v2.CreateTaskRequest) -> str:
 
 
 @pytest.mark.parametrize(
-    "refused", [google.ResourceExhausted("busy"), google.InvalidArgument("x"), google.NotFound("x")]
+    "refused",
+    [
+        google.ResourceExhausted("busy"),
+        google.InvalidArgument("x"),
+        google.NotFound("x"),
+        google.MethodNotImplemented("x"),
+    ],
 )
 def test_a_refusal_is_not_repeated_and_says_nothing_of_an_enqueued_task(refused, queue: FakeCloudTasks):
     queue.error = refused

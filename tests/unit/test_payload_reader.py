@@ -93,6 +93,17 @@ def test_functions_by_value_are_named():
     assert not reading.once
 
 
+def test_functions_by_value_are_named_wherever_they_are():
+    def inner() -> None:
+        pass
+
+    class Inside:
+        pass
+
+    for values in ([inner, Inside], {"a": inner, "b": [Inside]}, (inner, (Inside,)), Box([inner, Box(Inside)])):
+        assert set(read(deferred.serialize(apply, values)).by_value) == {inner.__qualname__, "Inside"}
+
+
 def test_a_module_that_travels_by_value_is_no_function_by_value():
     def inner(module: Any) -> Any:
         return module
@@ -114,12 +125,14 @@ _BY_VALUE = b"(ccloudpickle.cloudpickle\n%s\n"
         (_BY_VALUE % b"_make_skeleton_class" + b"(S'C'\ntR", "C"),
         (_BY_VALUE % b"_make_skeleton_class" + b"(tR", "<class>"),
         (_BY_VALUE % b"_make_skeleton_class" + b"NR", "cloudpickle.cloudpickle._make_skeleton_class"),
-        (b"(cothers\n_make_function\n(tR", "others._make_function"),
+        (b"(ccloudpickle\n_make_function\n(tR", "<function>"),
+        (b"(cothers.cloudpickle\n_make_function\n(tR", "others.cloudpickle._make_function"),
         (b"(cothers\nmake\n(tR(tR", "others.make"),
     ],
     ids=[
         *("function", "function with more state", "number as a name", "state in a list", "no state"),
-        *("class", "class without a name", "class without arguments", "another library's", "result that is called"),
+        *("class", "class without a name", "class without arguments", "other module of cloudpickle"),
+        *("another library's", "result that is called"),
     ],
 )
 def test_the_name_of_a_callable_by_value_is_found_whatever_its_writer_left_out(called: bytes, name: str):
@@ -216,13 +229,16 @@ _GREET = b"(cdeferred_callables\ngreet\n"
         (_GREET + b"(S'\xc3\xbc'\nt(dt.", "('ü')"),
         (_GREET + b"(cm\nf\n(cm\nC\n(tRI5\ntRt(dt.", "(m.f(m.C(), 5))"),
         (_GREET + b"(cm\nL\n(tR(I1\nI2\neI3\nat(dt.", "(m.L() with [1, 2, 3])"),
+        (_GREET + b"(cm\nC\nNRt(dt.", "(m.C(*None))"),
+        (_GREET + b"(cm\nC\n]Rt(dt.", "(m.C(*[]))"),
         (b"(I5\n(t(dt.", "int()"),
         (b"(\x82\x01(t(dt.", "copyreg.extension 1()"),
         (b"(cpkgutil\nresolve_name\n(S'main:f'\ntR(t(dt.", "main.f()"),
     ],
     ids=[
         *("frozenset", "OBJ", "INST", "DICT", "DUP", "POP", "POP of a mark", "POP_MARK", "STRING in UTF-8"),
-        *("a call with an object", "a list of its own class", "a number that is called", "EXT1", "a script's function"),
+        *("a call with an object", "a list of its own class", "arguments that are no tuple", "arguments in a list"),
+        *("a number that is called", "EXT1", "a script's function"),
     ],
 )
 def test_rare_opcodes_are_followed(data: bytes, shown: str):

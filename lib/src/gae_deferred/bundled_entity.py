@@ -60,7 +60,7 @@ def _datastore_entity(state: bytes) -> "Entity":
     proto.MergePartialFromString(state)
     reference = proto.key()
     path = reference.path.element_list()
-    has_key = len(path) > 1 or any(part.has_id() or part.has_name() for part in path)  # otherwise only a kind
+    has_key = any(part.has_id() or part.has_name() for part in path)  # otherwise only a kind
     entity = Entity(_key(path, reference.app, reference.name_space) if has_key else None)
     for stored in proto.property_list():
         name = text(stored.name())

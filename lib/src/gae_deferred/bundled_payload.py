@@ -16,7 +16,7 @@ from gae_deferred.errors import PermanentTaskFailure, UnprovenPayloadError
 class BundledPayload(Uncached):
     """A payload that the bundled SDK has stored."""
 
-    data = ndb.BlobProperty(required=True)
+    data = ndb.BlobProperty()
 
     @classmethod
     def _get_kind(cls) -> str:

@@ -24,7 +24,7 @@ def run(coroutine: Coroutine[Any, Any, Any], seconds: float | None = None) -> An
     limited = _within(seconds, coroutine)
     if asyncio._get_running_loop() is None:
         return asyncio.run(limited)
-    with ThreadPoolExecutor(max_workers=1) as thread:
+    with ThreadPoolExecutor() as thread:
         return thread.submit(contextvars.copy_context().run, asyncio.run, limited).result()
 
 

@@ -14,7 +14,7 @@ from google.cloud import ndb
 from harness import Cloud, until
 from once_tasks import CALLS, note
 
-from gae_deferred import clock, deferred, errors, payload_store
+from gae_deferred import clock, deferred, errors, payload, payload_store
 from gae_deferred.bundled_payload import BundledPayload
 from gae_deferred.entities import DeadLetter, Outbox, PayloadChunk, Receipt
 
@@ -96,9 +96,47 @@ def test_a_payload_that_was_changed_in_datastore_is_not_unpickled(cloud: Cloud, 
     assert len(cloud.entities(DeadLetter)) == 1
 
 
-def test_a_payload_expires_if_its_task_never_comes(cloud: Cloud):
+def test_a_payload_whose_task_never_comes_expires_after_every_delivery(cloud: Cloud):
+    now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=20)
+    with clock.held_by(lambda: now):
+        defer(note, noise(1.5))
+    expiry = now.replace(tzinfo=None) + datetime.timedelta(days=62)
+    assert [chunk.expires for chunk in cloud.entities(PayloadChunk)] == [expiry] * 2
+
+
+def test_a_payload_that_is_kept_for_a_dead_letter_does_not_expire(cloud: Cloud):
     defer(note, noise(1.5))
-    assert all(chunk.expires is not None for chunk in cloud.entities(PayloadChunk))
+    stored = payload_store.stored_by(cloud.tasks()[0].app_engine_http_request.body)
+    assert stored is not None
+    assert payload_store.keep(stored) is True
+    assert [chunk.expires for chunk in cloud.entities(PayloadChunk)] == [None] * 2
+
+
+def test_a_payload_that_has_lost_a_part_cannot_be_kept_and_expires(cloud: Cloud):
+    defer(note, noise(1.5))
+    stored = payload_store.stored_by(cloud.tasks()[0].app_engine_http_request.body)
+    assert stored is not None
+    cloud.entities(PayloadChunk)[0].key.delete()
+    assert payload_store.keep(stored) is False
+    assert [chunk.expires is None for chunk in cloud.entities(PayloadChunk)] == [False]
+
+
+def test_the_call_of_a_stored_payload_returns_its_result_and_nothing_when_it_has_ended(cloud: Cloud):
+    value = noise(1.1)
+    task = deferred.prepare(len, value)
+    assert cloud.entities(PayloadChunk) != []
+    assert [deferred.run(task.payload) for _ in range(2)] == [len(value), None]
+
+
+def test_the_largest_payload_that_datastore_takes_is_stored(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    data = deferred.serialize(note, noise(0.1))
+    size = len(zlib.compress(data))
+    monkeypatch.setattr(payload_store, "MAX_STORED_BYTES", size)
+    body, _ = payload_store.shrink(data, 1000, transactional=False)
+    assert payload_store.read_call(body) == payload.load(data)
+    monkeypatch.setattr(payload_store, "MAX_STORED_BYTES", size - 1)
+    with pytest.raises(errors.TaskTooLargeError, match=f"has {len(data)} bytes, {size} compressed; at most"):
+        payload_store.shrink(data, 1000, transactional=False)
 
 
 def test_in_a_transaction_it_is_stored_with_it(cloud: Cloud):
