@@ -13,7 +13,7 @@ import pytest
 from deferred_callables import cases
 from google.cloud import ndb
 
-from gae_deferred import deferred, payload
+from gae_deferred import bundled_sdk, deferred, payload
 
 PICKLES: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("bundled_sdk_pickles.json").read_text())
 THEIR_MODULE = "google.appengine.ext.deferred.deferred"
@@ -85,3 +85,7 @@ def test_the_surface_is_that_of_the_bundled_sdk():
 def test_other_names_of_the_bundled_ndb_are_those_of_cloud_ndb(name: str):
     data = f"(cgoogle.appengine.ext.ndb.model\n{name}\n)}}t.".encode()
     assert payload.load(data) == (getattr(ndb.model, name), (), {})
+
+
+def test_a_name_of_the_bundled_sdk_without_an_equivalent_stays():
+    assert bundled_sdk.new_name("google.appengine.api.memcache", "get") == ("google.appengine.api.memcache", "get")
