@@ -209,6 +209,14 @@ def test_an_option_at_its_limit_is_taken(options: dict[str, Any], queue: FakeClo
     assert deferred.defer(greet, "Ada", **options).was_enqueued
 
 
+@pytest.mark.parametrize(("length", "ending"), [(98, "a '"), (99, "a ...")])
+def test_an_error_shows_the_first_hundred_characters_of_a_value(length: int, ending: str):
+    with pytest.raises(errors.InvalidTaskNameError) as caught:
+        Task(b"x", name=("a" * (length - 1)) + " ")
+    shown = str(caught.value).removeprefix("The task name ").partition(" does")[0]
+    assert shown.endswith(ending)
+
+
 def test_an_empty_query_or_fragment_is_left_out(queue: FakeCloudTasks):
     assert deferred.defer(greet, "Ada", _url="/a?#").url == "/a"
 
@@ -344,6 +352,11 @@ def test_a_retry_option_of_the_wrong_type_raises_type_error(options: dict[str, A
         TaskRetryOptions(**options)
 
 
+def test_retry_options_are_given_by_name():
+    with pytest.raises(TypeError, match="positional"):
+        TaskRetryOptions(1)  # type: ignore[misc]
+
+
 def test_the_age_limit_is_rounded_up_to_seconds():
     assert TaskRetryOptions(task_age_limit=1.2).task_age_limit == 2
 
@@ -352,6 +365,11 @@ def test_the_age_limit_is_rounded_up_to_seconds():
 def test_a_tasks_payload_has_to_be_bytes(payload):
     with pytest.raises(errors.InvalidTaskError, match=type(payload).__name__):
         Task(payload)
+
+
+def test_a_task_without_options_is_sent_at_once(queue: FakeCloudTasks):
+    deferred.defer_many([Task(b"x")])
+    assert len(queue.created) == 1
 
 
 def test_a_changed_copy_of_the_headers_changes_no_task():

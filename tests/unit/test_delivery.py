@@ -52,6 +52,7 @@ def test_the_tasks_own_limit_goes_before_that_of_its_queue(limit: str, is_last: 
         (None, None),
         (TaskRetryOptions(), None),
         (TaskRetryOptions(task_retry_limit=4), "5"),
+        (TaskRetryOptions(task_retry_limit=0), "1"),
         (TaskRetryOptions(task_retry_limit=4, task_age_limit=60), "0"),
         (TaskRetryOptions(min_backoff_seconds=1), "0"),
     ],

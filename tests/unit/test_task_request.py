@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gae_deferred import TaskRetryOptions, deferred, signing, task_request
 from gae_deferred.errors import TaskTooLargeError
 from gae_deferred.limits import MAX_TASK_BYTES
-from gae_deferred.task import Task
+from gae_deferred.task import MAX_URL_LENGTH, Task
 
 UTC = datetime.UTC
 
@@ -180,13 +180,29 @@ def test_the_size_of_a_task_is_never_less_than_that_of_its_stored_form(
         monkeypatch.setenv("DEFERRED_TARGET_URL", f"https://{'t' * 60}.example.com")
         monkeypatch.setenv("DEFERRED_AUDIENCE", f"https://{'a' * 2000}")
         monkeypatch.setenv("DEFERRED_SERVICE_ACCOUNT", f"{'a' * 250}@example.com")
-        options.pop("url", None)  # with the base, it would be longer than a URL may be
+        if "url" in options:
+            options["url"] = options["url"][: MAX_URL_LENGTH - len("https://.example.com") - 60]
     room = MAX_TASK_BYTES - Task(b"", **options).size
     task = Task(b"x" * room, **options)
     task.outbox, task.python = f"{'d' * 100}/{'o' * 40}", "3.13"
     task.name = task.name or "g" * 64
     size = stored_form(task).ByteSize()
     assert size <= MAX_TASK_BYTES
-    assert size > MAX_TASK_BYTES - 6 * 1024 - 2 * 5000 * 20  # and not so much less that the room is wasted
+    wasted = 6 * 1024 + sum(len(name) + 16 for name in options.get("headers", {}))
+    assert size > MAX_TASK_BYTES - wasted  # not so much less that tasks are refused that have room
     with pytest.raises(TaskTooLargeError):
         Task(b"x" * (room + 1), **options)
+
+
+@pytest.mark.parametrize(
+    ("shorter", "longer", "bytes_more"),
+    [
+        ({"name": "n"}, {"name": "n" * 100}, 99),
+        ({"queue": "q"}, {"queue": "q" * 100}, 99),
+        ({"headers": {"X-A": ""}}, {"headers": {"X-A": "\xfc" * 50}}, 100),
+        ({"headers": {"X-A": ""}}, {"headers": {"X-A" + "a" * 50: ""}}, 100),  # the signature repeats the name
+    ],
+    ids=["name", "queue", "value", "header"],
+)
+def test_each_byte_of_an_option_counts(shorter: dict[str, Any], longer: dict[str, Any], bytes_more: int):
+    assert Task(b"", **longer).size - Task(b"", **shorter).size == bytes_more

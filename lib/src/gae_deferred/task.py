@@ -340,7 +340,7 @@ def _determine_eta(countdown: Any, eta: Any) -> datetime.datetime:
             chosen = eta.astimezone(datetime.UTC)
         except (OverflowError, ValueError, OSError) as error:
             raise InvalidEtaError(f"The ETA {eta!r} is out of range") from error
-    elif eta is not None:
+    else:
         raise InvalidTaskError(f"The ETA {eta!r} is not a datetime.datetime")
     if (chosen - created).total_seconds() > MAX_ETA_SECONDS:
         raise InvalidEtaError(f"The ETA {chosen.isoformat()} is more than {MAX_ETA_SECONDS // 86400} days from now")

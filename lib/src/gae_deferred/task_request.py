@@ -103,8 +103,9 @@ def _request_headers(task: Task, service: str | None, path: str) -> dict[str, st
     request_headers = {name: value for name, value in task.headers.items() if not headers.is_reserved(name)}
     options = task.retry_options
     if options is not None and options != TaskRetryOptions():
-        has_number = options.task_retry_limit is not None and options.task_age_limit is None
-        request_headers[headers.MAX_ATTEMPTS.name] = str((options.task_retry_limit or 0) + 1 if has_number else 0)
+        retries = options.task_retry_limit
+        attempts = 0 if retries is None or options.task_age_limit is not None else retries + 1
+        request_headers[headers.MAX_ATTEMPTS.name] = str(attempts)
     request_headers[headers.ID.name] = task.identity
     if task.outbox is not None:
         request_headers[headers.OUTBOX.name] = task.outbox
