@@ -10,7 +10,7 @@ from google.cloud import tasks_v2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gae_deferred import TaskRetryOptions, deferred, signing, task_request
+from gae_deferred import TaskRetryOptions, deferred, settings, signing, task_request
 from gae_deferred.errors import TaskTooLargeError
 from gae_deferred.limits import MAX_TASK_BYTES
 from gae_deferred.task import MAX_URL_LENGTH, Task
@@ -73,11 +73,48 @@ def test_a_task_is_signed_for_the_service_that_it_goes_to(
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "k1:a-secret-of-at-least-16-characters")
     monkeypatch.setenv("GAE_SERVICE", "web")
     http = sent_by_defer(queue, _target=target).app_engine_http_request
+    assert problem_of_signature(http, f"my-project/service/{service}") is None
+
+
+def problem_of_signature(http: tasks_v2.AppEngineHttpRequest, audience: str) -> str | None:
+    """Return why the signature of a request is not valid where it arrives, or None."""
     environ = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in http.headers.items()}
     environ |= {"PATH_INFO": http.relative_uri, "CONTENT_TYPE": http.headers["Content-Type"]}
     claim = signing.read_claim(environ)
-    assert not isinstance(claim, str)
-    assert signing.check_claim(claim, environ, f"my-project/service/{service}", http.body) is None
+    return claim if isinstance(claim, str) else signing.check_claim(claim, environ, audience, http.body)
+
+
+@pytest.mark.parametrize(("target", "service"), [(None, "default"), ("worker", "worker")])
+def test_another_payload_is_signed_for_the_same_service(
+    target: str | None, service: str, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "k1:a-secret-of-at-least-16-characters")
+    request = task_request.make(deferred.prepare(greet, "Ada", _target=target))
+    http = task_request.with_payload(request, b"other").task.app_engine_http_request
+    assert http.body == b"other"
+    assert problem_of_signature(http, f"my-project/service/{service}") is None
+
+
+def test_another_payload_without_keys_loses_the_signature_alone(queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "k1:a-secret-of-at-least-16-characters")
+    request = task_request.make(deferred.prepare(greet, "Ada"))
+    monkeypatch.delenv("DEFERRED_SIGNING_KEYS")
+    settings.forget()
+    before, after = (
+        dict(each.task.app_engine_http_request.headers) for each in (request, task_request.with_payload(request, b""))
+    )
+    assert before.pop("X-Deferred-Signature")
+    assert after == before
+
+
+@pytest.mark.parametrize("value", ["\xfc", " blanks around "])
+def test_a_header_that_may_change_on_its_way_is_not_signed(
+    value: str, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "k1:a-secret-of-at-least-16-characters")
+    sent = sent_by_defer(queue, _headers={"X-Mine": value, "X-Under_score": "1", "Authorization": "1", "X-Kept": "1"})
+    signature = sent.app_engine_http_request.headers["X-Deferred-Signature"]
+    assert signature.split(":")[2].split(";") == ["content-type", "x-deferred-callable", "x-deferred-id", "x-kept"]
 
 
 def test_a_time_is_sent_exact_to_the_microsecond(queue: FakeCloudTasks):
@@ -120,6 +157,11 @@ def test_an_age_limit_alone_is_not_held_up_by_a_number_of_attempts(queue: FakeCl
     config = sent_by_defer(queue, _retry_options=TaskRetryOptions(task_age_limit=60)).retry_config
     assert config.max_attempts == 1  # Cloud Tasks goes on until both limits are reached
     assert config.max_retry_duration == datetime.timedelta(seconds=60)
+
+
+@pytest.mark.parametrize("name", ["min_backoff_seconds", "max_backoff_seconds", "task_age_limit", "max_doublings"])
+def test_a_retry_option_of_zero_replaces_the_queues(name: str, queue: FakeCloudTasks):
+    assert "retry_config" in sent_by_defer(queue, _retry_options=TaskRetryOptions(**{name: 0}))
 
 
 def test_retry_options_that_say_nothing_leave_the_queues(queue: FakeCloudTasks):

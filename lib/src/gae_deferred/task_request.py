@@ -64,7 +64,7 @@ def message(task: Task) -> Any:
     if task.dispatch_deadline is not None:
         _set_seconds(message.task.dispatch_deadline, task.dispatch_deadline)
     if task.retry_options is not None and task.retry_options != TaskRetryOptions():
-        _set_retry_config(message.task.retry_config, task.retry_options)  # even an empty one replaces the queue's
+        _set_retry_config(message.task.retry_config, task.retry_options)
     return message
 
 
@@ -188,7 +188,6 @@ def _destination(task: Task) -> tuple[str, str, str]:
 
 
 def _set_retry_config(config: Any, options: TaskRetryOptions) -> None:
-    config.SetInParent()
     if options.task_retry_limit is not None:
         config.max_attempts = options.task_retry_limit + 1
     if options.task_age_limit is not None:
