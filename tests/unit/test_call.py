@@ -33,7 +33,7 @@ def test_a_callable_is_described_by_its_name(kind: str, name: str):
 @pytest.mark.parametrize(
     ("call", "name", "args"),
     [
-        (Call(greet, ("Ada",), {}), "deferred_callables.greet", ("Ada",)),
+        (Call(greet, ("Ada", "?"), {}), "deferred_callables.greet", ("Ada", "?")),
         (Call(run_once, ("id", greet, "Ada"), {}), "deferred_callables.greet", ("Ada",)),
         (Call(invoke_member, (Greeter("hi"), "greet", "Ada"), {}), "deferred_callables.Greeter.greet", ("Ada",)),
         (
@@ -60,6 +60,10 @@ class Trap:
 
 def test_a_description_reads_no_attribute_of_the_object():
     assert Call(invoke_member, (Trap(), "spring"), {}).describe() == f"{__name__}.Trap.spring"
+
+
+def test_a_call_of_a_method_without_its_name_is_described_too():
+    assert Call(invoke_member, (Greeter("hi"),), {}).describe() == "gae_deferred.deferred.invoke_member"
 
 
 def test_a_method_that_the_object_does_not_have_cannot_be_unwrapped():

@@ -14,7 +14,7 @@ import pytest
 from deferred_callables import Greeter, LoudGreeter, cases, cases_by_name, greet
 from fake_cloud_tasks import FakeCloudTasks
 
-from gae_deferred import deferred, errors, payload_reader
+from gae_deferred import deferred, errors, payload, payload_reader
 
 HERE = Path(__file__).parent
 
@@ -248,6 +248,12 @@ def test_a_callable_with_a_name_travels_by_name(kind: str):
 
 def test_the_body_is_a_plain_pickle_of_callable_args_and_kwargs():
     assert pickle.loads(deferred.serialize(greet, "Ada", punctuation="?")) == (greet, ("Ada",), {"punctuation": "?"})
+
+
+@pytest.mark.parametrize("protocol", range(3, pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_of_python_3_is_read_without_a_search_for_old_names(protocol: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(payload, "_Unpickler")
+    assert payload.load(pickle.dumps((greet, ("Ada",), {}), protocol)) == (greet, ("Ada",), {})
 
 
 @pytest.mark.parametrize(

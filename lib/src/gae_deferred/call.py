@@ -126,7 +126,7 @@ def _has_flag(obj: object, flags: int) -> bool:
     """Return whether a callable, or the function in a partial, is code with one of some flags."""
     while isinstance(obj, functools.partial):
         obj = obj.func
-    found = getattr(getattr(obj, "__code__", None), "co_flags", 0)  # a method has its function's
+    found = getattr(getattr(obj, "__code__", None), "co_flags", None)  # a method has its function's
     return isinstance(found, int) and bool(found & flags)
 
 
