@@ -117,6 +117,27 @@ def test_a_header_that_may_change_on_its_way_is_not_signed(
     assert signature.split(":")[2].split(";") == ["content-type", "x-deferred-callable", "x-deferred-id", "x-kept"]
 
 
+@pytest.mark.parametrize(
+    ("environment", "account", "audience"),
+    [
+        ({"DEFERRED_SERVICE_ACCOUNT": "a@b.c"}, "a@b.c", "https://app.example/base"),
+        ({"DEFERRED_SERVICE_ACCOUNT": "a@b.c", "DEFERRED_AUDIENCE": "mine"}, "a@b.c", "mine"),
+        ({"DEFERRED_SIGNING_KEYS": "k1:a-secret-of-at-least-16-characters"}, "", ""),
+    ],
+    ids=["account", "audience", "keys"],
+)
+def test_an_http_task_brings_a_token_of_the_service_account(
+    environment: dict[str, str], account: str, audience: str, queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("DEFERRED_SERVICE_ACCOUNT")
+    for name, value in {"DEFERRED_TARGET_URL": "https://app.example/base", **environment}.items():
+        monkeypatch.setenv(name, value)
+    http = sent_by_defer(queue, _url="/u").http_request
+    assert (http.url, http.http_method) == ("https://app.example/base/u", tasks_v2.HttpMethod.POST)
+    assert ("oidc_token" in http) is bool(account)
+    assert (http.oidc_token.service_account_email, http.oidc_token.audience) == (account, audience)
+
+
 def test_a_time_is_sent_exact_to_the_microsecond(queue: FakeCloudTasks):
     eta = datetime.datetime.now(UTC).replace(microsecond=999_999) + datetime.timedelta(days=1)
     stamp = tasks_v2.Task.pb(sent_by_defer(queue, _eta=eta)).schedule_time
