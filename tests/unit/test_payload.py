@@ -355,6 +355,14 @@ def test_bytes_without_a_call_are_a_permanent_failure(data: bytes):
         deferred.run(data)
 
 
+@pytest.mark.parametrize(
+    "value", [5, [greet, (), {}], (greet, ()), (greet, [], {})], ids=["number", "list", "pair", "list of arguments"]
+)
+def test_a_pickle_of_something_else_raises_a_value_error_that_names_its_type(value):
+    with pytest.raises(ValueError, match=f"holds a {type(value).__name__}, not"):
+        payload.load(pickle.dumps(value))
+
+
 def test_run_returns_the_callables_result_and_raises_its_error():
     assert deferred.run(deferred.serialize(greet, "Ada")) == "hello Ada!"
     with pytest.raises(ZeroDivisionError):

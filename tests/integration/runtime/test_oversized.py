@@ -25,6 +25,7 @@ from gae_deferred import (
     sweeper,
 )
 from gae_deferred.entities import DeadLetter, Outbox, PayloadChunk
+from gae_deferred.signing import Seal
 from gae_deferred.stored_outbox import StoredOutbox
 
 LIMIT = 10_000
@@ -205,3 +206,46 @@ def test_the_others_of_its_entity_keep_their_seals(cloud: Cloud, monkeypatch: py
     report = sweeper.sweep(grace=0)
     assert (report.sent, report.dead, report.kept) == (5, 0, 0)
     assert [deliver(task) for task in cloud.tasks()] == [200] * 5
+
+
+KEYS = "k1:a-secret-of-at-least-16-characters"
+
+
+@pytest.mark.parametrize(
+    ("written_with", "exchanged_with", "sealed"),
+    [
+        (KEYS, KEYS, [True, True, True]),
+        ("", KEYS, [False, True, False]),
+        (KEYS, "", [True, False, True]),
+    ],
+    ids=["keys", "keys since then", "keys until then"],
+)
+def test_only_the_smaller_one_has_a_new_seal(
+    written_with: str, exchanged_with: str, sealed: list[bool], cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+):
+    def write() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(outbox._Outbox, "send", lambda self: None)
+            commit(1, os.urandom(20_000), 2)
+
+    def read() -> StoredOutbox:
+        (entity,) = stored_outbox.read([entity.key for entity in cloud.entities(Outbox)])
+        assert isinstance(entity, StoredOutbox)
+        return entity
+
+    use_keys(written_with, monkeypatch)
+    write()
+    before = read()
+    use_keys(exchanged_with, monkeypatch)
+    assert oversized.shrink(before, before.requests[1]) is not None
+    after = read()
+    use_keys(KEYS, monkeypatch)
+    seals = [stored_outbox.check_seal(after.key, after.created, each) for each in after.requests]
+    assert [seal is Seal.VALID for seal in seals] == sealed
+    assert [bool(each.seal) for each in after.requests] == sealed
+    settings.forget()
+
+
+def use_keys(keys: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", keys)
+    settings.forget()
