@@ -24,6 +24,7 @@ class FakeCloudTasks:
         batch_errors: by task name, the status with which a batch refuses a task.
         operation_error: the status with which a batch's operation fails as a whole.
         existing: by full name, the tasks that ``get_task`` and ``delete_task`` find.
+        asked: the full name and the view of each ``get_task``.
     """
 
     queue_path = staticmethod(tasks_v2.CloudTasksClient.queue_path)
@@ -41,7 +42,7 @@ class FakeCloudTasks:
         self.operation_error: status_pb2.Status | None = None
         self.operation_done = True
         self.existing: dict[str, tasks_v2.Task] = {}
-        self.asked: list[str] = []
+        self.asked: list[tuple[str, tasks_v2.Task.View]] = []
         self.delete_error: Exception | None = None
 
     def create_task(self, request: Any, timeout: float) -> tasks_v2.Task:
@@ -90,7 +91,7 @@ class FakeCloudTasks:
     def get_task(self, request: tasks_v2.GetTaskRequest, timeout: float, retry: Any) -> tasks_v2.Task:
         from google.api_core.exceptions import NotFound
 
-        self.asked.append(request.name)
+        self.asked.append((request.name, request.response_view))
         if self.error is not None:
             raise self.error
         if request.name not in self.existing:

@@ -28,6 +28,13 @@ def test_a_task_that_waits_is_deleted(attempts: int, queue: FakeCloudTasks):
         deferred.defer_many([task])
 
 
+def test_to_cancel_a_task_needs_no_permission_to_read_its_body(queue: FakeCloudTasks):
+    """``View.FULL`` needs the permission ``cloudtasks.tasks.fullView`` (docstring of ``tasks_v2.Task.View``)."""
+    task = enqueued(queue)
+    assert deferred.cancel(task) is True
+    assert queue.asked == [(f"{QUEUE}/tasks/{task.name}", tasks_v2.Task.View.BASIC)]
+
+
 def test_a_task_that_is_being_run_is_left_alone(queue: FakeCloudTasks):
     task = enqueued(queue, dispatch_count=2, response_count=1)
     assert deferred.cancel(task) is False

@@ -1,17 +1,22 @@
 """Calls to Cloud Tasks, one task or many at a time, and the errors that they raise."""
 
 import concurrent.futures
+import itertools
 import pickle
+from collections.abc import Callable
+from concurrent.futures import Future
 
+import grpc
 import pytest
 from deferred_callables import greet
 from fake_cloud_tasks import FakeCloudTasks
 from google.api_core import exceptions as google
+from google.api_core import retry
 from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import tasks_v2
 from google.rpc import code_pb2, status_pb2
 
-from gae_deferred import cloud_tasks, deferred, emulator, errors
+from gae_deferred import cloud_tasks, deferred, emulator, errors, settings
 from gae_deferred.per_process import PerProcess
 
 SERVICE_ERRORS: list[tuple[Exception, type[errors.TaskQueueError]]] = [
@@ -159,6 +164,32 @@ def test_a_service_that_stays_away_is_asked_for_20_seconds_and_the_error_carries
     assert len(queue.created) == 1
 
 
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses of half a second before repeated calls, instead of pauses of a random length."""
+    monkeypatch.setattr(retry, "exponential_sleep_generator", lambda *limits: itertools.repeat(0.5))
+
+
+def test_no_call_is_made_once_the_time_is_over(queue: FakeCloudTasks, pauses: None):
+    queue.error = google.ServiceUnavailable("away")
+    with pytest.raises(errors.TransientError):
+        deferred.defer(greet, "Ada")
+    assert queue.timeouts[-1] == 0.5
+
+
+@pytest.mark.parametrize(("is_there", "seconds"), [(False, emulator.TIMEOUT), (True, cloud_tasks.RPC_TIMEOUT)])
+def test_an_emulator_that_is_not_there_is_waited_for_for_a_short_time(
+    is_there: bool, seconds: float, queue: FakeCloudTasks, pauses: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")
+    monkeypatch.setattr(emulator, "listens", lambda address: is_there)
+    queue.error = google.ServiceUnavailable("away")
+    start = cloud_tasks.time.monotonic()
+    with pytest.raises(errors.TransientError):
+        deferred.defer(greet, "Ada")
+    assert cloud_tasks.time.monotonic() - start == seconds - 0.5  # another pause would take until the end
+
+
 def test_a_task_of_an_error_is_given_again_safely_if_it_was_created(
     queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
 ):
@@ -206,7 +237,8 @@ def test_a_batch_that_was_taken_and_cannot_be_asked_about_may_have_enqueued_its_
     assert caught.value.failures[0].may_be_enqueued
 
 
-def test_without_credentials_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("send", [deferred.defer, lambda *call: deferred.defer_many([deferred.prepare(*call)])])
+def test_without_credentials_the_error_says_what_to_set(send: Callable[..., object], monkeypatch: pytest.MonkeyPatch):
     def no_credentials(*args, **kwargs):
         raise DefaultCredentialsError("none found")
 
@@ -214,7 +246,32 @@ def test_without_credentials_the_error_says_what_to_set(monkeypatch: pytest.Monk
     monkeypatch.setattr(tasks_v2, "CloudTasksClient", no_credentials)
     monkeypatch.setattr(cloud_tasks, "_client", PerProcess(cloud_tasks._make_client))
     with pytest.raises(errors.ConfigurationError, match=r"fixture local_cloud.* GOOGLE_APPLICATION_CREDENTIALS"):
-        deferred.defer(greet, "Ada")
+        send(greet, "Ada")
+
+
+@pytest.fixture
+def connecting(monkeypatch: pytest.MonkeyPatch) -> Future[None]:
+    """The wait of a warm-up for the connection to Cloud Tasks."""
+    future: Future[None] = Future()
+    monkeypatch.setattr(grpc, "channel_ready_future", lambda channel: future)
+    monkeypatch.setattr(cloud_tasks, "_CONNECT_TIMEOUT", 0.0)
+    monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")
+    return future
+
+
+def test_a_warm_up_in_vain_stops_to_watch_the_connection(connecting: Future[None]):
+    with pytest.raises(TimeoutError):
+        cloud_tasks.warm_up()
+    assert connecting.cancelled()
+
+
+def test_a_warm_up_tells_that_nothing_could_prove_a_task(connecting: Future[None], monkeypatch: pytest.MonkeyPatch):
+    connecting.set_result(None)
+    cloud_tasks.warm_up()  # the local queue can be asked about an App Engine task
+    monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example")
+    settings.forget()
+    with pytest.raises(errors.ConfigurationError, match="Nothing would prove this task"):
+        cloud_tasks.warm_up()
 
 
 def test_a_task_is_enqueued_once_only(queue: FakeCloudTasks):
