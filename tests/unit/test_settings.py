@@ -8,7 +8,7 @@ import pytest
 from app_engine import ON_APP_ENGINE
 from deferred_callables import greet
 
-from gae_deferred import deferred, settings
+from gae_deferred import deferred, running_dev, settings
 from gae_deferred.errors import ConfigurationError
 
 
@@ -17,11 +17,13 @@ class FakeMetadataServer:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: bytes | Exception, status: int = 200) -> None:
         self.requests: list[tuple[Any, ...]] = []
+        self.open_connections = 0
         fake = self
 
         class Connection:
             def __init__(self, host: str, timeout: float) -> None:
                 self.address = host
+                fake.open_connections += 1
                 assert 0 < timeout <= 5
 
             def request(self, method: str, path: str, headers: dict[str, str]) -> None:
@@ -36,7 +38,8 @@ class FakeMetadataServer:
                 assert isinstance(answer, bytes)
                 return answer[:size]
 
-            def close(self) -> None: ...
+            def close(self) -> None:
+                fake.open_connections -= 1
 
         Connection.status = status  # type: ignore[attr-defined]
         monkeypatch.setattr(http.client, "HTTPConnection", Connection)
@@ -70,6 +73,7 @@ def test_the_metadata_server_is_asked_for_the_location_once(monkeypatch: pytest.
     assert metadata.requests == [
         ("metadata.google.internal", "GET", "/computeMetadata/v1/instance/region", {"Metadata-Flavor": "Google"})
     ]
+    assert metadata.open_connections == 0
 
 
 @pytest.mark.parametrize(
@@ -86,12 +90,13 @@ def test_the_metadata_server_is_asked_for_the_location_once(monkeypatch: pytest.
     ids=lambda value: str(value)[:30],
 )
 def test_without_a_location_the_error_says_what_to_set(answer, status, named, monkeypatch: pytest.MonkeyPatch):
-    FakeMetadataServer(monkeypatch, answer, status)
+    metadata = FakeMetadataServer(monkeypatch, answer, status)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "p")
     with pytest.raises(ConfigurationError, match="set DEFERRED_LOCATION") as caught:
         settings.location()
     assert named in str(caught.value)
     assert len(str(caught.value)) < 700
+    assert metadata.open_connections == 0
 
 
 def test_a_location_that_was_not_found_is_looked_for_again(monkeypatch: pytest.MonkeyPatch):
@@ -116,7 +121,8 @@ def test_the_local_cloud_has_a_project_of_its_own(emulator: str, monkeypatch: py
 
 def test_without_a_project_the_error_says_what_to_set_and_nothing_is_enqueued(queue, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT")
-    with pytest.raises(ConfigurationError, match="set GOOGLE_CLOUD_PROJECT"):
+    monkeypatch.setattr(running_dev, "hint", lambda: ". It runs in this folder")
+    with pytest.raises(ConfigurationError, match=r"set GOOGLE_CLOUD_PROJECT .*\. It runs in this folder"):
         deferred.defer(greet, "Ada")
     assert queue.created == []
 
@@ -138,6 +144,106 @@ def test_app_engine_sets_more_than_one_variable(changes: dict[str, str], answer:
     for name, value in (ON_APP_ENGINE | changes).items():
         monkeypatch.setenv(name, value)
     assert settings.on_app_engine() is answer
+
+
+@pytest.mark.parametrize(
+    ("variable", "setting"),
+    [
+        ("GAE_SERVICE", settings.service),
+        ("GAE_VERSION", settings.version),
+        ("CLOUD_TASKS_EMULATOR_HOST", settings.cloud_tasks_emulator),
+        ("DATASTORE_EMULATOR_HOST", settings.datastore_emulator),
+        ("DEFERRED_SERVICE_ACCOUNT", settings.service_account),
+        ("DEFERRED_AUDIENCE", settings.oidc_audience),
+    ],
+)
+def test_a_variable_without_a_value_counts_as_not_set(
+    variable: str, setting: Callable[[], str | None], monkeypatch: pytest.MonkeyPatch
+):
+    assert setting() is None
+    for value, expected in (("a-value", "a-value"), ("", None)):
+        monkeypatch.setenv(variable, value)
+        settings.forget()
+        assert setting() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "databases"),
+    [("", ("",)), (" , ", ("",)), ("other", ("other",)), ("(default)", ("",)), ("other, (default),", ("other", ""))],
+)
+def test_databases_are_a_list_in_which_the_default_one_has_a_name(
+    text: str, databases: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_DATABASE", text)
+    assert settings.databases() == databases
+
+
+TASKS, DATA = {"CLOUD_TASKS_EMULATOR_HOST": "localhost:1"}, {"DATASTORE_EMULATOR_HOST": "localhost:2"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "setting", "local_clouds"),
+    [
+        ("LOCAL_CLOUD_CLOCK", settings.local_clock, [TASKS, DATA, TASKS | DATA]),
+        ("DEFERRED_OIDC_ISSUER", settings.oidc_issuer, [TASKS, TASKS | DATA]),
+    ],
+)
+def test_settings_of_the_local_cloud_count_only_there(
+    variable: str,
+    setting: Callable[[], str | None],
+    local_clouds: list[dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for environment in ({}, TASKS, DATA, TASKS | DATA):
+        for value in ("a-value", ""):
+            with monkeypatch.context() as patch:
+                for name, text in (environment | {variable: value}).items():
+                    patch.setenv(name, text)
+                settings.forget()
+                assert setting() == (value or None if environment in local_clouds else None)
+
+
+@pytest.mark.parametrize(
+    ("environment", "answer"),
+    [
+        ({}, True),
+        ({"DEFERRED_REPLAY_RECEIPTS": "off"}, False),
+        (ON_APP_ENGINE, False),
+        (TASKS, False),
+        (DATA, True),
+    ],
+    ids=str,
+)
+def test_receipts_are_kept_where_strangers_can_send_a_task_again(
+    environment: dict[str, str], answer: bool, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert settings.keeps_receipts() is answer
+
+
+@pytest.mark.parametrize(
+    ("environment", "service", "url"),
+    [
+        ({}, "p/service/default", None),
+        ({"GAE_SERVICE": "web"}, "p/service/web", None),
+        ({"GAE_SERVICE": "web"} | TASKS, "p/local", None),
+        ({"DEFERRED_TARGET_URL": "https://app.example/"}, "p/service/default", "p/url/https://app.example"),
+        (
+            {"DEFERRED_TARGET_URL": "https://app.example", "DEFERRED_AUDIENCE": "mine"},
+            "p/service/default",
+            "p/url/mine",
+        ),
+    ],
+    ids=str,
+)
+def test_the_name_of_a_receiver_is_that_of_its_project_and_its_service_or_url(
+    environment: dict[str, str], service: str, url: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in {"GOOGLE_CLOUD_PROJECT": "p", **environment}.items():
+        monkeypatch.setenv(name, value)
+    assert settings.own_service_audience() == service
+    assert settings.own_url_audience() == url
 
 
 def signing_keys_secret() -> str | None:
