@@ -1,5 +1,6 @@
 """A request that our queue did not send is refused, and its body is not unpickled."""
 
+import contextlib
 import datetime
 import io
 import logging
@@ -13,12 +14,15 @@ from typing import Any
 
 import pytest
 from app_engine import ON_APP_ENGINE
+from fake_cloud_tasks import QUEUE, FakeCloudTasks
+from google.api_core.exceptions import ServiceUnavailable
+from google.cloud import tasks_v2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gae_deferred.settings
-from gae_deferred import clock, deferred, oidc, signing, signing_keys
-from gae_deferred.errors import ConfigurationError, TransientError
+from gae_deferred import authentication, clock, deferred, oidc, signing, signing_keys
+from gae_deferred.errors import ConfigurationError, RequestRefusedError, TransientError
 
 KEYS = "k1:a-secret-of-at-least-16-characters"
 OTHER_KEYS = "k1:another-secret-with-the-same-id"
@@ -383,6 +387,83 @@ def test_on_app_engine_a_queue_that_sends_a_task_again_runs_it_again(mark: Path,
     for name in ("task-1", "another"):
         assert ran(signed(call(mark), HTTP_X_APPENGINE_TASKNAME=name), mark)
         mark.unlink()
+
+
+LOCAL_CLOUD = {"CLOUD_TASKS_EMULATOR_HOST": "127.0.0.1:1"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "cron", "is_accepted"),
+    [
+        (ON_APP_ENGINE, "true", True),
+        (ON_APP_ENGINE, "", False),
+        (ON_APP_ENGINE | LOCAL_CLOUD, "", False),
+        ({}, "true", False),
+        (LOCAL_CLOUD, "", True),
+    ],
+)
+def test_only_app_engines_cron_and_a_local_cloud_start_a_sweep_without_a_token(
+    environment: dict[str, str], cron: str, is_accepted: bool, good_token: Environ, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    expected = contextlib.nullcontext() if is_accepted else pytest.raises(RequestRefusedError, match="nor with an OIDC")
+    with expected:
+        authentication.check_scheduler({"HTTP_X_APPENGINE_CRON": cron})
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({}, HTTPStatus.OK),
+        ({"PATH_INFO": "/other"}, HTTPStatus.FORBIDDEN),
+        ({"HTTP_X_APPENGINE_TASKRETRYCOUNT": "0"}, HTTPStatus.FORBIDDEN),
+        ({"HTTP_X_APPENGINE_TASKRETRYCOUNT": "2"}, HTTPStatus.FORBIDDEN),
+        ({"HTTP_X_APPENGINE_TASKNAME": "task-2"}, HTTPStatus.FORBIDDEN),
+        ({"HTTP_X_APPENGINE_QUEUENAME": "emails"}, HTTPStatus.FORBIDDEN),
+        ({"HTTP_X_DEFERRED_NAMESPACE": "theirs"}, HTTPStatus.FORBIDDEN),
+        ({"wsgi.input": io.BytesIO(bytes(10)), "CONTENT_LENGTH": "10"}, HTTPStatus.FORBIDDEN),
+    ],
+)
+def test_a_local_queue_proves_an_attempt_while_it_delivers_it(
+    changes: Environ, status: HTTPStatus, mark: Path, local_queue: FakeCloudTasks
+):
+    assert answer(deliver(mark, local_queue, **changes)) == status
+    assert mark.exists() is (status == HTTPStatus.OK)
+
+
+def test_a_local_queue_that_has_its_answer_or_cannot_be_asked_proves_no_attempt(
+    mark: Path, local_queue: FakeCloudTasks
+):
+    request = deliver(mark, local_queue)
+    for task in local_queue.existing.values():
+        task.response_count = task.dispatch_count
+    assert answer(request) == HTTPStatus.FORBIDDEN
+    local_queue.error = ServiceUnavailable("away")
+    assert answer(deliver(mark, local_queue)) == HTTPStatus.FORBIDDEN
+    assert not mark.exists()
+
+
+def test_a_local_queue_does_not_make_good_for_a_signature(
+    mark: Path, local_queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", KEYS)
+    assert answer(deliver(mark, local_queue)) == HTTPStatus.FORBIDDEN
+    assert not mark.exists()
+
+
+@pytest.fixture
+def local_queue(queue: FakeCloudTasks, datastore: None, monkeypatch: pytest.MonkeyPatch) -> FakeCloudTasks:
+    monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")
+    return queue
+
+
+def deliver(mark: Path, queue: FakeCloudTasks, **changes: Any) -> Environ:
+    """Return the request of a task's second attempt, which a queue is delivering."""
+    request = tasks_v2.AppEngineHttpRequest(relative_uri=f"{URL}?a=b", body=call(mark))
+    name = f"{QUEUE}/tasks/task-1"
+    queue.existing[name] = tasks_v2.Task(name=name, app_engine_http_request=request, dispatch_count=2, response_count=1)
+    return environ_of(call(mark), **({"HTTP_X_APPENGINE_TASKRETRYCOUNT": "1", "QUERY_STRING": "a=b"} | changes))
 
 
 def test_a_body_that_is_too_long_is_not_read_and_takes_no_memory(mark: Path, with_keys: None):
