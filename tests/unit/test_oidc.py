@@ -1,5 +1,6 @@
 """An OIDC token is accepted only from its issuer, for the expected service account and audience, while it is valid."""
 
+import contextlib
 import datetime
 import pickle
 import threading
@@ -13,7 +14,7 @@ from app_engine import ON_APP_ENGINE
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from google.auth import crypt, exceptions, jwt
+from google.auth import _helpers, crypt, exceptions, jwt
 from test_authentication import call, environ_of
 
 from gae_deferred import authentication, deferred, errors, oidc
@@ -165,6 +166,33 @@ def test_text_that_is_not_a_token_is_refused(token: str):
         verify(token)
 
 
+@pytest.mark.parametrize(("length", "reason"), [(8192, "not an OIDC token"), (8193, "too long")])
+def test_text_of_a_limited_length_is_looked_at(length: int, reason: str):
+    with pytest.raises(oidc.TokenRefusedError, match=reason):
+        verify("x" * length)
+
+
+@pytest.mark.parametrize(
+    ("claims", "is_valid"),
+    [
+        ({"iat": 10}, True),
+        ({"iat": 11}, False),
+        ({"exp": -10}, True),
+        ({"exp": -11}, False),
+    ],
+    ids=str,
+)
+def test_the_clock_of_an_issuer_may_differ_by_ten_seconds(
+    claims: dict[str, int], is_valid: bool, google: Issuer, monkeypatch: pytest.MonkeyPatch
+):
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0, tzinfo=None)
+    monkeypatch.setattr(_helpers, "utcnow", lambda: now)
+    seconds = _helpers.datetime_to_secs(now)
+    token = google.token(**({"iat": seconds - 3600} | {name: seconds + value for name, value in claims.items()}))
+    with contextlib.nullcontext() if is_valid else pytest.raises(oidc.TokenRefusedError):
+        verify(token)
+
+
 def test_certificates_are_fetched_once_for_many_tokens(google: Issuer, fetched: list[str]):
     for _ in range(3):
         verify(google.token())
@@ -195,7 +223,7 @@ class Unreachable:
 
     def __init__(self) -> None:
         self.asked = 0
-        self.now = 0.0
+        self.now = 1000.0
 
     def fetch(self, url: str) -> dict[str, str]:
         self.asked += 1
@@ -217,7 +245,11 @@ def unreachable(fetched: list[str], monkeypatch: pytest.MonkeyPatch) -> Unreacha
 
 
 def test_an_issuer_that_does_not_answer_is_not_asked_for_each_invented_key_id(google: Issuer, unreachable: Unreachable):
-    unreachable.now = oidc._REFETCH_AFTER + 1
+    unreachable.now += oidc._REFETCH_AFTER
+    with pytest.raises(oidc.TokenRefusedError):
+        verify(Issuer("invented-0").token())
+    assert unreachable.asked == 0
+    unreachable.now += 1
     with pytest.raises(exceptions.TransportError):
         verify(Issuer("invented-0").token())
     for number in range(3):
@@ -228,12 +260,16 @@ def test_an_issuer_that_does_not_answer_is_not_asked_for_each_invented_key_id(go
 
 
 def test_an_issuer_that_does_not_answer_is_not_asked_for_each_token(google: Issuer, unreachable: Unreachable):
-    unreachable.now = oidc._CERTS_LIFETIME + 1
-    for _ in range(3):
+    unreachable.now += oidc._CERTS_LIFETIME
+    verify(google.token())
+    assert unreachable.asked == 0
+    unreachable.now += 1
+    for seconds in (0, oidc._RETRY_AFTER / 2, oidc._RETRY_AFTER / 2):
+        unreachable.now += seconds
         with pytest.raises(exceptions.TransportError):
             verify(google.token())
     assert unreachable.asked == 1
-    unreachable.now += oidc._RETRY_AFTER + 1
+    unreachable.now += 1
     with pytest.raises(exceptions.TransportError):
         verify(google.token())
     assert unreachable.asked == 2
@@ -250,7 +286,7 @@ def test_a_token_with_a_known_key_does_not_wait_while_another_makes_us_ask(
         return {}
 
     monkeypatch.setattr(oidc, "_fetch", fetch)
-    unreachable.now = oidc._REFETCH_AFTER + 1
+    unreachable.now += oidc._REFETCH_AFTER + 1
     stranger = threading.Thread(target=oidc._certificates.of, args=(oidc.GOOGLE_CERTS_URL, "invented"))
     stranger.start()
     try:
@@ -324,3 +360,15 @@ def test_an_issuer_that_answers_with_an_error_has_no_certificates(monkeypatch: p
     )
     with pytest.raises(exceptions.TransportError, match="answered 500"):
         oidc._fetch(oidc.GOOGLE_CERTS_URL)
+
+
+@pytest.mark.parametrize(
+    ("url", "proxies"),
+    [(oidc.GOOGLE_CERTS_URL, {}), ("http://127.0.0.1:8124/oauth2/v1/certs", {"no_proxy": "127.0.0.1"})],
+)
+def test_only_google_is_asked_through_a_proxy(url: str, proxies: dict[str, str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.undo()  # fetches as in production
+    request = Mock(return_value=Mock(status=200, data=b'{"id": "pem"}'))
+    monkeypatch.setattr("google.auth.transport.requests.Request", lambda: request)
+    assert oidc._fetch(url) == {"id": "pem"}
+    assert request.call_args.kwargs["proxies"] == proxies

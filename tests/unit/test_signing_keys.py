@@ -1,8 +1,10 @@
 """Signing keys in Secret Manager: the times at which they are read, and how a new key becomes known."""
 
+import datetime
+
 import pytest
 
-from gae_deferred import signing, signing_keys
+from gae_deferred import clock, signing, signing_keys
 from gae_deferred.errors import ConfigurationError, TransientError
 from gae_deferred.signing import Seal
 from gae_deferred.signing_keys import LIFETIME, MAX_STALENESS, RENEWAL_INTERVAL, SecretKeys
@@ -89,6 +91,37 @@ def test_a_key_that_is_taken_out_of_the_secret_is_soon_trusted_no_longer(vault: 
     assert signing.check_seal(leaked, "letter", b"b") is Seal.UNKNOWN_KEY
     assert str(signing.seal("letter", b"b")).startswith("new:")
     assert vault.readings == 2
+
+
+def test_a_secret_is_read_again_after_its_lifetime_and_not_before(vault: Vault):
+    readings = []
+    for seconds in (0, LIFETIME - 1, 1):
+        vault.now += seconds
+        signing_keys.current()
+        readings.append(vault.readings)
+    assert readings == [1, 1, 2]
+
+
+def test_a_secret_that_cannot_be_read_is_asked_for_once_in_an_interval(vault: Vault):
+    signing_keys.current()
+    vault.down, readings = True, []
+    for seconds in (LIFETIME, RENEWAL_INTERVAL - 1, 1):
+        vault.now += seconds
+        signing_keys.current()
+        readings.append(vault.readings)
+    assert readings == [2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("setting", "is_accepted"),
+    [("", False), ("until:2027-01-30", False), ("until:2027-01-31", True), ("until:2027-02-01", True)],
+)
+def test_something_unsigned_is_accepted_to_the_end_of_the_last_day(
+    setting: str, is_accepted: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_ACCEPT_UNSIGNED", setting)
+    with clock.held_by(lambda: datetime.datetime(2027, 1, 31, 23, 59, tzinfo=datetime.UTC)):
+        assert signing_keys.accept_unsigned() is is_accepted
 
 
 @pytest.mark.parametrize("damage", ["down", "text"])
