@@ -1,14 +1,18 @@
 """The wait for a body ends, where the server shows the client's socket, and touches no other request."""
 
 import io
+import queue
 import socket
+import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gae_deferred import slow_client
 from gae_deferred.errors import RequestRefusedError
+from gae_deferred.per_process import PerProcess
 
 
 @pytest.fixture
@@ -35,6 +39,80 @@ def test_a_body_that_does_not_come_is_refused(
     assert caught.value.status == 408
     server.sendall(b"answer")
     assert client.recv(10) == b"answer"
+
+
+class Clock:
+    """Stands for the module ``time``: it goes on when a test says so, and a watch looks at it when the test lets it."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self._sleeping: queue.Queue[None] = queue.Queue()
+        self._waking: queue.Queue[None] = queue.Queue()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self._sleeping.put(None)
+        self._waking.get()
+
+    def go_on(self, seconds: float) -> None:
+        """Let the watch look at a later time."""
+        self._sleeping.get(timeout=10)
+        self.now += seconds
+        self._waking.put(None)
+
+
+class LateBody:
+    """A request's input that gives its body when the time for it is over, and finds the connection ended then."""
+
+    def __init__(self, connection: tuple[socket.socket, socket.socket], clock: Clock) -> None:
+        self._server, self._client = connection
+        self._clock = clock
+
+    def read(self, length: int) -> bytes:
+        self._clock.go_on(slow_client.TIMEOUT - 1)
+        self._clock.go_on(0)  # the first look is over
+        self._client.sendall(b"x")
+        assert self._server.recv(1) == b"x"
+        self._clock.go_on(1)
+        assert self._server.recv(1) == b""
+        return b"body"
+
+
+def test_a_read_is_ended_when_its_time_is_over_and_a_body_that_is_complete_then_is_taken(
+    connection: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+):
+    clock = Clock()
+    monkeypatch.setattr(slow_client, "time", clock)
+    monkeypatch.setattr(slow_client, "_watch", PerProcess(lambda address: slow_client._Watch()))
+    environ = environ_of(connection[0]) | {"wsgi.input": LateBody(connection, clock)}
+    assert slow_client.read(environ, len(b"body")) == b"body"
+
+
+def test_a_watch_over_no_read_waits_for_one(
+    connection: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+):
+    waits: queue.Queue[bool] = queue.Queue()
+
+    class Event(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.put(not self.is_set())
+            return super().wait(timeout)
+
+    monkeypatch.setattr(slow_client, "threading", SimpleNamespace(Event=Event, Thread=threading.Thread))
+    monkeypatch.setattr(slow_client, "_CHECK_INTERVAL", 0.001)
+    watch = slow_client._Watch()
+    assert waits.get(timeout=10)
+    assert watch.end(watch.begin(connection[0]))
+    assert waits.get(timeout=10)
+
+
+def test_a_watch_keeps_no_process_from_ending():
+    slow_client._watch.get(None)
+    watches = [thread for thread in threading.enumerate() if thread.name == "slow-client"]
+    assert watches
+    assert all(watch.daemon for watch in watches)
 
 
 def test_a_body_that_comes_is_read_and_the_connection_goes_on(connection: tuple[socket.socket, socket.socket]):

@@ -93,12 +93,10 @@ class _Watch:
     def _run(self) -> None:
         while True:
             self._some.wait()
-            time.sleep(_CHECK_INTERVAL)
-            self._end_late_reads()
-            if not self._reads:
-                self._some.clear()
-                if self._reads:  # one has begun in between
-                    self._some.set()
+            self._some.clear()  # before the loop: a read that begins at the end of it sets the event again
+            while self._reads:
+                time.sleep(_CHECK_INTERVAL)
+                self._end_late_reads()
 
     def _end_late_reads(self) -> None:
         now = time.monotonic()
