@@ -7,6 +7,9 @@ import sys
 import pytest
 from harness import Cloud
 
+from gae_deferred import cloud_tasks
+from gae_deferred.per_process import PerProcess
+
 PROXY = "http://127.0.0.1:9"
 """Nobody listens there."""
 
@@ -58,6 +61,14 @@ def test_an_app_behind_a_proxy_reaches_the_local_cloud(cloud: Cloud):
     cloud.pause()
     assert run_behind_a_proxy(APP, cloud.environment) == "done\n"
     assert len(cloud.tasks()) == 2
+
+
+def test_a_warm_up_behind_a_proxy_connects(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("grpc_proxy", PROXY)
+    monkeypatch.setattr(cloud_tasks, "_client", PerProcess(cloud_tasks._make_client))
+    cloud_tasks.warm_up()
 
 
 def test_a_test_behind_a_proxy_uses_the_fixture(cloud: Cloud):

@@ -24,11 +24,13 @@ class RecordingCloudTasks:
 
     Attributes:
         calls: bytes, metadata and seconds until the deadline of each.
+        peers: the address that each came from.
         code: with what it refuses, if not None.
     """
 
     def __init__(self) -> None:
         self.calls: list[tuple[bytes, dict[str, str], float]] = []
+        self.peers: list[str] = []
         self.code: grpc.StatusCode | None = None
         self.hangs = threading.Event()
         self.hangs.set()
@@ -36,6 +38,7 @@ class RecordingCloudTasks:
     def create_task(self, data: bytes, context: grpc.ServicerContext) -> bytes:
         metadata = {key: str(value) for key, value in context.invocation_metadata()}
         self.calls.append((data, metadata, context.time_remaining()))
+        self.peers.append(context.peer())
         self.hangs.wait(10)
         if self.code is not None:
             context.abort(self.code, "no, thank you")
@@ -97,6 +100,15 @@ def test_a_service_that_hangs_is_given_up_at_the_deadline(recording: RecordingCl
     recording.hangs.clear()
     with pytest.raises(exceptions.DeadlineExceeded):
         TaskCreator(cloud_tasks.client().transport)(tasks_v2.CreateTaskRequest.pb(request()), 0.1)
+
+
+def test_two_clients_share_no_connection(recording: RecordingCloudTasks):
+    """A forked child makes a client of its own, and its parent goes on using the other one."""
+    address = settings.cloud_tasks_emulator()
+    clients = [cloud_tasks._make_client(address) for _ in range(2)]
+    for client in clients:
+        TaskCreator(client.transport)(tasks_v2.CreateTaskRequest.pb(request()), 1000.0)
+    assert len(set(recording.peers)) == 2
 
 
 def test_interceptors_of_the_channel_see_the_call(recording: RecordingCloudTasks):
