@@ -96,7 +96,10 @@ class FakeCloudTasks:
             raise self.error
         if request.name not in self.existing:
             raise NotFound("The task does not exist.")
-        return self.existing[request.name]
+        task = tasks_v2.Task(self.existing[request.name])
+        if request.response_view != tasks_v2.Task.View.FULL and "app_engine_http_request" in task:
+            task.app_engine_http_request.body = b""
+        return task
 
     def delete_task(self, name: str, timeout: float, retry: Any) -> None:
         from google.api_core.exceptions import NotFound

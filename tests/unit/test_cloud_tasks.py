@@ -12,6 +12,7 @@ from deferred_callables import greet
 from fake_cloud_tasks import FakeCloudTasks
 from google.api_core import exceptions as google
 from google.api_core import retry
+from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import tasks_v2
 from google.rpc import code_pb2, status_pb2
@@ -249,6 +250,12 @@ def test_without_credentials_the_error_says_what_to_set(send: Callable[..., obje
         send(greet, "Ada")
 
 
+def test_without_an_emulator_the_client_is_that_of_cloud_tasks(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("google.auth.default", lambda **options: (AnonymousCredentials(), None))
+    monkeypatch.setattr(cloud_tasks, "_client", PerProcess(cloud_tasks._make_client))
+    assert cloud_tasks.client().transport.host == "cloudtasks.googleapis.com:443"
+
+
 @pytest.fixture
 def connecting(monkeypatch: pytest.MonkeyPatch) -> Future[None]:
     """The wait of a warm-up for the connection to Cloud Tasks."""
@@ -278,6 +285,8 @@ def test_a_task_is_enqueued_once_only(queue: FakeCloudTasks):
     task = deferred.defer(greet, "Ada")
     with pytest.raises(errors.BadTaskStateError, match="before"):
         deferred.defer_many([deferred.prepare(greet, "Bob"), task])
+    with pytest.raises(errors.BadTaskStateError, match="before"):
+        cloud_tasks.create(task)
     assert len(queue.created) == 1
 
 

@@ -1,6 +1,7 @@
 """Settings: sources of the project and the location, and errors that say what to set."""
 
 import http.client
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -244,6 +245,16 @@ def test_the_name_of_a_receiver_is_that_of_its_project_and_its_service_or_url(
         monkeypatch.setenv(name, value)
     assert settings.own_service_audience() == service
     assert settings.own_url_audience() == url
+
+
+@pytest.mark.parametrize(
+    "url", ["app.example", "ftp://app.example", "https://", "https://a/?b=c", "https://a/#b", "https://[::1"]
+)
+def test_a_target_that_is_no_url_of_a_server_is_an_error(url: str, queue, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_TARGET_URL", url)
+    with pytest.raises(ConfigurationError, match=f"DEFERRED_TARGET_URL is '{re.escape(url)}'"):
+        deferred.defer(greet, "Ada")
+    assert queue.created == []
 
 
 def signing_keys_secret() -> str | None:

@@ -1,4 +1,4 @@
-"""Signing keys in Secret Manager: the times at which they are read, and how a new key becomes known."""
+"""Signing keys: their text, and for those in Secret Manager when they are read and how a new one becomes known."""
 
 import datetime
 
@@ -163,3 +163,34 @@ def test_a_secret_without_proper_keys_is_an_error_that_names_it(text: str, vault
     with pytest.raises(ConfigurationError, match=NAME) as caught:
         signing_keys.current()
     assert "in-front" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("secret-without-an-id-in-front", "Key 1 .* not id:secret"),
+        ("bad id:a-secret-that-is-long-enough", "Key 1 .* not id:secret"),
+        (":a-secret-that-is-long-enough", "Key 1 .* not id:secret"),
+        ("id:tooshort", "Key 1 .* 8 characters, less than 16"),
+        ("id:fifteen-letters", "Key 1 .* 15 characters, less than 16"),
+        (f"{NEW},new:another-secret-altogether", "Key 2 .* an earlier key"),
+        (" , ", "no key"),
+    ],
+)
+def test_keys_that_cannot_be_read_are_an_error_that_tells_no_secret(
+    keys: str, message: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_SIGNING_KEYS", keys)
+    for read in (signing_keys.current, lambda: signing_keys.find("id")):
+        with pytest.raises(ConfigurationError, match=message) as caught:
+            read()
+        assert "long-enough" not in str(caught.value)
+        assert "tooshort" not in str(caught.value)
+
+
+def test_a_secret_of_exactly_16_characters_is_long_enough():
+    assert signing_keys.parse("id:sixteen-letters-") == {"id": b"sixteen-letters-"}
+
+
+def test_blanks_around_keys_do_not_count():
+    assert signing_keys.parse(f" {NEW} ,\n{OLD},") == signing_keys.parse(f"{NEW},{OLD}")
