@@ -272,6 +272,14 @@ def test_a_warm_up_in_vain_stops_to_watch_the_connection(connecting: Future[None
     assert connecting.cancelled()
 
 
+def test_a_warm_up_makes_what_will_create_tasks(connecting: Future[None], monkeypatch: pytest.MonkeyPatch):
+    made: list[str | None] = []
+    monkeypatch.setattr(cloud_tasks, "_creator", PerProcess(made.append))
+    connecting.set_result(None)
+    cloud_tasks.warm_up()
+    assert made == ["127.0.0.1:1"]
+
+
 def test_a_warm_up_tells_that_nothing_could_prove_a_task(connecting: Future[None], monkeypatch: pytest.MonkeyPatch):
     connecting.set_result(None)
     cloud_tasks.warm_up()  # the local queue can be asked about an App Engine task
