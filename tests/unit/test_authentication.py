@@ -444,7 +444,7 @@ def test_a_local_queue_that_has_its_answer_or_cannot_be_asked_proves_no_attempt(
     assert not mark.exists()
 
 
-def test_a_local_queue_does_not_make_good_for_a_signature(
+def test_where_keys_are_set_a_local_queue_alone_proves_no_task(
     mark: Path, local_queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", KEYS)

@@ -179,7 +179,7 @@ def test_no_call_is_made_once_the_time_is_over(queue: FakeCloudTasks, pauses: No
 
 
 @pytest.mark.parametrize(("is_there", "seconds"), [(False, emulator.TIMEOUT), (True, cloud_tasks.RPC_TIMEOUT)])
-def test_an_emulator_that_is_not_there_is_waited_for_for_a_short_time(
+def test_an_absent_emulator_is_given_up_after_two_seconds_and_another_after_twenty(
     is_there: bool, seconds: float, queue: FakeCloudTasks, pauses: None, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")
@@ -266,7 +266,7 @@ def connecting(monkeypatch: pytest.MonkeyPatch) -> Future[None]:
     return future
 
 
-def test_a_warm_up_in_vain_stops_to_watch_the_connection(connecting: Future[None]):
+def test_a_warm_up_that_fails_stops_watching_the_connection(connecting: Future[None]):
     with pytest.raises(TimeoutError):
         cloud_tasks.warm_up()
     assert connecting.cancelled()
