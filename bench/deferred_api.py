@@ -46,7 +46,7 @@ def our_transactions() -> Iterator[Measure]:
     """Measure transactions that defer five tasks, with the local cloud."""
     with (
         local_cloud("--app-url", f"http://{UNREACHABLE}") as (server, _),
-        _transactions(_python(), _OURS, _PRODUCTION | server.exports(), "entities for 5 tasks") as measure,
+        _transactions(_python(), _OURS, _PRODUCTION | server.exports(), "outbox entity for 5 tasks") as measure,
     ):
         yield measure
 
