@@ -74,7 +74,7 @@ def _queue_row(client: "CloudTasksClient", queue: "Queue") -> dict[str, str]:
         "STATE": queue.state.name.lower(),
         "RATE": f"{limits.max_dispatches_per_second:g}/s",
         "AT ONCE": str(limits.max_concurrent_dispatches),
-        "ATTEMPTS": "any" if attempts < 0 else str(attempts),
+        "ATTEMPTS": "any" if attempts == -1 else str(attempts),
         "TASKS": f"{len(first)}{more}",
         "NEXT (UTC)": "" if more or not first else f"{min(task.schedule_time for task in first):{_TIME}}",
     }
