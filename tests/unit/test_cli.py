@@ -7,6 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from gae_deferred.cli import command as installed
 from gae_deferred.cli import group
 from gae_deferred.cli.group import main
 from gae_local_cloud.cli import main as local_cloud
@@ -41,6 +42,12 @@ def test_without_click_the_command_says_what_to_install():
     done = subprocess.run([sys.executable, "-c", code, "sweep"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "Error: the command gae-deferred needs click, which is not installed: pip install click\n"
+
+
+def test_another_missing_module_is_not_taken_for_click(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "gae_deferred.cli.group", None)
+    with pytest.raises(ModuleNotFoundError, match=r"gae_deferred\.cli\.group"):
+        installed.main()
 
 
 def test_the_commands_for_production_do_not_load_the_local_cloud():

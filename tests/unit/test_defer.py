@@ -95,13 +95,22 @@ def test_a_header_names_the_callable_for_people(callable_, name: str, queue: Fak
     assert deferred.defer(callable_, 1).headers["X-Deferred-Callable"] == name
 
 
-def test_a_callables_name_cannot_forge_a_header(queue: FakeCloudTasks):
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("evil\r\nX-Forged: 1\x00ü", r"evilX-Forged: 1\xfc"),
+        ("evil\nX-Forged: 1", "evilX-Forged: 1"),
+        ("grüße", r"gr\xfc\xdfe"),
+        ("x" * 5000, "x" * 179),
+    ],
+    ids=["both", "no letters", "other letters", "too long"],
+)
+def test_a_callables_name_cannot_forge_a_header(name: str, shown: str, queue: FakeCloudTasks):
     def evil() -> None: ...
 
-    evil.__qualname__ = "evil\r\nX-Forged: 1\x00ü" + "x" * 5000
+    evil.__qualname__, evil.__module__ = name, "a.module.of.twenty.x"
     value = deferred.defer(evil).headers["X-Deferred-Callable"]
-    assert value.isascii()
-    assert value.isprintable()
+    assert value == f"a.module.of.twenty.x.{shown}"
     assert len(value) <= 200
 
 
@@ -250,8 +259,9 @@ def test_a_call_that_cannot_be_pickled_is_not_enqueued(queue: FakeCloudTasks):
     assert queue.created == []
 
 
-def test_a_payload_too_big_for_a_task_is_compressed(queue: FakeCloudTasks):
-    deferred.defer(keep, "x" * 2**20)
+@pytest.mark.parametrize("size", [MAX_TASK_BYTES, MAX_TASK_BYTES - 100], ids=["alone", "with the rest of the task"])
+def test_a_payload_too_big_for_a_task_is_compressed(size: int, queue: FakeCloudTasks):
+    deferred.defer(keep, "x" * size)
     assert len(queue.created[0].app_engine_http_request.body) < 10_000
 
 
@@ -269,6 +279,12 @@ def test_a_task_as_large_as_allowed_stays_below_the_limit_on_the_wire(queue: Fak
     assert deferred.defer(keep, payload, _headers=headers, _name="n" * 500).stored_payload is None
     (sent,) = queue.created
     assert MAX_TASK_BYTES - 15_000 < len(type(sent).serialize(sent)) <= MAX_TASK_BYTES
+
+
+def test_a_task_of_exactly_the_limit_is_sent_as_it_is(queue: FakeCloudTasks):
+    spare = MAX_TASK_BYTES - deferred.prepare(keep, os.urandom(10**6)).size
+    task = deferred.prepare(keep, os.urandom(10**6 + spare))
+    assert (task.size, task.stored_payload) == (MAX_TASK_BYTES, None)
 
 
 @pytest.mark.parametrize("options", [{}, {"_transactional": True}], ids=["plain", "transactional"])

@@ -18,6 +18,7 @@ from google.cloud.ndb.context import get_context
 from wsgi_client import call, environ
 
 from gae_deferred import cloud_tasks, datastore, deferred, errors, settings, signing
+from gae_deferred.limits import MAX_TASK_BYTES
 from gae_deferred.per_process import PerProcess
 
 TRAP = pickle.dumps((greet, (Trap(),), {}))
@@ -306,6 +307,15 @@ def test_the_length_of_a_body_may_be_an_integer(marks: list[str]):
     body = deferred.serialize(leave_mark, "ran")
     assert post(body, **FROM_QUEUE, CONTENT_LENGTH=len(body))[1] == HTTPStatus.OK
     assert marks == ["ran"]
+
+
+@pytest.mark.usefixtures("app_engine")
+def test_the_body_of_the_largest_task_is_read(marks: list[str]):
+    spare = MAX_TASK_BYTES - len(deferred.serialize(leave_mark, "x" * 10**6))
+    body = deferred.serialize(leave_mark, "x" * (10**6 + spare))
+    assert len(body) == MAX_TASK_BYTES
+    assert post(body, **FROM_QUEUE)[1] == HTTPStatus.OK
+    assert len(marks) == 1
 
 
 @pytest.mark.usefixtures("app_engine")

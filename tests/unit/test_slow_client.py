@@ -5,12 +5,13 @@ import queue
 import socket
 import threading
 from collections.abc import Iterator
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gae_deferred import slow_client
+from gae_deferred import deferred, slow_client
 from gae_deferred.errors import RequestRefusedError
 from gae_deferred.per_process import PerProcess
 
@@ -136,6 +137,12 @@ def test_a_refused_client_is_heard_no_more_and_gets_its_answer(connection: tuple
     assert server.recv(1) == b""
     server.sendall(b"answer")
     assert client.recv(10) == b"answer"
+
+
+def test_the_handler_hears_a_client_that_it_refuses_no_more(connection: tuple[socket.socket, socket.socket]):
+    server, _ = connection
+    assert deferred.Handler().post(environ_of(server))[1] == HTTPStatus.FORBIDDEN
+    assert server.recv(1) == b""
 
 
 def test_other_requests_of_an_http_2_connection_are_left_alone(connection: tuple[socket.socket, socket.socket]):

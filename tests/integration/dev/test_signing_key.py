@@ -28,6 +28,17 @@ def test_a_half_written_file_of_a_killed_process_is_not_used_as_a_key(tmp_path: 
     assert len(signing_key(tmp_path)) > 32
 
 
+def test_only_its_owner_can_read_a_half_written_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        signing_key(tmp_path)
+    (file,) = tmp_path.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
 def test_a_key_that_others_could_read_is_closed_to_them(tmp_path: Path):
     signing_key(tmp_path)
     (tmp_path / FILE_NAME).chmod(0o644)

@@ -109,3 +109,18 @@ async def time_out() -> None:
     """Raise the class of error that the deadline raises, for a reason of its own."""
     async with asyncio.timeout(0):
         await asyncio.Event().wait()
+
+
+class Awaitable:
+    """Can be awaited, and is no coroutine."""
+
+    def __await__(self) -> Generator[None]:
+        yield
+
+
+class _WithoutHash(type):
+    __hash__ = None  # type: ignore[assignment]
+
+
+class OfNoHash(metaclass=_WithoutHash):
+    """An object whose class cannot be a key: the ABCs of ``collections`` raise for it."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gae_deferred import coroutine, deferred, errors
+from gae_deferred import attempt, coroutine, deferred, errors
 
 from . import async_tasks
 from .async_tasks import Clerk, add_later, fail, leave_behind, meet, return_compiled_coroutine, return_coroutine
@@ -45,6 +45,11 @@ def test_every_kind_of_async_callable_runs(local: LocalApp, obj: Callable[..., A
 
 def test_a_coroutine_of_a_compiled_function_runs():
     assert deferred.run(deferred.serialize(return_compiled_coroutine, "Ada", "Grace")) == ["Ada", "Grace"]
+
+
+@pytest.mark.parametrize("kind", [async_tasks.Awaitable, async_tasks.OfNoHash])
+def test_a_result_that_is_no_coroutine_is_left_as_it_is(kind: type[Any]):
+    assert type(attempt.make((kind, (), {}))) is kind
 
 
 def test_an_async_lambda_in_a_function_travels_by_value(local: LocalApp):

@@ -116,6 +116,13 @@ def test_an_attempt_that_the_app_did_not_answer_has_no_status(cloud: Cloud):
     assert the_task().previous_status is None
 
 
+@pytest.mark.parametrize("count", ["", "many"])
+def test_an_attempt_without_a_number_counts_as_the_first(count: str, cloud: Cloud):
+    deferred.defer(ask, _queue="paused")
+    deliver(cloud.tasks()[0], HTTP_X_APPENGINE_TASKRETRYCOUNT=count)
+    assert the_task().attempt == 1
+
+
 def test_a_task_of_once_knows_itself():
     deferred.defer(ask_once, _name="once")
     assert the_task().name == "once"
