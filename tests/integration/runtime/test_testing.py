@@ -1,16 +1,20 @@
 """The local cloud inside a test: the fixture ``local_cloud`` as an app's tests use it."""
 
 import datetime
+import gc
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
 
 import pytest
 from google.cloud import ndb
+from harness import until
 
-from gae_deferred import Task, TaskRetryOptions, deferred, headers, settings, wrap_wsgi_app
+from gae_deferred import Task, TaskRetryOptions, deferred, emulator, headers, settings, wrap_wsgi_app
 from gae_deferred.errors import BadTaskStateError, TaskAlreadyExistsError, TaskNotReadableYetError
 from gae_deferred.testing import CloudForTests, TaskFailed
 
@@ -98,6 +102,20 @@ def test_a_delayed_task_is_due_when_the_clock_has_been_advanced_exactly_so_far(l
     assert local_cloud.queue.tasks()[0].eta - local_cloud.clock.now() == datetime.timedelta(seconds=60)
 
 
+def test_run_next_runs_the_first_task_only_and_names_the_time_of_the_next(local_cloud):
+    for word, countdown in (("first", 0), ("second", 60), ("third", 90)):
+        deferred.defer(see, word, _countdown=countdown)
+    call = local_cloud.queue.run_next()
+    assert call.args == ("first",)
+    assert local_cloud.queue.calls == [call]
+    assert local_cloud.queue.run_all() == []
+    with pytest.raises(LookupError, match="the next one is in 60 s"):
+        local_cloud.queue.run_next()
+    local_cloud.clock.advance(60)
+    assert [call.args for call in local_cloud.queue.run_all()] == [("second",)]
+    assert [args for args, _ in SEEN] == [("first",), ("second",)]
+
+
 def test_an_empty_queue_says_so(local_cloud):
     with pytest.raises(LookupError, match="'default' is empty"):
         local_cloud.queue.run_next()
@@ -147,6 +165,21 @@ def test_run_together_runs_due_tasks_at_the_same_time_and_keeps_failed_ones(loca
     local_cloud.clock.advance(1)
     assert [call.args for call in local_cloud.queue.run_together()] == [("later",)]
     assert [task.call.function for task in local_cloud.queue.tasks()] == [fail]
+
+
+def test_a_task_that_failed_in_run_together_may_succeed_afterwards(local_cloud):
+    deferred.defer(write_when_told)
+    assert local_cloud.queue.run_together() == []
+    SEEN.append("told")
+    local_cloud.clock.advance(1)
+    assert local_cloud.queue.run_next().function is write_when_told
+    assert [call.function for call in local_cloud.queue.calls] == [write_when_told, write_when_told]
+
+
+def write_when_told():
+    if not SEEN:
+        fail()
+    write("as told")
 
 
 def meet_in(meeting):
@@ -213,6 +246,19 @@ def test_an_app_that_answers_with_a_failure_fails_the_test(status, local_cloud):
     local_cloud.clock.advance(1)
     assert local_cloud.queue.run_together() == []
     assert local_cloud.queue.tasks()[0].attempts == 2
+
+
+@pytest.mark.parametrize("status", ["200 OK", "204 No Content", "299 Fine"])
+def test_an_app_may_answer_with_any_success(status, local_cloud):
+    def app(environ, start_response):
+        start_response(status, [])
+        return []
+
+    local_cloud.app = app
+    deferred.defer(see)
+    deferred.defer(see)
+    assert local_cloud.queue.run_next().function is see
+    assert len(local_cloud.queue.run_together()) == 1
 
 
 def test_an_app_that_raises_answers_500_to_other_callers(local_cloud):
@@ -407,3 +453,56 @@ def test_two_local_clouds_serve_their_apps_beside_each_other():
     with CloudForTests() as one, CloudForTests() as other:
         assert one.app_url != other.app_url
         assert one.app is not other.app
+
+
+def test_a_local_cloud_that_is_reset_is_as_at_its_beginning():
+    with CloudForTests() as cloud, cloud.in_use():
+        cloud.app = lambda environ, start_response: fail()
+        request = urllib.request.Request(cloud.app_url, headers={headers.APP_ENGINE.task_name: "failed"})
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(request)
+        deferred.defer(see, "waits", _name="waits")
+        cloud.queue.run_together()
+        with cloud.context():
+            write("before")
+        cloud.clock.advance(3600)
+
+        cloud.reset()
+
+        assert abs(cloud.clock.now() - datetime.datetime.now(datetime.UTC)) < datetime.timedelta(minutes=1)
+        assert (cloud.queue.tasks(), cloud.queue.calls) == ([], [])
+        with cloud.context():
+            assert Note.get_by_id("note") is None
+        deferred.defer(see, "again", _name="waits")
+        deferred.defer(see, "no error from before", _name="failed")
+        assert len(cloud.queue.run_all()) == 2
+
+
+def test_a_closed_local_cloud_leaves_neither_threads_nor_servers(recwarn):
+    before = set(threading.enumerate())
+    with CloudForTests() as cloud:
+        addresses = [cloud.environment["CLOUD_TASKS_EMULATOR_HOST"], cloud.app_url.removeprefix("http://")]
+        assert all(map(emulator.listens, addresses))
+    assert not any(map(emulator.listens, addresses))
+    until(lambda: set(threading.enumerate()) <= before)
+    del cloud
+    gc.collect()
+    assert [str(each.message) for each in recwarn if "event loop" in str(each.message)] == []
+
+
+def test_a_process_may_end_with_an_open_local_cloud_whose_app_hangs():
+    code = """
+import threading, urllib.request
+from gae_deferred.testing import CloudForTests
+
+def app(environ, start_response):
+    began.set()
+    threading.Event().wait()
+
+began = threading.Event()
+cloud = CloudForTests().__enter__()
+cloud.app = app
+threading.Thread(target=urllib.request.urlopen, args=[cloud.app_url], daemon=True).start()
+began.wait()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

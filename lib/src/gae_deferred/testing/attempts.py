@@ -65,4 +65,4 @@ class Attempts:
 
 
 def _succeeded(report: AttemptReport) -> bool:
-    return report.status is not None and 200 <= report.status < 300
+    return report.status is not None and report.status // 100 == 2

@@ -44,7 +44,6 @@ class CloudForTests:
         self._app_server = AppServer()
         self._reports: queue.SimpleQueue[AttemptReport] = queue.SimpleQueue()
         self._queues: dict[str, Queue] = {}
-        self._stack = contextlib.ExitStack()
         self.clock = Clock(self._loop)
 
     def __enter__(self) -> "CloudForTests":
