@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from deferred_callables import Greeter, greet, make_adder
 from fake_cloud_tasks import FakeCloudTasks
+from google.api_core.exceptions import PermissionDenied
 
-from gae_deferred import TaskRetryOptions, deferred, errors, outbox, settings
+from gae_deferred import TaskRetryOptions, deferred, errors, outbox, payload_store, settings
 from gae_deferred.limits import MAX_TASK_BYTES
 from gae_deferred.task import Task
 
@@ -270,6 +271,15 @@ def test_a_payload_too_big_even_to_be_stored_raises_with_both_sizes_and_enqueues
         deferred.defer(greet, os.urandom(10 * 2**20))
     assert isinstance(caught.value, errors.InvalidTaskError)
     assert queue.created == []
+
+
+def test_a_refused_task_that_has_no_stored_payload_deletes_none(queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch):
+    discarded: list[Any] = []
+    monkeypatch.setattr(payload_store, "discard", discarded.append)
+    queue.error = PermissionDenied("no")
+    with pytest.raises(errors.PermissionDeniedError):
+        deferred.defer(greet, "Ada")
+    assert discarded == []
 
 
 def test_a_task_as_large_as_allowed_stays_below_the_limit_on_the_wire(queue: FakeCloudTasks):

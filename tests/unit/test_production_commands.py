@@ -4,11 +4,14 @@ import socket
 from pathlib import Path
 
 import pytest
+from click import ClickException
 from click.testing import CliRunner
 from google.api_core.exceptions import Forbidden, RetryError, ServiceUnavailable
 
 from gae_deferred import dead_letters
+from gae_deferred.cli.datastore_command import as_message
 from gae_deferred.cli.group import main
+from gae_deferred.errors import BatchError, TransientError
 
 COMMANDS = (["sweep"], ["dead-letters", "list"], ["dead-letters", "show", "1"], ["dead-letters", "delete", "1"])
 
@@ -56,6 +59,25 @@ def test_an_error_of_datastore_is_told_in_a_line(error: Exception, told: str, mo
         result = CliRunner().invoke(main, ["dead-letters", "list"])
     assert result.exit_code == 1
     assert result.output.startswith(f"Error: {told}\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KeyError("the payload 'a' is missing"), "the payload 'a' is missing"),
+        (dead_letters.NoSuchLetterError("There is no dead letter 1"), "There is no dead letter 1"),
+        (TransientError("overloaded"), "overloaded"),
+        (
+            BatchError({1: TransientError("overloaded")}, 2),
+            "1 of 2 tasks was not enqueued; the first has index 1: TransientError: overloaded",
+        ),
+    ],
+    ids=repr,
+)
+def test_an_error_of_the_library_is_told_by_its_message(error: Exception, told: str):
+    with pytest.raises(ClickException) as caught, as_message():
+        raise error
+    assert caught.value.message == told
 
 
 def test_a_log_without_letters_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -26,7 +26,8 @@ def as_message() -> Iterator[None]:
     try:
         yield
     except (Error, KeyError) as error:
-        raise click.ClickException(str(error.args[0] if error.args else error)) from error
+        text = str(*error.args) if isinstance(error, KeyError) else str(error)  # str() of a KeyError quotes its message
+        raise click.ClickException(text) from error
 
 
 @contextlib.contextmanager
