@@ -193,3 +193,11 @@ def test_purge_tells_how_many_tasks_there_are_and_keeps_them_unless_the_answer_i
     assert (purged.exit_code, purged.stdout, console.purged) == (0, "default is purged\n", [QUEUE])
     asked_nothing = run("purge", "default", "--yes")
     assert (asked_nothing.stderr, console.purged) == ("", [QUEUE, QUEUE])
+
+
+def test_a_variable_alone_leads_to_no_project(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "shop")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent/key.json")
+    done = run("pause", "default")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "GOOGLE_CLOUD_PROJECT, GOOGLE_APPLICATION_CREDENTIALS is set: say --project" in done.stderr
