@@ -370,6 +370,18 @@ def test_only_the_local_cloud_is_told_why_a_task_has_failed_for_good(monkeypatch
     assert told == {"error": "on purpose", "kept": "in Datastore"}
 
 
+def fail_at_length() -> None:
+    raise deferred.PermanentTaskFailure("ü" * 10_000)
+
+
+@pytest.mark.usefixtures("app_engine")
+def test_the_local_cloud_is_told_the_beginning_of_a_long_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")
+    (_, value) = post(deferred.serialize(fail_at_length), **FROM_QUEUE)[2][1]
+    assert value.isascii()
+    assert json.loads(value)["error"] == "ü" * 500
+
+
 @pytest.mark.usefixtures("app_engine")
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
 def test_any_other_exception_propagates(error: type[Exception]):

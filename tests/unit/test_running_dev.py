@@ -150,9 +150,9 @@ def found() -> str:
 
 
 def test_a_command_takes_all_settings_from_the_file_though_it_knew_others_before(running: dict[str, Any]):
-    assert not settings.signing_keys()
+    assert (settings.signing_keys(), settings.local_clock()) == ("", None)
     assert found() == "127.0.0.1:8123"
-    assert settings.signing_keys() == KEYS
+    assert (settings.signing_keys(), settings.local_clock()) == (KEYS, "/clock")
     names = ("DATASTORE_EMULATOR_HOST", "DEFERRED_LOCATION", "GOOGLE_CLOUD_PROJECT", "LOCAL_CLOUD_CLOCK")
     assert [os.environ[name] for name in names] == ["127.0.0.1:8081", "us-central1", "my-project", "/clock"]
 

@@ -459,11 +459,11 @@ def test_two_local_clouds_serve_their_apps_beside_each_other():
 def test_a_local_cloud_that_is_reset_is_as_at_its_beginning():
     with CloudForTests() as cloud, cloud.in_use():
         cloud.app = lambda environ, start_response: fail()
+        deferred.defer(see, "waits", _name="waits")
+        cloud.queue.run_together()
         request = urllib.request.Request(cloud.app_url, headers={"X-AppEngine-TaskName": "failed"})
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(request)
-        deferred.defer(see, "waits", _name="waits")
-        cloud.queue.run_together()
         with cloud.context():
             write("before")
         cloud.clock.advance(3600)
