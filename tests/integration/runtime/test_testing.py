@@ -517,4 +517,4 @@ cloud.app = app
 threading.Thread(target=urllib.request.urlopen, args=[cloud.app_url], daemon=True).start()
 began.wait()
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
