@@ -3,6 +3,7 @@
 import datetime
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from threading import Thread
 from typing import Any
@@ -171,6 +172,16 @@ def test_many_tasks_are_one_entity_and_few_calls(count: int, paused: Cloud, monk
     assert paused.entities(Outbox) == []
 
 
+def test_the_tasks_of_a_transaction_are_written_by_one_tasklet_that_does_not_wait(
+    paused: Cloud, monkeypatch: pytest.MonkeyPatch
+):
+    sleeps: list[float] = []
+    sleep = ndb.sleep
+    monkeypatch.setattr(ndb, "sleep", lambda seconds: sleeps.append(seconds) or sleep(seconds))
+    ndb.transaction(lambda: [later(number) for number in range(3)])
+    assert sleeps == [0]
+
+
 def record_commits(writes: list[list[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Note the mutations of each Datastore commit."""
     from google.cloud.ndb import _datastore_api
@@ -246,6 +257,8 @@ def test_transactions_between_the_tasks_do_not_make_the_commit_grow_with_their_s
     size = sum(len(data) for entity in entities for data in (*entity.requests, *entity.seals))
     assert sum(mutation._pb.ByteSize() for mutation in commits[-1]) < 4 * size
     assert len(entities) <= 50
+    writes = Counter(str(mutation.upsert.key) for mutation in commits[-1])
+    assert max(writes.values()) == outbox._MAX_WRITES
 
 
 def test_an_entity_is_filled_to_its_last_byte(cloud: Cloud):

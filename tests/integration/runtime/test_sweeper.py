@@ -261,6 +261,21 @@ def make_backlog(count: int) -> None:
         ndb.put_multi(entities[start : start + 500])
 
 
+def test_the_keys_of_a_part_come_in_pages_each_once_and_without_those_of_the_next_part(cloud: Cloud):
+    keys = [ndb.Key(Outbox, f"a{number:031x}", namespace="") for number in range(2 * sweeper._PAGE + 1)]
+    others = [ndb.Key(Outbox, name, namespace="") for name in ("9" * 32, "b", "b" * 32)]
+    ndb.put_multi([Outbox(key=key, created=clock.naive_now()) for key in keys + others])
+    pages = [*sweeper._pages_of_keys("a")]
+    assert [key for page in pages for key in page] == keys
+    assert len(pages) == 3
+
+
+def test_a_look_for_entities_reads_none(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    ndb.put_multi([Outbox(id="a", namespace="", created=clock.naive_now())])
+    monkeypatch.setattr("google.cloud.ndb.model._entity_from_ds_entity", lambda *args, **options: pytest.fail("read"))
+    assert not sweeper._is_empty()
+
+
 def test_a_backlog_larger_than_a_page_drains(cloud: Cloud):
     cloud.pause()
     make_backlog(700)
@@ -328,6 +343,25 @@ def test_of_two_sweeps_that_take_a_lease_at_this_moment_one_has_it(cloud: Cloud,
 
     monkeypatch.setattr(ndb, "transaction", conflict)
     assert sweep_lease.take("a", "one of the two") is False
+
+
+@pytest.mark.parametrize(
+    ("left", "is_taken"),
+    [
+        (datetime.timedelta(0), True),
+        (datetime.timedelta(microseconds=1), False),
+        (2 * sweep_lease.DURATION - datetime.timedelta(microseconds=1), False),
+        (2 * sweep_lease.DURATION, True),
+    ],
+    ids=str,
+)
+def test_a_lease_counts_until_it_ends_and_if_it_ends_too_far_ahead_not_at_all(
+    left: datetime.timedelta, is_taken: bool, cloud: Cloud
+):
+    now = clock.now()
+    ndb.put_multi([SweepLease(id="a", namespace="", holder="another", until=now.replace(tzinfo=None) + left)])
+    with clock.held_by(lambda: now):
+        assert sweep_lease.take("a", "mine") is is_taken
 
 
 @pytest.mark.parametrize("holder", ["mine", "another"])
