@@ -128,13 +128,27 @@ def test_django_without_settings_is_left_alone(run):
     )
 
 
-def test_django_is_not_loaded_in_an_app_without_it():
+def test_a_task_that_needs_no_database_makes_no_connection(run):
+    run(
+        "from django.db import connections\n"
+        "from gae_deferred import deferred\n"
+        "from django_database_app import FROM_QUEUE, app, call, environ\n"
+        "configure()\n"
+        "request = environ('POST', '/custom/path', deferred.serialize(len, 'ab'), **FROM_QUEUE)\n"
+        "assert call(app, request)[0] == '200 OK'\n"
+        "assert connections.all(initialized_only=True) == []\n"
+    )
+
+
+@pytest.mark.parametrize("loaded", ["sys", "sys, django"])
+def test_no_module_of_django_is_loaded_in_an_app_that_does_not_need_it(loaded: str):
     code = (
-        "import sys\n"
+        f"import {loaded}\n"
         "from gae_deferred.django_connections import refreshed_connections\n"
         "with refreshed_connections():\n"
         "    pass\n"
-        "assert 'django' not in sys.modules\n"
+        f"assert ('django' in sys.modules) == ('django' in {loaded!r})\n"
+        "assert 'django.conf' not in sys.modules\n"
     )
     environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

@@ -90,14 +90,14 @@ class _NewContext(AbstractContextManager[None]):
         self._use = self._context.use()
         self._use.__enter__()
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: Any) -> None:
         try:
-            if exc_info[0] is None:
+            if kind is None:
                 self._context.eventloop.run()  # as NDB's own does
             else:
                 app_contexts.finish(self._context)
         finally:
-            self._use.__exit__(*exc_info)
+            self._use.__exit__(kind, *exc_info)
 
 
 _ALREADY_OPEN = _OpenContext()
@@ -124,7 +124,7 @@ def warm_up() -> None:
     from google.cloud import ndb
 
     with context():
-        ndb.Key("_DeferredWarmUp", 1, namespace="").get(retries=0, timeout=_WARM_UP_TIMEOUT)
+        ndb.Key("_DeferredWarmUp", "any", namespace="").get(retries=0, timeout=_WARM_UP_TIMEOUT)
 
 
 def context(namespace: str | None = None) -> AbstractContextManager[None]:

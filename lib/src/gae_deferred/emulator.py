@@ -9,8 +9,8 @@ TIMEOUT = 2.0
 
 def listens(address: str) -> bool:
     """Return whether something takes connections at an address, ``host:port``; waits :data:`TIMEOUT` at most."""
-    parts = urllib.parse.urlsplit(f"//{address}")
     try:
+        parts = urllib.parse.urlsplit(f"//{address}")
         socket.create_connection((parts.hostname, parts.port), TIMEOUT).close()
     except (OSError, ValueError):
         return False

@@ -1,0 +1,24 @@
+"""An address counts as an emulator's if something takes connections there."""
+
+import socket
+
+import pytest
+
+from gae_deferred import emulator
+
+
+def test_an_address_listens_as_long_as_its_socket_does():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert emulator.listens(address) is True
+    assert emulator.listens(address) is False
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999", "127.0.0.1:port", "[::1"])
+def test_a_text_that_is_no_address_does_not_listen(address: str):
+    assert emulator.listens(address) is False
+
+
+def test_the_message_names_the_service_the_address_and_the_variable():
+    text = emulator.absence("Cloud Tasks", "127.0.0.1:8123", "CLOUD_TASKS_EMULATOR_HOST")
+    assert text.startswith("No Cloud Tasks listens at 127.0.0.1:8123, the address in CLOUD_TASKS_EMULATOR_HOST.")
