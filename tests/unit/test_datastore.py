@@ -101,6 +101,12 @@ def test_a_block_has_the_open_context_unless_it_is_to_be_in_another_namespace():
         assert datastore.current_namespace() == "tenant"
 
 
+@pytest.mark.parametrize("namespace", ["", "tenant"])
+def test_a_new_context_is_in_the_namespace_that_is_asked_for(namespace: str):
+    with datastore.context(namespace):
+        assert datastore.current_namespace() == namespace
+
+
 def test_without_a_context_the_namespace_is_the_default_one(monkeypatch: pytest.MonkeyPatch):
     assert datastore.current_namespace() == ""
     monkeypatch.delitem(sys.modules, "google.cloud.ndb.context")
