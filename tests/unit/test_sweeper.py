@@ -10,6 +10,7 @@ from google.api_core.exceptions import ServiceUnavailable
 from wsgi_client import environ
 
 from gae_deferred import burial, clock, dead_letters, errors, stored_outbox, sweep_lease, sweeper
+from gae_deferred.ownership import Owner
 from gae_deferred.stored_outbox import DamagedOutbox, StoredOutbox, StoredRequest
 from gae_deferred.sweeper import Report
 
@@ -203,3 +204,12 @@ def test_a_request_that_the_queue_has_already_is_not_sent_again(monkeypatch: pyt
     requests: list[Any] = [1, 2, 3]
     assert sweeper._send_each(requests) == answers
     assert calls == [requests]
+
+
+@pytest.mark.parametrize(
+    ("owner", "kind"), [(Owner.NOBODYS, sweeper.ForgedError), (Owner.ANOTHERS, sweeper.NotOursError)]
+)
+def test_a_forged_request_is_refused_for_good_and_one_of_another_service_for_now(owner: Owner, kind: type[Exception]):
+    refusal = sweeper._refusal(owner)
+    assert type(refusal) is kind
+    assert sweeper._is_final(refusal) is (owner is Owner.NOBODYS)
