@@ -23,7 +23,7 @@ def print_table(rows: Sequence[Mapping[str, str]], max_widths: Mapping[str, int]
     *names, last = header
     widths = {name: max(len(row[name]) for row in (header, *rows)) for name in names}
     widths = {name: min(width, (max_widths or {}).get(name, width)) for name, width in widths.items()}
-    width = shutil.get_terminal_size((80, 24)).columns
+    width = shutil.get_terminal_size().columns
     for row in (header, *rows):
         start = "".join(_cut(row[name], widths[name]).ljust(widths[name]) + "  " for name in names)
         room, text = max(width - len(start), 1), row[last]
