@@ -1,11 +1,15 @@
 """A letter is written whatever the task, its call and its error are like."""
 
+import datetime
+import secrets
 from typing import Any
 
 import pytest
 from app_engine_delivery import delivery
+from deferred_callables import greet
+from google.cloud import tasks_v2
 
-from gae_deferred import letter
+from gae_deferred import letter, settings
 from gae_deferred.attempt import Attempt
 
 
@@ -59,7 +63,83 @@ def test_attempts_are_counted_from_one(retry_count: str, attempts: int):
     assert letter.of_attempt(Attempt(delivery(retry_count), b""), "failed").attempts == attempts
 
 
-def test_ids_are_those_that_consoles_show_exactly():
-    assert all(0 < letter.new_id() < 2**52 for _ in range(100))
-    assert 0 < letter.id_from(b"a", b"b") < 2**52
-    assert letter.id_from(b"a", b"b") == letter.id_from(b"a", b"b") != letter.id_from(b"ab", b"")
+def test_a_call_is_named_by_what_it_calls_and_not_by_its_header():
+    attempt = Attempt(delivery(), b"")
+    attempt.delivery.environ["HTTP_X_DEFERRED_CALLABLE"] = "shop.harmless"
+    assert letter.of_attempt(attempt, "failed").callable == "shop.harmless"  # not read yet
+    attempt.parts = greet, ("Ada",), {}
+    assert letter.of_attempt(attempt, "failed").callable == "deferred_callables.greet"
+
+
+@pytest.mark.parametrize(
+    ("largest", "larger"),
+    [("x" * 398, "x" * 399), ([0] * 20, [0] * 21), ({*range(20)}, {*range(21)}), ([[[[0]]]], [[[[[0]]]]])],
+    ids=["text", "list", "set", "nested"],
+)
+def test_a_large_argument_is_written_short(largest: object, larger: object):
+    attempt = Attempt(delivery(), b"")
+    attempt.parts = greet, (largest, larger), {}
+    written = letter.of_attempt(attempt, "failed").arguments or ""
+    assert written.startswith(f"{largest!r}, ")
+    assert "..." in written
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("/base/custom", "/custom"),
+        ("/base", "/base"),
+        ("/base2/custom", "/base2/custom"),
+        ("/custom", "/custom"),
+        ("/base/base/a", "/base/a"),
+    ],
+)
+def test_of_an_http_task_the_path_below_the_target_is_kept(path: str, kept: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example/base")
+    settings.forget()
+    http_task = letter.Delivery({"HTTP_X_CLOUDTASKS_TASKNAME": "t", "PATH_INFO": path})
+    assert letter.of_attempt(Attempt(http_task, b""), "failed").url == kept
+
+
+def unsent(**task: Any) -> letter.Letter:
+    """Return the letter of a task that no queue took."""
+    parent = "projects/my-project/locations/us-east1/queues/mail"
+    request = tasks_v2.CreateTaskRequest(parent=parent, task={"name": f"{parent}/tasks/t"} | task)
+    return letter.of_request(request, "not sent", ValueError("no"), is_proven=True)
+
+
+HEADERS = {"X-Deferred-Callable": "shop.mail.send", "X-Deferred-Signature": "a-secret", "X-Mine": "1"}
+
+
+def test_a_task_for_app_engine_that_was_not_sent_is_kept_with_all_that_is_known():
+    moment = datetime.datetime(2026, 7, 1, 14, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
+    request = {"relative_uri": "/custom?a=1", "headers": HEADERS, "body": b"pickle"}
+    routing = {"app_engine_routing": {"service": "worker"}}
+    kept = unsent(app_engine_http_request=request | routing, schedule_time=moment)
+    assert (kept.reason, kept.error, kept.payload) == ("not sent", "ValueError: no", b"pickle")
+    assert (kept.queue, kept.task, kept.url, kept.service) == ("mail", "t", "/custom?a=1", "worker")
+    assert (kept.callable, kept.headers.get("X-Mine")) == ("shop.mail.send", "1")
+    assert "a-secret" not in kept.headers.values()
+    assert (kept.attempts, kept.eta) == (0, datetime.datetime(2026, 7, 1, 12))
+    default = unsent(app_engine_http_request=request)
+    assert (default.service, default.eta) == (None, None)
+
+
+def test_an_http_task_that_was_not_sent_is_kept_with_all_that_is_known(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example/base")
+    settings.forget()
+    kept = unsent(http_request={"url": "https://app.example/base/custom", "headers": HEADERS, "body": b"pickle"})
+    assert (kept.queue, kept.task, kept.url, kept.service) == ("mail", "t", "/custom", None)
+    assert (kept.callable, kept.payload, kept.headers.get("X-Mine")) == ("shop.mail.send", b"pickle", "1")
+
+
+@pytest.mark.parametrize(("chosen", "number"), [("first", 1), ("last", 2**52 - 1)])
+def test_an_id_is_a_positive_number_of_52_bits(chosen: str, number: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(secrets, "randbelow", lambda below: 0 if chosen == "first" else below - 1)
+    assert letter.new_id() == number
+
+
+def test_the_id_of_a_task_stays_the_same_in_every_version():
+    """A sweep of one version may repeat what one of another has done, and is not to write a second letter."""
+    assert letter.id_from(b"a", b"b") == 2375228684756312
+    assert letter.id_from(b"ab", b"") != letter.id_from(b"a", b"b")

@@ -40,7 +40,7 @@ WRAPS = {
 }
 
 
-def test_a_letter_of_several_lines_is_read_from_them_in_any_order_between_others():
+def test_a_letter_of_several_lines_is_read_from_them_in_any_order_between_others(caplog: pytest.LogCaptureFixture):
     whole = letter()
     lines = [*lines_of(whole), "INFO: another line", '{"message": "a line of JSON"}', "", '"text"', "[]"]
     assert len(lines) > 8
@@ -48,12 +48,21 @@ def test_a_letter_of_several_lines_is_read_from_them_in_any_order_between_others
     found = letter_log.read("\n".join(lines))
     assert found.problems == []
     assert same(found.letters[0], whole)
+    assert caplog.messages == []
 
 
-def test_text_before_and_after_a_line_does_no_harm():
+@pytest.mark.parametrize("before", ["", "{", "2026-01-01 CRITICAL letter_log: "])
+@pytest.mark.parametrize("after", ["", " [in thread 3]"])
+def test_text_before_and_after_a_line_does_no_harm(before: str, after: str):
     whole = letter(10)
-    text = "".join(f"2026-01-01 CRITICAL letter_log: {line} [in thread 3]\n" for line in lines_of(whole))
+    text = "".join(f"{before}{line}{after}\n" for line in lines_of(whole))
     assert same(letter_log.read(text).letters[0], whole)
+
+
+def test_a_line_that_is_cut_short_is_told(caplog: pytest.LogCaptureFixture):
+    (line,) = lines_of(letter(10))
+    assert letter_log.read(f"CRITICAL: {line[:-2]}\n").letters == []
+    assert caplog.messages == ["A line of the log with a part of a dead letter is cut short or changed"]
 
 
 @pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
@@ -73,13 +82,15 @@ def test_an_entry_of_several_lines_is_read():
     assert same(letter_log.read(json.dumps(entry)).letters[0], whole)
 
 
-def test_missing_parts_are_named_and_hold_up_no_other_letter():
+@pytest.mark.parametrize("part", [1, 2, 4])
+def test_missing_parts_are_named_and_hold_up_no_other_letter(part: int):
     first, second = letter(), letter(10)
     lines = lines_of(first)
-    del lines[1]
+    assert len(lines) == 4
+    del lines[part - 1]
     found = letter_log.read("\n".join([*lines, *lines_of(second)]))
     assert [each.id for each in found.letters] == [second.id]
-    assert found.problems == [f"Of the letter {first.id}, these of {len(lines) + 1} parts are missing: 2"]
+    assert found.problems == [f"Of the letter {first.id}, these of 4 parts are missing: {part}"]
 
 
 @pytest.mark.parametrize(("count", "more"), [(20, ""), (21, " and 1 more")])
@@ -109,7 +120,7 @@ def test_a_changed_part_is_told():
     assert found.problems == [f"The letter {whole.id} cannot be read: a part of it was changed"]
 
 
-@pytest.mark.parametrize("data", ["not base64", "", "AAAA"])
+@pytest.mark.parametrize("data", ["not base64", "", "AAAA", "AAA\ufffd"])
 def test_garbage_is_told(data: str):
     line = json.dumps({"dead_letter": 7, "part": 1, "parts": 1, "sha256": "0", "data": data})
     assert letter_log.read(line).problems == ["The letter 7 cannot be read: a part of it was changed"]

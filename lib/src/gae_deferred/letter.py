@@ -79,7 +79,7 @@ class Letter:
     def to_text(self) -> str:
         """Return everything but the payload as JSON."""
         fields = {name: value for name, value in vars(self).items() if name != "payload"}
-        return json.dumps(fields, default=lambda time: time.isoformat(), sort_keys=True)
+        return json.dumps(fields, default=lambda time: time.isoformat())
 
     @staticmethod
     def from_text(text: str, payload: bytes) -> "Letter":
@@ -198,7 +198,7 @@ def _url_of(delivery: Delivery) -> str:
 def _without_base(path: str) -> str:
     """Return the path of an HTTP task as :class:`~gae_deferred.Task` takes it: without that of DEFERRED_TARGET_URL."""
     base = urllib.parse.urlsplit(settings.target_url() or "").path
-    return path.removeprefix(base) if base and path.startswith(f"{base}/") else path
+    return path.removeprefix(base) if path.startswith(f"{base}/") else path
 
 
 def _headers_of(delivery: Delivery) -> dict[str, str]:

@@ -219,14 +219,21 @@ def test_many_dead_letters_of_one_entity_are_written_in_few_transactions(
     assert cloud.entities(Outbox) == []
 
 
-def test_a_transaction_writes_at_most_three_mebibytes_of_letters():
+FULL = 3 * 2**20
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [[[2**20, 2**21], [1, FULL - 1], [1], [FULL], [FULL + 1]], [[1] * 100, [1] * 100, [1]]],
+    ids=["bytes", "letters"],
+)
+def test_a_transaction_writes_at_most_three_mebibytes_and_a_hundred_letters(batches: list[list[int]]):
     def unsent(size: int) -> burial.Unsent:
         stored = StoredRequest(bytes(size), "", tasks_v2.CreateTaskRequest())
         return burial.Unsent(stored, ValueError())
 
-    full, more = 3 * 2**20, 3 * 2**20 + 1
-    batches = burial._batches([unsent(size) for size in (2**20, 2**21, 1, full, more)])
-    assert [[len(each.stored.data) for each in batch] for batch in batches] == [[2**20, 2**21], [1], [full], [more]]
+    made = burial._batches([unsent(size) for batch in batches for size in batch])
+    assert [[len(each.stored.data) for each in batch] for batch in made] == batches
 
 
 def test_two_sweeps_of_the_same_entity_write_one_dead_letter(cloud: Cloud, die_before_sending: Any):
