@@ -16,8 +16,9 @@ from gae_local_cloud.cli import main as local_cloud
 @pytest.mark.parametrize("command", [[], ["data"], ["dead-letters"]], ids=" ".join)
 def test_the_menu_says_what_each_command_does_to_the_end_of_the_sentence(command: list[str]):
     result = CliRunner().invoke(main, [*command, "--help"], terminal_width=80)
-    assert "Commands:" in result.output
-    assert "..." not in result.output.partition("Commands:")[2]
+    commands = [line.split(maxsplit=1) for line in result.output.partition("Commands:\n")[2].splitlines()]
+    assert commands
+    assert all(len(words) == 2 and not words[1].endswith("...") for words in commands), commands
 
 
 def test_the_short_option_shows_the_help():

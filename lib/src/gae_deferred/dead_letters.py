@@ -164,7 +164,7 @@ def note_ahead(attempt: Attempt) -> None:
     attempt.note = Note(letter.id, task_payload=stored)
 
     def write() -> None:
-        own = _put(letter, stored_payload=stored, moves=False, **_NOTE_OPTIONS)
+        own = _put(letter, stored_payload=stored, **_NOTE_OPTIONS)
         attempt.note = Note(letter.id, own, stored)
         if stored is not None:
             payload_store.keep(stored)
@@ -244,7 +244,7 @@ def put_unsent(request: "tasks_v2.CreateTaskRequest", error: Exception, reason: 
     letter = of_request(request, reason, error, is_proven=reason == NOT_SENT)
     if _key(letter.id).get() is None:  # else a sweep has died after it had written the letter
         stored = payload_store.stored_by(letter.payload)
-        _put(letter, stored_payload=stored if stored is not None and payload_store.keep(stored) else None, moves=False)
+        _put(letter, stored_payload=stored if stored is not None and payload_store.keep(stored) else None)
     return Failure(reason, letter.queue, letter.task, letter.callable, error, letter.id)
 
 
@@ -260,7 +260,7 @@ def put_damaged(outbox_id: str, raw: bytes, error: Exception) -> Failure:
     made_of = id_from(outbox_id.encode(), raw)
     letter = Letter(id=made_of, reason=DAMAGED, queue="", task=outbox_id, error=text, payload=raw, is_proven=False)
     if _key(letter.id).get() is None:
-        _put(letter, moves=False)
+        _put(letter)
     return Failure(DAMAGED, "", outbox_id, "", error, letter.id)
 
 
@@ -318,7 +318,7 @@ def reading_of(letter: "Entity") -> Reading:
     try:
         return payload_reader.read(payload_of(letter))
     except (KeyError, ValueError) as error:
-        return Reading(problem=str(error.args[0] if error.args else error))
+        return Reading(problem=str(error.args[0]))
 
 
 def namespace_of(letter: "Entity") -> str:
@@ -487,12 +487,12 @@ def _replace(letter: Letter) -> None:
         payload_store.delete(before.stored_payload)
 
 
-def _put(letter: Letter, *, stored_payload: str | None = None, moves: bool = True, **options: float) -> str | None:
+def _put(letter: Letter, *, stored_payload: str | None = None, **options: float) -> str | None:
     """Write a letter, part of the current transaction if there is one.
 
     Parameters:
-        stored_payload: the id of a payload in Datastore that it is to refer to, whatever its own payload is.
-        moves: whether the payload in Datastore that its own refers to moves into the letter, if it can be read.
+        stored_payload: the id of a payload in Datastore that it is to refer to, whatever its own payload is. Without
+            it, a payload in Datastore that its own refers to moves into the letter, if it can be read.
         options: of the call to Datastore, as ``put`` of NDB takes them.
 
     Returns:
@@ -502,7 +502,7 @@ def _put(letter: Letter, *, stored_payload: str | None = None, moves: bool = Tru
 
     properties = {name: value for name, value in vars(letter).items() if name not in ("id", "payload", "is_proven")}
     entity: Any = DeadLetter(key=_key(letter.id), **properties | {"headers": dict(letter.headers)})
-    refers_to = payload_store.stored_by(letter.payload) if moves and stored_payload is None else None
+    refers_to = payload_store.stored_by(letter.payload) if stored_payload is None else None
     body = _whole_payload(letter.payload, refers_to)
     own = None
     if stored_payload is not None:

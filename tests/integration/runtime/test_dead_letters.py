@@ -14,10 +14,11 @@ from google.cloud import ndb
 from harness import Cloud, until
 from once_tasks import CALLS
 
-from gae_deferred import Task, TaskRetryOptions, cloud_tasks, dead_letters, deferred, errors, settings
+from gae_deferred import Task, TaskRetryOptions, cloud_tasks, dead_letters, deferred, errors, payload_store, settings
 from gae_deferred.bundled_payload import BundledPayload
 from gae_deferred.cli.group import main
 from gae_deferred.entities import DeadLetter, PayloadChunk
+from gae_deferred.letter import Letter
 
 
 @pytest.fixture(autouse=True)
@@ -216,6 +217,47 @@ def test_a_letter_is_sent_again_and_gone(size: int, cloud: Cloud, monkeypatch: p
     assert deliver(again) == 200
     assert [value] == CALLS
     assert cloud.entities(PayloadChunk) == []
+
+
+def restored(payload: bytes) -> Letter:
+    """Return a letter that is in Datastore, as if a log had held it."""
+    letter = Letter(reason="failed", queue="paused", task="t", error="", payload=payload)
+    assert dead_letters.restore(letter)
+    return letter
+
+
+@pytest.mark.parametrize(
+    ("payload", "is_same", "is_stored"),
+    [
+        (os.urandom(20_000), True, False),
+        (os.urandom(15_000) + bytes(15_000), False, False),
+        (os.urandom(30_000), False, True),
+    ],
+    ids=["half a task", "compressed to half a task", "not compressible"],
+)
+def test_of_a_task_that_is_sent_again_the_payload_takes_half_at_most(
+    payload: bytes, is_same: bool, is_stored: bool, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DEFERRED_MAX_TASK_BYTES", "40000")
+    settings.forget()
+    assert dead_letters.resend(restored(payload).id).transactional
+    (task,) = cloud.tasks()
+    body = task.app_engine_http_request.body
+    assert (body == payload, payload_store.stored_by(body) is not None) == (is_same, is_stored)
+    assert len(body) <= 20_000
+    assert cloud.entities(DeadLetter) == []
+
+
+@pytest.mark.parametrize(("size", "chunks"), [(450 * 2**10, 0), (450 * 2**10 + 1, 1)])
+def test_half_an_entity_is_left_for_the_texts_of_a_letter(size: int, chunks: int, cloud: Cloud):
+    restored(os.urandom(size))
+    assert bool(the_letter(cloud).payload) == (chunks == 0)
+    assert len(cloud.entities(PayloadChunk)) == chunks
+
+
+def test_letters_since_a_time_include_those_of_that_time(cloud: Cloud):
+    letter = restored(b"x")
+    assert [found.key.id() for found in dead_letters.query(since=letter.failed_at)] == [letter.id]
 
 
 def test_a_letter_whose_queue_is_gone_stays_when_it_is_sent_again(cloud: Cloud):

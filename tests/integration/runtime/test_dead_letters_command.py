@@ -81,6 +81,14 @@ def test_whoever_changes_what_is_sent_again_breaks_the_seal(field: str, cloud: C
     assert dead_letters.seal_of(dead_letters.get(changed.key.id())) is Seal.FORGED
 
 
+def test_headers_in_another_order_do_not_break_the_seal(cloud: Cloud):
+    changed = make_letter(cloud, 1)
+    changed.headers = dict(reversed(changed.headers.items()))
+    assert len(changed.headers) > 1
+    changed.put()
+    assert dead_letters.seal_of(dead_letters.get(changed.key.id())) is Seal.VALID
+
+
 def test_a_seal_is_of_its_letter_alone(cloud: Cloud):
     original = make_letter(cloud, 1)
     copy = DeadLetter(
@@ -352,7 +360,7 @@ def fail_under_a_name_that_is_far_too_long_for_a_line_of_eighty_columns(value: A
 def test_the_list_fits_eighty_columns(cloud: Cloud):
     make_letter(cloud, 1, fail_under_a_name_that_is_far_too_long_for_a_line_of_eighty_columns)
     make_letter(cloud, 2, queue="default")
-    plant(queue="a" * 100, reason=dead_letters.DIED_OR_RUNNING)
+    plant(queue="a" * 100, reason="died or running for long")
     lines = run("list").stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0].split() == ["ID", "FAILED", "(UTC)", "REASON", "QUEUE", "CALL"]

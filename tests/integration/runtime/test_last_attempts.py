@@ -11,12 +11,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import grpc
 import last_tasks
 import once_tasks
 import pytest
 from deliveries import deliver, environ_of
-from google.cloud import tasks_v2
+from google.cloud import ndb, tasks_v2
 from harness import PATIENCE, Cloud, until
 from once_tasks import CALLS
 
@@ -240,11 +242,40 @@ def test_if_the_note_cannot_be_written_the_task_runs_anyway(
     assert "No dead letter could be written ahead" in caplog.text
 
 
+def test_a_task_waits_twice_five_seconds_for_its_note_and_for_its_end(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    timeouts: list[float] = []
+    nobody = grpc.insecure_channel("127.0.0.1:1").unary_unary("/none")
+
+    def commit(request: Any, timeout: float, **options: Any) -> Any:
+        timeouts.append(timeout)
+        return nobody.future(b"", timeout=PATIENCE)
+
+    task = defer(cloud, once_tasks.note, 1)
+    client: Any = ndb.get_context().client
+    monkeypatch.setattr("google.cloud.ndb._retry._DEFAULT_INITIAL_DELAY", 0.001)
+    monkeypatch.setattr(client, "stub", Mock(wraps=client.stub, commit=Mock(future=commit)))
+    assert deliver(task) == 200
+    assert CALLS == [1]
+    assert timeouts == [5.0] * 4
+
+
+def test_a_note_is_deleted_though_the_answer_to_its_writing_was_lost(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
+    put = DeadLetter.put
+
+    def lose(self: DeadLetter, **options: Any) -> None:
+        put(self, **options)
+        SEEN.extend(cloud.entities(DeadLetter))
+        raise ConnectionError("the answer is lost")
+
+    monkeypatch.setattr(DeadLetter, "put", lose)
+    assert deliver(defer(cloud, once_tasks.note, 1)) == 200
+    assert len(SEEN) == 1
+    assert cloud.entities(DeadLetter) == []
+
+
 def test_if_the_note_cannot_be_deleted_the_answer_is_a_success(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    from google.cloud import ndb
-
     task = defer(cloud, once_tasks.note, 1)
     monkeypatch.setattr(ndb.Key, "delete", lambda self, **options: 1 // 0)
     assert deliver(task) == 200

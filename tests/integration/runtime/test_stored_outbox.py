@@ -110,6 +110,7 @@ def test_a_damaged_entity_is_kept_with_its_bytes_and_blocks_no_other(cloud: Clou
     letters: list[Any] = [*cloud.entities(DeadLetter)]
     assert {(letter.reason, letter.task[1:]) for letter in letters} == {("damaged", "0")}
     assert all(b"_DeferredOutbox" in letter.payload for letter in letters)
+    assert {letter.seal for letter in letters} == {None}  # whoever wrote the payload, a seal would prove it ours
 
 
 @pytest.mark.parametrize("child", [5, "other", None], ids=["number", "name", "its parent's name"])

@@ -185,12 +185,12 @@ def resend(selection: _Selection, dry_run: bool, yes: bool) -> None:
         click.echo(_NO_KEYS, err=True)
     doubts: dict[int, DoubtfulLetterError] = {}
 
-    def send(letter_id: int) -> str:
+    def send(letter_id: int) -> str | None:
         try:
             task = dead_letters.resend(letter_id, despite_doubt=yes)
         except DoubtfulLetterError as doubt:
             doubts[letter_id] = doubt
-            return ""
+            return None
         return f"is task {task.name} of queue {task.queue_name}"
 
     problems = _for_each(letters, send, selection, "Sending again")
@@ -242,17 +242,20 @@ def restore(log: IO[str]) -> None:
     _raise(found.problems)
 
 
-def _for_each(letters: Sequence[Any], act: Callable[[int], str], selection: _Selection, label: str) -> list[str]:
+def _for_each(letters: Sequence[Any], act: Callable[[int], str | None], selection: _Selection, label: str) -> list[str]:
     """Act on letters, each by itself: one that fails does not hold up the others.
 
     A few that were named are told of one by one; of many there is a progress bar.
+
+    Parameters:
+        act: returns the outcome for a letter by its id, or None if there is nothing to tell yet.
 
     Returns:
         For each letter that failed, why.
     """
     from google.api_core.exceptions import GoogleAPICallError, RetryError
 
-    outcomes: dict[int, str] = {}
+    outcomes: dict[int, str | None] = {}
     problems: list[str] = []
     ids: list[int] = [letter.key.id() for letter in letters]
     progress: contextlib.AbstractContextManager[Iterable[int]] = contextlib.nullcontext(ids)
