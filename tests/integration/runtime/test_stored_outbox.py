@@ -82,6 +82,7 @@ DAMAGE: dict[str, Callable[[], dict[str, Any]]] = {
     "no request": lambda: {"created": LONG_AGO},
     "no time": lambda: {"requests": [request(**APP_ENGINE)]},
     "a time that is text": lambda: {"requests": [request(**APP_ENGINE)], "created": "yesterday"},
+    "a list of times": lambda: {"requests": [request(**APP_ENGINE)], "created": [LONG_AGO]},
     "requests that are text": lambda: {"requests": ["a", "b"], "created": LONG_AGO},
     "requests that are no list": lambda: {"requests": request(**APP_ENGINE), "created": LONG_AGO},
     "requests that are no requests": lambda: {"requests": [b"\xff\xff\xff"], "created": LONG_AGO},
