@@ -150,6 +150,19 @@ def test_many_letters_are_deleted_only_after_a_yes_and_standard_output_has_the_o
     assert letters.letters == {}
 
 
+@pytest.mark.parametrize(("command", "done"), [("resend", "sent again"), ("delete", "deleted")])
+@pytest.mark.parametrize(("count", "counted"), [(1, "1 dead letter"), (2, "2 dead letters")])
+def test_a_dry_run_tells_how_many_letters_it_would_change(
+    command: str, done: str, count: int, counted: str, letters: Letters
+):
+    for _ in range(count):
+        letters.add()
+    result = run(command, "--all", "--dry-run")
+    assert result.stderr == f"{counted} would be {done}\n"
+    assert len(result.stdout.splitlines()) == 1 + count
+    assert (letters.sent, len(letters.letters)) == ([], count)
+
+
 def test_a_letter_in_a_log_that_is_not_whole_is_an_error(letters: Letters, tmp_path: Path):
     lost = Letter(reason="failed", queue="mail", task="t", error="", payload=b"x")
     (line,) = letter_log.lines_of(lost)
