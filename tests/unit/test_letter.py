@@ -101,6 +101,23 @@ def test_of_an_http_task_the_path_below_the_target_is_kept(path: str, kept: str,
     assert letter.of_attempt(Attempt(http_task, b""), "failed").url == kept
 
 
+def test_the_headers_of_a_request_are_kept_without_secrets_and_without_a_namespace_that_anybody_may_have_sent():
+    attempt = Attempt(delivery(), b"")
+    assert "Content-Type" not in letter.of_attempt(attempt, "failed").headers
+    assert "X-Deferred-Namespace" not in letter.of_attempt(attempt, "failed").headers
+    attempt.delivery.environ |= {
+        "CONTENT_TYPE": "application/octet-stream",
+        "HTTP_X_MINE": "1",
+        "HTTP_COOKIE": "a-secret",
+        "HTTP_X_APPENGINE_CURRENT_NAMESPACE": "theirs",
+        "HTTP_X_DEFERRED_NAMESPACE": "ours",
+    }
+    kept = letter.of_attempt(attempt, "failed").headers
+    assert (kept["Content-Type"], kept["X-Mine"]) == ("application/octet-stream", "1")
+    assert kept["X-Deferred-Namespace"] == "ours"
+    assert not {"a-secret", "theirs"} & {*kept.values()}
+
+
 def unsent(**task: Any) -> letter.Letter:
     """Return the letter of a task that no queue took."""
     parent = "projects/my-project/locations/us-east1/queues/mail"
