@@ -12,6 +12,7 @@ from gae_deferred import dead_letters
 from gae_deferred.cli.datastore_command import as_message
 from gae_deferred.cli.group import main
 from gae_deferred.errors import BatchError, TransientError
+from gae_deferred.payload_store import MissingPayloadError
 
 COMMANDS = (["sweep"], ["dead-letters", "list"], ["dead-letters", "show", "1"], ["dead-letters", "delete", "1"])
 
@@ -64,7 +65,7 @@ def test_an_error_of_datastore_is_told_in_a_line(error: Exception, told: str, mo
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (KeyError("the payload 'a' is missing"), "the payload 'a' is missing"),
+        (MissingPayloadError("the payload 'a' is missing"), "the payload 'a' is missing"),
         (dead_letters.NoSuchLetterError("There is no dead letter 1"), "There is no dead letter 1"),
         (TransientError("overloaded"), "overloaded"),
         (

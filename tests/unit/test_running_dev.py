@@ -101,7 +101,7 @@ def test_the_file_of_an_older_dev_which_always_served_an_app_counts(running: dic
         {"pid": os.getpid(), "cloud_tasks": 8123},
         {"pid": "one", "cloud_tasks": "127.0.0.1:8123"},
     ],
-    ids=str,
+    ids=["list", "empty", "text", "null", "a port alone", "a pid in letters"],
 )
 def test_a_file_of_another_shape_is_no_dev(content: Any, running: dict[str, Any]):
     write(content)

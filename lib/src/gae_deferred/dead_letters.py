@@ -308,7 +308,7 @@ def payload_of(letter: "Entity") -> bytes:
     """Return the payload of a letter's task.
 
     Raises:
-        KeyError: it was stored beside the letter, and is missing.
+        MissingPayloadError: it was stored beside the letter, and is missing.
     """
     return payload_store.load(letter.stored_payload) if letter.stored_payload else bytes(letter.payload or b"")
 
@@ -317,8 +317,8 @@ def reading_of(letter: "Entity") -> Reading:
     """Return what the payload of a letter calls. Runs nothing of it."""
     try:
         return payload_reader.read(payload_of(letter))
-    except (KeyError, ValueError) as error:
-        return Reading(problem=str(error.args[0]))
+    except (payload_store.MissingPayloadError, ValueError) as error:
+        return Reading(problem=str(error))
 
 
 def namespace_of(letter: "Entity") -> str:
@@ -562,7 +562,7 @@ def _whole_payload(body: bytes, stored: str | None) -> bytes:
         return body
     try:
         return payload_store.load(stored)
-    except (KeyError, ValueError):
+    except (payload_store.MissingPayloadError, ValueError):
         return body  # a missing payload is why the task failed
 
 

@@ -30,6 +30,12 @@ writer of Datastore without a signing key cannot make a task run other code.
 _logger = logging.getLogger(__name__)
 
 
+class MissingPayloadError(KeyError):
+    """A stored payload is not in Datastore, or is not what was stored there; or its id is not valid."""
+
+    __str__ = Exception.__str__  # a KeyError's own puts the message in quotes
+
+
 def shrink(data: bytes, room: int, *, transactional: bool) -> tuple[bytes, str | None]:
     """Make a payload of at most ``room`` bytes that makes the same call as another one.
 
@@ -78,16 +84,18 @@ def load(stored: str) -> bytes:
     """Return the bytes that :func:`store` has written.
 
     Raises:
-        KeyError: they are missing, not whole, or not the bytes that were stored; or the id is not valid.
+        MissingPayloadError: they are missing, not whole, or not the bytes that were stored; or the id is not valid.
     """
     from google.cloud import ndb
 
     chunks: Sequence[Any] = ndb.get_multi(_keys(stored))
     if not all(chunks):
-        raise KeyError(f"The stored payload {stored} is not in Datastore (any more)")
+        raise MissingPayloadError(f"The stored payload {stored} is not in Datastore (any more)")
     compressed = b"".join(chunk.data for chunk in chunks)
     if hashlib.sha256(compressed).hexdigest() != stored.rpartition("-")[2]:
-        raise KeyError(f"The stored payload {stored} has been changed in Datastore: it is not what was stored")
+        raise MissingPayloadError(
+            f"The stored payload {stored} has been changed in Datastore: it is not what was stored"
+        )
     return unpack(compressed)
 
 
@@ -157,7 +165,7 @@ def read_call(body: bytes) -> Call:
 
     Raises:
         Exception: unpickling raises errors of any class.
-        KeyError: the call is stored, and missing.
+        MissingPayloadError: the call is stored, and missing.
         ValueError: the payload holds something else than ``(callable, args, kwargs)``.
     """
     call = Call(*payload.load(body))
@@ -276,7 +284,7 @@ def _keys(stored: str) -> "list[ndb.Key]":
     from gae_deferred.entities import PayloadChunk
 
     if not _ID.fullmatch(stored):
-        raise KeyError(f"{stored[:100]!r} is not the id of a stored payload")
+        raise MissingPayloadError(f"{stored[:100]!r} is not the id of a stored payload")
     name, count, _ = stored.split("-")
     return [ndb.Key(PayloadChunk, f"{name}-{number}", namespace="") for number in range(int(count))]
 
@@ -293,5 +301,5 @@ def _receipt_key(stored: str) -> "ndb.Key":
 def _read(read: Callable[[], bytes], what: str) -> bytes:
     try:
         return read()
-    except (KeyError, ValueError) as error:
+    except (MissingPayloadError, ValueError) as error:
         raise UnreadableTaskError(f"{what} cannot be read: {error}") from error

@@ -8,6 +8,7 @@ import click
 from gae_deferred import datastore, emulator, settings
 from gae_deferred.cli import chosen_cloud
 from gae_deferred.errors import Error
+from gae_deferred.payload_store import MissingPayloadError
 
 WHERE = (
     "For a project: set GOOGLE_CLOUD_PROJECT, and log in with `gcloud auth application-default login`. "
@@ -21,13 +22,12 @@ def as_message() -> Iterator[None]:
     """Report an error of this library in one line, without a traceback.
 
     Raises:
-        click.ClickException: the block raised an :class:`~gae_deferred.errors.Error` or a ``KeyError``.
+        click.ClickException: the block raised an :class:`~gae_deferred.errors.Error`, or a stored payload is missing.
     """
     try:
         yield
-    except (Error, KeyError) as error:
-        text = str(*error.args) if isinstance(error, KeyError) else str(error)  # str() of a KeyError quotes its message
-        raise click.ClickException(text) from error
+    except (Error, MissingPayloadError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from gae_deferred.cli.datastore_command import as_message, in_datastore
 from gae_deferred.cli.table import BELOW, print_fields, print_table, printable
 from gae_deferred.dead_letters import DoubtfulLetterError
 from gae_deferred.errors import Error
+from gae_deferred.payload_store import MissingPayloadError
 from gae_deferred.signing import Seal
 
 _NOT_VERIFIED = "?"
@@ -265,8 +266,8 @@ def _for_each(letters: Sequence[Any], act: Callable[[int], str | None], selectio
         for letter_id in each:
             try:
                 outcomes[letter_id] = act(letter_id)
-            except (Error, KeyError, GoogleAPICallError, RetryError) as error:
-                problems.append(f"{letter_id}: {error.args[0] if error.args else error}")
+            except (Error, MissingPayloadError, GoogleAPICallError, RetryError) as error:
+                problems.append(f"{letter_id}: {error}")
     for letter_id, outcome in outcomes.items():
         if outcome:
             click.echo(f"{letter_id} {outcome}")
