@@ -1,8 +1,10 @@
 """Django's database connections around tasks: a broken one must not fail the tasks that follow."""
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,19 +12,32 @@ import pytest
 pytestmark = pytest.mark.usefixtures("app_engine")
 
 
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[subprocess.Popen[str]]:
+    """A process that has loaded Django and Cloud NDB, and forks."""
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    with subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("django_nursery.py")],
+        env=os.environ | {"PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+
+
 @pytest.fixture
-def run(tmp_path: Path):
+def run(nursery: subprocess.Popen[str], tmp_path: Path) -> Callable[[str], None]:
     """Return a function that runs code in a process with Django and a database."""
 
     def run(code: str) -> None:
-        environment = {
-            **os.environ,
-            "DATABASE": str(tmp_path / "database"),
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
-        }
-        command = [sys.executable, "-c", f"from django_database_app import *\n{code}"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
+        assert nursery.stdin
+        assert nursery.stdout
+        environment = os.environ | {"DATABASE": str(tmp_path / "database")}
+        nursery.stdin.write(json.dumps({"code": code, "environment": environment}) + "\n")
+        nursery.stdin.flush()
+        answer = json.loads(nursery.stdout.readline())
+        assert answer["code"] == 0, answer["errors"]
 
     return run
 
