@@ -19,7 +19,7 @@ def live(code: str, environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     try:
-        exec(code, {name: getattr(django_database_app, name) for name in django_database_app.__all__})
+        exec(code, {name: getattr(django_database_app, name) for name in django_database_app.__all__})  # noqa: S102  # of a test
     except BaseException:  # noqa: BLE001  # the test shows it
         traceback.print_exc()
         sys.stderr.flush()

@@ -11,13 +11,14 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gae_local_cloud import ports
 
-from .commands import FREE_PORTS, get, run_here, running, until
+from .commands import FREE_PORTS, Command, get, run_here, running, until
 
 SAMPLE = Path(__file__).parents[3] / "samples" / "flask"
 UNREACHABLE_PROXY = {
@@ -89,6 +90,16 @@ def dev(folder: Path, *arguments: str, target: str = "main:app", **environment: 
     return running("dev", target, "--port", "0", *FREE_PORTS, *arguments, cwd=folder, **environment)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    """A ``dev --ephemeral`` for the tests that look at no other's tasks, in its ``folder``: a start takes 2 s."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "main.py").write_text(APP)
+    with dev(folder, "--ephemeral") as command:
+        command.folder = folder
+        yield command
+
+
 def refused(folder: Path, *arguments: str, target: str = "main:app") -> str:
     """Run a ``dev`` that cannot start, and return its message."""
     result = run_here("dev", target, "--ephemeral", "--port", "0", *FREE_PORTS, *arguments, cwd=folder)
@@ -101,42 +112,40 @@ def app_url(command) -> str:
     return command.wait_for(r"App +(http://\S+)")[1]
 
 
-def test_it_serves_the_app_and_shows_the_addresses_and_each_task(folder):
-    with dev(folder, "--ephemeral") as command:
-        url = app_url(command)
-        assert get(f"{url}/read") == (200, "none")
-        get(f"{url}/defer/hello")
-        until(lambda: get(f"{url}/read") == (200, "hello"), "the task's effect")
-        command.wait_for(r"default +main\.write +attempt 1 +200 +\d+ ms")
-        get(f"{url}/fail")
-        command.wait_for(r"default +main\.fail +attempt 1 +500, again in 0\.1 s +\d+ ms")
-        command.wait_for("RuntimeError: as asked")
-        for name in ("Cloud Tasks", "Datastore"):
-            assert name in command.output
+def test_it_serves_the_app_and_shows_the_addresses_and_each_task(shared):
+    url = app_url(shared)
+    assert get(f"{url}/") == (200, "none")
+    get(f"{url}/defer/hello")
+    until(lambda: get(f"{url}/read") == (200, "hello"), "the task's effect")
+    shared.wait_for(r"default +main\.write +attempt 1 +200 +\d+ ms")
+    get(f"{url}/fail")
+    shared.wait_for(r"default +main\.fail +attempt 1 +500, again in 0\.1 s +\d+ ms")
+    shared.wait_for("RuntimeError: as asked")
+    for name in ("Cloud Tasks", "Datastore"):
+        assert name in shared.output
 
 
-def test_a_task_that_fails_for_good_says_why_and_names_its_dead_letter(folder):
-    with dev(folder, "--ephemeral") as command:
-        url = app_url(command)
-        get(f"{url}/refuse")
-        command.wait_for(r"main\.refuse +attempt 1 +failed for good: 550 no such user \(dead letter \d+\)  \d+ ms")
-        get(f"{url}/fail-last")
-        text = r"main\.fail_last +attempt 1 +failed for good: RuntimeError: no more \(dead letter \d+\)"
-        command.wait_for(text)
+def test_a_task_that_fails_for_good_says_why_and_names_its_dead_letter(shared):
+    url = app_url(shared)
+    get(f"{url}/refuse")
+    shared.wait_for(r"main\.refuse +attempt 1 +failed for good: 550 no such user \(dead letter \d+\)  \d+ ms")
+    get(f"{url}/fail-last")
+    text = r"main\.fail_last +attempt 1 +failed for good: RuntimeError: no more \(dead letter \d+\)"
+    shared.wait_for(text)
 
 
-def test_tracebacks_show_the_frames_of_the_app_and_all_if_asked(folder):
+def test_tracebacks_show_the_frames_of_the_app_and_all_if_asked(shared, folder):
+    own = rf'File "{shared.folder}/main\.py", line \d+, in refuse'
+    url = app_url(shared)
+    get(f"{url}/refuse")
+    get(f"{url}/fail")
+    shared.wait_for(own)
+    shared.wait_for("RuntimeError: as asked")
+    shared.wait_for(r"attempt 2 ")
+    assert shared.output.count("--full-tracebacks") == 1
+    assert "gae_deferred/attempt.py" not in shared.output
+    assert "gunicorn/" not in shared.output
     own = rf'File "{folder}/main\.py", line \d+, in refuse'
-    with dev(folder, "--ephemeral") as command:
-        url = app_url(command)
-        get(f"{url}/refuse")
-        get(f"{url}/fail")
-        command.wait_for(own)
-        command.wait_for("RuntimeError: as asked")
-        command.wait_for(r"attempt 2 ")
-        assert command.output.count("--full-tracebacks") == 1
-        assert "gae_deferred/attempt.py" not in command.output
-        assert "gunicorn/" not in command.output
     with dev(folder, "--ephemeral", "--full-tracebacks") as command:
         get(f"{app_url(command)}/refuse")
         command.wait_for(own)
@@ -302,8 +311,8 @@ def test_a_second_one_in_the_same_folder_is_refused_and_names_the_folder(folder)
         assert ".local-cloud is in use by another local cloud" in second.output
 
 
-def test_a_forged_task_from_outside_is_refused_and_not_unpickled(folder):
-    mark = folder / "mark"
+def test_a_forged_task_from_outside_is_refused_and_not_unpickled(shared):
+    mark = shared.folder / "mark"
     body = pickle.dumps((os.mkdir, (str(mark),), {}))
     headers = {
         "X-AppEngine-TaskName": "t",
@@ -311,13 +320,12 @@ def test_a_forged_task_from_outside_is_refused_and_not_unpickled(folder):
         "X-AppEngine-TaskRetryCount": "0",
         "X-Appengine-User-Ip": "0.1.0.2",
     }
-    with dev(folder, "--ephemeral") as command:
-        request = urllib.request.Request(f"{app_url(command)}/_ah/queue/deferred", body, headers)
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(request)
-        assert refused.value.code == 403
-        assert "is not signed" in refused.value.read().decode()
-        assert not mark.exists()
+    request = urllib.request.Request(f"{app_url(shared)}/_ah/queue/deferred", body, headers)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    assert refused.value.code == 403
+    assert "is not signed" in refused.value.read().decode()
+    assert not mark.exists()
 
 
 def test_the_queues_of_the_apps_queue_yaml_exist(folder):
@@ -330,16 +338,15 @@ def test_the_queues_of_the_apps_queue_yaml_exist(folder):
         command.wait_for(r"mail +main\.write +attempt 1 +200")
 
 
-def test_a_queue_yaml_that_changes_is_read_again(folder):
-    with dev(folder, "--ephemeral") as command:
-        url = app_url(command)
-        command.wait_for(r"Queues +default 500/s\n")
-        (folder / "queue.yaml").write_text("queue:\n- name: mail\n  rate: often\n")
-        command.wait_for(r"queue\.yaml:3: .*often.*The queues stay as they were")
-        (folder / "queue.yaml").write_text("queue:\n- name: mail\n  rate: 20/m\n- name: stopped\n  rate: 0\n")
-        command.wait_for(r"queue\.yaml was read again: mail 20/min, stopped paused\n")
-        get(f"{url}/mail")
-        command.wait_for(r"mail +main\.write +attempt 1 +200")
+def test_a_queue_yaml_that_changes_is_read_again(shared):
+    url = app_url(shared)
+    shared.wait_for(r"Queues +default 500/s\n")
+    (shared.folder / "queue.yaml").write_text("queue:\n- name: mail\n  rate: often\n")
+    shared.wait_for(r"queue\.yaml:3: .*often.*The queues stay as they were")
+    (shared.folder / "queue.yaml").write_text("queue:\n- name: mail\n  rate: 20/m\n- name: stopped\n  rate: 0\n")
+    shared.wait_for(r"queue\.yaml was read again: mail 20/min, stopped paused\n")
+    get(f"{url}/mail")
+    shared.wait_for(r"mail +main\.write +attempt 1 +200")
 
 
 def test_a_bad_queue_yaml_is_one_message(folder):
@@ -349,10 +356,9 @@ def test_a_bad_queue_yaml_is_one_message(folder):
     assert "often" in message
 
 
-def test_the_index_that_a_query_needs_in_production_is_added_to_the_apps_index_yaml(folder):
-    with dev(folder, "--ephemeral") as command:
-        assert get(f"{app_url(command)}/query") == (200, "[]")
-        assert "kind: Note" in (folder / "index.yaml").read_text()
+def test_the_index_that_a_query_needs_in_production_is_added_to_the_apps_index_yaml(shared):
+    assert get(f"{app_url(shared)}/query") == (200, "[]")
+    assert "kind: Note" in (shared.folder / "index.yaml").read_text()
 
 
 def test_with_indexes_required_a_query_without_its_index_fails_and_names_the_index(folder):
