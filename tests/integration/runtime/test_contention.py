@@ -21,21 +21,13 @@ from gae_deferred.entities import Outbox
 def contend(transactions: int, number_of_processes: int, patience: float, cloud: Cloud) -> None:
     killed_tasks.RAN.clear()
     seed = random.SystemRandom().randrange(10**6)
-    processes = [
-        subprocess.Popen(
-            [
-                *(sys.executable, Path(__file__).with_name("contend.py")),
-                *(cloud.project, f"p{number}", str(transactions // number_of_processes), str(seed + number)),
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | cloud.environment,
-        )
-        for number in range(number_of_processes)
-    ]
-    for process in processes:
-        output, _ = process.communicate(timeout=patience)
-        assert process.returncode == 0, output
+    numbers = (number_of_processes, transactions // number_of_processes, seed)
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("contend.py"), cloud.project, *map(str, numbers)],
+        env=os.environ | cloud.environment,
+        timeout=patience,
+    )
+    assert done.returncode == 0
     sweeper.sweep(grace=0)
     due = committed()
     until(lambda: len(killed_tasks.RAN) >= len(due), f"{len(due)} tasks have run", patience)

@@ -283,27 +283,30 @@ def test_a_look_for_entities_reads_none(cloud: Cloud, monkeypatch: pytest.Monkey
     assert not sweeper._is_empty()
 
 
-def test_a_backlog_larger_than_a_page_drains(cloud: Cloud):
+def test_a_backlog_larger_than_a_page_drains(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
     cloud.pause()
-    make_backlog(700)
-    assert sweeper.sweep().sent == 700
-    assert len(cloud.tasks()) == 700
+    monkeypatch.setattr(sweeper, "_PAGE", 5)
+    make_backlog(140)
+    assert sweeper.sweep().sent == 140
+    assert len(cloud.tasks()) == 140
     assert cloud.entities(Outbox) == []
 
 
-def test_a_sweep_stops_in_time_and_the_next_goes_on(cloud: Cloud):
+def test_a_sweep_stops_in_time_and_the_next_goes_on(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
     cloud.pause()
-    make_backlog(300)
+    monkeypatch.setattr(sweeper, "_PAGE", 5)
+    make_backlog(60)
     first = sweeper.sweep(budget=0.001)
     assert not first.finished
-    assert first.sent <= 25  # a page
-    assert sweeper.sweep().sent == 300 - first.sent
-    assert len(cloud.tasks()) == 300
+    assert first.sent <= 5  # a page
+    assert sweeper.sweep().sent == 60 - first.sent
+    assert len(cloud.tasks()) == 60
 
 
-def test_sweeps_at_the_same_time_share_the_work(cloud: Cloud):
+def test_sweeps_at_the_same_time_share_the_work(cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
     cloud.pause()
-    make_backlog(800)
+    monkeypatch.setattr(sweeper, "_PAGE", 10)
+    make_backlog(320)
     reports = []
 
     def run() -> None:
@@ -315,7 +318,7 @@ def test_sweeps_at_the_same_time_share_the_work(cloud: Cloud):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(report.sent for report in reports) == 800  # exactly one sweep has sent each task
+    assert sum(report.sent for report in reports) == 320  # exactly one sweep has sent each task
     assert sum(report.sent > 0 for report in reports) >= 2
     assert cloud.entities(Outbox) == []
 
