@@ -3,6 +3,7 @@
 The tests of our own clients remove the variables of the proxy again.
 """
 
+import gc
 import os
 from collections.abc import Generator
 
@@ -17,6 +18,11 @@ for _name in ("no_proxy", "NO_PROXY"):
 # A test is not wrong because the machine is busy.
 hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("tests")
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector no longer look at the modules and tests, which stay until the end."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

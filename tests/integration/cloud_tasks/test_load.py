@@ -15,9 +15,9 @@ from google.cloud import tasks_v2
 
 from .harness import QUEUE, cloud, until
 
-SECONDS = float(os.environ.get("CLOUD_TASKS_LOAD_SECONDS", "4"))
+SECONDS = float(os.environ.get("CLOUD_TASKS_LOAD_SECONDS", "3"))
 FAILING = 0.1
-BACKLOG = 2000
+BACKLOG = 500
 """Maximum number of waiting tasks: enough to keep the app busy, few enough to end soon."""
 
 

@@ -271,22 +271,21 @@ def test_queue_names_can_be_reused_at_once(tmp_path, chosen):
     assert recreate_queue(connect(chosen), "projects/p/locations/europe-west1/queues/slow") == ""
 
 
-def test_ssl_cert_file_names_the_certificate_of_a_self_signed_target(tmp_path):
+def test_ssl_cert_file_names_the_certificate_of_a_self_signed_target(tmp_path, chosen):
     certificate = make_certificate(tmp_path)
-    for environment, answered in (({"SSL_CERT_FILE": str(certificate)}, True), ({}, False)):
-        with (
-            https_target(certificate) as (url, received),
-            running("emulators", "--ephemeral", *FREE_PORTS, cwd=tmp_path, **environment) as command,
-        ):
-            command.wait_for(r"(?m)^ready$")
-            client = connect(command)
-            name = f"{PARENT}/queues/default/tasks/secure"
-            client.create_task(parent=f"{PARENT}/queues/default", task={"name": name, "http_request": {"url": url}})
-            until(lambda client=client, name=name: attempted(client, name), "an attempt", lambda: command.output)
-            assert (received == ["/secure"]) is answered
+    with running("emulators", "--ephemeral", *FREE_PORTS, cwd=tmp_path, SSL_CERT_FILE=str(certificate)) as command:
+        command.wait_for(r"(?m)^ready$")
+        for running_one, queue, answered in ((command, f"{PARENT}/queues/default", True), (chosen, MAIL, False)):
+            with https_target(certificate) as (url, received):
+                client = connect(running_one)
+                name = f"{queue}/tasks/secure"
+                client.create_task(parent=queue, task={"name": name, "http_request": {"url": url}})
+                until(lambda client=client, name=name: attempted(client, name), "an attempt")
+                assert (received == ["/secure"]) is answered
 
 
 PARENT = "projects/local-dev/locations/us-central1"
+MAIL = "projects/p/locations/europe-west1/queues/mail"
 REPOSITORY = Path(__file__).parents[3]
 
 
