@@ -1,6 +1,7 @@
 """The structure of the house: imports between its parts, and the contents of the wheel."""
 
 import ast
+import functools
 import graphlib
 import zipfile
 from collections.abc import Iterator
@@ -20,12 +21,17 @@ def module_name(path: Path, top: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
+def import_statements(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imports(path: Path, modules: set[str]) -> Iterator[str]:
     """Yield the given modules that a file imports anywhere, also in functions and for type checkers only."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in import_statements(path):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names if name.name in modules)
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif node.module:
             for name in node.names:
                 inner = f"{node.module}.{name.name}"
                 if inner in modules or node.module in modules:
@@ -117,5 +123,5 @@ def test_no_two_helpers_of_tests_that_import_each_other_by_name_have_the_same():
 
 
 def top_level_imports(top: Path) -> set[str]:
-    nodes = [node for file in top.glob("*.py") for node in ast.walk(ast.parse(file.read_text()))]
+    nodes = [node for file in top.glob("*.py") for node in import_statements(file)]
     return {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}

@@ -312,8 +312,8 @@ def test_a_cursor_of_another_version_or_direction_is_refused(people, place, byte
         people.names("Person", order=["age"], start_cursor=changed)
 
 
-def test_paging_through_10000_results_visits_each_once_while_others_write(stub):
-    for start in range(1, 10_001, 500):
+def test_paging_through_3000_results_visits_each_once_while_others_write(stub):
+    for start in range(1, 3001, 500):
         stub.put(*(stub.entity("Big", number, v=number % 7) for number in range(start, start + 500)))
     found, cursor = [], b""
     while True:
@@ -324,7 +324,7 @@ def test_paging_through_10000_results_visits_each_once_while_others_write(stub):
         cursor = batch.end_cursor
         stub.put(stub.entity("Big", 20_000 + len(found), v=-1))  # before all results to come
         stub.delete(stub.key("Big", found[-1]))
-    assert len(found) == len(set(found)) == 10_000
+    assert len(found) == len(set(found)) == 3000
 
 
 @pytest.mark.parametrize("count", [50, 1500])
