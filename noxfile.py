@@ -50,6 +50,9 @@ IN_PARALLEL = ("--numprocesses", "3", "--dist", "loadfile")
 The tests of a file stay in one process, since they share servers. Options after them win: `-n 0` for a debugger.
 """
 
+WITH_BYTECODE: dict[str, str | None] = {"PYTHONDONTWRITEBYTECODE": None}
+"""Removes a variable of many containers. Tests start Python some 200 times; each would compile the libraries: 2 s."""
+
 BROWSER_TOOLS = ["selenium~=4.0"]
 UV = "uv==0.13.9"
 DEPLOY_TOOLS = ["jinja2~=3.1", "packaging>=24", "rich~=15.0", UV]
@@ -435,7 +438,7 @@ def run_part(session: nox.Session, folder: str, arguments: Sequence[str]) -> boo
     """Run pytest in a folder; return whether it selected any test."""
     try:
         with session.chdir(folder):
-            session.run("pytest", *arguments)
+            session.run("pytest", *arguments, env=WITH_BYTECODE)
     except nox.command.CommandFailed as error:
         if error.reason != "Returned code 5":  # pytest.ExitCode.NO_TESTS_COLLECTED
             raise

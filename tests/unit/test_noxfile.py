@@ -34,7 +34,8 @@ class Session:
     def chdir(self, folder: str) -> nullcontext[None]:
         return nullcontext()
 
-    def run(self, *command: str) -> None:
+    def run(self, *command: str, env: dict[str, str | None]) -> None:
+        assert env == {"PYTHONDONTWRITEBYTECODE": None}, "each Python that a test starts would compile the libraries"
         self.runs.append(command)
         if code := next(self._codes):
             raise CommandFailed(code)
