@@ -98,7 +98,7 @@ def kill_at_random_times(count: int, seed: int, nursery: Nursery, cloud: Cloud) 
 
 
 def test_processes_killed_at_random_times_lose_nothing(nursery: Nursery, cloud: Cloud):
-    kill_at_random_times(20, 1, nursery, cloud)
+    kill_at_random_times(10, 1, nursery, cloud)
 
 
 @pytest.mark.heavy
