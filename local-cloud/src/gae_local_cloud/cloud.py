@@ -203,10 +203,8 @@ class LocalCloud:
         """Return the time of the servers' clock, in microseconds since the epoch."""
         return self._clock.now()
 
-    async def run_tasks(self, *, serves_app: bool = False) -> None:
-        """Begin to dispatch tasks to the app, including tasks left from the last run.
-
-        Commands find a local cloud with a data folder from now on.
+    def announce(self, *, serves_app: bool = False) -> None:
+        """Let commands find this local cloud from now on, if it has a data folder.
 
         Parameters:
             serves_app: whether the app has the environment of this local cloud, so that it knows the signing keys.
@@ -214,12 +212,15 @@ class LocalCloud:
         Raises:
             LocalCloudError: the data folder cannot be written to.
         """
-        await self.tasks.start()
         if self.options.data_dir is not None:
             try:
                 running_file.write(self.options.data_dir, {**self._running(), "serves_app": serves_app})
             except OSError as error:
                 raise LocalCloudError(f"The data folder {self.options.data_dir} cannot be used: {error}") from error
+
+    async def run_tasks(self) -> None:
+        """Begin to dispatch tasks to the app, including tasks left from the last run."""
+        await self.tasks.start()
 
     def _running(self) -> Mapping[str, str]:
         """Return the addresses and keys that commands need."""

@@ -80,8 +80,9 @@ async def serve(app: App, options: Options) -> None:
                 return
             if ready["error"] is not None:
                 raise LocalCloudError(f"{app.target} cannot be imported:\n\n{ready['error'].rstrip()}")
+            cloud.announce(serves_app=True)
             print_dev_overview(cloud, app.target)
-            await cloud.run_tasks(serves_app=True)
+            await cloud.run_tasks()
             watching = asyncio.ensure_future(queue_file.watch(cloud, file, before))
             stack.callback(watching.cancel)
             while (event := await _first_of(process.next_event(), stop.asked)) is not None:

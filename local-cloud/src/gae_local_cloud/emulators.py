@@ -19,7 +19,8 @@ async def serve(options: Options) -> None:
     file = options.queue_yaml
     before = None if file is None else queue_file.version(file)
     async with LocalCloud(options, contributions=installed_contributions(), on_shutdown=stop.asked.set) as cloud:
-        await cloud.run_tasks()  # commands find it before it says that it is ready
+        await cloud.run_tasks()
+        cloud.announce()
         print_emulators_overview(cloud)
         watching = [queue_file.watch(cloud, file, before)] if file is not None else []
         tasks = [asyncio.ensure_future(each) for each in watching]

@@ -57,7 +57,7 @@ async def cloud_with_entities(data_dir: Path, number: int) -> AsyncIterator[Loca
     """Run a local cloud with entities, which commands find."""
     ports = {"tasks_port": 0, "tasks_rest_port": 0, "datastore_port": 0}
     async with LocalCloud(Options(data_dir=data_dir, **ports)) as cloud:
-        await cloud.run_tasks()
+        cloud.announce()
         async with grpc.aio.insecure_channel(cloud.datastore_address) as channel:
             commit = channel.unary_unary(
                 "/google.datastore.v1.Datastore/Commit",
