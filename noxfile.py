@@ -44,10 +44,11 @@ TEST_TOOLS = [
     "pytest-xdist~=3.8",
     "requests~=2.34",
 ]
-IN_PARALLEL = ("--numprocesses", "3", "--dist", "loadfile")
+IN_PARALLEL = ("--numprocesses", "3", "--dist", "loadfile", "--no-loadscope-reorder")
 """Arguments of pytest for tests that wait more than they compute: three processes keep two cores busy.
 
-The tests of a file stay in one process, since they share servers. Options after them win: `-n 0` for a debugger.
+The tests of a file stay in one process, since they share servers. Files come in the order of their folders, so that no
+process is left with the slowest ones at the end. Options after these win: `-n 0` for a debugger.
 """
 
 WITH_BYTECODE: dict[str, str | None] = {"PYTHONDONTWRITEBYTECODE": None}
