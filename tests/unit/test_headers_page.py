@@ -1,5 +1,7 @@
 """The reference page of the headers has every header that the library sets or reads."""
 
+import re
+
 from gae_deferred import headers
 
 from .test_house import ROOT
@@ -14,3 +16,9 @@ def test_the_page_has_every_header():
     assert [name for name in names if f"`{name}" not in PAGE] == []
     shown = PAGE.upper().replace("-", "_")
     assert [key for key in keys if f"`{key.removeprefix('HTTP_')}`" not in shown] == []
+
+
+def test_the_page_has_one_row_for_each_header():
+    rows = re.findall(r"^\| `([^`]+)`", PAGE, re.MULTILINE)
+    assert len(rows) > 10
+    assert sorted(rows) == sorted(set(rows))
