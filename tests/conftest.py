@@ -21,7 +21,7 @@ hypothesis.settings.load_profile("tests")
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector no longer look at the modules and tests, which stay until the end."""
+    """Exclude the modules and tests from garbage collection: they stay until the end."""
     gc.freeze()
 
 

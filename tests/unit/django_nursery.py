@@ -1,11 +1,13 @@
-"""Forks processes that run code: ``python django_nursery.py``, then a line of JSON for each, and one for each back.
+"""Runs code in forked processes: ``python django_nursery.py``.
 
-``{"code": ..., "environment": {...}}`` is answered by what the process wrote to stderr and how it ended. Django and
-Cloud NDB are loaded once, so that a process costs milliseconds. None is set up before the fork.
+It reads one request a line from its input, ``{"code": ..., "environment": {...}}``, and answers each with one line of
+JSON: how the process ended and what it wrote. Django and Cloud NDB are loaded once, so that a process costs
+milliseconds. Neither is set up before the fork.
 """
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -15,7 +17,8 @@ from google.cloud import ndb  # noqa: F401  # loaded once, for all forks
 
 
 def live(code: str, environment: dict[str, str]) -> None:
-    """Run code that has the names of the app, in this environment."""
+    """Run code that has the names of the app, in this environment, and end this process. It may take a minute."""
+    signal.alarm(60)
     os.environ.clear()
     os.environ.update(environment)
     try:
@@ -32,7 +35,7 @@ def main() -> None:
         with tempfile.TemporaryFile() as errors:
             child = os.fork()
             if child == 0:
-                os.dup2(errors.fileno(), 1)  # answers go out there
+                os.dup2(errors.fileno(), 1)  # stdout carries the answers
                 os.dup2(errors.fileno(), 2)
                 live(**json.loads(line))
             _, status = os.waitpid(child, 0)

@@ -403,7 +403,7 @@ LOCAL_CLOUD = {"CLOUD_TASKS_EMULATOR_HOST": "127.0.0.1:1"}
     ],
 )
 def test_only_app_engines_cron_and_a_local_cloud_start_a_sweep_without_a_token(
-    environment: dict[str, str], cron: str, is_accepted: bool, good_token: Environ, monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str], cron: str, is_accepted: bool, monkeypatch: pytest.MonkeyPatch
 ):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -428,19 +428,19 @@ def test_only_app_engines_cron_and_a_local_cloud_start_a_sweep_without_a_token(
 def test_a_local_queue_proves_an_attempt_while_it_delivers_it(
     changes: Environ, status: HTTPStatus, mark: Path, local_queue: FakeCloudTasks
 ):
-    assert answer(deliver(mark, local_queue, **changes)) == status
+    assert answer(request_in_flight(mark, local_queue, **changes)) == status
     assert mark.exists() is (status == HTTPStatus.OK)
 
 
 def test_a_local_queue_that_has_its_answer_or_cannot_be_asked_proves_no_attempt(
     mark: Path, local_queue: FakeCloudTasks
 ):
-    request = deliver(mark, local_queue)
+    request = request_in_flight(mark, local_queue)
     for task in local_queue.existing.values():
         task.response_count = task.dispatch_count
     assert answer(request) == HTTPStatus.FORBIDDEN
     local_queue.error = ServiceUnavailable("away")
-    assert answer(deliver(mark, local_queue)) == HTTPStatus.FORBIDDEN
+    assert answer(request_in_flight(mark, local_queue)) == HTTPStatus.FORBIDDEN
     assert not mark.exists()
 
 
@@ -448,7 +448,7 @@ def test_where_keys_are_set_a_local_queue_alone_proves_no_task(
     mark: Path, local_queue: FakeCloudTasks, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", KEYS)
-    assert answer(deliver(mark, local_queue)) == HTTPStatus.FORBIDDEN
+    assert answer(request_in_flight(mark, local_queue)) == HTTPStatus.FORBIDDEN
     assert not mark.exists()
 
 
@@ -458,7 +458,7 @@ def local_queue(queue: FakeCloudTasks, datastore: None, monkeypatch: pytest.Monk
     return queue
 
 
-def deliver(mark: Path, queue: FakeCloudTasks, **changes: Any) -> Environ:
+def request_in_flight(mark: Path, queue: FakeCloudTasks, **changes: Any) -> Environ:
     """Return the request of a task's second attempt, which a queue is delivering."""
     request = tasks_v2.AppEngineHttpRequest(relative_uri=f"{URL}?a=b", body=call(mark))
     name = f"{QUEUE}/tasks/task-1"

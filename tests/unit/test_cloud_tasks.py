@@ -3,7 +3,7 @@
 import concurrent.futures
 import itertools
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 import grpc
@@ -257,13 +257,16 @@ def test_without_an_emulator_the_client_is_that_of_cloud_tasks(monkeypatch: pyte
 
 
 @pytest.fixture
-def connecting(monkeypatch: pytest.MonkeyPatch) -> Future[None]:
+def connecting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Future[None]]:
     """The wait of a warm-up for the connection to Cloud Tasks."""
     future: Future[None] = Future()
     monkeypatch.setattr(grpc, "channel_ready_future", lambda channel: future)
     monkeypatch.setattr(cloud_tasks, "_CONNECT_TIMEOUT", 0.0)
+    monkeypatch.setattr(cloud_tasks, "_client", PerProcess(cloud_tasks._make_client))
+    monkeypatch.setattr(cloud_tasks, "_creator", PerProcess(cloud_tasks._make_creator))
     monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")
-    return future
+    yield future
+    cloud_tasks.client().transport.close()
 
 
 def test_a_warm_up_that_fails_stops_watching_the_connection(connecting: Future[None]):
@@ -272,7 +275,7 @@ def test_a_warm_up_that_fails_stops_watching_the_connection(connecting: Future[N
     assert connecting.cancelled()
 
 
-def test_a_warm_up_makes_what_will_create_tasks(connecting: Future[None], monkeypatch: pytest.MonkeyPatch):
+def test_a_warm_up_makes_the_creator_of_tasks(connecting: Future[None], monkeypatch: pytest.MonkeyPatch):
     made: list[str | None] = []
     monkeypatch.setattr(cloud_tasks, "_creator", PerProcess(made.append))
     connecting.set_result(None)
@@ -280,7 +283,7 @@ def test_a_warm_up_makes_what_will_create_tasks(connecting: Future[None], monkey
     assert made == ["127.0.0.1:1"]
 
 
-def test_a_warm_up_tells_that_nothing_could_prove_a_task(connecting: Future[None], monkeypatch: pytest.MonkeyPatch):
+def test_a_warm_up_raises_if_nothing_could_prove_a_task(connecting: Future[None], monkeypatch: pytest.MonkeyPatch):
     connecting.set_result(None)
     cloud_tasks.warm_up()  # the local queue can be asked about an App Engine task
     monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example")

@@ -13,14 +13,14 @@ from google.cloud.datastore_v1.services.datastore.transports.grpc import Datasto
 from gae_deferred import app_contexts, datastore, running_dev, settings
 from gae_deferred.per_process import PerProcess
 
+pytestmark = pytest.mark.usefixtures("datastore")
+
 
 @pytest.fixture(autouse=True)
-def new_clients(datastore: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def new_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every client anew."""
-    from gae_deferred import datastore as module
-
-    monkeypatch.setattr(module, "_client", PerProcess(module._make_client))
-    monkeypatch.setattr(module, "_clients_of_databases", {})
+    monkeypatch.setattr(datastore, "_client", PerProcess(datastore._make_client))
+    monkeypatch.setattr(datastore, "_clients_of_databases", {})
 
 
 def client_of_app(**options: Any) -> ndb.Client:
@@ -110,6 +110,7 @@ def test_a_new_context_is_in_the_namespace_that_is_asked_for(namespace: str):
 def test_without_a_context_the_namespace_is_the_default_one(monkeypatch: pytest.MonkeyPatch):
     assert datastore.current_namespace() == ""
     monkeypatch.delitem(sys.modules, "google.cloud.ndb.context")
+    monkeypatch.setattr(datastore, "_get_context", Mock(side_effect=AssertionError("NDB is not loaded for this")))
     assert datastore.current_namespace() == ""
 
 
@@ -190,7 +191,7 @@ def test_a_block_runs_the_event_loop_to_its_end():
 # Warm-up
 
 
-def test_a_warm_up_asks_once_and_waits_no_longer_than_its_timeout(monkeypatch: pytest.MonkeyPatch):
+def test_a_warm_up_looks_an_entity_up_once_and_with_a_timeout(monkeypatch: pytest.MonkeyPatch):
     asked: list[Any] = []
     monkeypatch.setattr(ndb.Key, "get", lambda self, **options: asked.append(options))
     datastore.warm_up()

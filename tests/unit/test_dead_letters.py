@@ -1,6 +1,7 @@
 """Which letters a person should look at first, and how a task carries a letter that Datastore does not take."""
 
 import datetime
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,4 +51,4 @@ def test_a_letter_that_takes_more_than_half_a_task_is_carried_with_the_end_of_it
     monkeypatch.setenv("DEFERRED_MAX_TASK_BYTES", str(2 * size - less))
     settings.forget()
     carried = Letter.from_text(*payload_store.read_call(dead_letters._carrier(whole).payload).args)
-    assert carried == (whole if is_whole else dead_letters.replace(whole, error="b" * 1000, arguments=None))
+    assert carried == (whole if is_whole else replace(whole, error="b" * 1000, arguments=None))

@@ -25,7 +25,7 @@ class Letters:
     Attributes:
         letters: the letters, by their ids.
         since: the times with which they were looked for.
-        sent: ids and whether doubt was to be ignored, of each letter that was sent again.
+        sent: for each letter that was sent again, its id and whether doubt was ignored.
     """
 
     def __init__(self) -> None:
@@ -69,6 +69,7 @@ def letters(monkeypatch: pytest.MonkeyPatch) -> Iterator[Letters]:
             monkeypatch.setenv(service, f"127.0.0.1:{listening.getsockname()[1]}")
         monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
         monkeypatch.setenv("DEFERRED_SERVICE_ACCOUNT", "tasks@my-project.iam.gserviceaccount.com")
+        monkeypatch.setenv("COLUMNS", "80")
         yield made
 
 
@@ -95,13 +96,13 @@ def test_since_takes_a_time_in_utc_or_of_another_zone_or_an_age(text: str, time:
     assert letters.since == [datetime.datetime.fromisoformat(time)]
 
 
-def test_without_since_letters_of_every_time_are_meant(letters: Letters):
+def test_without_since_the_list_has_letters_of_all_times(letters: Letters):
     run("list")
     assert letters.since == [None]
 
 
 @pytest.mark.parametrize("text", ["soon", "12", "12s", "h", "999999999d", "0001-01-01T00:00+14:00"])
-def test_what_is_no_time_is_refused_with_examples(text: str, letters: Letters):
+def test_a_text_that_is_no_time_is_refused_with_examples(text: str, letters: Letters):
     assert "nor an age such as 12h" in " ".join(run("list", "--since", text, status=2).output.split())
     assert letters.since == []
 
@@ -135,7 +136,7 @@ def test_a_letter_is_sent_again_only_after_a_yes(letters: Letters):
     assert "It calls deferred_callables.greet('Ada')\nSend it again?" in result.stderr
 
 
-def test_of_a_payload_that_cannot_be_read_that_is_asked(letters: Letters):
+def test_before_it_asks_resend_says_that_a_payload_cannot_be_read(letters: Letters):
     letters.add(payload=b"no pickle")
     assert "It calls something that cannot be read" in run("resend", "1", answer="n\n").stderr
 
@@ -163,7 +164,7 @@ def test_a_dry_run_tells_how_many_letters_it_would_change(
     assert (letters.sent, len(letters.letters)) == ([], count)
 
 
-def test_a_letter_in_a_log_that_is_not_whole_is_an_error(letters: Letters, tmp_path: Path):
+def test_restore_fails_if_a_part_of_a_letter_is_missing(letters: Letters, tmp_path: Path):
     lost = Letter(reason="failed", queue="mail", task="t", error="", payload=b"x")
     (line,) = letter_log.lines_of(lost)
     (tmp_path / "log").write_text(line.replace('"parts": 1', '"parts": 2'))

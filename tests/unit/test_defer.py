@@ -104,7 +104,7 @@ def test_a_header_names_the_callable_for_people(callable_, name: str, queue: Fak
         ("grüße", r"gr\xfc\xdfe"),
         ("x" * 5000, "x" * 179),
     ],
-    ids=["both", "no letters", "other letters", "too long"],
+    ids=["both", "line break", "not ASCII", "too long"],
 )
 def test_a_callables_name_cannot_forge_a_header(name: str, shown: str, queue: FakeCloudTasks):
     def evil() -> None: ...
@@ -112,7 +112,6 @@ def test_a_callables_name_cannot_forge_a_header(name: str, shown: str, queue: Fa
     evil.__qualname__, evil.__module__ = name, "a.module.of.twenty.x"
     value = deferred.defer(evil).headers["X-Deferred-Callable"]
     assert value == f"a.module.of.twenty.x.{shown}"
-    assert len(value) <= 200
 
 
 EAST = datetime.timezone(datetime.timedelta(hours=14))

@@ -20,6 +20,7 @@ def test_an_error_survives_a_pickle(error: errors.Error):
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is type(error)
     assert str(copy) == str(error)
+    assert repr(vars(copy)) == repr(vars(error))
 
 
 def test_an_error_means_by_default_that_no_queue_has_the_task():

@@ -11,6 +11,7 @@ from google.cloud import tasks_v2
 
 from gae_deferred import letter, settings
 from gae_deferred.attempt import Attempt
+from gae_deferred.delivery import Delivery
 
 
 @pytest.mark.parametrize("text", ["", "a" * 20_000])
@@ -97,7 +98,7 @@ def test_a_large_argument_is_written_short(largest: object, larger: object):
 def test_of_an_http_task_the_path_below_the_target_is_kept(path: str, kept: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DEFERRED_TARGET_URL", "https://app.example/base")
     settings.forget()
-    http_task = letter.Delivery({"HTTP_X_CLOUDTASKS_TASKNAME": "t", "PATH_INFO": path})
+    http_task = Delivery({"HTTP_X_CLOUDTASKS_TASKNAME": "t", "PATH_INFO": path})
     assert letter.of_attempt(Attempt(http_task, b""), "failed").url == kept
 
 
@@ -157,6 +158,6 @@ def test_an_id_is_a_positive_number_of_52_bits(chosen: str, number: int, monkeyp
 
 
 def test_the_id_of_a_task_stays_the_same_in_every_version():
-    """A sweep of one version may repeat what one of another has done, and is not to write a second letter."""
+    """Sweeps of two versions may write the same letter: the same id makes it one."""
     assert letter.id_from(b"a", b"b") == 2375228684756312
     assert letter.id_from(b"ab", b"") != letter.id_from(b"a", b"b")

@@ -1,4 +1,4 @@
-"""The script of a process has the name of the module as which other processes import it, or none."""
+"""The name under which other processes can import the script of this process, if there is one."""
 
 import sys
 import types

@@ -1,4 +1,4 @@
-"""Functions whose effects happen once: which are such functions, and which cannot be."""
+"""Functions decorated with ``once``: how they are recognized, and which are refused."""
 
 import contextvars
 from typing import Any
@@ -48,7 +48,7 @@ def test_a_callable_is_known_by_its_decorator(callable_: Any, expected: bool):
     assert once._is_task_of_once(task) is expected
 
 
-def test_a_task_whose_call_has_not_been_read_is_of_no_such_function():
+def test_a_task_whose_call_has_not_been_read_does_not_count_as_one_of_once():
     assert not once._is_task_of_once(Mock(call=None))
 
 
@@ -69,7 +69,7 @@ def test_a_function_that_no_transaction_can_run_cannot_be_decorated(function: An
         deferred.once(function)
 
 
-def test_a_function_is_inside_of_such_a_call_until_it_ends_even_by_an_error():
+def test_the_mark_of_a_running_call_of_once_is_removed_also_after_an_error():
     seen: list[bool] = []
 
     def fail() -> None:

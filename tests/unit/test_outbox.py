@@ -8,12 +8,12 @@ import pytest
 
 from gae_deferred import Task, cloud_tasks, datastore, errors, limits, outbox
 
+pytestmark = pytest.mark.usefixtures("datastore")
+
 
 @pytest.fixture
 def box(monkeypatch: pytest.MonkeyPatch) -> Iterator[outbox._Outbox]:
     """An outbox that is never written."""
-    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", "127.0.0.1:1")
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
     monkeypatch.setenv("DEFERRED_LOCATION", "us-east1")
     monkeypatch.setenv("DEFERRED_SIGNING_KEYS", "key:0123456789abcdef0123456789abcdef")
     monkeypatch.setattr(outbox, "_as_tasklet", lambda function: Mock())

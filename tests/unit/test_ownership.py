@@ -1,9 +1,10 @@
-"""Requests in the outbox that this app sends: sealed by its keys, or without keys those that go where its own go."""
+"""A request in the outbox is ours if our keys sealed it or, without keys, if it goes where our own tasks go."""
 
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from fake_cloud_tasks import QUEUE
 from google.cloud import tasks_v2
 
 from gae_deferred import ownership, settings, signing_keys, stored_outbox
@@ -11,7 +12,6 @@ from gae_deferred.ownership import Owner
 from gae_deferred.signing import Seal
 from gae_deferred.stored_outbox import StoredRequest
 
-QUEUE = "projects/my-project/locations/us-east1/queues/default"
 URL = "https://app.example"
 TOKEN = {"service_account_email": "tasks@example.com", "audience": URL}
 PLAIN = {"DEFERRED_TARGET_URL": URL}
