@@ -52,7 +52,8 @@ process is left with the slowest ones at the end. Options after these win: `-n 0
 """
 
 WITH_BYTECODE: dict[str, str | None] = {"PYTHONDONTWRITEBYTECODE": None}
-"""Removes a variable of many containers. Tests start Python some 200 times; each would compile the libraries: 2 s."""
+"""Unsets a variable that many containers set. With it, each of some 200 processes that tests start would compile the
+libraries again, for 2 s."""
 
 BROWSER_TOOLS = ["selenium~=4.0"]
 UV = "uv==0.13.9"

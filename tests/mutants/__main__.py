@@ -85,8 +85,8 @@ MAX_WAIT = 5 * MAX_SECONDS
 """Seconds after which these tests count as hanging: a machine can be busier than it was when they were measured."""
 
 MAX_CPU = 3 * int(MAX_SECONDS)
-"""Seconds of processor time after which a process counts as one in an endless loop. A busy machine needs more for the
-same tests than they were measured with.
+"""Seconds of processor time after which a process counts as one in an endless loop. On a busy machine the same
+tests take more processor time than was measured.
 """
 
 

@@ -28,6 +28,13 @@ assert tasks_v2.Task.pb() is Task and datastore_v1.Key.pb() is Key
 """
 
 
+CLOUD_FOR_TESTS = """
+from gae_deferred.testing import CloudForTests
+from google.cloud import datastore_v1, tasks_v2
+assert datastore_v1.types.Key and tasks_v2.types.Task
+"""
+
+
 def run(program: str) -> str:
     return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
 
@@ -39,3 +46,7 @@ def test_servers_import_no_client_library():
 def test_client_libraries_in_the_same_process_have_the_same_messages():
     run(CLIENTS_AFTERWARDS)
     run(CLIENTS_BEFORE)
+
+
+def test_the_local_cloud_of_tests_leaves_the_client_libraries_whole():
+    run(CLOUD_FOR_TESTS)

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import pickle
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -303,9 +304,10 @@ def test_an_incomplete_body_is_answered_with_a_status_and_logged(
 
 
 @pytest.mark.usefixtures("app_engine")
-def test_the_length_of_a_body_may_be_an_integer(marks: list[str]):
+@pytest.mark.parametrize("written", [int, "{:030}".format], ids=["integer", "zeros ahead"])
+def test_the_length_of_a_body_may_be_an_integer_or_begin_with_zeros(written: Callable[[int], Any], marks: list[str]):
     body = deferred.serialize(leave_mark, "ran")
-    assert post(body, **FROM_QUEUE, CONTENT_LENGTH=len(body))[1] == HTTPStatus.OK
+    assert post(body, **FROM_QUEUE, CONTENT_LENGTH=written(len(body)))[1] == HTTPStatus.OK
     assert marks == ["ran"]
 
 

@@ -53,6 +53,7 @@ def console(monkeypatch: pytest.MonkeyPatch) -> Console:
     monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", "127.0.0.1:1")
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
     monkeypatch.setenv("DEFERRED_LOCATION", "us-east1")
+    monkeypatch.setenv("COLUMNS", "200")
     settings.forget()
     return fake
 

@@ -43,7 +43,7 @@ def test_a_body_that_does_not_come_is_refused(
 
 
 class Clock:
-    """Stands for the module ``time``: it goes on when a test says so, and a watch looks at it when the test lets it."""
+    """Replaces the module ``time``. The test moves the clock, and decides when the watch looks at it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -65,7 +65,7 @@ class Clock:
 
 
 class LateBody:
-    """A request's input that gives its body when the time for it is over, and finds the connection ended then."""
+    """An input that returns its whole body only after the watch has ended the connection."""
 
     def __init__(self, connection: tuple[socket.socket, socket.socket], clock: Clock) -> None:
         self._server, self._client = connection
@@ -139,7 +139,7 @@ def test_a_refused_client_is_heard_no_more_and_gets_its_answer(connection: tuple
     assert client.recv(10) == b"answer"
 
 
-def test_the_handler_hears_a_client_that_it_refuses_no_more(connection: tuple[socket.socket, socket.socket]):
+def test_the_handler_stops_reading_from_a_client_that_it_refuses(connection: tuple[socket.socket, socket.socket]):
     server, _ = connection
     assert deferred.Handler().post(environ_of(server))[1] == HTTPStatus.FORBIDDEN
     assert server.recv(1) == b""

@@ -136,7 +136,7 @@ def test_a_task_that_cannot_be_sent_is_kept_for_a_week(
     assert sweep._report == Report(dead=dead, kept=1 - dead)
 
 
-def test_of_a_transaction_what_queues_have_is_forgotten_what_cannot_be_sent_is_buried_and_the_rest_is_kept(
+def test_sent_requests_are_forgotten_impossible_ones_are_buried_and_the_others_are_kept(
     buried: list[burial.Unsent], monkeypatch: pytest.MonkeyPatch
 ):
     told: list[Any] = []

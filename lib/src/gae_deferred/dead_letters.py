@@ -491,8 +491,8 @@ def _put(letter: Letter, *, stored_payload: str | None = None, **options: float)
     """Write a letter, part of the current transaction if there is one.
 
     Parameters:
-        stored_payload: the id of a payload in Datastore that it is to refer to, whatever its own payload is. Without
-            it, a payload in Datastore that its own refers to moves into the letter, if it can be read.
+        stored_payload: the id of a stored payload that the letter will refer to. If it is None, and the letter's own
+            payload is a reference to a stored one that can be read, the stored one moves into the letter.
         options: of the call to Datastore, as ``put`` of NDB takes them.
 
     Returns:

@@ -160,7 +160,7 @@ def _read_body(environ: "WSGIEnvironment") -> bytes:
         if not declared.strip():
             raise RequestRefusedError(HTTPStatus.LENGTH_REQUIRED, "The request has no Content-Length")
         raise RequestRefusedError(HTTPStatus.BAD_REQUEST, f"The Content-Length {declared!r} is not a number")
-    length = int(declared[:20])  # Python refuses to read thousands of digits
+    length = int(declared.lstrip("0")[:20] or 0)  # Python refuses to read thousands of digits
     if length > MAX_TASK_BYTES:
         raise RequestRefusedError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

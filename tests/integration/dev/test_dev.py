@@ -134,18 +134,18 @@ def test_a_task_that_fails_for_good_says_why_and_names_its_dead_letter(shared):
     shared.wait_for(text)
 
 
-def test_tracebacks_show_the_frames_of_the_app_and_all_if_asked(shared, folder):
-    own = rf'File "{shared.folder}/main\.py", line \d+, in refuse'
-    url = app_url(shared)
-    get(f"{url}/refuse")
-    get(f"{url}/fail")
-    shared.wait_for(own)
-    shared.wait_for("RuntimeError: as asked")
-    shared.wait_for(r"attempt 2 ")
-    assert shared.output.count("--full-tracebacks") == 1
-    assert "gae_deferred/attempt.py" not in shared.output
-    assert "gunicorn/" not in shared.output
+def test_tracebacks_show_the_frames_of_the_app_and_all_if_asked(folder):
     own = rf'File "{folder}/main\.py", line \d+, in refuse'
+    with dev(folder, "--ephemeral") as command:
+        url = app_url(command)
+        get(f"{url}/refuse")
+        get(f"{url}/fail")
+        command.wait_for(own)
+        command.wait_for("RuntimeError: as asked")
+        command.wait_for(r"attempt 2 ")
+        assert command.output.count("--full-tracebacks") == 1
+        assert "gae_deferred/attempt.py" not in command.output
+        assert "gunicorn/" not in command.output
     with dev(folder, "--ephemeral", "--full-tracebacks") as command:
         get(f"{app_url(command)}/refuse")
         command.wait_for(own)
