@@ -11,12 +11,15 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from gae_local_cloud import dev as local_dev
 from gae_local_cloud import ports
+from gae_local_cloud.cloud import LocalCloud, Options
 
 from .commands import FREE_PORTS, Command, get, run_here, running, until
 
@@ -123,6 +126,26 @@ def test_it_serves_the_app_and_shows_the_addresses_and_each_task(shared):
     shared.wait_for("RuntimeError: as asked")
     for name in ("Cloud Tasks", "Datastore"):
         assert name in shared.output
+
+
+class Shown(Exception):
+    """The overview would be printed now."""
+
+
+async def test_commands_find_it_before_it_shows_its_addresses(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    @contextlib.asynccontextmanager
+    async def started(*arguments: object) -> AsyncIterator[mock.Mock]:
+        yield mock.Mock(next_event=mock.AsyncMock(return_value={"error": None}))
+
+    def show(cloud: LocalCloud, target: str) -> None:
+        raise Shown((cloud.options.data_dir / "running.json").exists())
+
+    monkeypatch.setattr(local_dev._AppProcess, "start", started)
+    monkeypatch.setattr(local_dev, "print_dev_overview", show)
+    options = Options(tasks_port=0, tasks_rest_port=0, datastore_port=0, data_dir=folder / "data")
+    with pytest.raises(Shown) as shown:
+        await local_dev.serve(local_dev.App(target="main:app", folder=folder, port=0), options)
+    assert shown.value.args == (True,)
 
 
 def test_a_task_that_fails_for_good_says_why_and_names_its_dead_letter(shared):

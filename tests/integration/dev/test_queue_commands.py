@@ -46,8 +46,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     (folder / "main.py").write_text(APP)
     with dev(folder, "--queue", "mail") as command:
         command.folder = folder
-        command.wait_for("Console")
-        assert (folder / ".local-cloud" / "running.json").exists()  # commands find it from its first line on
+        command.wait_for("Ctrl-C")
         yield command
 
 
