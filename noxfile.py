@@ -25,7 +25,7 @@ nox.options.reuse_venv = "yes"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 
-# Without byte code, each of the hundreds of processes of a test run compiles all libraries again.
+# Many containers set this. Each of the hundreds of processes of a test run would compile all libraries again, for 2 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 ROOT = Path(__file__).parent
@@ -50,10 +50,6 @@ IN_PARALLEL = ("--numprocesses", "3", "--dist", "loadfile", "--no-loadscope-reor
 The tests of a file stay in one process, since they share servers. Files come in the order of their folders, so that no
 process is left with the slowest ones at the end. Options after these win: `-n 0` for a debugger.
 """
-
-WITH_BYTECODE: dict[str, str | None] = {"PYTHONDONTWRITEBYTECODE": None}
-"""Unsets a variable that many containers set. With it, each of some 200 processes that tests start would compile the
-libraries again, for 2 s."""
 
 BROWSER_TOOLS = ["selenium~=4.0"]
 UV = "uv==0.13.9"
@@ -428,39 +424,13 @@ def check_with_real_providers(session: nox.Session) -> None:
 
 
 def run_tests(session: nox.Session) -> None:
-    """Run every test that needs only Python, or the tests that the arguments after ``--`` select."""
+    """Run every test that needs only Python, or those in the paths among the arguments after ``--``."""
     install(session, *TEST_TOOLS, *requirements(*SAMPLES))
-    parts = parts_of_tests(session.posargs)
-    ran = [folder for folder, arguments in parts.items() if run_part(session, folder, arguments)]
-    if not ran:
-        session.error(f"No test matches {' '.join(session.posargs)}")
-
-
-def run_part(session: nox.Session, folder: str, arguments: Sequence[str]) -> bool:
-    """Run pytest in a folder; return whether it selected any test."""
-    try:
-        with session.chdir(folder):
-            session.run("pytest", *arguments, env=WITH_BYTECODE)
-    except nox.command.CommandFailed as error:
-        if error.reason != "Returned code 5":  # pytest.ExitCode.NO_TESTS_COLLECTED
-            raise
-        session.log("No test was selected here. The job fails only if no other part selects one.")
-        return False
-    return True
-
-
-def parts_of_tests(arguments: Sequence[str]) -> dict[str, Sequence[str]]:
-    """Return the arguments of pytest by the folder that it runs in.
-
-    Paths select the tests to run. Options without a path apply to each part: our own tests, and those of each sample.
-    A sample has a process of its own, since each has a module named main.
-    """
-    if has_path(arguments):
-        return {".": arguments}
-    others = [f"--ignore={file}" for file in CLIENT_TESTS]
-    ours = [*IN_PARALLEL, "tests/unit", "tests/integration", "tests/bench", *others]
-    samples = {f"samples/{sample}": ["-p", "no:asyncio", *arguments] for sample in SAMPLES}  # the plugin is for ours
-    return {".": [*ours, *arguments], **samples}
+    selected: list[str] = []
+    if not has_path(session.posargs):
+        others = (f"--ignore={file}" for file in CLIENT_TESTS)
+        selected = [*IN_PARALLEL, "tests/unit", "tests/integration", "tests/bench", *others]
+    session.run("pytest", *selected, *session.posargs)
 
 
 def has_path(arguments: Sequence[str]) -> bool:

@@ -23,6 +23,11 @@ GAE_DEFERRED = str(Path(sys.executable).with_name("gae-deferred"))
 START_TIMEOUT = 30.0
 """Seconds that a command may take to start; machines that run tests are sometimes slow."""
 
+UNREACHABLE_PROXY = {
+    **dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"), "http://127.0.0.1:9"),
+    **dict.fromkeys(("no_proxy", "NO_PROXY"), ""),
+}
+
 FREE_PORTS = ("--tasks-port", "0", "--tasks-rest-port", "0", "--datastore-port", "0")
 
 

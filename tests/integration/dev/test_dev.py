@@ -7,8 +7,6 @@ import pickle
 import re
 import signal
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -21,13 +19,7 @@ from gae_local_cloud import dev as local_dev
 from gae_local_cloud import ports
 from gae_local_cloud.cloud import LocalCloud, Options
 
-from .commands import FREE_PORTS, Command, get, run_here, running, until
-
-SAMPLE = Path(__file__).parents[3] / "samples" / "flask"
-UNREACHABLE_PROXY = {
-    **dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"), "http://127.0.0.1:9"),
-    **dict.fromkeys(("no_proxy", "NO_PROXY"), ""),
-}
+from .commands import FREE_PORTS, UNREACHABLE_PROXY, Command, get, run_here, running, until
 
 APP = """
 from google.cloud import ndb
@@ -180,16 +172,6 @@ def test_app_and_tasks_work_where_the_environment_has_a_proxy(folder):
         url = app_url(command)
         assert get(f"{url}/defer/hello")[0] == 200
         until(lambda: get(f"{url}/read") == (200, "hello"), "the task's effect", lambda: command.output)
-
-
-def test_tests_of_a_sample_pass_where_the_environment_has_a_proxy():
-    pytest_ = [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "-p", "no:cacheprovider"]
-    one = ["-k", "test_an_increment_counts_at_once_after_one_minute_and_after_two"]
-    done = subprocess.run(
-        [*pytest_, *one], cwd=SAMPLE, env=os.environ | UNREACHABLE_PROXY, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout
-    assert "1 passed" in done.stdout
 
 
 def test_the_app_follows_the_clock_of_the_local_cloud(folder):
