@@ -108,10 +108,12 @@ class Events:
             pass
         return event
 
+    def so_far(self) -> list[Any]:
+        """Return the events that wait, without waiting for more."""
+        return [self.queue.get_nowait() for _ in range(self.queue.qsize())]
+
     def clear(self) -> None:
-        with contextlib.suppress(Empty):
-            while True:
-                self.queue.get_nowait()
+        self.so_far()
 
 
 @dataclass
