@@ -44,11 +44,15 @@ TEST_TOOLS = [
     "pytest-xdist~=3.8",
     "requests~=2.34",
 ]
-IN_PARALLEL = ("--numprocesses", "3", "--dist", "loadfile", "--no-loadscope-reorder")
+IN_PARALLEL = (
+    *("--numprocesses", "3", "--dist", "loadfile", "--no-loadscope-reorder"),
+    *("--max-worker-restart", "0"),
+)
 """Arguments of pytest for tests that wait more than they compute: three processes keep two cores busy.
 
 The tests of a file stay in one process, since they share servers. Files come in the order of their folders, so that no
-process is left with the slowest ones at the end. Options after these win: `-n 0` for a debugger.
+process is left with the slowest ones at the end. If a process dies, the run ends and names the test: pytest-xdist 3.8
+starts another one by default, and then waits for ever. Options after these win: `-n 0` for a debugger.
 """
 
 BROWSER_TOOLS = ["selenium~=4.0"]
