@@ -1,5 +1,6 @@
 """A Bash that runs the commands of a page, with a local cloud on free ports."""
 
+import itertools
 import os
 import queue
 import random
@@ -50,7 +51,7 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._ports = {port: str(free_port()) for port in _PORTS}
+        self._ports = dict(zip(_PORTS, map(str, free_ports(len(_PORTS))), strict=True))
         self._log = folder.parent / "server.log"
         self._read_to = 0  # position in the log
         self._server: str | None = None
@@ -148,12 +149,12 @@ class Shell:
             self._lines.put(line)
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on now, below those that a system gives out by itself."""
-    while True:
-        port = random.randrange(20_000, 32_000)  # noqa: S311 (no secret)
-        if not listens(port):
-            return port
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on now, and that neither the system nor other processes of these tests take."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    own = range(20_000 + worker % 8 * 1_500, 20_000 + (worker % 8 + 1) * 1_500)  # the system's own begin at 32768
+    free = (port for port in random.sample(own, len(own)) if not listens(port))
+    return list(itertools.islice(free, count))
 
 
 def listens(port: int) -> bool:
