@@ -228,8 +228,8 @@ def docs(session: nox.Session) -> None:
         session.log(f"Open {SITE}/index.html in a browser.")
         return
     session.run("sphinx-build", "--quiet", "--fresh-env", "--fail-on-warning", "--keep-going", "docs", SITE)
-    pages = ["-n", "4", "--dist", "loadfile", "tests/docs", "docs", "README.md"]  # they mostly wait
-    session.run("pytest", "-p", "tests.docs.blocks", *(rest or pages))
+    parallel = [*IN_PARALLEL, "-n", "4", "--loadscope-reorder"]  # pages mostly wait; long ones begin first
+    session.run("pytest", "-p", "tests.docs.blocks", *(rest or [*parallel, "tests/docs", "docs", "README.md"]))
 
 
 @nox.session
