@@ -27,6 +27,7 @@ UNREACHABLE_PROXY = {
     **dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"), "http://127.0.0.1:9"),
     **dict.fromkeys(("no_proxy", "NO_PROXY"), ""),
 }
+"""Variables of an environment with a proxy, to which nothing can connect."""
 
 FREE_PORTS = ("--tasks-port", "0", "--tasks-rest-port", "0", "--datastore-port", "0")
 

@@ -14,7 +14,8 @@ SAMPLES = Path(__file__).parents[3] / "samples"
 
 @pytest.mark.parametrize("sample", ["flask", "django", "wsgi"])
 def test_a_samples_own_tests_pass_even_where_the_environment_has_a_proxy(sample: str):
-    run = [sys.executable, "-m", "pytest", "-p", "no:asyncio", "-p", "no:cacheprovider"]  # asyncio's plugin is ours
+    # pytest-asyncio is for our own tests alone.
+    run = [sys.executable, "-m", "pytest", "-p", "no:asyncio", "-p", "no:cacheprovider"]
     done = subprocess.run(
         run, cwd=SAMPLES / sample, env=os.environ | UNREACHABLE_PROXY, capture_output=True, text=True, timeout=120
     )

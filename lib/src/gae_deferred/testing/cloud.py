@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import google.cloud.datastore_v1  # noqa: F401  # whole, before the local cloud imports its messages alone
+import google.cloud.datastore_v1  # noqa: F401  # first: the local cloud would leave it incomplete
 import grpc
 from google.api_core.exceptions import AlreadyExists
 from google.cloud import tasks_v2
