@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 
+import pytest
 from google.cloud import tasks_v2
 
 from gae_deferred.deferred import serialize
@@ -151,6 +152,45 @@ async def test_a_life_is_drawn_with_its_attempts_and_delays(user: ConsoleUser):
     assert html.count('<rect class="failure"') == 3
     assert "ValueError: <b>no such counter</b>" in text_of(html)
     assert "<b>no such" not in html
+
+
+@pytest.mark.parametrize(("write", "attempt"), [("record_failure", 1), ("delete_task", 2)])
+async def test_a_page_has_the_attempt_whose_end_is_being_stored(
+    user: ConsoleUser, monkeypatch: pytest.MonkeyPatch, write: str, attempt: int
+):
+    """The disk is slow: the end of the attempt is written, and committed only after the page has read the task."""
+    store, written = user.cloud.tasks.store, asyncio.Event()
+    end_attempt, read_task = getattr(store, write), store.task
+
+    def end(*args, **kwargs):
+        end_attempt(*args, **kwargs)
+        store.database._commit_handle.cancel()
+        written.set()
+
+    def read(*args, **kwargs):
+        row = read_task(*args, **kwargs)
+        asyncio.get_running_loop().call_soon(store.database._commit)
+        monkeypatch.undo()
+        return row
+
+    await user.client.update_queue(
+        queue=tasks_v2.Queue(
+            name=f"{PARENT}/queues/mail", retry_config={"max_attempts": 2, "min_backoff": {"nanos": 1_000_000}}
+        )
+    )
+    monkeypatch.setattr(store, write, end)
+    path = await user.create(queue="mail", url="/fail")
+    await written.wait()
+    monkeypatch.setattr(store, "task", read)
+    assert re.search(rf"Attempt {attempt}: (after \S+ m?s: )?500", await user.get(path))
+
+
+async def test_a_task_that_was_deleted_after_an_attempt_is_not_given_up():
+    async with console_user(HeldClock()) as user:  # the next attempt does not come due
+        path = await user.create(url="/fail")
+        await shown(user, path, lambda text: "Attempt 1" in text and "in flight" not in text)
+        await user.post(f"{QUEUE_URL}/actions", action="delete", task=path.rpartition("/")[2])
+        assert states(await user.get(path)) == ["deleted"]
 
 
 async def test_a_task_that_failed_for_good_is_no_success_whatever_its_status(user: ConsoleUser):

@@ -1,6 +1,8 @@
 """One task: its life, its request, and what its body holds."""
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -41,7 +43,7 @@ class TaskPage:
         dispatcher = self._server.queues.queue(queue_of(request))
         queue, name = dispatcher.queue, request.match_info["task"]
         stored, past = self._find(queue.id, name)
-        if stored is None and past is None:
+        if not _is_reported(stored, past):
             await self._until_reported()
             stored, past = self._find(queue.id, name)
         row = stored if stored is not None else past.last.row if past is not None else None
@@ -61,7 +63,7 @@ class TaskPage:
                 "name": name,
                 "row": row,
                 "stored": stored,
-                "state": "" if stored is None else state_of(stored, self._clock.now()),
+                "state": _state_of_ended(past) if stored is None else state_of(stored, self._clock.now()),
                 "past": past,
                 "headers": sorted(headers_of(task).items()),
                 "target": target_of(task),
@@ -83,10 +85,14 @@ class TaskPage:
         return stored, past
 
     async def _until_reported(self) -> None:
-        """Wait for the commit that is pending, and for the report of the attempt whose end it stores."""
+        """Wait for the commit that is pending, and for the report of the attempt whose end it stores.
+
+        The commit may fail. Then the task is as it was before the attempt ended.
+        """
         with self._server.store.database.atomic() as stored:
             pass
-        await stored
+        with contextlib.suppress(sqlite3.Error):
+            await stored
         await asyncio.sleep(0)  # the dispatcher hands the report to the event loop when the commit is done
 
     async def _payload(self, headers: dict[str, str], body: bytes) -> Payload:
@@ -109,6 +115,21 @@ class TaskPage:
             now=self._clock.now(),
             held_back=", the queue is paused" if dispatcher.settings.state == QueueState.PAUSED else "",
         )
+
+
+def _is_reported(stored: StoredTask | None, past: PastTask | None) -> bool:
+    """Return whether the report of the last attempt that has ended is there; the store shows the end before."""
+    if stored is None:
+        return past is not None and past.ended
+    ended = stored.dispatch_count - stored.in_flight
+    return ended == 0 or (past is not None and past.last.attempt >= ended)
+
+
+def _state_of_ended(past: PastTask | None) -> str:
+    """Return the state of a task that is not stored: it has ended, or somebody has deleted it."""
+    if past is None or not past.ended:
+        return "deleted"
+    return "done" if past.succeeded else "given up"
 
 
 def _try(report: AttemptReport) -> Try:
