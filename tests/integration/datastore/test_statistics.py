@@ -1,13 +1,16 @@
 """Commits keep the tallies of which statistics are sums equal to a count of every entity."""
 
+import asyncio
+import itertools
 import random
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gae_local_cloud.datastore import composites, execution
+from gae_local_cloud.datastore.messages import CommitRequest, RunQueryRequest
 
 from ..failing_commits import failing_commits
 from .wire import Mutation, Query, Serving, Stub, refused, serving, unindexed, where
@@ -76,11 +79,34 @@ def test_tallies_follow_every_write(seed: int, monkeypatch: pytest.MonkeyPatch):
         assert kept == counted(served)
 
 
-def begin_query(stub: Stub) -> Any:
-    """Begin a query for which a composite index is built."""
-    query = Query(kind=[{"name": "K"}], filter=where("a", "=", 1))
-    query.order.add(direction=2).property.name = "b"
-    return stub.begin_call("RunQuery", partition_id={"project_id": "p"}, query=query)
+def write_during_a_build(served: Serving, *writes: Callable[[int], Mutation]) -> None:
+    """Run a query for which a composite index is built; meanwhile commit writes, again and again.
+
+    The builder and the commits take turns on the server's event loop, so they meet however slow the machine is.
+
+    Parameters:
+        writes: each returns a mutation, given a number from 1 to 199, another in each round.
+    """
+    service = served.server.service
+    query = Query(kind=[{"name": "K"}], filter=where("a", "=", 1), order=[{"property": {"name": "b"}, "direction": 2}])
+
+    async def run() -> None:
+        built = asyncio.ensure_future(service.run_query(RunQueryRequest(project_id="p", query=query)))
+        for rounds in itertools.count():
+            if built.done():
+                break
+            for write in writes:
+                await service.commit(
+                    CommitRequest(
+                        project_id="p",
+                        mode=CommitRequest.NON_TRANSACTIONAL,
+                        mutations=[write(1 + rounds % 199)],
+                    )
+                )
+        await built
+        assert rounds > 10, "the index was built before the writes"
+
+    served.wait_for(run())
 
 
 def assert_counted_with_an_index(served: Serving) -> None:
@@ -94,12 +120,14 @@ def test_writes_during_the_build_of_an_index_count_once(monkeypatch: pytest.Monk
     with serving() as served:
         stub = Stub(served.address, "p")
         stub.put(*(stub.entity("K", number, a=1, b=number) for number in range(1, 200)))
-        query = begin_query(stub)
-        written = 0
-        while not query.done():
-            written += 1
-            stub.put(stub.entity("K", written, a=1, b=[written, 0]), stub.entity("K", 200 - written, a=1, b="x"))
-        assert written > 1, "the index was built before the first write"
+
+        def put_behind(number: int) -> Mutation:
+            return Mutation(upsert=stub.entity("K", number, a=1, b=[number, 0]))
+
+        def put_before(number: int) -> Mutation:
+            return Mutation(upsert=stub.entity("K", 200 - number, a=1, b="x"))
+
+        write_during_a_build(served, put_behind, put_before)
         assert_counted_with_an_index(served)
 
 
@@ -113,15 +141,14 @@ def test_an_entity_that_is_written_before_the_builder_reaches_it_counts_once(
     with serving() as served:
         stub = Stub(served.address, "p")
         stub.put(*(stub.entity("K", number, a=1, b=[1, 2], other=0) for number in range(1, 200)))
-        query = begin_query(stub)
-        written = 0
-        while not query.done():
-            written += 1
-            last = stub.entity("K", 200 - written, a=1, b=values, other=written)
-            stub.put(last)
-            if deletes:
-                stub.delete(last.key)
-        assert written > 1, "the index was built before the first write"
+
+        def put(number: int) -> Mutation:
+            return Mutation(upsert=stub.entity("K", 200 - number, a=1, b=values, other=number))
+
+        def delete(number: int) -> Mutation:
+            return Mutation(delete=stub.key("K", 200 - number))
+
+        write_during_a_build(served, put, *([delete] if deletes else []))
         assert_counted_with_an_index(served)
 
 
