@@ -11,6 +11,8 @@ import pytest
 from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
+from gae_deferred.testing.loop_thread import LoopThread
+
 from ..dev.commands import FREE_PORTS, get, running, until
 from ..runtime.local_app import local_cloud
 
@@ -252,7 +254,7 @@ def test_taskqueue_makes_tasks_as_the_bundled_sdk_does():
 
 
 def test_taskqueue_adds_tasks_asynchronously():
-    with local_cloud(app_url="http://127.0.0.1:9", queues=["mails"]) as cloud:
+    with LoopThread() as loop, local_cloud(loop, app_url="http://127.0.0.1:9", queues=["mails"]) as cloud:
         result = run(
             "import os\n"
             f"os.environ.update({cloud.environment!r})\n"

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # other processes import the hel
 from harness import Cloud
 
 from gae_deferred import deferred, settings, wrap_wsgi_app
+from gae_deferred.testing.loop_thread import LoopThread
 
 from .local_app import AttemptEvents, LocalApp, local_cloud, served
 from .tasks import RAN, stream_entities
@@ -65,10 +66,11 @@ def app(environ, start_response):
 def _running() -> Iterator[LocalApp]:
     attempts = AttemptEvents()
     with (
+        LoopThread() as loop,
         served(wrap_wsgi_app(app, use_deferred=True)) as port,
-        local_cloud(attempts.put, app_url=f"http://127.0.0.1:{port}", queues=["emails"]) as cloud,
+        local_cloud(loop, attempts.put, app_url=f"http://127.0.0.1:{port}", queues=["emails"]) as cloud,
     ):
-        yield LocalApp(cloud, port, attempts)
+        yield LocalApp(cloud, loop, port, attempts)
 
 
 @pytest.fixture
@@ -78,6 +80,6 @@ def local(_running: LocalApp, monkeypatch: pytest.MonkeyPatch) -> LocalApp:
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("DEFERRED_SIGNING_KEYS")  # makes the handler ask the local queue; other tests sign
     settings.forget()
+    _running.clear()
     RAN.clear()
-    _running.attempts.clear()
     return _running

@@ -1,6 +1,5 @@
 """Runs the local cloud and an app in threads of the test's process, for the runtime and Google's clients."""
 
-import asyncio
 import contextlib
 import socketserver
 import threading
@@ -13,6 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from gae_deferred import Task
 from gae_deferred.cli.local_environment import environment
+from gae_deferred.testing.loop_thread import LoopThread
 from gae_local_cloud.cloud import LocalCloud, Options
 from gae_local_cloud.cloud_tasks import AttemptReport
 
@@ -21,37 +21,20 @@ PATIENCE = 10.0
 
 
 @contextlib.contextmanager
-def local_cloud(on_attempt: Callable[[AttemptReport], None] | None = None, **options: Any) -> Iterator[LocalCloud]:
-    """Run a local cloud on free ports, in an event loop of its own."""
-    running: Queue[LocalCloud | BaseException] = Queue()
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
-
-    async def serve() -> None:
-        ports = {"tasks_port": 0, "tasks_rest_port": 0, "datastore_port": 0}
-        chosen = Options(**ports, project="my-project", **options)
-        async with LocalCloud(chosen, on_attempt=on_attempt, contributions=[environment]) as cloud:
-            await cloud.run_tasks()
-            running.put(cloud)
-            await stop.wait()
-
-    def run() -> None:
-        try:
-            loop.run_until_complete(serve())
-        except BaseException as error:  # noqa: BLE001  # raised again in the test's thread
-            running.put(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
+def local_cloud(
+    loop: LoopThread, on_attempt: Callable[[AttemptReport], None] | None = None, **options: Any
+) -> Iterator[LocalCloud]:
+    """Run a local cloud on free ports."""
+    ports = {"tasks_port": 0, "tasks_rest_port": 0, "datastore_port": 0}
+    cloud = LocalCloud(
+        Options(**ports, project="my-project", **options), on_attempt=on_attempt, contributions=[environment]
+    )
+    loop.run(cloud.__aenter__())
     try:
-        cloud = running.get(timeout=PATIENCE)
-        if isinstance(cloud, BaseException):
-            raise cloud
+        loop.run(cloud.run_tasks())
         yield cloud
     finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(PATIENCE)
-        loop.close()
+        loop.run(cloud.__aexit__())
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
@@ -121,8 +104,21 @@ class LocalApp:
     """An app that is served, with its own local cloud."""
 
     cloud: LocalCloud
+    loop: LoopThread
     port: int
     attempts: "AttemptEvents"
+
+    def clear(self) -> None:
+        """Wait for attempts in flight, delete all tasks, and forget what they reported."""
+        self.loop.run(self._delete_tasks())
+        self.attempts.clear()
+
+    async def _delete_tasks(self) -> None:
+        tasks = self.cloud.tasks
+        await tasks.stop(PATIENCE)
+        with tasks.store.database.atomic():
+            tasks.store.database.execute("DELETE FROM tasks")
+        await tasks.start()
 
     def request(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None

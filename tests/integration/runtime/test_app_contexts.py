@@ -1,6 +1,7 @@
 """An app opens NDB contexts of its own, beside those of the library, on the local cloud."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,7 +70,7 @@ def streamed_in_own_context(environ: Any, start_response: Any) -> Iterator[bytes
 
 def answer_of(local: LocalApp, app: Any) -> tuple[int, str]:
     with served(app) as port:
-        return LocalApp(local.cloud, port, local.attempts).request("GET", "/")
+        return replace(local, port=port).request("GET", "/")
 
 
 def test_middleware_inside_the_wrapper_gives_its_context_to_the_app(local: LocalApp):

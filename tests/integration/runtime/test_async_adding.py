@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -247,7 +248,7 @@ def forget(*callables: Any, fails: bool = False) -> Any:
 
 def request(local: LocalApp, app: Any) -> int:
     with served(app) as port:
-        return LocalApp(local.cloud, port, local.attempts).request("GET", "/")[0]
+        return replace(local, port=port).request("GET", "/")[0]
 
 
 def in_own_context(app: Any) -> Any:

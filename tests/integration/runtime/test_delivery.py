@@ -166,7 +166,7 @@ def test_the_largest_payload_is_taken_and_runs(local: LocalApp):
 
 
 def test_another_address_of_the_emulator_is_another_queue(local: LocalApp, monkeypatch: pytest.MonkeyPatch):
-    with local_cloud(app_url=f"http://127.0.0.1:{local.port}") as other:
+    with local_cloud(local.loop, app_url=f"http://127.0.0.1:{local.port}") as other:
         task = deferred.defer(tell, "here", _countdown=HOUR)
         monkeypatch.setenv("CLOUD_TASKS_EMULATOR_HOST", other.tasks_address)
         elsewhere = deferred.defer(tell, "there", _countdown=HOUR)
