@@ -53,14 +53,17 @@ class BusyCloudTasks:
         try:
             if self.refusal is not None:
                 context.abort(self.refusal, "on purpose")
-            return self._pass_on(name, request)
+            return self._pass_on(name, request, context)
         finally:
             with self._changed:
                 self._in_flight -= 1
                 self.answers += 1
 
-    def _pass_on(self, name: str, request: bytes) -> Any:
-        return self._stubs[name](request, timeout=PATIENCE)
+    def _pass_on(self, name: str, request: bytes, context: grpc.ServicerContext) -> Any:
+        try:
+            return self._stubs[name](request, timeout=PATIENCE)
+        except grpc.RpcError as error:
+            context.abort(error.code(), error.details())
 
     def handlers(self) -> grpc.GenericRpcHandler:
         def handler(name: str) -> grpc.RpcMethodHandler:
@@ -68,7 +71,7 @@ class BusyCloudTasks:
                 return grpc.unary_unary_rpc_method_handler(
                     lambda request, context: self._create(name, request, context)
                 )
-            return grpc.unary_unary_rpc_method_handler(lambda request, context: self._pass_on(name, request))
+            return grpc.unary_unary_rpc_method_handler(lambda request, context: self._pass_on(name, request, context))
 
         return grpc.method_handlers_generic_handler(_SERVICE, {name: handler(name) for name in _CREATING + _OTHERS})
 
