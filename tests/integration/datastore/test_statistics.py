@@ -85,7 +85,7 @@ def write_during_a_build(served: Serving, *writes: Callable[[int], Mutation]) ->
     The builder and the commits take turns on the server's event loop, so they meet however slow the machine is.
 
     Parameters:
-        writes: each returns a mutation, given a number from 1 to 199, another in each round.
+        writes: each returns a mutation, given the number of the round: 1 to 199, and again from 1.
     """
     service = served.server.service
     query = Query(kind=[{"name": "K"}], filter=where("a", "=", 1), order=[{"property": {"name": "b"}, "direction": 2}])
@@ -124,10 +124,10 @@ def test_writes_during_the_build_of_an_index_count_once(monkeypatch: pytest.Monk
         def put_behind(number: int) -> Mutation:
             return Mutation(upsert=stub.entity("K", number, a=1, b=[number, 0]))
 
-        def put_before(number: int) -> Mutation:
+        def put_ahead(number: int) -> Mutation:
             return Mutation(upsert=stub.entity("K", 200 - number, a=1, b="x"))
 
-        write_during_a_build(served, put_behind, put_before)
+        write_during_a_build(served, put_behind, put_ahead)
         assert_counted_with_an_index(served)
 
 
