@@ -190,7 +190,9 @@ async def test_a_task_that_was_deleted_after_an_attempt_is_not_given_up():
         path = await user.create(url="/fail")
         await shown(user, path, lambda text: "Attempt 1" in text and "in flight" not in text)
         await user.post(f"{QUEUE_URL}/actions", action="delete", task=path.rpartition("/")[2])
-        assert states(await user.get(path)) == ["deleted"]
+        html = await user.get(path)
+        assert states(html) == ["deleted"]
+        assert "again after" not in text_of(html)
 
 
 async def test_a_task_that_failed_for_good_is_no_success_whatever_its_status(user: ConsoleUser):
