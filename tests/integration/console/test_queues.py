@@ -6,6 +6,7 @@ import pickle
 import re
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 from google.cloud import tasks_v2
@@ -13,7 +14,9 @@ from google.cloud import tasks_v2
 from gae_deferred.deferred import serialize
 from gae_local_cloud.clock import HeldClock
 from gae_local_cloud.cloud_tasks.messages import AppEngineHttpRequest, Task
+from gae_local_cloud.storage import Database
 
+from ..failing_commits import failing_commits
 from .conftest import PARENT, QUEUE_URL, ConsoleUser, console_user, text_of
 
 MAIL_URL = QUEUE_URL.replace("/default", "/mail")
@@ -154,9 +157,21 @@ async def test_a_life_is_drawn_with_its_attempts_and_delays(user: ConsoleUser):
     assert "<b>no such" not in html
 
 
-@pytest.mark.parametrize(("write", "attempt"), [("record_failure", 1), ("delete_task", 2)])
+@pytest.mark.parametrize(
+    ("write", "commits", "text"),
+    [
+        ("record_failure", nullcontext, "Attempt 1: 500"),
+        ("delete_task", nullcontext, r"Attempt 2: after \S+ m?s: 500"),
+        ("delete_task", failing_commits, r"Attempt 2: after \S+ m?s: in flight"),
+    ],
+    ids=["tried again", "given up", "not stored"],
+)
 async def test_a_page_has_the_attempt_whose_end_is_being_stored(
-    user: ConsoleUser, monkeypatch: pytest.MonkeyPatch, write: str, attempt: int
+    user: ConsoleUser,
+    monkeypatch: pytest.MonkeyPatch,
+    write: str,
+    commits: Callable[[Database], AbstractContextManager[object]],
+    text: str,
 ):
     """The disk is slow: the end of the attempt is written, and committed only after the page has read the task."""
     store, written = user.cloud.tasks.store, asyncio.Event()
@@ -167,9 +182,13 @@ async def test_a_page_has_the_attempt_whose_end_is_being_stored(
         store.database._commit_handle.cancel()
         written.set()
 
+    def commit():
+        with commits(store.database):
+            store.database._commit()
+
     def read(*args, **kwargs):
         row = read_task(*args, **kwargs)
-        asyncio.get_running_loop().call_soon(store.database._commit)
+        asyncio.get_running_loop().call_soon(commit)
         monkeypatch.undo()
         return row
 
@@ -182,7 +201,7 @@ async def test_a_page_has_the_attempt_whose_end_is_being_stored(
     path = await user.create(queue="mail", url="/fail")
     await written.wait()
     monkeypatch.setattr(store, "task", read)
-    assert re.search(rf"Attempt {attempt}: (after \S+ m?s: )?500", await user.get(path))
+    assert re.search(text, await user.get(path))
 
 
 async def test_a_task_that_was_deleted_after_an_attempt_is_not_given_up():
