@@ -109,7 +109,7 @@ class LocalApp:
     attempts: "AttemptEvents"
 
     def clear(self) -> None:
-        """Wait for attempts in flight, delete all tasks, and forget what they reported."""
+        """Wait for attempts in flight, delete all tasks, and forget the reports."""
         self.loop.run(self._delete_tasks())
         self.attempts.clear()
 

@@ -89,9 +89,9 @@ class TaskPage:
 
         The commit may fail. Then the task is as it was before the attempt ended.
         """
-        with self._server.store.database.atomic() as stored:
-            pass
         with contextlib.suppress(sqlite3.Error):
+            with self._server.store.database.atomic() as stored:
+                pass
             await stored
         await asyncio.sleep(0)  # the dispatcher hands the report to the event loop when the commit is done
 
@@ -118,7 +118,7 @@ class TaskPage:
 
 
 def _is_reported(stored: StoredTask | None, past: PastTask | None) -> bool:
-    """Return whether the report of the last attempt that has ended is there; the store shows the end before."""
+    """Return whether the last attempt that has ended is reported. The store shows its end a moment earlier."""
     if stored is None:
         return past is not None and past.ended
     ended = stored.dispatch_count - stored.in_flight
